@@ -1,0 +1,1 @@
+"""Explanatory graphs: the object parts behind the filters of a trained CNN."""

@@ -1,0 +1,1 @@
+"""What a graph is good for: one module per question."""

@@ -1,0 +1,1 @@
+"""Writers: files for graph viewers, drawings and the explorer page."""
