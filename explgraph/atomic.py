@@ -34,7 +34,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(handle)
     except OSError as err:
         raise ExplgraphError(
-            f"can't write {str(target)!r}: {err.strerror or err}; choose a folder that can be written"
+            f"can't write {str(target)!r}: {err.strerror or err}; choose a folder that is writable"
         ) from err
     temporary = Path(name)
     try:

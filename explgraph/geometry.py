@@ -63,4 +63,7 @@ class Layer:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Layer:
         """Build a layer from the values of `as_dict`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**fields)
