@@ -94,7 +94,7 @@ _GRAPH_FIELDS: Mapping[str, type | tuple[type, ...]] = {
 _RESERVED = frozenset({
     "id", "source", "target", "key", "viz", "weight", "type", "start", "end", "name", "parent",
     "parents", "pid", "position", "node", "edge", "graph", "directed", "multigraph", "comment",
-    "creator", "version",
+    "creator", "version", "size", "color", "label",
 })
 # fmt: on
 _LEGAL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
