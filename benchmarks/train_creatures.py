@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from numpy.typing import NDArray
+from safetensors.torch import save
 from torch import Tensor
 
 from explgraph import creatures
 from explgraph.atomic import atomic_write
 
-TRAIN, EPOCHS, BATCH, SEED, TEST_SEED = 16_000, 7, 64, 1_000_003, 2_000_003
+TRAIN, EPOCHS, BATCH, SEED, TEST_SEED = 20_000, 8, 32, 1_000_003, 2_000_003
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -38,22 +39,21 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
 def fit(
     model: creatures.CreatureNet, data: creatures.Creatures, *, epochs: int, seed: int
 ) -> creatures.CreatureNet:
-    """Train in place by AdamW with one cycle of the learning rate; pictures are mirrored at random."""
+    """Train in place: AdamW, one cycle of the learning rate, pictures mirrored at random."""
     torch.manual_seed(seed)
-    model.train()
+    # twice as fast on a CPU as the default order in memory
+    model.train().to(memory_format=torch.channels_last)
     targets = data.targets()
     steps = epochs * (len(data) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.006, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.004, total_steps=steps, pct_start=0.2)
     for epoch in range(epochs):
         began, total = time.perf_counter(), 0.0
         for rows in torch.randperm(len(data))[: len(data) // BATCH * BATCH].split(BATCH):
             pictures = normalise(data.images[rows.numpy()])
             mirrored = torch.rand(BATCH) < 0.5
             pictures[mirrored] = pictures[mirrored].flip(-1)
-            value = loss(
-                model(pictures.contiguous(memory_format=torch.channels_last)), targets[rows]
-            )
+            value = loss(model(pictures), targets[rows])
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -65,7 +65,7 @@ def fit(
     return model.eval()
 
 
-def normalise(images: np.ndarray) -> Tensor:
+def normalise(images: NDArray[np.uint8]) -> Tensor:
     """Turn (N, H, W, 3) uint8 into the network's input (N, 3, H, W)."""
     mean, std = torch.tensor(creatures.MEAN), torch.tensor(creatures.STD)
     return ((torch.from_numpy(images).float() / 255 - mean) / std).permute(0, 3, 1, 2)
@@ -75,11 +75,13 @@ def accuracy(model: creatures.CreatureNet, data: creatures.Creatures) -> dict[st
     """Share of right answers: of the families, and of each attribute."""
     with torch.no_grad():
         logits = torch.cat([model(normalise(part)) for part in np.array_split(data.images, 20)])
-    logits, families = logits.numpy(), len(creatures.FAMILIES)
-    right = {"family": float((logits[:, :families].argmax(1) == data.labels).mean())}
-    for k, (name, truth) in enumerate(data.attributes.items(), families):
-        right[name] = float(((logits[:, k] > 0) == truth).mean())
-    return right
+    families, targets = len(creatures.FAMILIES), data.targets()
+    guessed = logits[:, :families].argmax(1) == targets[:, :families].argmax(1)
+    right = ((logits > 0) == (targets > 0.5)).float().mean(0)[families:]
+    return {
+        "family": guessed.float().mean().item(),
+        **dict(zip(data.attributes, right.tolist(), strict=True)),
+    }
 
 
 def main() -> None:
@@ -95,7 +97,7 @@ def main() -> None:
     began = time.perf_counter()
     data = creatures.draw(options.train, seed=SEED)
     print(f"{len(data)} creatures drawn in {time.perf_counter() - began:.0f} s", flush=True)
-    model = creatures.network(pretrained=False).to(memory_format=torch.channels_last)
+    model = creatures.network(pretrained=False)
     fit(model, data, epochs=options.epochs, seed=SEED)
     seconds = time.perf_counter() - began
 
@@ -109,8 +111,9 @@ def main() -> None:
     for name, share in right.items():
         print(f"{name:12s} {share:.3f}")
     print(f"trained in {seconds:.0f} s, {torch.get_num_threads()} thread(s)")
+    arguments = f"--train {options.train} --epochs {options.epochs}"
     metadata = {
-        "command": f"benchmarks/train_creatures.py --train {options.train} --epochs {options.epochs}",
+        "command": f"OMP_NUM_THREADS=1 python benchmarks/train_creatures.py {arguments}",
         "seed": str(SEED),
         "family_accuracy": f"{right.pop('family'):.4f}",
         "mean_attribute_accuracy": f"{np.mean(list(right.values())):.4f}",
@@ -118,7 +121,7 @@ def main() -> None:
         "torch": torch.__version__,
     }
     with atomic_write(options.out) as path:
-        save_file(weights, path, metadata)
+        path.write_bytes(save(weights, metadata))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A synthetic world of drawn animals with known parts, and a small network that has learnt it.
 
-Nothing about real photographs is known exactly; here everything is: where each part lies, whether it
-is visible, which part hangs on which, and which attributes go together. :func:`draw` makes the
+Nothing about real photographs is known exactly; here everything is: where each part lies, whether
+it is visible, which part hangs on which, and which attributes go together. :func:`draw` makes the
 pictures, :func:`network` the CNN (trained by ``benchmarks/train_creatures.py``) whose filters the
 demo and the tests explain.
 
@@ -43,9 +43,9 @@ Array = NDArray[np.float64]
 SIZE = 112
 """Height and width (px) of the pictures that the shipped network was trained on."""
 MEAN = (0.5, 0.5, 0.5)
-"""Mean of each channel (of values in [0, 1]) that normalised pictures are centred by."""
+"""What normalised pictures are centred by: each channel's mean, values in [0, 1]."""
 STD = (0.25, 0.25, 0.25)
-"""Standard deviation of each channel (of values in [0, 1]) that normalised pictures are divided by."""
+"""What normalised pictures are divided by, per channel, values in [0, 1]."""
 
 PARTS = (
     "head",
@@ -70,11 +70,11 @@ RELATIONS = {
     "head": "chest",
     "wing": "chest",
     "front_foot": "chest",
-    "rump": "chest",
     "hind_foot": "rump",
     "tail_tip": "rump",
 }
-"""Which part hangs on which: the kinematic tree, child -> parent, its root is the chest."""
+"""Which part hangs on which, child -> parent. The torso's two ends, chest and rump, hang on
+nothing: they swing opposite ways about its middle."""
 
 ATTRIBUTES = {
     "horns": "horn",
@@ -94,7 +94,7 @@ FAMILIES = ("beast", "guardian", "dragon")
 """The class labels: no horns and no wings; one of the two; both."""
 
 OUTPUTS = FAMILIES + tuple(ATTRIBUTES)
-"""What the network's outputs stand for: a logit per family (softmax), then per attribute (sigmoid)."""
+"""The network's outputs: a logit for each family (softmax), then for each attribute (sigmoid)."""
 
 LAYERS = ("stage4", "stage3", "stage2")
 """The network's layers to mine, the top one first."""
@@ -157,7 +157,7 @@ class Creatures:
         return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
     def targets(self) -> Tensor:
-        """Return what :data:`OUTPUTS` should say: (N, 13) float32, family one-hot, then attributes."""
+        """Return the truth of :data:`OUTPUTS`: (N, 13) float32, family one-hot, attributes."""
         families = np.eye(len(self.label_names))[self.labels]
         attributes = np.stack(list(self.attributes.values()), axis=1)
         return torch.from_numpy(np.concatenate([families, attributes], axis=1)).float()
@@ -225,7 +225,7 @@ def draw(
     )
 
 
-# ---------------------------------------------------------------------------------------- attributes
+# --------------------------------------------------------------------------------------- attributes
 
 
 def _plan_attributes(
@@ -274,7 +274,7 @@ def _draw_attributes(
     return {name: drawn[name] for name in ATTRIBUTES}
 
 
-# -------------------------------------------------------------------------------------------- shapes
+# ------------------------------------------------------------------------------------------- shapes
 
 
 class _Draws:
@@ -307,7 +307,7 @@ def _vector(x: Array | float, y: Array | float) -> Array:
 
 
 def _direction(angle: Array) -> Array:
-    """Unit vectors (N, 2) of angles in degrees, counted from forward (+x) to up (-y)."""
+    """Turn angles in degrees (N,), counted from forward (+x) to up (-y), to unit vectors (N, 2)."""
     radians = np.deg2rad(angle)
     return _vector(np.cos(radians), -np.sin(radians))
 
@@ -330,7 +330,8 @@ def _tube(start: Array, control: Array, end: Array, radii: tuple[Any, Any, Any])
         arc = (
             turn * np.cos(angle) * normal[:, None, at] + turn * np.sin(angle) * tangent[:, None, at]
         )
-        return spine[:, None, at] + arc * width[:, None, at, None]
+        points: Array = spine[:, None, at] + arc * width[:, None, at, None]
+        return points
 
     return np.concatenate([spine + side, cap(-1, 1), (spine - side)[:, ::-1], cap(0, -1)], axis=1)
 
@@ -339,7 +340,8 @@ def _disc(centre: Array, radius: Any) -> Array:
     """Outline (N, 16, 2) of a disc."""
     angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    return centre[:, None] + circle * (np.ones(len(centre)) * radius)[:, None, None]
+    points: Array = centre[:, None] + circle * (np.ones(len(centre)) * radius)[:, None, None]
+    return points
 
 
 def _rgb(hue: Array, saturation: Array | float, value: Array | float) -> Array:
@@ -426,9 +428,9 @@ def _creature(
     tail_bend = tail_from + _direction(tail_turn + draws(-60, 60)) * draws(8, 14)[:, None]
     tail_ends = tail_tip - tail_bend
     tail_ends = tail_ends / np.linalg.norm(tail_ends, axis=1, keepdims=True)
-    wing_from = _vector(0.8 * half, -0.4 * chest_r)
-    wing_turn, wing_length = draws(30, 185), draws(24, 31)
-    wing = wing_from + _direction(wing_turn) * 0.72 * wing_length[:, None]
+    wing_from = _vector(0.95 * half, -0.8 * chest_r)
+    wing_turn, wing_length = draws(42, 145), draws(24, 31)
+    wing = wing_from + _direction(wing_turn + 14) * 0.6 * wing_length[:, None]
 
     # Shapes, from back to front.
     for hip in (hind[0] + (3, -1), front[0] + (3, -1)):
@@ -442,6 +444,8 @@ def _creature(
     arrow_points = [tail_tip + a * tail_ends + b * across for a, b in arrow]
     add("tail_tip", np.stack(arrow_points, axis=1), dark, ~has["tuft"])
     add("torso", _tube(rump, middle, chest, (rump_r, 0.9 * rump_r, chest_r)), coat)
+    for limb, (hip, knee, foot, _) in (("hind", hind), ("front", front)):
+        add(f"{limb}_leg", _tube(hip, knee, foot, (4.4, 3.2, 2.3)), 0.93 * coat)
     for shift in (-4.5, 0.0, 4.5):
         top = rump + _vector(shift - 1, -0.85 * rump_r + 0.2 * abs(shift))
         bottom = rump + _vector(shift + 1, 0.75 * rump_r - 0.2 * abs(shift))
@@ -451,8 +455,6 @@ def _creature(
             dark,
             has["striped"],
         )
-    for limb, (hip, knee, foot, _) in (("hind", hind), ("front", front)):
-        add(f"{limb}_leg", _tube(hip, knee, foot, (4.4, 3.2, 2.3)), 0.93 * coat)
     _, _, foot, toe = hind
     web = _tube(foot - 2 * toe, foot + toe, foot + 4.5 * toe, (1.2, 2.6, 4.2))
     add("hind_foot", web, orange, has["webbed"])
@@ -501,7 +503,7 @@ def _creature(
         ~has["beak"],
     )
     add("snout", _disc(on_head(head_r + 6.5, zero + 0.5), 1.3), ink, ~has["beak"])
-    add("ear", _disc(ear, 4.3), dark + 0.1, has["round_ears"])
+    add("ear", _disc(ear, 4.3), 0.75 * coat + 0.1, has["round_ears"])
     ear_to = ear_from + _direction(ear_turn) * 12
     add("ear", _tube(ear_from, ear, ear_to, (3.4, 3.2, 0.3)), dark + 0.1, ~has["round_ears"])
     eye_r = draws(2.7, 3.5)
@@ -522,8 +524,8 @@ def _creature(
         "chest": chest,
         "rump": rump,
         "wing": wing,
-        "front_foot": front[2],
-        "hind_foot": hind[2],
+        "front_foot": front[2] + 0.6 * front[3],
+        "hind_foot": hind[2] + 1.5 * hind[3],
         "tail_tip": tail_tip,
     }
     return shapes, parts, (chest + rump) / 2
@@ -554,7 +556,7 @@ def _surroundings(draws: _Draws, many: int, owner: str, share: float) -> list[_S
     return shapes
 
 
-# ------------------------------------------------------------------------------------------ pictures
+# ----------------------------------------------------------------------------------------- pictures
 
 
 def _draw_chunk(
@@ -567,9 +569,9 @@ def _draw_chunk(
     draws = _Draws(table[:, len(ATTRIBUTES) :])
     shapes, parts, centre = _creature(draws, has)
 
-    # Face left or right, tilt, scale to fit, and lay the skeleton near the picture's middle, so that
-    # knowing where the whole animal is says little about its parts. Absent parts count too: an
-    # attribute must not move the creature.
+    # Face left or right, tilt, scale to fit, and lay the skeleton near the picture's middle, so
+    # that knowing where the whole animal is says little about its parts. Absent parts count too:
+    # an attribute must not move the creature.
     angle = np.deg2rad(draws(-38, 38))
     turn = np.stack(
         [_vector(np.cos(angle), -np.sin(angle)), _vector(np.sin(angle), np.cos(angle))], 1
@@ -603,9 +605,10 @@ def _draw_chunk(
     visible: dict[str, NDArray[np.bool_]] = {}
     for part in PARTS:
         allowed = (part, *_TOLERATED.get(part, ()))
-        fitting = [False, *(shape.owner in allowed for shape in scene)]
-        visible[part] = np.array(fitting)[top[part]] & ~absent.get(part, False)
+        fitting = np.array([False, *(shape.owner in allowed for shape in scene)])
+        visible[part] = fitting[top[part]]
     for part, missing in absent.items():
+        visible[part] = visible[part] & ~missing
         positions[part][missing] = np.nan
     return Creatures(
         images=images,
@@ -677,7 +680,7 @@ def _paint(
     return images, top
 
 
-# ------------------------------------------------------------------------------------------- network
+# ------------------------------------------------------------------------------------------ network
 
 
 class _Residual(nn.Module):
@@ -700,7 +703,7 @@ class _Residual(nn.Module):
 
 
 class CreatureNet(nn.Module):
-    """A small residual network: a picture (N, 3, 112, 112) to logits (N, 13), see :data:`OUTPUTS`."""
+    """A small residual network: pictures (N, 3, H, W) to logits (N, 13), see :data:`OUTPUTS`."""
 
     def __init__(self) -> None:
         super().__init__()
