@@ -33,6 +33,7 @@ from explgraph.graph import ExplanatoryGraph
 __all__ = ["dot_source", "draw"]
 
 _MAX_PARENTS = 3
+_LEGEND = "deeper blue: more reliable      larger: more support      thicker line: more consistent"
 _TEXT = "#1f2933"
 _QUIET = "#5b6774"
 _BAND = "#f4f6f8"
@@ -68,17 +69,23 @@ def dot_source(
         "  graph [rankdir=TB, ranksep=0.9, nodesep=0.12, outputorder=edgesfirst, newrank=true, "
         f'fontname="Helvetica", fontcolor="{_TEXT}", labelloc=t, bgcolor="white", '
         'splines=true, tooltip="explanatory graph"];',
-        f"  graph [label={_title(graph, whole or graph)}];",
+        f"  graph [label={_escaped(_title(graph, whole or graph))}, fontsize=16];",
         "  node [shape=circle, style=filled, fixedsize=true, penwidth=0.8, "
         f'color="{_hex(colour(1))}", fontname="Helvetica", fontsize=9];',
         f'  edge [color="{_EDGE}b0", arrowsize=0.45];',
+    ]
+    # a frame without lines, for the sake of its caption
+    lines += [
+        "  subgraph cluster {",
+        f"    graph [label={_escaped(_LEGEND)}, peripheries=0, fontsize=10, labeljust=c, "
+        f'fontcolor="{_QUIET}", tooltip=" "];',
     ]
     for band in bands:
         layer = graph.nx.nodes[band[0]]["layer"]
         lines += [
             f"  subgraph {_quoted('cluster_' + layer)} {{",
             f"    graph [label={_escaped(_shortened(layer, 60))}, labeljust=l, fontsize=13, "
-            f'style="filled,rounded", color="{_BAND}", fontcolor="{_QUIET}", '
+            f'style="filled,rounded", peripheries=1, color="{_BAND}", fontcolor="{_QUIET}", '
             f"tooltip={_escaped(_shortened(layer, 200))}];",
             "    { rank=same;",
         ]
@@ -86,10 +93,12 @@ def dot_source(
             f"      {_node(v, graph.nx.nodes[v], number.get(v), pictures.get(v))}" for v in band
         ]
         lines += ["    }", "  }"]
-    # bands stay in order even where no edge runs between them
+    lines.append("  }")
+    # bands stay in order where no edge holds them together
     lines += [
         f"  {_quoted(upper[0])} -> {_quoted(lower[0])} [style=invis, weight=0];"
         for upper, lower in itertools.pairwise(bands)
+        if not any(v in graph.nx[u] for u in upper for v in lower)
     ]
     lines += [f"  {_edge(u, v, values)}" for u, v, values in graph.nx.edges(data=True)]
     return "\n".join([*lines, "}", ""])
@@ -197,39 +206,25 @@ def _with_pictures(svg: bytes, pictures: Sequence[Path]) -> bytes:
     def insert(match: re.Match[str]) -> str:
         path = pictures[int(match[2])]
         corners = [tuple(map(float, corner.split(","))) for corner in match[3].split()]
-        (left, top), (right, _) = (
-            map(min, zip(*corners, strict=True)),
-            map(max, zip(*corners, strict=True)),
-        )
+        left, top = (min(axis) + 1.5 for axis in zip(*corners, strict=True))  # inside the frame
+        side = max(x for x, _ in corners) - 1.5 - left
         kind = "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else path.suffix[1:].lower()
         content = base64.b64encode(path.read_bytes()).decode()
         return (
-            f'{match[1]}<image x="{left}" y="{top}" width="{right - left}" height="{right - left}" '
+            f'{match[1]}<image x="{left}" y="{top}" width="{side}" height="{side}" '
             f'xlink:href="data:image/{kind};base64,{content}"/>'
         )
 
-    box = r'(<g id="picture-(\d+)"(?:(?!</g>).)*?<polygon [^>]*points="([^"]*)"[^>]*/>)'
+    box = r'(<g id="picture(\d+)"(?:(?!</g>).)*?<polygon [^>]*points="([^"]*)"[^>]*/>)'
     return re.sub(box, insert, svg.decode(), flags=re.DOTALL).encode()
 
 
 def _title(drawn: ExplanatoryGraph, whole: ExplanatoryGraph) -> str:
-    """Tell what is drawn, and what sizes, colours and widths mean, as an HTML-like label."""
+    """Tell what is drawn."""
     count = f"{len(whole):,} nodes"
     if len(drawn) < len(whole):
         count = f"{len(drawn):,} of {count}, the most reliable of each layer"
-    swatches = "".join(
-        f'<TD WIDTH="22" HEIGHT="9" FIXEDSIZE="TRUE" BGCOLOR="{_hex(colour(k / 4))}"></TD>'
-        for k in range(5)
-    )
-    small = f'<FONT POINT-SIZE="10" COLOR="{_QUIET}">'
-    return (
-        '<<TABLE BORDER="0" CELLSPACING="0" CELLPADDING="3">'
-        f'<TR><TD><FONT POINT-SIZE="16">Explanatory graph: {count}</FONT></TD></TR>'
-        '<TR><TD><TABLE BORDER="0" CELLSPACING="0" CELLPADDING="3"><TR>'
-        f"<TD>{small}reliability  0</FONT></TD>{swatches}<TD>{small}1</FONT></TD>"
-        f"<TD>{small}     size: support      line: consistency</FONT></TD>"
-        "</TR></TABLE></TD></TR></TABLE>>"
-    )
+    return f"Explanatory graph: {count}"
 
 
 def _node(
@@ -251,7 +246,7 @@ def _node(
     if picture is not None:
         attributes += [
             "shape=box",
-            f'id="picture-{number}"',
+            f'id="picture{number}"',
             f"image={_quoted(str(picture))}",
             "imagescale=true",
             "imagepos=tc",
@@ -269,7 +264,7 @@ def _node(
         elif len(text) > 5:
             attributes.append("fontsize=7.5")
         attributes += [f"width={size:.2f}", f"height={size:.2f}", f'fillcolor="{fill}"']
-        attributes.append(f'fontcolor="{_TEXT if values["reliability"] < 0.6 else "white"}"')
+        attributes.append(f'fontcolor="{_TEXT if values["reliability"] < 0.7 else "white"}"')
     return f"{_quoted(node)} [{', '.join(attributes)}];"
 
 

@@ -178,6 +178,7 @@ def cytoscape_json(graph: ExplanatoryGraph) -> str:
         "target_cytoscapejs_version": "~3.0",
         "data": {"name": "explanatory graph"} | _scalars(content["graph"]),
         "elements": elements,
+        "layout": {"name": "preset"},  # else cytoscape.js drops the positions
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
@@ -216,7 +217,9 @@ def _types(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 def _xml(value: Any) -> str:
     """Write a value so that it survives in an element as well as in an attribute."""
     if isinstance(value, str):
-        return re.sub("[\t\n\r]", lambda m: f"&#{ord(m[0])};", html.escape(value))
+        # what some reader takes for white space or the end of a line
+        breaks = "[\t\n\r\x7f-\x9f\u2028\u2029]"
+        return re.sub(breaks, lambda m: f"&#{ord(m[0])};", html.escape(value))
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
