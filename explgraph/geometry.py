@@ -23,7 +23,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +45,7 @@ from explgraph.hooks import (
 )
 from explgraph.structure import PositiveNetwork
 
-__all__ = ["Layer", "measure_layers"]
+__all__ = ["Layer", "measure_layers", "noise", "undisturbed"]
 
 Array = NDArray[np.float64]
 
@@ -155,8 +155,8 @@ def measure_layers(
         If no gradient reaches the image, so that an even grid over the image is assumed.
     """
     check_model(model)
-    with _undisturbed(model):
-        pair = _noise(model, image_size, n=2)
+    with undisturbed(model):
+        pair = noise(model, image_size, n=2)
         with torch.no_grad():
             grids, _ = find_grids(model, pair, layers)
         axes = _measure(model, grids, image_size)
@@ -176,7 +176,7 @@ def measure_layers(
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Iterator[None]:
     """Record gradients inside; put torch's random numbers and the model's buffers back after."""
     device = model_device(model)
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -193,7 +193,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
 
 
-def _noise(model: nn.Module, size: tuple[int, int], n: int = 1) -> Tensor:
+def noise(model: nn.Module, size: tuple[int, int], n: int = 1) -> Tensor:
     """Positive noise to run a model on, ``(n, 3, H, W)`` in 0.5 ... 1."""
     generator = torch.Generator().manual_seed(0)
     image = 0.5 + 0.5 * torch.rand((n, 3, *size), generator=generator)
@@ -216,13 +216,14 @@ class _Probe:
     ) -> None:
         self.size = size
         self.attended: dict[str, bool] = {}
-        self._image = _noise(model, size).float().requires_grad_()
+        self._image = noise(model, size).float().requires_grad_()
         self._generator = torch.Generator().manual_seed(1)
         self._extents: dict[tuple[str, int, int], list[_Extent]] = {}
 
         def keep(layer: str, output: Any) -> Tensor:
             self.attended[layer] = network.attended
-            return read_maps(output, 1, _grid_at(grids[layer], output, size, layer), layer).clone()
+            shape = _shape_at(grids[layer], output, size, layer)
+            return read_maps(output, 1, shape, layer).clone()
 
         with PositiveNetwork(attention=attention) as network:
             self._maps, _ = catch(model, self._image, list(grids), keep)
@@ -265,13 +266,14 @@ def _extent(seen: Any) -> _Extent:
     return (int(where[0]), int(where[-1]) + 1) if where.size else None
 
 
-def _grid_at(grid: Grid, output: Any, size: tuple[int, int], layer: str) -> Grid:
-    """Give a layer's grid on an image of another size."""
+def _shape_at(grid: Grid, output: Any, size: tuple[int, int], layer: str) -> tuple[int, int, int]:
+    """Give a layer's ``(C, H, W)`` on an image of another size."""
     if grid.kind == "tokens":
-        return find_grid(output, 1, size, layer)
+        grid = find_grid(output, 1, size, layer)
+        return grid.channels, grid.height, grid.width
     first = 2 if grid.kind == "maps" else 1
     shapes = [t.shape for t in tensors_of(output) if t.ndim == 4 and t.shape[0] == 1]
-    return replace(grid, height=shapes[0][first], width=shapes[0][first + 1])
+    return grid.channels, int(shapes[0][first]), int(shapes[0][first + 1])
 
 
 def _measure(

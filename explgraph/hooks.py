@@ -57,15 +57,12 @@ class Grid:
         Order of the output's dimensions: ``(N, C, H, W)``, ``(N, H, W, C)``, ``(N, tokens, D)``.
     channels, height, width : int
         Shape of one image's maps.
-    prefix : int
-        Tokens before those of the grid (class token, registers).
     """
 
     kind: Literal["maps", "channels_last", "tokens"]
     channels: int
     height: int
     width: int
-    prefix: int = 0
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -129,6 +126,7 @@ def catch(
     keep: Callable[[str, Any], T],
     *,
     whole: bool = False,
+    absent_ok: bool = False,
 ) -> tuple[dict[str, T], dict[str, int]]:
     """Run the model on a batch and keep something of each layer's output.
 
@@ -143,6 +141,8 @@ def catch(
         the output in place); what it returns is kept.
     whole : bool
         Run the whole forward pass, to count the calls; otherwise it ends with the last layer.
+    absent_ok : bool
+        Leave out layers that don't run, if any does.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def catch(
     finally:
         for handle in handles:
             handle.remove()
-    missing = [layer for layer in layers if layer not in kept]
+    missing = [layer for layer in layers if layer not in kept and not (absent_ok and kept)]
     if missing and failure is not None:
         raise ExplgraphError(
             f"the model fails on images of size {tuple(batch.shape[1:])} before layer "
@@ -294,7 +294,7 @@ def _token_grid(tensor: Tensor, image_size: tuple[int, int], layer: str) -> Grid
     by_count = {h * w: (h, w) for h, w in shapes if h > 1 and w > 1}
     for prefix in range(min(_MOST_PREFIX_TOKENS, tokens) + 1):
         if tokens - prefix in by_count:
-            return Grid("tokens", depth, *by_count[tokens - prefix], prefix)
+            return Grid("tokens", depth, *by_count[tokens - prefix])
     raise ExplgraphError(
         f"layer {layer!r} has no spatial grid: its {tokens} tokens are no grid of square patches "
         f"on an image of {height} x {width}, with up to {_MOST_PREFIX_TOKENS} leading tokens left "
@@ -302,24 +302,37 @@ def _token_grid(tensor: Tensor, image_size: tuple[int, int], layer: str) -> Grid
     )
 
 
-def read_maps(output: Any, n: int, grid: Grid, layer: str) -> Tensor:
-    """Read a module's output as ``(N, C, H, W)`` maps.
+def read_maps(output: Any, n: int, shape: tuple[int, int, int], layer: str) -> Tensor:
+    """Read a module's output as maps whose shape is known.
+
+    Parameters
+    ----------
+    output : Tensor, or nested tuples, lists and mappings with one tensor of 3 or 4 dimensions
+    n : int
+        Number of images.
+    shape : (int, int, int)
+        ``(C, H, W)`` that `find_grid` found.
+    layer : str
+        Named in errors.
+
+    Returns
+    -------
+    (n, C, H, W) float
+        A view of the output.
 
     Raises
     ------
     ExplgraphError
-        If its shape is not the grid's.
+        If the output has another shape.
     """
     tensor = _only_grid(output, n, layer)
-    shape = (grid.channels, grid.height, grid.width)
-    if grid.kind == "tokens" and tensor.ndim == 3:
-        tokens = tensor[:, grid.prefix :]
-        if tokens.shape[1:] == (grid.height * grid.width, grid.channels):
-            return tokens.transpose(1, 2).reshape(n, *shape)
-    if grid.kind == "channels_last" and tensor.ndim == 4:
-        tensor = tensor.permute(0, 3, 1, 2)
-    if grid.kind != "tokens" and tensor.shape[1:] == shape:
+    channels, height, width = shape
+    if tensor.shape[1:] == shape:
         return tensor
+    if tensor.shape[1:] == (height, width, channels):
+        return tensor.permute(0, 3, 1, 2)
+    if tensor.ndim == 3 and tensor.shape[2] == channels and tensor.shape[1] >= height * width:
+        return tensor[:, -height * width :].transpose(1, 2).reshape(n, *shape)
     raise ExplgraphError(
         f"layer {layer!r} gives {tuple(tensor.shape[1:])} per image, expected the maps (C, H, W) = "
         f"{shape}; the model or the image size isn't the one that the layer was measured on"

@@ -1,0 +1,659 @@
+"""Images as the network sees them: normalised batches with names.
+
+One object per image is assumed: a crop, or a photograph that shows one. Whole photographs with
+several objects are cut up by a table of boxes (`ImageFolder`, ``boxes=``).
+
+Points in a photograph are ``[x, y]`` px like everywhere in explgraph (the first pixel's centre is
+at ``(0.5, 0.5)``), of the photograph the right way up, after its EXIF orientation.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.hooks import nearest
+
+__all__ = ["ImageFolder", "Images", "batches", "count"]
+
+Box: TypeAlias = Sequence[float]
+Boxes: TypeAlias = Mapping[str, "Box | Sequence[Box]"]
+S = TypeVar("S")
+T = TypeVar("T")
+
+_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+    | {".pgm", ".pbm", ".jp2", ".avif"}
+)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_THREADS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """One image: which part of which photograph goes where.
+
+    ``source`` (x0, y0, x1, y1) px of the photograph is drawn on ``target`` (left, top, width,
+    height) px of the network's image.
+    """
+
+    name: str
+    file: str
+    source: tuple[float, float, float, float]
+    target: tuple[int, int, int, int]
+
+
+class ImageFolder(Dataset[Tensor]):
+    """The photographs of a folder and its subfolders, each showing one object.
+
+    A photograph that shows several objects, or one that is small in it, is cut up by `boxes`.
+    Files that are no images by their suffix, and hidden ones, are ignored. Images are turned the
+    right way up (EXIF), converted to RGB (what is transparent turns white; the first frame of
+    animations), brought to `size` and normalised.
+
+    Parameters
+    ----------
+    path : path
+        Folder.
+    size : int or (int, int)
+        Side of a square, or ``(H, W)``, px: the size that the network takes.
+    mean, std : (3,) float
+        Subtracted from, and divided into, the colours, which are 0 to 1. The defaults are those
+        of ImageNet networks.
+    fit : {"stretch", "crop", "pad"}
+        How a photograph or box of another shape is brought to `size`: stretched; its middle cut
+        out; or shown whole between margins of the mean colour.
+    boxes : path or mapping, optional
+        Boxes ``(x0, y0, x1, y1)`` px that cut one object each out of the photographs: a CSV file
+        with the columns ``name,x0,y0,x1,y1``, or a mapping from a photograph's name to a box or a
+        list of boxes. Photographs without a box are left out. Several boxes of one photograph are
+        named ``name#0``, ``name#1``, ...; what lies outside the photograph is cut off.
+    names : sequence of str, optional
+        Use only these, in this order: photographs (with all their boxes), or ``name#k``. So that
+        one crop per photograph can be had, for instance.
+    unreadable : {"refuse", "skip"}
+        What to do about images that can't be decoded. All are read once at the start; they are
+        named in the error, or in a warning and in `skipped`.
+
+    Attributes
+    ----------
+    path : Path
+    size : (int, int)
+        ``(H, W)`` px.
+    names : tuple of str
+        Path within the folder with ``/``, sorted naturally ("2.png" before "10.png").
+    skipped : tuple of str
+        Unreadable images that were skipped.
+
+    Raises
+    ------
+    ExplgraphError
+        If the folder is missing or holds no image, an image is unreadable, or boxes or names don't
+        fit the folder's files.
+
+    Warns
+    -----
+    ExplgraphWarning
+        If unreadable images are skipped.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        size: int | Sequence[int] = 224,
+        mean: Sequence[float] = _IMAGENET_MEAN,
+        std: Sequence[float] = _IMAGENET_STD,
+        fit: Literal["stretch", "crop", "pad"] = "stretch",
+        boxes: str | os.PathLike[str] | Boxes | None = None,
+        names: Sequence[str] | None = None,
+        unreadable: Literal["refuse", "skip"] = "refuse",
+    ) -> None:
+        self.path = Path(path)
+        self.size = _checked_size(size)
+        self.mean, self.std = _colours("mean", mean), _colours("std", std)
+        if min(self.std) <= 0:
+            raise ExplgraphError(f"std must be above 0, got {list(self.std)}")
+        _choice("fit", fit, ("stretch", "crop", "pad"))
+        _choice("unreadable", unreadable, ("refuse", "skip"))
+        self.fit = fit
+        files = _image_files(self.path)
+        crops: list[_Named] = [(f, f, None) for f in files]
+        if boxes is not None:
+            crops = _boxed(files, boxes)
+        if names is not None:
+            crops = _chosen(crops, names)
+        sizes, broken = _photo_sizes(self.path, dict.fromkeys(file for _, file, _ in crops))
+        self.skipped = tuple(broken)
+        if broken:
+            listed = _listed(f"{name} ({reason})" for name, reason in broken.items())
+            message = f"{self.path}: unreadable image file{'s' * (len(broken) > 1)}: {listed}"
+            if unreadable == "refuse":
+                raise ExplgraphError(
+                    f'{message}; mend or remove what is broken, or pass unreadable="skip"'
+                )
+            if len(broken) == len(sizes) + len(broken):
+                raise ExplgraphError(f"{message}; no readable image is left")
+            warnings.warn(f"{message}; skipped", ExplgraphWarning, stacklevel=2)
+        self._crops = tuple(
+            _placed(name, file, box, sizes[file], self.size, fit)
+            for name, file, box in crops
+            if file in sizes
+        )
+        self.names = tuple(crop.name for crop in self._crops)
+
+    def __len__(self) -> int:
+        return len(self._crops)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Give a normalised image, ``(3, H, W)`` float32."""
+        pixels = torch.from_numpy(np.array(self.picture(index))).permute(2, 0, 1)
+        mean = torch.tensor(self.mean).reshape(3, 1, 1)
+        std = torch.tensor(self.std).reshape(3, 1, 1)
+        return pixels.float().div_(255).sub_(mean).div_(std).contiguous()
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return (
+            f"ImageFolder({str(self.path)!r}, {len(self)} images, {height} x {width}, {self.fit})"
+        )
+
+    def picture(self, index: int) -> Image.Image:
+        """Give an image as the network sees it, but not normalised: RGB, for drawings."""
+        crop = self._crops[index]
+        try:
+            photo = _upright_rgb(self.path / crop.file)
+        except Exception as err:
+            raise ExplgraphError(
+                f"{self.path / crop.file}: can't be read any more ({_reason(err)})"
+            ) from err
+        left, top, width, height = crop.target
+        picture = photo.resize(
+            (width, height), Image.Resampling.BILINEAR, box=crop.source, reducing_gap=None
+        )
+        if (height, width) == self.size:
+            return picture
+        margin = tuple(min(255, max(0, round(255 * m))) for m in self.mean)
+        canvas = Image.new("RGB", (self.size[1], self.size[0]), margin)
+        canvas.paste(picture, (left, top))
+        return canvas
+
+    def to_original(self, index: int, points: ArrayLike) -> NDArray[np.float64]:
+        """Give points of an image as points of the photograph that it was made from.
+
+        Parameters
+        ----------
+        index : int
+            Of the image.
+        points : (..., 2) float
+            ``[x, y]`` px of the image as the network sees it.
+
+        Returns
+        -------
+        (..., 2) float64
+            ``[x, y]`` px of the photograph, the right way up.
+        """
+        at = np.asarray(points, dtype=np.float64)
+        if at.ndim == 0 or at.shape[-1] != 2:
+            raise ExplgraphError(f"points must be (..., 2) [x, y], got the shape {at.shape}")
+        x0, y0, x1, y1 = self._crops[index].source
+        left, top, width, height = self._crops[index].target
+        scale = np.array([(x1 - x0) / width, (y1 - y0) / height])
+        original: NDArray[np.float64] = np.array([x0, y0]) + (at - [left, top]) * scale
+        return original
+
+    def subset(self, indices: Iterable[int]) -> ImageFolder:
+        """Give a folder with only some of the images, in the order of `indices`."""
+        chosen = [int(i) for i in indices]
+        for i in chosen:
+            if not -len(self) <= i < len(self):
+                raise ExplgraphError(f"indices: {i} is out of range for {len(self)} images")
+        if not chosen:
+            raise ExplgraphError("indices is empty; choose at least one image")
+        other = object.__new__(ImageFolder)
+        other.__dict__.update(self.__dict__)
+        other._crops = tuple(self._crops[i] for i in chosen)
+        other.names = tuple(crop.name for crop in other._crops)
+        repeated = [name for name, times in Counter(other.names).items() if times > 1]
+        if repeated:
+            raise ExplgraphError(f"indices names {repeated[0]!r} more than once")
+        return other
+
+    def describe(self) -> dict[str, Any]:
+        """Give the preprocessing as JSON values: arguments of `ImageFolder` for other images."""
+        return {
+            "size": list(self.size),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "fit": self.fit,
+        }
+
+
+Images: TypeAlias = "ImageFolder | Tensor | Dataset[Any] | DataLoader[Any] | Sequence[Any]"
+
+
+def count(images: Images) -> int | None:
+    """Give the number of images, or None where a source doesn't know it."""
+    try:
+        if isinstance(images, DataLoader):
+            # the last, incomplete batch may be dropped
+            if images.batch_size is None or images.drop_last:
+                return None
+            return len(images.dataset)  # type: ignore[arg-type]
+        return len(images)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def batches(images: Images, batch_size: int) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Go through images in batches.
+
+    Parameters
+    ----------
+    images : ImageFolder, tensor, Dataset, DataLoader or sequence of tensors
+        A tensor is ``(N, 3, H, W)`` float and already normalised, as are the items of the others,
+        ``(3, H, W)``, or tuples, lists or mappings that begin with one. A loader keeps its own
+        batches. Images are named by the source's ``names``, or else "0", "1", ... (with zeros in
+        front, so that names sort like numbers).
+    batch_size : int
+
+    Yields
+    ------
+    names : tuple of str
+    batch : (n, 3, H, W) float32
+
+    Raises
+    ------
+    ExplgraphError
+        If there is no image, they are of different sizes, not float, not finite, or come from a
+        loader that shuffles.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ExplgraphError(f"batch_size must be a whole number above 0, got {batch_size!r}")
+    names = _names_of(images)
+    total = count(images)
+    digits = len(str(total - 1)) if total else 6
+    start, shape = 0, None
+    for batch in _raw_batches(images, batch_size):
+        stop = start + len(batch)
+        if names is not None and stop <= len(names):
+            here = tuple(names[start:stop])
+        else:
+            here = tuple(str(i).zfill(digits) for i in range(start, stop))
+        stacked = _checked_batch(batch, here, shape)
+        shape = tuple(stacked.shape[1:])
+        yield here, stacked
+        start = stop
+    if start == 0:
+        raise ExplgraphError("images is empty; at least one image is needed")
+
+
+def _raw_batches(images: Images, batch_size: int) -> Iterator[Tensor | list[Any]]:
+    """Go through a source in batches: tensors, or lists of items, as they come."""
+    if isinstance(images, Tensor):
+        if images.ndim != 4:
+            raise ExplgraphError(
+                f"images must be an (N, 3, H, W) tensor, got the shape {tuple(images.shape)}"
+            )
+        for start in range(0, len(images), batch_size):
+            yield images[start : start + batch_size]
+    elif isinstance(images, DataLoader):
+        samplers = (images.sampler, getattr(images.batch_sampler, "sampler", None))
+        if any(isinstance(s, _SHUFFLING) for s in samplers):
+            raise ExplgraphError(
+                "images is a DataLoader that shuffles, so that positions would not line up with "
+                "images; build it with shuffle=False"
+            )
+        try:
+            for batch in images:
+                yield _first(batch)
+        except RuntimeError as err:
+            if "equal size" not in str(err):
+                raise
+            raise ExplgraphError(
+                "images are of different sizes, so that the DataLoader can't stack them; "
+                f"bring them to one size ({err})"
+            ) from err
+    elif hasattr(images, "__getitem__") and hasattr(images, "__len__"):
+        read = images.__getitem__
+        # only an ImageFolder is known to bear several threads
+        items = (
+            _ahead(read, range(len(images)), 2 * batch_size)
+            if isinstance(images, ImageFolder)
+            else (read(i) for i in range(len(images)))
+        )
+        yield from _chunks(items, batch_size)
+    elif isinstance(images, Dataset):  # an iterable one
+        yield from _chunks(iter(images), batch_size)
+    else:
+        raise ExplgraphError(
+            "images must be an ImageFolder, an (N, 3, H, W) tensor, a Dataset or a DataLoader, got "
+            f"{type(images).__name__}"
+        )
+
+
+_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+
+def _chunks(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Group items."""
+    chunk = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _ahead(do: Callable[[S], T], over: Iterable[S], ahead: int) -> Iterator[T]:
+    """Map with a few threads, at most `ahead` results before they are asked for."""
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="explgraph-images") as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for value in over:
+                waiting.append(pool.submit(do, value))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _names_of(images: Any) -> list[str] | None:
+    """Give the names that a source has for its images, if it has."""
+    if isinstance(images, DataLoader):
+        return _names_of(images.dataset)
+    if isinstance(images, Subset):
+        names = _names_of(images.dataset)
+        return None if names is None else [names[i] for i in images.indices]
+    names = getattr(images, "names", None)
+    if isinstance(images, Tensor) or names is None or not hasattr(images, "__len__"):
+        return None
+    return [str(n) for n in names] if len(names) == len(images) else None
+
+
+def _first(item: Any) -> Any:
+    """Give the image of a dataset's item, which may have labels behind it."""
+    while not isinstance(item, Tensor):
+        if isinstance(item, Mapping) and item:
+            item = next(iter(item.values()))
+        elif isinstance(item, (tuple, list)) and item:
+            item = item[0]
+        else:
+            raise ExplgraphError(
+                "images must hold tensors, or tuples or mappings that begin with one, but hold "
+                f"{type(item).__name__}"
+            )
+    return item
+
+
+def _checked_batch(
+    batch: Tensor | list[Any], names: tuple[str, ...], shape: tuple[int, ...] | None
+) -> Tensor:
+    """Stack a batch's images if they are all that they should be."""
+    items = list(batch) if isinstance(batch, Tensor) else [_first(item) for item in batch]
+    for item, name in zip(items, names, strict=True):
+        here = tuple(item.shape)
+        if len(here) != 3 or here[0] != 3:
+            raise ExplgraphError(f"image {name!r} has the shape {here}, expected (3, H, W)")
+        if not item.is_floating_point():
+            raise ExplgraphError(
+                f"image {name!r} is {str(item.dtype).removeprefix('torch.')}, expected float that "
+                "is normalised as the network takes it; use ImageFolder, or images.float() / 255 "
+                "less the mean, over the standard deviation"
+            )
+        shape = shape or here
+        if here != shape:
+            raise ExplgraphError(
+                f"images are of different sizes: {name!r} is {here[1]} x {here[2]}, those before "
+                f"it {shape[1]} x {shape[2]}; bring them to one size (ImageFolder does)"
+            )
+    stacked = batch if isinstance(batch, Tensor) else torch.stack(items)
+    stacked = stacked.detach().float()
+    if not math.isfinite(stacked.sum().item()):
+        for image, name in zip(stacked, names, strict=True):
+            if not image.isfinite().all():
+                raise ExplgraphError(f"image {name!r} has pixels that are NaN or infinite")
+    return stacked
+
+
+def _choice(argument: str, value: object, known: tuple[str, ...]) -> None:
+    """Refuse a word that is not among the known ones."""
+    if value not in known:
+        raise ExplgraphError(f"{argument} must be one of {', '.join(known)}; got {value!r}")
+
+
+def _listed(values: Iterable[str]) -> str:
+    """List a few values, and say how many there are more."""
+    every = list(values)
+    more = f" and {len(every) - 10} more" if len(every) > 10 else ""
+    return ", ".join(every[:10]) + more
+
+
+def _checked_size(size: int | Sequence[int]) -> tuple[int, int]:
+    """Give ``(H, W)``."""
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides):
+        raise ExplgraphError(f"size must be a side or (H, W) in whole pixels, got {size!r}")
+    return sides[0], sides[1]
+
+
+def _colours(argument: str, values: Sequence[float]) -> tuple[float, float, float]:
+    """Give three finite numbers."""
+    numbers = tuple(float(v) for v in values)
+    if len(numbers) != 3 or not all(math.isfinite(v) for v in numbers):
+        raise ExplgraphError(f"{argument} must be three numbers (red, green, blue), got {values!r}")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    """Give a key that sorts "2" before "10"."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(p)) if i % 2 else (1, p.casefold()) for i, p in enumerate(parts)] + [(1, name)]
+
+
+def _image_files(path: Path) -> list[str]:
+    """List the image files of a folder and its subfolders."""
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "doesn't exist"
+        raise ExplgraphError(f"{path} {what}; pass the folder that holds the images")
+    try:
+        os.scandir(path).close()
+    except OSError as err:
+        raise ExplgraphError(f"{path} can't be read: {err.strerror or err}") from err
+    found = []
+    for folder, folders, files in os.walk(path, followlinks=True):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        found += [
+            (Path(folder) / f).relative_to(path).as_posix()
+            for f in files
+            if not f.startswith(".") and Path(f).suffix.lower() in _SUFFIXES
+        ]
+    if not found:
+        raise ExplgraphError(
+            f"{path} holds no image; files ending in {', '.join(sorted(_SUFFIXES))} are looked for"
+        )
+    return sorted(found, key=_natural)
+
+
+_Named: TypeAlias = "tuple[str, str, Box | None]"  # name, file, box
+
+
+def _boxed(files: list[str], boxes: str | os.PathLike[str] | Boxes) -> list[_Named]:
+    """Give one entry per box, in the order of the files."""
+    table = boxes if isinstance(boxes, Mapping) else _read_boxes(Path(boxes))
+    known = set(files)
+    for name in table:
+        if name not in known:
+            raise ExplgraphError(
+                f"boxes name {name!r}, which is no image of the folder{nearest(name, files)}"
+            )
+    crops: list[_Named] = []
+    for file in files:
+        given: Any = table.get(file, ())
+        many = [given] if len(given) and not hasattr(given[0], "__len__") else list(given)
+        for k, box in enumerate(many):
+            numbers = [float(v) for v in box]
+            if len(numbers) != 4 or not all(math.isfinite(v) for v in numbers):
+                raise ExplgraphError(
+                    f"boxes: {file!r} has {list(box)!r}, expected four numbers x0, y0, x1, y1"
+                )
+            crops.append((f"{file}#{k}" if len(many) > 1 else file, file, numbers))
+    if not crops:
+        raise ExplgraphError("boxes is empty; give at least one photograph a box")
+    return crops
+
+
+def _read_boxes(path: Path) -> dict[str, list[Box]]:
+    """Read a CSV file with the columns name, x0, y0, x1, y1; others are ignored."""
+    columns = ("name", "x0", "y0", "x1", "y1")
+    table: dict[str, list[Box]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            missing = [c for c in columns if c not in (reader.fieldnames or ())]
+            if missing:
+                raise ExplgraphError(
+                    f"{path}: the column {missing[0]!r} is missing; the first line must be "
+                    f"{','.join(columns)}"
+                )
+            for row in reader:
+                try:
+                    box = [float(row[c]) for c in columns[1:]]
+                except (TypeError, ValueError) as err:
+                    raise ExplgraphError(
+                        f"{path}, line {reader.line_num}: expected four numbers x0,y0,x1,y1 after "
+                        f"the name, got {[row[c] for c in columns[1:]]}"
+                    ) from err
+                table.setdefault(row["name"], []).append(box)
+    except (OSError, UnicodeDecodeError, csv.Error) as err:
+        raise ExplgraphError(f"{path}: the table of boxes can't be read ({_reason(err)})") from err
+    return table
+
+
+def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:
+    """Keep the crops that are named, or whose photograph is, in the order of `names`."""
+    if isinstance(names, str):
+        raise ExplgraphError(f"names must be a list of names, got {names!r}")
+    by_name: dict[str, list[_Named]] = {}
+    for crop in crops:
+        for key in {crop[0], crop[1]}:
+            by_name.setdefault(key, []).append(crop)
+    kept: dict[str, _Named] = {}
+    for name in names:
+        if name not in by_name:
+            raise ExplgraphError(
+                f"names has {name!r}, which is no image of the folder{nearest(name, by_name)}"
+            )
+        for crop in by_name[name]:
+            if crop[0] in kept:
+                raise ExplgraphError(f"names has {crop[0]!r} more than once")
+            kept[crop[0]] = crop
+    if not kept:
+        raise ExplgraphError("names is empty; choose at least one image")
+    return list(kept.values())
+
+
+def _photo_sizes(
+    folder: Path, files: Iterable[str]
+) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """Decode all photographs once: sizes ``(width, height)``, and why others are unreadable."""
+
+    def check(file: str) -> tuple[int, int] | str:
+        try:
+            with Image.open(folder / file) as photo:
+                width, height = photo.size
+                turned = photo.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                photo.draft("RGB", (1, 1))  # a JPEG file is read whole all the same, but faster
+                photo.load()
+            return (height, width) if turned else (width, height)
+        except Exception as err:  # Pillow's readers raise almost anything for broken files
+            return _reason(err)
+
+    sizes, broken = {}, {}
+    files = list(files)
+    for file, found in zip(files, _ahead(check, files, 64), strict=True):
+        if isinstance(found, str):
+            broken[file] = found
+        else:
+            sizes[file] = found
+    return sizes, broken
+
+
+def _reason(err: Exception) -> str:
+    """Say in a few words why a file can't be read."""
+    if isinstance(err, UnidentifiedImageError):
+        return "not an image"
+    if isinstance(err, OSError) and err.strerror:
+        return err.strerror
+    return str(err) or type(err).__name__
+
+
+def _placed(
+    name: str,
+    file: str,
+    box: Box | None,
+    photo: tuple[int, int],
+    size: tuple[int, int],
+    fit: str,
+) -> _Crop:
+    """Work out which part of a photograph goes where."""
+    x0, y0, x1, y1 = (0.0, 0.0, *map(float, photo)) if box is None else box
+    x0, y0, x1, y1 = max(0.0, x0), max(0.0, y0), min(photo[0], x1), min(photo[1], y1)
+    if x1 <= x0 or y1 <= y0:
+        raise ExplgraphError(
+            f"boxes: {list(box or ())} of {file!r} holds nothing of the photograph, which is "
+            f"{photo[0]} x {photo[1]} (x0 < x1 and y0 < y1 are expected)"
+        )
+    height, width = size
+    target = (0, 0, width, height)
+    wide, high = x1 - x0, y1 - y0
+    if fit == "crop":
+        scale = min(wide / width, high / height)
+        cut_x, cut_y = (wide - scale * width) / 2, (high - scale * height) / 2
+        x0, y0, x1, y1 = x0 + cut_x, y0 + cut_y, x1 - cut_x, y1 - cut_y
+    elif fit == "pad":
+        scale = max(wide / width, high / height)
+        inner = max(1, min(width, round(wide / scale))), max(1, min(height, round(high / scale)))
+        target = ((width - inner[0]) // 2, (height - inner[1]) // 2, *inner)
+    return _Crop(name, file, (x0, y0, x1, y1), target)
+
+
+def _upright_rgb(path: Path) -> Image.Image:
+    """Read a photograph as RGB, the right way up."""
+    with Image.open(path) as opened:
+        photo = ImageOps.exif_transpose(opened)
+        if photo.mode.startswith("I"):  # 16 bits, which Pillow would clip
+            photo = Image.fromarray((np.asarray(photo).clip(0, 65535) // 257).astype(np.uint8))
+        if photo.has_transparency_data:
+            photo = photo.convert("RGBA")
+            photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
+        return photo.convert("RGB")
