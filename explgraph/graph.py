@@ -240,7 +240,8 @@ class ExplanatoryGraph:
     def _restricted(self, nodes: Iterable[str]) -> ExplanatoryGraph:
         """Build the graph of some of the nodes; attributes are copied, ``fitted`` is shared."""
         wanted = set(nodes)
-        kept = networkx.DiGraph(**copy.deepcopy(self.nx.graph))
+        kept = networkx.DiGraph()
+        kept.graph.update(copy.deepcopy(self.nx.graph))
         kept.add_nodes_from((v, dict(a)) for v, a in self.nx.nodes.items() if v in wanted)
         kept.add_edges_from(
             (u, v, dict(a)) for u, v, a in self.nx.edges(data=True) if u in wanted and v in wanted
@@ -494,19 +495,20 @@ def load(path: str | os.PathLike[str]) -> ExplanatoryGraph:
             raise ExplgraphError(f"{shown} is damaged: {name} doesn't match its checksum")
     try:
         content = json.loads(members[_GRAPH])
-        nx = networkx.DiGraph(**content["graph"])
+        nx = networkx.DiGraph()
+        nx.graph.update(content["graph"])
         for values in content["nodes"]:
             node = values.pop("id")
             if node in nx:
                 raise ExplgraphError(f"node {node!r} occurs twice")
-            nx.add_node(node, **values)
+            nx.add_nodes_from([(node, values)])
         for values in content["edges"]:
             parent, child = values.pop("source"), values.pop("target")
             if parent not in nx or child not in nx or nx.has_edge(parent, child):
                 raise ExplgraphError(
                     f"edge {parent!r} -> {child!r} occurs twice or joins a node that isn't there"
                 )
-            nx.add_edge(parent, child, **values)
+            nx.add_edges_from([(parent, child, values)])
         fitted = safetensors_numpy.load(members[_FITTED])
         return ExplanatoryGraph(nx, fitted, content["top_images"])
     except ExplgraphError as err:

@@ -35,15 +35,11 @@ def javascript(tmp_path_factory):
     if not reasons:
         for name in ("package.json", "package-lock.json", "read.js"):
             shutil.copy(JS / name, folder)
-        done = subprocess.run(
-            ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        if done.returncode:
-            reasons.append(f"npm ci failed: {done.stderr[-300:]}")
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
+        try:
+            subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=180)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as err:
+            reasons.append(f"npm ci failed: {(err.stderr or b'')[-300:].decode()}")
     if reasons:
         stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         stop(f"JavaScript readers need node, npm and its registry: {reasons[0]}")

