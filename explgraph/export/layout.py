@@ -16,7 +16,6 @@ from explgraph.graph import ExplanatoryGraph
 __all__ = ["band_positions", "colour", "ordered_layers", "thin"]
 
 _SPACING = 60.0  # between neighbours of a band, in the unit of `band_positions`
-_BAND_GAP = 180.0
 _SWEEPS = 4
 
 # one hue from pale to deep: told apart by lightness alone, so by everybody and in print
@@ -65,7 +64,8 @@ def band_positions(graph: ExplanatoryGraph) -> dict[str, tuple[float, float]]:
         as high.
     """
     order = ordered_layers(graph)
-    columns = max(8, math.ceil(math.sqrt(2 * len(graph))))
+    columns = max(8, math.ceil(2 * math.sqrt(len(graph))))
+    gap = _SPACING * max(3.0, columns / 6)  # room for the edges
     positions = {}
     top = 0.0
     for band in order:
@@ -74,7 +74,7 @@ def band_positions(graph: ExplanatoryGraph) -> dict[str, tuple[float, float]]:
         for k, node in enumerate(band):
             column, row = divmod(k, rows)
             positions[node] = (_SPACING * (column - (width - 1) / 2), top + _SPACING * row)
-        top += _SPACING * (rows - 1) + _BAND_GAP
+        top += _SPACING * (rows - 1) + gap
     return positions
 
 
