@@ -1,0 +1,166 @@
+"""One pass over a layer: anchors say where every pattern should be, then its own map is looked at.
+
+Mining fits passes, parsing runs them again on other images; both call `infer`, so that what was
+mined is what is parsed.
+
+1. The first pass knows nothing yet: every filter's peak (`mixture.peaks`).
+2. Each later pass has *anchors*: nodes of upper layers, or of the layer's own previous pass. Every
+   pattern (or every filter, for all its patterns) has a few of them as parents, which predict its
+   displacement (`linking.displacements`), hence its expected place.
+3. Under its Gaussian around the expected place the pattern's own map gives position and score
+   (`mixture.locate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from explgraph.linking import Links, Motion, displacements, motion
+from explgraph.mixture import Grid, Patterns, locate, peaks
+
+__all__ = ["OWN", "Anchors", "Found", "Pass", "expect", "gather", "infer", "infer_peaks"]
+
+OWN = -1
+"""Stands for the layer's own previous pass where an anchor's layer is named."""
+
+
+class Found(NamedTuple):
+    """Nodes of one layer in some images, in the order of filters, then patterns.
+
+    Attributes
+    ----------
+    positions : (N, V, 2)
+        px.
+    scores : (N, V)
+        >= 0.
+    expected : (N, V, 2)
+        Where the anchors alone put the nodes, px.
+    """
+
+    positions: Tensor
+    scores: Tensor
+    expected: Tensor
+
+
+class Anchors(NamedTuple):
+    """Nodes that a pass takes its bearings from.
+
+    Attributes
+    ----------
+    layer : (U,) int64
+        Index of the layer, or `OWN`.
+    node : (U,) int64
+        Index among that layer's nodes.
+    mean : (U, 2)
+        Mean position over the mined images, px.
+    scale : (U,)
+        Mean score over the mined images.
+    """
+
+    layer: Tensor
+    node: Tensor
+    mean: Tensor
+    scale: Tensor
+
+
+class Pass(NamedTuple):
+    """Fitted parameters of a pass.
+
+    Attributes
+    ----------
+    anchors : Anchors
+    parent : (C, M) or (C K, M) int64
+        Index among the anchors, for every filter or every pattern.
+    distance : like `parent`
+        ``d`` of `linking.link`, px^2; ``inf`` for no link.
+    patterns : Patterns
+    """
+
+    anchors: Anchors
+    parent: Tensor
+    distance: Tensor
+    patterns: Patterns
+
+
+def gather(layer: Tensor, node: Tensor, found: Mapping[int, Found]) -> tuple[Tensor, Tensor]:
+    """Collect positions ``(N, U, 2)`` and scores ``(N, U)`` of nodes from several layers."""
+    some = next(iter(found.values()))
+    n = some.scores.shape[0]
+    positions = some.positions.new_empty((n, len(node), 2))
+    scores = some.scores.new_empty((n, len(node)))
+    for index in layer.unique().tolist():
+        here = layer == index
+        positions[:, here] = found[index].positions[:, node[here]]
+        scores[:, here] = found[index].scores[:, node[here]]
+    return positions, scores
+
+
+def _anchor_motion(anchors: Anchors, found: Mapping[int, Found]) -> Motion:
+    """How the anchors moved, seen from their means over the mined images."""
+    positions, scores = gather(anchors.layer, anchors.node, found)
+    return motion(positions, scores, anchors.mean, anchors.scale)
+
+
+def expect(fitted: Pass, found: Mapping[int, Found]) -> Tensor:
+    """Where the anchors put every pattern.
+
+    Parameters
+    ----------
+    fitted : Pass
+    found : mapping of int to Found
+        Of the layers that the anchors come from; `OWN` for the layer's previous pass.
+
+    Returns
+    -------
+    (N, C, K, 2)
+        px.
+    """
+    links = Links(fitted.parent, fitted.distance, fitted.distance)
+    if len(fitted.anchors.node):
+        delta = displacements(links, _anchor_motion(fitted.anchors, found))
+    else:
+        n = next(iter(found.values())).scores.shape[0]
+        delta = fitted.patterns.mean.new_zeros((n, len(fitted.parent), 2))
+    c, k = fitted.patterns.sigma.shape
+    return fitted.patterns.mean + delta.reshape(len(delta), c, -1, 2).expand(-1, -1, k, -1)
+
+
+def infer(
+    fitted: Pass, maps: Tensor, grid: Grid, found: Mapping[int, Found], block: int = 16
+) -> Found:
+    """Run a fitted pass over a layer's maps.
+
+    Parameters
+    ----------
+    fitted : Pass
+    maps : (N, C, H, W)
+        Rectified, each filter divided by its scale.
+    grid : Grid
+    found : mapping of int to Found
+        As for `expect`.
+    block : int
+        Images at a time.
+
+    Returns
+    -------
+    Found
+        Of the ``C K`` patterns.
+    """
+    expected = expect(fitted, found)
+    pieces = [
+        locate(maps[i : i + block], expected[i : i + block], fitted.patterns.sigma, grid)
+        for i in range(0, len(maps), block)
+    ]
+    positions, scores = (torch.cat(p) for p in zip(*pieces, strict=True))
+    return Found(positions.flatten(1, 2), scores.flatten(1, 2), expected.flatten(1, 2))
+
+
+def infer_peaks(maps: Tensor, grid: Grid, reach: float, block: int = 32) -> Found:
+    """Run the first pass: one node per filter, its peak."""
+    pieces = [peaks(maps[i : i + block], grid, reach) for i in range(0, len(maps), block)]
+    positions, scores = (torch.cat(p) for p in zip(*pieces, strict=True))
+    return Found(positions, scores, positions)

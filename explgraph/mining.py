@@ -1,0 +1,703 @@
+"""Mining: from recorded activations to an explanatory graph, the highest layer first.
+
+1. Every filter's map is divided by its standard deviation; its peak is the first guess.
+2. *The top layer* has nothing above it and takes its bearings from itself: the filters whose peaks
+   move most consistently with their companions' are the anchors; each filter's most consistent
+   anchors predict its displacement, the filter is found again near its expected place, and the
+   anchors are chosen again (`_consensus`).
+3. *Each lower layer* is linked to the reliable nodes of the layer above it. Filters that the links
+   explain become anchors too, beside those above: their own maps are finer.
+4. With the displacements at hand, every filter is split into part patterns by EM (`mixture`).
+5. A pattern's *reliability* is what its own filter says of its displacement: see `contrast`.
+6. What has no support is left out; the rest become nodes, and their links to nodes above, edges.
+
+Everything depends on the seed, the settings and the activations only.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+import networkx
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from explgraph.errors import ExplgraphError
+from explgraph.geometry import Layer
+from explgraph.graph import FORMAT_VERSION, ExplanatoryGraph
+from explgraph.images import ImageFolder, Images
+from explgraph.inference import OWN, Anchors, Found, Pass, expect, gather, infer, infer_peaks
+from explgraph.linking import Links, Motion, displacements, link, motion
+from explgraph.mixture import Bounds, Grid, Patterns, Summary, from_summaries, locate, summarize
+from explgraph.recording import Activations, record
+
+__all__ = ["Settings", "contrast", "mine", "mine_activations"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What mining can be told; the defaults are those of the quality table.
+
+    Attributes
+    ----------
+    patterns : float
+        Most patterns per filter, as a share of the layer's units (at least one).
+    background : float
+        Density of the background in units of one component spread evenly over the image.
+    sigma_max : float
+        Largest spread of a pattern, as a share of the image's side (root of its area).
+    n_parents : int
+        Links of each pattern (15 in the paper).
+    anchors : float
+        Share of a layer's filters, or nodes, that others take their bearings from.
+    rounds : int
+        How often the top layer takes its bearings.
+    lateral : bool
+        Whether a lower layer's own nodes are anchors too.
+    max_iter : int
+        EM iterations, at most.
+    tol : float
+        EM ends when the bound rises by less than this per unit of activation.
+    min_support : float
+        Patterns present in a smaller share of the images are left out.
+    """
+
+    patterns: float = 0.02
+    background: float = 0.1
+    sigma_max: float = 0.08
+    n_parents: int = 15
+    anchors: float = 0.25
+    rounds: int = 2
+    lateral: bool = True
+    max_iter: int = 20
+    tol: float = 1e-3
+    min_support: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("patterns", 0, 1),
+            ("background", 0, math.inf),
+            ("sigma_max", 0, 1),
+            ("n_parents", 0, math.inf),
+            ("anchors", 0, 1),
+            ("rounds", 0, math.inf),
+            ("max_iter", 0, math.inf),
+            ("tol", -1, math.inf),
+            ("min_support", -1, 1),
+        ):
+            value = getattr(self, name)
+            if not low < value <= high:
+                raise ExplgraphError(
+                    f"{name} must be above {low} and at most {high}, got {value!r}"
+                )
+
+
+# the rest is fixed: shares of the image's side or area, see the module docstring of `linking`
+_REACH = 0.16  # of a peak's refinement
+_LEAST_VARIANCE = 0.003
+_FLOOR = 1e-4
+_EVIDENCE_SIGMA = 0.14  # of the window in which a node's own evidence is tested
+_PERMUTATIONS = 4
+
+
+class Frame(NamedTuple):
+    """A layer's grid and the lengths that follow from the image's size."""
+
+    grid: Grid
+    bounds: Bounds
+    reach: float
+    side: float
+
+    @classmethod
+    def of(cls, layer: Layer, image_size: tuple[int, int], settings: Settings) -> Frame:
+        """Turn shares of the image into pixels."""
+        area = float(image_size[0] * image_size[1])
+        side = math.sqrt(area)
+        grid = Grid.of(layer)
+        sigma_max = settings.sigma_max * side
+        bounds = Bounds(
+            settings.background / area, min(math.sqrt(grid.cell) / 4, sigma_max), sigma_max
+        )
+        return cls(grid, bounds, _REACH * side, side)
+
+
+class Fit(NamedTuple):
+    """A fitted pass and how the EM went.
+
+    Attributes
+    ----------
+    fitted : Pass
+    found : Found
+    energy : (C, K)
+        Share of the filter's activation that each pattern answers for.
+    bounds : list of float
+        The bound per unit of activation, by iteration.
+    converged : bool
+    """
+
+    fitted: Pass
+    found: Found
+    energy: Tensor
+    bounds: list[float]
+    converged: bool
+
+
+@dataclass
+class MinedLayer:
+    """A mined layer: what parsing needs, and what the nodes are like.
+
+    Attributes
+    ----------
+    layer : Layer
+    scale : (C,)
+        Standard deviation of each filter's activation; 0 for filters that never vary.
+    reach : float
+        Of the peaks' refinement, px.
+    passes : tuple of Pass
+        In order; the last gives the positions.
+    found : Found
+        The patterns in the mined images.
+    energy, support, reliability : (V,)
+    kept : (V,) bool
+        Which patterns become nodes.
+    convergence : list of dict
+    """
+
+    layer: Layer
+    scale: Tensor
+    reach: float
+    passes: tuple[Pass, ...]
+    found: Found
+    energy: Tensor
+    support: Tensor
+    reliability: Tensor
+    kept: Tensor
+    convergence: list[dict[str, Any]]
+
+    def anchors(self, share: float) -> Tensor:
+        """Indices of the most reliable nodes: this share of all, none of reliability 0."""
+        order = torch.where(self.kept, self.reliability, 0.0).argsort(descending=True, stable=True)
+        most = math.ceil(share * int(self.kept.sum()))
+        return order[: min(most, int((self.kept & (self.reliability > 0)).sum()))]
+
+
+def mine(
+    model: nn.Module,
+    images: Images,
+    layers: Sequence[str],
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int = 32,
+    settings: Settings | None = None,
+    progress: bool = False,
+) -> ExplanatoryGraph:
+    """Mine an explanatory graph from a trained network and images.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In evaluation mode.
+    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        Normalised as the model expects it. One object per image is assumed: a crop, or a
+        photograph that shows one.
+    layers : sequence of str
+        Names of modules whose outputs are feature maps; their order doesn't matter.
+    seed : int
+    device : str
+        Where the model runs.
+    batch_size : int
+        Images per forward pass; the result does not depend on it beyond rounding.
+    settings : Settings, optional
+    progress : bool
+        Show bars on a terminal.
+
+    Returns
+    -------
+    ExplanatoryGraph
+
+    Raises
+    ------
+    ExplgraphError
+        See `explgraph.recording.record`; also if no filter of the layers ever fires.
+    """
+    activations = record(
+        model, images, layers, batch_size=batch_size, device=device, progress=progress
+    )
+    preprocessing = images.describe() if isinstance(images, ImageFolder) else {}
+    return mine_activations(
+        activations,
+        seed=seed,
+        settings=settings,
+        preprocessing=preprocessing,
+        progress=progress,
+    )
+
+
+def mine_activations(
+    activations: Activations,
+    *,
+    seed: int = 0,
+    settings: Settings | None = None,
+    preprocessing: dict[str, Any] | None = None,
+    progress: bool = False,
+) -> ExplanatoryGraph:
+    """Mine an explanatory graph from activations that were recorded before: see `mine`.
+
+    Parameters
+    ----------
+    activations : Activations
+    seed : int
+    settings : Settings, optional
+    preprocessing : dict, optional
+        How images were made ready; kept in the graph.
+    progress : bool
+
+    Returns
+    -------
+    ExplanatoryGraph
+    """
+    settings = settings or Settings()
+    mined: dict[int, MinedLayer] = {}
+    bar = tqdm(
+        total=len(activations.layers),
+        desc="mining",
+        unit="layer",
+        delay=2,
+        disable=None if progress else True,
+    )
+    with bar, torch.no_grad():
+        for layer in reversed(activations.layers):
+            maps = torch.cat([block for _, block in activations.blocks(layer.index)])
+            frame = Frame.of(layer, activations.image_size, settings)
+            mined[layer.index] = _mine_layer(maps, layer, frame, mined, settings, seed)
+            bar.update()
+    return _graph(activations, mined, settings, seed, preprocessing or {})
+
+
+def filter_scale(maps: Tensor) -> Tensor:
+    """Standard deviation of each filter over images and units, ``(C,)``; 0 if it never varies."""
+    # in float64, since a filter that is nearly constant must not be taken for one that varies
+    deviation = torch.stack([m.double().std(correction=0) for m in maps.unbind(1)])
+    largest = maps.amax((0, 2, 3)).double()
+    return torch.where(deviation > 1e-6 * largest, deviation, 0.0).float()
+
+
+def scaled(maps: Tensor, scale: Tensor) -> Tensor:
+    """Divide each filter's maps by its scale; filters without one become zero."""
+    factor = torch.where(scale > 0, 1 / scale, 0.0)
+    return maps * factor[:, None, None]
+
+
+def _mine_layer(
+    maps: Tensor,
+    layer: Layer,
+    frame: Frame,
+    mined: dict[int, MinedLayer],
+    settings: Settings,
+    seed: int,
+) -> MinedLayer:
+    """Mine one layer, those above it being in `mined`."""
+    scale = filter_scale(maps)
+    maps = scaled(maps, scale)
+    filters = torch.arange(layer.channels)
+    top = infer_peaks(maps, frame.grid, frame.reach)
+    peaks = motion(top.positions, top.scores)
+    k = max(1, round(settings.patterns * layer.height * layer.width))
+    convergence: list[dict[str, Any]] = []
+    passes: list[Pass] = []
+    found = {index: m.found for index, m in mined.items()}
+
+    def fit(anchors: Anchors, children: Motion, patterns: int) -> Fit:
+        result = _fit(maps, frame, anchors, children, found, patterns, settings, seed + layer.index)
+        passes.append(result.fitted)
+        convergence.append(
+            {
+                "layer": layer.name,
+                "pass": len(passes),
+                "n_iter": len(result.bounds),
+                "converged": result.converged,
+                "lower_bound": result.bounds[-1],
+            }
+        )
+        return result
+
+    found[OWN] = top
+    above = _above(mined, settings)
+    if len(above.node):
+        outcome = fit(above, peaks, k)
+    else:
+        children = peaks
+        for turn in range(settings.rounds):
+            anchors = _own_anchors(found[OWN], children, filters, frame, settings)
+            outcome = fit(anchors, children, 1 if turn < settings.rounds - 1 else k)
+            if turn < settings.rounds - 1:
+                found[OWN] = outcome.found
+                children = motion(outcome.found.positions, outcome.found.scores)
+    last = outcome
+    reliability = contrast(maps, frame, last.fitted, peaks, found, seed)
+    energy = last.energy.flatten()
+    support = _support(last.found.scores)
+    alive = (scale > 0).repeat_interleave(k) & last.fitted.patterns.alive.flatten().bool()
+    kept = alive & (support >= settings.min_support) & (energy > 0)
+    return MinedLayer(
+        layer,
+        scale,
+        frame.reach,
+        tuple(passes),
+        last.found,
+        energy,
+        support,
+        reliability,
+        kept,
+        convergence,
+    )
+
+
+def _above(mined: dict[int, MinedLayer], settings: Settings) -> Anchors:
+    """Reliable nodes of the layer above, which was mined last."""
+    if not mined:
+        none = torch.zeros(0, dtype=torch.int64)
+        return Anchors(none, none, torch.zeros(0, 2), torch.zeros(0))
+    index = min(mined)
+    node = mined[index].anchors(settings.anchors)
+    moved = motion(mined[index].found.positions[:, node], mined[index].found.scores[:, node])
+    return Anchors(torch.full_like(node, index), node, moved.mean, moved.scale)
+
+
+def _own_anchors(
+    found: Found, moved: Motion, group: Tensor, frame: Frame, settings: Settings
+) -> Anchors:
+    """The nodes of a pass that move most consistently with their companions."""
+    links = _link(moved, moved, frame, settings, group, group)
+    rho = links.rho.clamp(max=2)
+    agreement = 1 - rho.mean(1) if rho.shape[1] else torch.zeros(len(group))
+    node = agreement.topk(math.ceil(settings.anchors * len(group)))[1].sort()[0]
+    return Anchors(torch.full_like(node, OWN), node, moved.mean[node], moved.scale[node])
+
+
+def _link(
+    children: Motion,
+    candidates: Motion,
+    frame: Frame,
+    settings: Settings,
+    child_group: Tensor | None = None,
+    candidate_group: Tensor | None = None,
+) -> Links:
+    """Link with the lengths of this image size."""
+    return link(
+        children,
+        candidates,
+        settings.n_parents,
+        floor=_FLOOR * frame.side**2,
+        least_variance=_LEAST_VARIANCE * frame.side**2,
+        child_group=child_group,
+        candidate_group=candidate_group,
+    )
+
+
+def _anchor_links(
+    children: Motion, anchors: Anchors, moved: Motion, frame: Frame, settings: Settings
+) -> Links:
+    """Link filters to anchors; an anchor of the same filter of the same layer is none."""
+    filters = torch.arange(children.scale.shape[0])
+    group = torch.where(anchors.layer == OWN, anchors.node, -1)
+    return _link(children, moved, frame, settings, filters, group)
+
+
+def _fit(
+    maps: Tensor,
+    frame: Frame,
+    anchors: Anchors,
+    children: Motion,
+    found: dict[int, Found],
+    k: int,
+    settings: Settings,
+    seed: int,
+) -> Fit:
+    """Link filters to anchors, then split each into `k` patterns by EM."""
+    moved = motion(*gather(anchors.layer, anchors.node, found), anchors.mean, anchors.scale)
+    links = _anchor_links(children, anchors, moved, frame, settings)
+    delta = displacements(links, moved)[:, :, None]
+    if k == 1:
+        mean = children.mean[:, None]
+    else:
+        mean = _draw_starts(maps, delta, frame.grid, k, seed)
+    shape = mean.shape[:2]
+    patterns = Patterns(mean, mean.new_full(shape, frame.bounds.sigma_max), mean.new_ones(shape))
+    bounds: list[float] = []
+    converged = False
+    total = maps.double().sum().clamp(min=1e-12).item()
+    while len(bounds) < settings.max_iter and not converged:
+        summary = _summarize(maps, delta, patterns, frame)
+        patterns = from_summaries(summary, patterns, frame.bounds)
+        bounds.append(summary.bound.item() / total)
+        converged = len(bounds) > 1 and bounds[-1] - bounds[-2] < settings.tol
+    fitted = Pass(anchors, links.parent, links.distance, patterns)
+    energy = summary.count / summary.total.clamp(min=1e-12)[:, None]
+    return Fit(fitted, infer(fitted, maps, frame.grid, found), energy, bounds, converged)
+
+
+def _summarize(maps: Tensor, delta: Tensor, patterns: Patterns, frame: Frame) -> Summary:
+    """E step over all images, in blocks."""
+    block = 32
+    parts = [
+        summarize(maps[i : i + block], delta[i : i + block], patterns, frame.grid, frame.bounds)
+        for i in range(0, len(maps), block)
+    ]
+    return sum(parts[1:], parts[0])
+
+
+def _draw_starts(maps: Tensor, delta: Tensor, grid: Grid, k: int, seed: int) -> Tensor:
+    """Draw `k` units of each filter by squared activation, where they are without displacement.
+
+    By the largest of ``log a^2`` plus Gumbel noise that depends on the seed and the image's
+    number only, so that it does not matter how images are shared out.
+    """
+    n, c, h, w = maps.shape
+    best = maps.new_full((c, k), -torch.inf)
+    mean = maps.new_zeros((c, k, 2))
+    mean[..., 0], mean[..., 1] = grid.x.mean(), grid.y.mean()
+    for i in range(n):
+        noise = torch.Generator().manual_seed(seed * 1_000_003 + i)
+        gumbel = -torch.rand(c, h * w, generator=noise).clamp(1e-20, 1).log().neg().log()
+        key, unit = (2 * maps[i].flatten(1).log() + gumbel).topk(min(k, h * w), 1)
+        place = torch.stack([grid.x[unit % w], grid.y[unit // w]], -1) - delta[i]
+        key = torch.cat([best, key], 1)
+        mean = torch.cat([mean, place], 1)
+        best, chosen = key.topk(k, 1)
+        mean = mean.gather(1, chosen[..., None].expand(-1, -1, 2))
+    return mean
+
+
+def _support(scores: Tensor) -> Tensor:
+    """Share of images where a node scores at least 0.2 of the mean of its top fifth."""
+    top = scores.topk(max(1, math.ceil(0.2 * len(scores))), 0)[0].mean(0)
+    return ((scores >= 0.2 * top) & (scores > 0)).float().mean(0)
+
+
+def contrast(
+    maps: Tensor,
+    frame: Frame,
+    fitted: Pass,
+    children: Motion,
+    found: dict[int, Found],
+    seed: int,
+    settings: Settings | None = None,
+) -> Tensor:
+    """How much a pattern's own filter says of where the anchors expect it: the reliability.
+
+    A pattern's score at its expected place is compared with its score at the places expected in
+    *other* images:
+
+        reliability = (mean_n D - 2 sd_n(D) / sqrt(N)) / mean_n S(e_n),    D = S(e_n) - S(e_m)
+
+    with ``S`` the activation under a wide Gaussian and the mean over several random ``m``. The
+    links that predict the displacement in one half of the images are learnt on the other half,
+    so that links found by chance predict nothing. A node that only repeats its parents has 0:
+    its filter fires as much elsewhere.
+
+    Returns
+    -------
+    (C K,)
+        In [0, 1].
+    """
+    settings = settings or Settings()
+    n = len(maps)
+    c, k = fitted.patterns.sigma.shape
+    if n < 4 or not len(fitted.anchors.node):
+        return torch.zeros(c * k)
+    draws = torch.Generator().manual_seed(seed)
+    half = torch.zeros(n, dtype=torch.bool)
+    half[torch.randperm(n, generator=draws)[: n // 2]] = True
+    anchors = fitted.anchors
+    moved = motion(*gather(anchors.layer, anchors.node, found), anchors.mean, anchors.scale)
+    delta = maps.new_zeros((n, c, 2))
+    for learn, test in ((half, ~half), (~half, half)):
+        links = _anchor_links(
+            children.of_images(learn), anchors, moved.of_images(learn), frame, settings
+        )
+        delta[test] = displacements(links, moved.of_images(test))
+    sigma = torch.full_like(fitted.patterns.sigma, _EVIDENCE_SIGMA * frame.side)
+
+    def score(order: Tensor) -> Tensor:
+        expected = fitted.patterns.mean + delta[order][:, :, None]
+        block = 16
+        return torch.cat(
+            [
+                locate(maps[i : i + block], expected[i : i + block], sigma, frame.grid)[1]
+                for i in range(0, n, block)
+            ]
+        )
+
+    there = score(torch.arange(n))
+    elsewhere = torch.zeros_like(there)
+    for _ in range(_PERMUTATIONS):
+        elsewhere += score(torch.randperm(n, generator=draws)) / _PERMUTATIONS
+    gain = there - elsewhere
+    low = gain.mean(0) - 2 * gain.std(0) / math.sqrt(n)
+    return (low / there.mean(0).clamp(min=1e-12)).clamp(0, 1).flatten()
+
+
+def _graph(
+    activations: Activations,
+    mined: dict[int, MinedLayer],
+    settings: Settings,
+    seed: int,
+    preprocessing: dict[str, Any],
+) -> ExplanatoryGraph:
+    """Put nodes and edges into a networkx graph, and the parameters beside it."""
+    graph = networkx.DiGraph(
+        format_version=FORMAT_VERSION,
+        image_size=list(activations.image_size),
+        layers=[layer.as_dict() for layer in activations.layers],
+        n_images=activations.n_images,
+        config=asdict(settings)
+        | {"convergence": [c for m in mined.values() for c in m.convergence]},
+        seed=seed,
+        versions=_versions(),
+        model_fingerprint=activations.model_fingerprint,
+        preprocessing=preprocessing,
+    )
+    fitted: dict[str, np.ndarray[Any, Any]] = {}
+    top_images: dict[str, list[list[Any]]] = {}
+    ids: dict[int, dict[int, str]] = {}
+    for index, layer in mined.items():
+        ids[index] = _add_nodes(graph, layer, activations, top_images)
+        fitted |= pack(layer)
+    for index, layer in mined.items():
+        _add_edges(graph, layer, mined, ids)
+    if not graph:
+        raise ExplgraphError(
+            "no filter of the layers fires at varying places in these images; "
+            "check the layers, the weights and the normalisation (mean, std)"
+        )
+    return ExplanatoryGraph(graph, fitted, top_images)
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what made the graph."""
+    versions = {"python": platform.python_version()}
+    for package in ("explgraph", "torch", "numpy", "networkx"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # run from a folder that was never installed
+            versions[package] = "unknown"
+    return versions
+
+
+_TOP_IMAGES = 16
+
+
+def _add_nodes(
+    graph: networkx.DiGraph,
+    mined: MinedLayer,
+    activations: Activations,
+    top_images: dict[str, list[list[Any]]],
+) -> dict[int, str]:
+    """Add a layer's kept patterns as nodes, the most reliable first; give their ids."""
+    layer = mined.layer
+    k = mined.passes[-1].patterns.sigma.shape[1]
+    nodes = mined.kept.nonzero()[:, 0]
+    nodes = nodes[mined.reliability[nodes].argsort(descending=True, stable=True)]
+    mean = mined.passes[-1].patterns.mean.flatten(0, 1)
+    sigma = mined.passes[-1].patterns.sigma.flatten()
+    height, width = activations.image_size
+    positions, scores = mined.found.positions, mined.found.scores
+    best_scores, best_images = scores.topk(min(_TOP_IMAGES, len(scores)), 0)
+    ids: dict[int, str] = {}
+    for v in nodes.tolist():
+        name = f"{layer.name}/{v // k}/{v % k}"
+        ids[v] = name
+        graph.add_node(
+            name,
+            layer=layer.name,
+            layer_index=layer.index,
+            filter=v // k,
+            pattern=v % k,
+            x=min(max(mean[v, 0].item(), 0.0), float(width)),
+            y=min(max(mean[v, 1].item(), 0.0), float(height)),
+            sigma=sigma[v].item(),
+            support=mined.support[v].item(),
+            energy=min(mined.energy[v].item(), 1.0),
+            reliability=mined.reliability[v].item(),
+            receptive_field=float(max(layer.receptive_field)),
+            label="",
+        )
+        seen = zip(best_images[:, v].tolist(), best_scores[:, v].tolist(), strict=True)
+        top_images[name] = [
+            [activations.names[n], *positions[n, v].tolist(), score] for n, score in seen if score
+        ]
+    return ids
+
+
+def _add_edges(
+    graph: networkx.DiGraph,
+    mined: MinedLayer,
+    others: dict[int, MinedLayer],
+    ids: dict[int, dict[int, str]],
+) -> None:
+    """Link a layer's nodes to the nodes above that predict them."""
+    fitted = mined.passes[-1]
+    c, k = fitted.patterns.sigma.shape
+    if not (fitted.anchors.layer != OWN).any():
+        return
+    found = {index: other.found for index, other in others.items()}
+    anchors = fitted.anchors
+    parents = motion(*gather(anchors.layer, anchors.node, found))
+    children = motion(mined.found.positions, mined.found.scores)
+    parent_ids = [
+        ids[i].get(u) for i, u in zip(anchors.layer.tolist(), anchors.node.tolist(), strict=True)
+    ]
+    nodes = torch.tensor(list(ids[mined.layer.index]), dtype=torch.int64)
+    rows = nodes // k if len(fitted.parent) == c else nodes
+    block = 256
+    for start in range(0, len(nodes), block):
+        here, row = nodes[start : start + block], rows[start : start + block]
+        edges = _measure_edges(children.take(here), parents, fitted.parent[row])
+        linked = fitted.distance[row].isfinite().tolist()
+        columns = {name: values.tolist() for name, values in edges.items()}
+        for i, v in enumerate(here.tolist()):
+            for j, a in enumerate(fitted.parent[row[i]].tolist()):
+                if linked[i][j] and parent_ids[a] is not None:
+                    values = {name: column[i][j] for name, column in columns.items()}
+                    graph.add_edge(parent_ids[a], ids[mined.layer.index][v], **values)
+
+
+def _measure_edges(children: Motion, parents: Motion, parent: Tensor) -> dict[str, Tensor]:
+    """Attributes ``(V, M)`` of the edges to each child's parents: see `linking`."""
+    w, w_up = children.weight[:, :, None], parents.weight[:, parent]
+    both = w * w_up
+    total = both.sum(0).clamp(min=1e-12)
+    apart = children.moved[:, :, None] - parents.moved[:, parent]
+    mean = (both[..., None] * apart).sum(0) / total[..., None]
+    distance = (both * apart.square().sum(-1)).sum(0) / total
+    rho = distance / (children.variance[:, None] + parents.variance[parent]).clamp(min=1e-9)
+    norm = (w.square().sum(0) * w_up.square().sum(0)).sqrt().clamp(min=1e-12)
+    offset = children.mean[:, None] - parents.mean[parent] + mean
+    return {
+        "dx": offset[..., 0],
+        "dy": offset[..., 1],
+        "sigma": (distance / 2).sqrt(),
+        "consistency": (1 - rho).clamp(0, 1),
+        "coactivation": (both.sum(0) / norm).clamp(0, 1),
+    }
+
+
+def pack(mined: MinedLayer) -> dict[str, np.ndarray[Any, Any]]:
+    """Name the parameters that parsing needs: ``"<layer index>/<pass>/<parameter>"``."""
+    index = mined.layer.index
+    arrays = {f"{index}/scale": mined.scale, f"{index}/reach": torch.tensor([mined.reach])}
+    for number, fitted in enumerate(mined.passes):
+        prefix = f"{index}/{number}"
+        arrays |= {f"{prefix}/anchor_{n}": t for n, t in fitted.anchors._asdict().items()}
+        arrays |= {f"{prefix}/{n}": t for n, t in fitted.patterns._asdict().items()}
+        arrays |= {f"{prefix}/parent": fitted.parent, f"{prefix}/distance": fitted.distance}
+    return {name: tensor.numpy() for name, tensor in arrays.items()}

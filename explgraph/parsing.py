@@ -1,0 +1,289 @@
+"""Parsing: where every node of a graph is in new images, and how strongly.
+
+The passes that mining fitted are run again, layer by layer from the top (`inference.infer`); on
+the mined images that gives back what mining found.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.geometry import Layer
+from explgraph.graph import ExplanatoryGraph
+from explgraph.images import ImageFolder, Images
+from explgraph.inference import OWN, Anchors, Found, Pass, infer, infer_peaks
+from explgraph.mining import scaled
+from explgraph.mixture import Grid, Patterns
+from explgraph.recording import Activations, fingerprint, stream
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Parse", "parse", "parse_activations"]
+
+
+@dataclass(frozen=True)
+class Parse:
+    """Every node's place and score in some images.
+
+    Attributes
+    ----------
+    nodes : tuple of str
+        Ids of the V nodes, the keys of ``graph.nx`` in their order.
+    names : tuple of str
+        Of the N images.
+    positions : (N, V, 2) float32
+        ``[x, y]`` px of the image as the network saw it. Always finite: where the score is 0, the
+        expected place.
+    expected : (N, V, 2) float32
+        Where the parents alone put the node, before its own map is looked at, px.
+    scores : (N, V) float32
+        >= 0; mean activation around the place in units of the filter's standard deviation.
+    image_size : (int, int)
+        ``(H, W)`` px.
+    """
+
+    nodes: tuple[str, ...]
+    names: tuple[str, ...]
+    positions: NDArray[np.float32]
+    expected: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    image_size: tuple[int, int]
+    _to_original: Callable[[int, NDArray[Any]], NDArray[Any]] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+    def to_original(self, points: NDArray[Any] | None = None) -> NDArray[np.float64]:
+        """Give positions in pixels of the original photographs.
+
+        Parameters
+        ----------
+        points : (N, ..., 2), optional
+            px of the image as the network saw it; `positions` by default.
+
+        Returns
+        -------
+        (N, ..., 2)
+
+        Raises
+        ------
+        ExplgraphError
+            If the images weren't an `ImageFolder`, or `points` has another number of images.
+        """
+        if self._to_original is None:
+            raise ExplgraphError(
+                "to_original() needs the photographs' sizes: parse an explgraph.ImageFolder"
+            )
+        points = self.positions if points is None else np.asarray(points)
+        if len(points) != len(self.names):
+            raise ExplgraphError(
+                f"points must be (N, ..., 2) with N = {len(self.names)}, got {points.shape}"
+            )
+        return np.stack([self._to_original(i, p) for i, p in enumerate(points)])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give one row per image and node as a pandas table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``image``, ``node``, ``x``, ``y``, ``expected_x``, ``expected_y``, ``score``.
+
+        Raises
+        ------
+        ExplgraphError
+            If pandas isn't installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as err:
+            raise ExplgraphError(
+                "to_frame() needs pandas, which isn't installed: pip install 'explgraph[pandas]'"
+            ) from err
+        n, v = self.scores.shape
+        return pd.DataFrame(
+            {
+                "image": np.repeat(np.array(self.names, dtype=object), v),
+                "node": np.tile(np.array(self.nodes, dtype=object), n),
+                "x": self.positions[..., 0].ravel(),
+                "y": self.positions[..., 1].ravel(),
+                "expected_x": self.expected[..., 0].ravel(),
+                "expected_y": self.expected[..., 1].ravel(),
+                "score": self.scores.ravel(),
+            }
+        )
+
+
+def parse(
+    graph: ExplanatoryGraph,
+    model: nn.Module,
+    images: Images,
+    *,
+    batch_size: int = 32,
+    device: str = "auto",
+    progress: bool = False,
+) -> Parse:
+    """Find every node of a graph in images.
+
+    Parameters
+    ----------
+    graph : ExplanatoryGraph
+    model : torch.nn.Module
+        The network that was mined, in evaluation mode.
+    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        Of the size that was mined.
+    batch_size : int
+    device : str
+        Where the model runs.
+    progress : bool
+        Show a bar on a terminal.
+
+    Returns
+    -------
+    Parse
+
+    Raises
+    ------
+    ExplgraphError
+        If the model lacks a layer or its shape differs, or the images have another size.
+
+    Warns
+    -----
+    ExplgraphWarning
+        If the weights are not those that were mined.
+    """
+    mined_with = graph.nx.graph["model_fingerprint"]
+    if mined_with and mined_with != fingerprint(model):
+        warnings.warn(
+            "the model's weights are not those that the graph was mined with; "
+            "nodes may sit elsewhere",
+            ExplgraphWarning,
+            stacklevel=2,
+        )
+    parser = Parser(graph)
+    names: list[str] = []
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for here, maps in stream(
+        model, images, graph.layers, batch_size=batch_size, device=device, progress=progress
+    ):
+        names.extend(here)
+        parts.append(parser({layer.index: maps[layer.name] for layer in graph.layers}))
+    original = images.to_original if isinstance(images, ImageFolder) else None
+    return _parse(graph, tuple(names), parts, original)
+
+
+def parse_activations(graph: ExplanatoryGraph, activations: Activations) -> Parse:
+    """Find every node of a graph in images whose activations were recorded: see `parse`."""
+    if [layer.as_dict() for layer in activations.layers] != graph.nx.graph["layers"]:
+        raise ExplgraphError("activations are of other layers than the graph's")
+    parser = Parser(graph)
+    parts = []
+    for blocks in _lockstep(activations):
+        parts.append(parser(blocks))
+    return _parse(graph, activations.names, parts, None)
+
+
+def _lockstep(activations: Activations, size: int = 64) -> Iterator[dict[int, Tensor]]:
+    """Go through all layers' maps in the same blocks of images."""
+    indices = [layer.index for layer in activations.layers]
+    for blocks in zip(*(activations.blocks(i, size) for i in indices), strict=True):
+        yield {i: block for i, (_, block) in zip(indices, blocks, strict=True)}
+
+
+def _parse(
+    graph: ExplanatoryGraph,
+    names: tuple[str, ...],
+    parts: list[tuple[Tensor, Tensor, Tensor]],
+    to_original: Callable[[int, NDArray[Any]], NDArray[Any]] | None,
+) -> Parse:
+    """Put the batches together."""
+    positions, expected, scores = (torch.cat(p).numpy() for p in zip(*parts, strict=True))
+    return Parse(graph.node_ids, names, positions, expected, scores, graph.image_size, to_original)
+
+
+class Parser:
+    """A graph's parameters, ready to be run over batches of maps."""
+
+    def __init__(self, graph: ExplanatoryGraph) -> None:
+        self.layers = [unpack(graph.fitted, layer) for layer in reversed(graph.layers)]
+        self.grids = {layer.index: Grid.of(layer) for layer in graph.layers}
+        k = {fit.index: fit.passes[-1].patterns.sigma.shape[1] for fit in self.layers}
+        where = [
+            (a["layer_index"], a["filter"] * k[a["layer_index"]] + a["pattern"])
+            for a in graph.nx.nodes.values()
+        ]
+        self.node_layer = torch.tensor([i for i, _ in where], dtype=torch.int64)
+        self.node = torch.tensor([v for _, v in where], dtype=torch.int64)
+
+    @torch.no_grad()
+    def __call__(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions, expected places and scores of the graph's nodes in a batch.
+
+        Parameters
+        ----------
+        maps : mapping of int to (n, C, H, W)
+            Rectified maps by layer index.
+        """
+        found: dict[int, Found] = {}
+        for fit in self.layers:
+            values = scaled(maps[fit.index], fit.scale)
+            grid = self.grids[fit.index]
+            found[OWN] = infer_peaks(values, grid, fit.reach)
+            for fitted in fit.passes:
+                found[OWN] = infer(fitted, values, grid, found)
+            found[fit.index] = found.pop(OWN)
+        n = len(values)
+        v = len(self.node)
+        positions, expected = torch.empty(n, v, 2), torch.empty(n, v, 2)
+        scores = torch.empty(n, v)
+        for index in self.node_layer.unique().tolist():
+            here = self.node_layer == index
+            nodes = self.node[here]
+            positions[:, here] = found[index].positions[:, nodes]
+            expected[:, here] = found[index].expected[:, nodes]
+            scores[:, here] = found[index].scores[:, nodes]
+        return positions, expected, scores
+
+
+@dataclass(frozen=True)
+class FittedLayer:
+    """What parsing needs of a layer; `mining.pack` names its arrays."""
+
+    index: int
+    scale: Tensor
+    reach: float
+    passes: tuple[Pass, ...]
+
+
+def unpack(fitted: Mapping[str, NDArray[Any]], layer: Layer) -> FittedLayer:
+    """Read a layer's parameters as `mining.pack` wrote them."""
+
+    def read(name: str) -> Tensor:
+        key = f"{layer.index}/{name}"
+        if key not in fitted:
+            raise ExplgraphError(
+                f"the graph lacks the parameter {key!r}, so it can't be parsed; mine it again"
+            )
+        return torch.from_numpy(np.array(fitted[key]))
+
+    passes = []
+    while f"{layer.index}/{len(passes)}/mean" in fitted:
+        i = len(passes)
+        passes.append(
+            Pass(
+                Anchors(*(read(f"{i}/anchor_{name}") for name in Anchors._fields)),
+                read(f"{i}/parent"),
+                read(f"{i}/distance"),
+                Patterns(*(read(f"{i}/{name}") for name in Patterns._fields)),
+            )
+        )
+    return FittedLayer(layer.index, read("scale"), float(read("reach")), tuple(passes))
