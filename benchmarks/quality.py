@@ -62,7 +62,7 @@ METHODS = (
     "grid", "peaks", "nmf", "ridge", "nodes", "evidence", "decoys", "halves", "ablations",
 )  # fmt: skip
 CUTS = {"all": 1.0, "best half": 0.5, "best quarter": 0.25, "best tenth": 0.1}
-#: Options of `mine_activations` that leave out one ingredient each.
+#: Fields of `explgraph.mining.Settings` that leave out one ingredient each.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "K = 1": {"patterns": 1e-9},
     "one round at the top": {"rounds": 1},
@@ -123,10 +123,13 @@ class Nodes(NamedTuple):
 
 def the_engine() -> Engine:
     """Return explgraph itself."""
-    from explgraph.mining import mine_activations
+    from explgraph.mining import Settings, mine_activations
     from explgraph.parsing import parse_activations
 
-    return Engine(mine_activations, parse_activations)
+    def mine(activations: Activations, *, seed: int, **options: Any) -> Any:
+        return mine_activations(activations, seed=seed, settings=Settings(**options))
+
+    return Engine(mine, parse_activations)
 
 
 # ------------------------------------------------------------------------------------------- input
