@@ -38,6 +38,22 @@ from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError
 
+__all__ = [
+    "ATTRIBUTES",
+    "FAMILIES",
+    "LAYERS",
+    "MEAN",
+    "OUTPUTS",
+    "PARTS",
+    "RELATIONS",
+    "SIZE",
+    "STD",
+    "CreatureNet",
+    "Creatures",
+    "draw",
+    "network",
+]
+
 Array = NDArray[np.float64]
 
 SIZE = 112
@@ -112,7 +128,7 @@ _TOLERATED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # arrays neither compare nor print well
 class Creatures:
     """Drawn animals and everything there is to know about them.
 
