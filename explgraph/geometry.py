@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.hooks import (
     Grid,
+    Widths,
     catch,
     check_model,
     find_grid,
@@ -269,7 +270,7 @@ def _extent(seen: Any) -> _Extent:
 def _shape_at(grid: Grid, output: Any, size: tuple[int, int], layer: str) -> tuple[int, int, int]:
     """Give a layer's ``(C, H, W)`` on an image of another size."""
     if grid.kind == "tokens":
-        grid = find_grid(output, 1, size, layer)
+        grid = find_grid(output, 1, size, layer, Widths(frozenset(), frozenset()))
         return grid.channels, grid.height, grid.width
     first = 2 if grid.kind == "maps" else 1
     shapes = [t.shape for t in tensors_of(output) if t.ndim == 4 and t.shape[0] == 1]
@@ -359,15 +360,13 @@ def _from_longer(
                 break
         for layer in list(open_layers):
             more = long_probe.grid(layer)[axis] - counts[layer]
-            clipped, measured = (
-                _interior(long_probe, layer, axis, growth * step / more)
-                if more > 0
-                else (False, None)
-            )
-            if measured is not None and _agrees(probe, layer, axis, measured):
-                found[layer] = measured
-            if not clipped:
+            if more < 4:
+                continue  # too few units to say what stride is expected
+            measured = _interior(long_probe, layer, axis, growth * step / more)
+            if measured is not None:
                 del open_layers[layer]
+                if _agrees(probe, layer, axis, measured):
+                    found[layer] = measured
         if not open_layers:
             break
     return found
@@ -380,28 +379,37 @@ def _longer_probe(
     return _Probe(model, grids, (length, short) if axis == 0 else (short, length))
 
 
-def _interior(probe: _Probe, layer: str, axis: int, stride: float) -> tuple[bool, _Axis | None]:
-    """Measure in the middle of a long image: whether that is clipped, and what was measured."""
-    grid = probe.grid(layer)
-    for run in (1, 3, _RUN):
-        first = max(0, grid[axis] // 2 - run // 2)
-        across = grid[1 - axis] // 2
-        units = range(first, min(first + run, grid[axis]))
-        extents = probe.extents(layer, [(u, across) if axis == 0 else (across, u) for u in units])
-        seen = {j: e for j, e in extents[axis].items() if e is not None}
-        if len(seen) < len(units):
-            return False, None
-        if any(e[0] == 0 or e[1] == probe.size[axis] for e in seen.values()):
-            return True, None
-        measured = _fit(
-            {j: e[0] for j, e in seen.items()},
-            {j: e[1] for j, e in seen.items()},
-            stride,
-            tolerance=1e-6,
-        )
+def _interior(probe: _Probe, layer: str, axis: int, stride: float) -> _Axis | None:
+    """Measure in the middle of a long image; None if that is too near its ends."""
+    count, across = probe.grid(layer)[axis], probe.grid(layer)[1 - axis] // 2
+    middle, length = count // 2, probe.size[axis]
+
+    def see(units: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Give the fields of units, none if one is empty or reaches the image's ends."""
+        ends = [(u, across) if axis == 0 else (across, u) for u in units]
+        seen = probe.extents(layer, ends)[axis]
+        inside = {j: e for j, e in seen.items() if e and e[0] > 0 and e[1] < length}
+        return inside if len(inside) == len(seen) else {}
+
+    if not see([middle]):
+        return None
+    for run in (2, _RUN):
+        first = max(0, middle - run // 2)
+        seen = see(range(first, min(first + run, count)))
+        lows, highs = {j: e[0] for j, e in seen.items()}, {j: e[1] for j, e in seen.items()}
+        measured = _fit(lows, highs, stride, tolerance=0.3)
         if measured is not None:
-            return False, measured
-    return False, None
+            break
+    if measured is None or run == _RUN:
+        return measured
+    # padding within the network may cut fields short before they reach the image's ends
+    left = middle - int((lows[middle] - 1) // measured.stride)
+    right = middle + int((length - 1 - highs[middle]) // measured.stride)
+    for j in {max(0, left), min(count - 1, right)}:
+        shift = (j - middle) * measured.stride
+        if see([j]).get(j) != (lows[middle] + shift, highs[middle] + shift):
+            return None
+    return measured
 
 
 def _agrees(probe: _Probe, layer: str, axis: int, measured: _Axis) -> bool:

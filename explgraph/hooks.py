@@ -15,7 +15,7 @@ import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,10 @@ from explgraph.errors import ExplgraphError
 
 __all__ = [
     "Grid",
+    "Widths",
     "catch",
     "check_model",
+    "feature_widths",
     "find_grid",
     "find_grids",
     "model_device",
@@ -244,10 +246,34 @@ def _aspect_error(height: int, width: int, image_size: tuple[int, int]) -> float
     return abs(math.log((height / width) / (image_size[0] / image_size[1])))
 
 
-def find_grid(output: Any, n: int, image_size: tuple[int, int], layer: str) -> Grid:
+class Widths(NamedTuple):
+    """Widths that occur in a model: of its convolutions, and of its vectors and matrices."""
+
+    maps: frozenset[int]
+    vectors: frozenset[int]
+
+
+def feature_widths(model: nn.Module) -> Widths:
+    """Give the widths in a model, which help to tell the dimensions of its outputs apart."""
+    sizes = [tuple(p.shape) for p in model.parameters()]
+    return Widths(
+        frozenset(s[0] for s in sizes if len(s) == 4),
+        frozenset(n for s in sizes if len(s) <= 2 for n in s),
+    )
+
+
+def find_grid(
+    output: Any,
+    n: int,
+    image_size: tuple[int, int],
+    layer: str,
+    widths: Widths,
+) -> Grid:
     """Find out how a module's output is to be read as maps.
 
-    Channels-last is taken only where it fits the image's shape clearly better than channels-first.
+    Channels-last is taken only where it fits the image's shape clearly better than channels-first,
+    a linear layer or normalisation is as wide as the last dimension, and no convolution as the
+    first.
     Tokens are a grid of square patches, ``(H // s) (W // s)`` of them for a whole ``s``, after the
     fewest leading tokens (class token, registers) that leave such a number.
 
@@ -260,6 +286,8 @@ def find_grid(output: Any, n: int, image_size: tuple[int, int], layer: str) -> G
         ``(H, W)`` px.
     layer : str
         Named in errors.
+    widths : Widths
+        In the model, see `feature_widths`.
 
     Raises
     ------
@@ -275,7 +303,8 @@ def find_grid(output: Any, n: int, image_size: tuple[int, int], layer: str) -> G
         if (
             _aspect_error(a, b, image_size) < 0.02
             and _aspect_error(b, c, image_size) > 0.1
-            and a <= image_size[0]
+            and c in widths.vectors
+            and a not in widths.maps
         ):
             grid = Grid("channels_last", c, a, b)
     if grid.height < 2 or grid.width < 2:
@@ -365,11 +394,12 @@ def find_grids(
         more than once but is not addressed by call.
     """
     n, size = batch.shape[0], (int(batch.shape[2]), int(batch.shape[3]))
+    widths = feature_widths(model)
     found, calls = catch(
         model,
         batch,
         list(layers),
-        lambda layer, output: _try(lambda: find_grid(output, n, size, layer)),
+        lambda layer, output: _try(lambda: find_grid(output, n, size, layer, widths)),
         whole=True,
     )
     for layer, times in calls.items():

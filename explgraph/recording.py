@@ -23,7 +23,15 @@ from tqdm import tqdm
 
 from explgraph.errors import ExplgraphError
 from explgraph.geometry import Layer, measure_layers, noise, undisturbed
-from explgraph.hooks import catch, check_model, find_grid, model_device, model_dtype, read_maps
+from explgraph.hooks import (
+    catch,
+    check_model,
+    feature_widths,
+    find_grid,
+    model_device,
+    model_dtype,
+    read_maps,
+)
 from explgraph.images import Images, batches, count
 
 __all__ = [
@@ -261,11 +269,11 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[Lay
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     modules = {name: module for name, module in model.named_modules() if name}
     with undisturbed(model), torch.no_grad():
-        batch = noise(model, size, n=2)
+        batch, widths = noise(model, size, n=2), feature_widths(model)
 
         def summarise(layer: str, output: Any) -> LayerSummary | None:
             try:
-                grid = find_grid(output, len(batch), size, layer)
+                grid = find_grid(output, len(batch), size, layer, widths)
             except ExplgraphError:
                 return None
             kind = type(modules[layer]).__name__

@@ -167,7 +167,7 @@ def _scaled(values: Tensor) -> Tensor:
     if not values.numel():
         return values
     largest = values.detach().abs().amax()
-    return values / largest.clamp(min=torch.finfo(values.dtype).tiny)
+    return values / torch.where(largest > 0, largest, 1)
 
 
 def _pair(value: Any) -> tuple[int, int]:
