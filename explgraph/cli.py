@@ -1,0 +1,759 @@
+"""The command line: ``explgraph demo | mine | parse | evaluate | export | view | info``.
+
+Exit codes: 0 all went well; 1 something that the user can mend, said in one line on stderr; 2 the
+command line itself is wrong; 130 stopped by Ctrl-C. Results go to stdout; warnings and progress
+bars (on a terminal, for what takes longer than two seconds) go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+
+from explgraph.atomic import atomic_write
+from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.export import SUFFIXES, write
+from explgraph.export.several import write_formats
+from explgraph.graph import ExplanatoryGraph, load
+from explgraph.images import ImageFolder
+from explgraph.landmarks import read_landmarks
+from explgraph.mining import mine_activations
+from explgraph.models import load_model
+from explgraph.parsing import Parse, parse, parse_activations
+from explgraph.recording import list_layers, record, suggest_layers
+
+__all__ = ["main"]
+
+_FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
+_TABLES = (".csv", ".json", ".npz")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What stands after ``explgraph``; the process's own arguments by default.
+
+    Returns
+    -------
+    int
+        The exit code. A wrong command line, ``--help`` and ``--version`` end by SystemExit.
+    """
+    options = _parser().parse_args(arguments)
+    # so that "package.module:factory" finds what lies in the current folder
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        with _plain_warnings():
+            options.run(options)
+        sys.stdout.flush()
+    except ExplgraphError as err:
+        return _failed(err)
+    except torch.OutOfMemoryError as err:
+        return _failed(f"the GPU's memory is full ({err}); give a smaller --batch-size")
+    except BrokenPipeError:
+        # whoever read our output has gone (explgraph info ... | head); nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as err:
+        return _failed(err)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _failed(error: object) -> int:
+    """Tell the user in one line what went wrong."""
+    print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print explgraph's own warnings as one line each, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ExplgraphWarning)
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, ExplgraphWarning):
+                print(f"warning: {' '.join(str(message).splitlines())}", file=sys.stderr)
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
+
+
+# ------------------------------------------------------------------------------ the command line
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="explgraph",
+        description="Explanatory graphs: the object parts behind the filters of a trained CNN.",
+        epilog="example: explgraph demo",
+    )
+    parser.add_argument("--version", action="version", version=f"explgraph {version('explgraph')}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], None], about: str, *examples: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=about,
+            description=about[0].upper() + about[1:] + ".",
+            epilog="\n  ".join(["example:", *examples]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        added.add_argument("--quiet", action="store_true", help="no progress bars, no summary")
+        return added
+
+    demo = command(
+        "demo", _demo, "mine drawn creatures, offline, and report", "explgraph demo --out demo"
+    )
+    demo.add_argument("--out", default="explgraph-demo", metavar="DIR", help="folder to fill")
+    demo.add_argument("--seed", type=_seed, default=0)
+
+    mine = command(
+        "mine",
+        _mine,
+        "mine a graph from a folder of photographs, each showing one object",
+        "explgraph mine --images birds --model torchvision:vgg16 \\",
+        "    --layers features.28,features.21,features.14 --out birds-graph",
+    )
+    mine.add_argument(
+        "--layers",
+        required=True,
+        type=_names,
+        metavar="A,B,C",
+        help="modules to mine; 'explgraph info --model SPEC' lists them",
+    )
+    mine.add_argument("--out", required=True, metavar="DIR", help="folder for graph.*")
+    mine.add_argument(
+        "--formats",
+        type=_formats,
+        default=["graphml", "json", "dot", "svg", "html"],
+        metavar="A,B",
+        help=f"files beside graph.explgraph, or 'none'; of {', '.join(_FORMATS)} "
+        "(default: graphml,json,dot,svg,html)",
+    )
+    mine.add_argument("--seed", type=_seed, default=0)
+    _add_model(mine, required=True)
+    _add_images(mine, required=True)
+
+    parsing = command(
+        "parse",
+        _parse,
+        "find every node of a graph in photographs",
+        "explgraph parse birds-graph/graph.explgraph --images new \\",
+        "    --model torchvision:vgg16 --out places.csv",
+    )
+    _add_graph(parsing)
+    parsing.add_argument(
+        "--out", required=True, metavar="FILE", help=f"places and scores: {', '.join(_TABLES)}"
+    )
+    _add_model(parsing, required=True)
+    _add_images(parsing, required=True)
+
+    evaluate = command(
+        "evaluate",
+        _evaluate,
+        "measure how well nodes follow marked parts, beside baselines",
+        "explgraph evaluate birds-graph/graph.explgraph --images new \\",
+        "    --landmarks new/parts.json --model torchvision:vgg16 --out quality.md",
+    )
+    _add_graph(evaluate)
+    evaluate.add_argument(
+        "--landmarks",
+        required=True,
+        metavar="FILE",
+        help="marked parts: parts.json, a CSV (name,part,x,y), or CUB-200-2011's part_locs.txt",
+    )
+    evaluate.add_argument(
+        "--parts", type=_names, metavar="A,B", help="only these parts (default: all)"
+    )
+    evaluate.add_argument(
+        "--all-crops",
+        action="store_true",
+        help="use all crops of a photograph (default: the first, where the landmarks tell)",
+    )
+    evaluate.add_argument(
+        "--out",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=".md (the table) or .json (every row); may be given twice",
+    )
+    evaluate.add_argument("--seed", type=_seed, default=0)
+    _add_model(evaluate, required=True)
+    _add_images(evaluate, required=True)
+
+    export = command(
+        "export",
+        _export,
+        "write a graph, or a part of it, in another format",
+        "explgraph export graph.explgraph best.svg --top 40",
+    )
+    _add_graph(export)
+    export.add_argument("out", metavar="OUT", help=f"file: {', '.join(SUFFIXES)} or .explgraph")
+    export.add_argument(
+        "--top", type=_top, metavar="N", help="the most reliable nodes: a number, or 0.25 of all"
+    )
+    export.add_argument(
+        "--min-reliability", type=float, metavar="R", help="nodes of at least this (0 to 1)"
+    )
+    export.add_argument(
+        "--max-nodes", type=_positive, metavar="N", help="at most so many, shared by the layers"
+    )
+    _add_pictured(export)
+
+    view = command(
+        "view",
+        _view,
+        "open a graph in the browser (from this machine only)",
+        "explgraph view birds-graph/graph.explgraph --images birds",
+    )
+    _add_graph(view)
+    view.add_argument("--port", type=int, default=0, help="default: a free one")
+    view.add_argument("--no-browser", action="store_true", help="only print the address")
+    _add_pictured(view)
+
+    info = command(
+        "info",
+        _info,
+        "tell what is in a graph, or which layers of a model can be mined",
+        "explgraph info graph.explgraph",
+        "explgraph info --model torchvision:vgg16 --size 224",
+    )
+    info.add_argument("graph", nargs="?", metavar="GRAPH", help="file written by mine")
+    info.add_argument(
+        "--size", type=_size, default=(224, 224), metavar="N|HxW", help="px (default: 224)"
+    )
+    _add_model(info, required=False)
+    return parser
+
+
+def _add_graph(parser: argparse.ArgumentParser) -> None:
+    """Add the graph's file."""
+    parser.add_argument("graph", metavar="GRAPH", help="file written by mine (graph.explgraph)")
+
+
+def _add_model(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add what names a model and where it runs."""
+    parser.add_argument(
+        "--model",
+        required=required,
+        metavar="SPEC",
+        help="torchvision:NAME, timm:NAME or package.module:factory",
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", help="safetensors, or a state dict that torch saved"
+    )
+    if required:
+        parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+        parser.add_argument("--batch-size", type=_positive, default=32, metavar="N")
+
+
+def _add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add what names photographs and how they are made ready."""
+    parser.add_argument(
+        "--images", required=required, metavar="DIR", help="photographs, each showing one object"
+    )
+    group = parser.add_argument_group(
+        "preparing photographs", "Defaults: what the graph was mined with; for mine as shown."
+    )
+    group.add_argument("--size", type=_size, metavar="N|HxW", help="px (224)")
+    group.add_argument(
+        "--mean", type=_colours, metavar="R,G,B", help="of colours 0 to 1 (0.485,0.456,0.406)"
+    )
+    group.add_argument("--std", type=_colours, metavar="R,G,B", help="(0.229,0.224,0.225)")
+    group.add_argument("--fit", choices=("stretch", "crop", "pad"), help="to the size (stretch)")
+    group.add_argument(
+        "--boxes", metavar="FILE", help="CSV name,x0,y0,x1,y1: one object each is cut out"
+    )
+    chosen = group.add_mutually_exclusive_group()
+    chosen.add_argument("--list", metavar="FILE", help="use only the images named, a line each")
+    chosen.add_argument(
+        "--one-per-source",
+        metavar="FILE",
+        help='only the first crop of each photograph, by the JSON file\'s "source" {crop: photo}',
+    )
+    group.add_argument(
+        "--unreadable",
+        choices=("refuse", "skip"),
+        default="refuse",
+        help="what to do about broken image files (refuse)",
+    )
+
+
+def _add_pictured(parser: argparse.ArgumentParser) -> None:
+    """Add what the explorer's pictures are made of."""
+    parser.add_argument(
+        "--images", metavar="DIR", help="the photographs that were mined, for the page's pictures"
+    )
+    parser.add_argument(
+        "--model", metavar="SPEC", help="parse them too, so that every photograph shows all nodes"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="of the model")
+
+
+def _names(text: str) -> list[str]:
+    """Split ``a,b,c``."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"expected names with commas between, got {text!r}")
+    return names
+
+
+def _formats(text: str) -> list[str]:
+    """Split a list of file formats."""
+    if text == "none":
+        return []
+    formats = [name.lower().removeprefix(".") for name in _names(text)]
+    if unknown := [name for name in formats if name not in _FORMATS]:
+        raise argparse.ArgumentTypeError(
+            f"no format {unknown[0]!r}; there are {', '.join(_FORMATS)}, or none"
+        )
+    return formats
+
+
+def _seed(text: str) -> int:
+    """Read a seed."""
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"expected 0 to {2**31 - 1}, got {text}")
+    return value
+
+
+def _positive(text: str) -> int:
+    """Read a whole number above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
+    return value
+
+
+def _top(text: str) -> int | float:
+    """Read a number of nodes, or a share of them (with a point)."""
+    return float(text) if "." in text else int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Read ``224`` or ``HxW``."""
+    sides = [_positive(side) for side in text.lower().split("x")]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"expected N or HxW, got {text!r}")
+    return sides[0], sides[-1]
+
+
+def _colours(text: str) -> tuple[float, ...]:
+    """Read ``r,g,b``, or one number for all three."""
+    values = [float(value) for value in text.split(",")]
+    if len(values) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"expected one number or three (r,g,b), got {text!r}")
+    return tuple(values) if len(values) == 3 else (values[0],) * 3
+
+
+# for "invalid ... value" in argparse's messages
+_seed.__name__ = _positive.__name__ = "whole number"
+_top.__name__ = _colours.__name__ = "number"
+_size.__name__ = "size"
+
+
+# ---------------------------------------------------------------------------------- the commands
+
+
+def _demo(options: argparse.Namespace) -> None:
+    """Run ``explgraph demo``."""
+    from explgraph import demo
+
+    _check_folder(Path(options.out) / "graph.explgraph")
+    start = time.perf_counter()
+    figures = demo.demo(options.out, seed=options.seed, progress=not options.quiet)
+    if options.quiet:
+        return
+    out = Path(options.out)
+    print(demo.markdown(figures))
+    print(f"Written to {out}{os.sep} in {time.perf_counter() - start:.0f} s. To look at it:")
+    print(f"  explgraph view {out / 'graph.explgraph'} --images {out / 'mined'}")
+    print("To measure more, or to mine again with other settings:")
+    print(
+        f"  explgraph evaluate {out / 'graph.explgraph'} --images {out / 'new'} "
+        f"--landmarks {out / 'new' / 'landmarks.csv'} --model explgraph.creatures:network"
+    )
+
+
+def _mine(options: argparse.Namespace) -> None:
+    """Run ``explgraph mine``."""
+    folder = Path(options.out)
+    _check_folder(folder / "graph.explgraph")
+    progress = not options.quiet
+    images = _folder(options, None)
+    model = load_model(options.model, weights=options.weights)
+    start = time.perf_counter()
+    activations = record(
+        model,
+        images,
+        options.layers,
+        batch_size=options.batch_size,
+        device=options.device,
+        progress=progress,
+    )
+    recorded = time.perf_counter()
+    graph = mine_activations(
+        activations, seed=options.seed, preprocessing=images.describe(), progress=progress
+    )
+    mined = time.perf_counter()
+    graph.save(folder / "graph.explgraph")
+    pictured: dict[str, Any] = {}
+    if "html" in options.formats:
+        pictured = {"images": images, "parse": parse_activations(graph, activations)}
+    files = write_formats(graph, folder, options.formats, progress=progress, **pictured)
+    if not options.quiet:
+        print(
+            f"{len(graph)} nodes and {graph.nx.number_of_edges()} edges from {len(images)} images: "
+            f"recorded in {recorded - start:.1f} s, mined in {mined - recorded:.1f} s, written in "
+            f"{time.perf_counter() - mined:.1f} s"
+        )
+        print(f"{folder}{os.sep}: {', '.join(['graph.explgraph', *(f.name for f in files)])}")
+
+
+def _parse(options: argparse.Namespace) -> None:
+    """Run ``explgraph parse``."""
+    out = Path(options.out)
+    if out.suffix.lower() not in _TABLES:
+        raise ExplgraphError(
+            f"--out {options.out!r}: suffix {out.suffix!r}; expected one of {', '.join(_TABLES)}"
+        )
+    _check_folder(out)
+    graph = load(options.graph)
+    images = _folder(options, graph)
+    model = load_model(options.model, weights=options.weights)
+    found = parse(
+        graph,
+        model,
+        images,
+        batch_size=options.batch_size,
+        device=options.device,
+        progress=not options.quiet,
+    )
+    _write_parse(found, out)
+    if not options.quiet:
+        print(f"{len(found.nodes)} nodes in {len(found.names)} images: {out}")
+
+
+def _write_parse(found: Parse, out: Path) -> None:
+    """Write places and scores; ``photo`` are places in the original photographs."""
+    photo = found.to_original()
+    with atomic_write(out) as path:
+        if out.suffix.lower() == ".npz":
+            with path.open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    nodes=np.array(found.nodes, dtype=np.str_),
+                    names=np.array(found.names, dtype=np.str_),
+                    positions=found.positions,
+                    expected=found.expected,
+                    scores=found.scores,
+                    photo=photo,
+                )
+        elif out.suffix.lower() == ".json":
+            content = {
+                "image_size": list(found.image_size),
+                "nodes": list(found.nodes),
+                "images": [
+                    {
+                        "name": name,
+                        "positions": found.positions[i].round(2).astype(float).tolist(),
+                        "expected": found.expected[i].round(2).astype(float).tolist(),
+                        "scores": found.scores[i].astype(float).tolist(),
+                        "photo": photo[i].round(2).tolist(),
+                    }
+                    for i, name in enumerate(found.names)
+                ],
+            }
+            path.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+        else:
+            with path.open("w", newline="", encoding="utf-8") as text:
+                table = csv.writer(text, lineterminator="\n")
+                places = ("x", "y", "expected_x", "expected_y", "score", "photo_x", "photo_y")
+                table.writerow(("image", "node", *places))
+                for i, name in enumerate(found.names):
+                    values = np.concatenate(
+                        [
+                            found.positions[i],
+                            found.expected[i],
+                            found.scores[i][:, None],
+                            photo[i],
+                        ],
+                        axis=1,
+                    )
+                    for node, row in zip(found.nodes, values.tolist(), strict=True):
+                        table.writerow([name, node, *(f"{value:.6g}" for value in row)])
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    """Run ``explgraph evaluate``."""
+    from explgraph import evaluation
+
+    for out in map(Path, options.out):
+        if out.suffix.lower() not in (".md", ".json"):
+            raise ExplgraphError(f"--out {str(out)!r}: expected a .md or a .json file")
+        _check_folder(out)
+    graph = load(options.graph)
+    landmarks = read_landmarks(options.landmarks)
+    images = _folder(options, graph)
+    if not options.all_crops:
+        images = images.subset(landmarks.align(images.names).one_per_source())
+    model = load_model(options.model, weights=options.weights)
+    rows = evaluation.evaluate(
+        graph,
+        model,
+        images,
+        landmarks,
+        parts=options.parts,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        device=options.device,
+        progress=not options.quiet,
+    )
+    table = evaluation.markdown(rows)
+    for out in map(Path, options.out):
+        text = table if out.suffix.lower() == ".md" else json.dumps(_finite(rows), indent=1)
+        with atomic_write(out) as path:
+            path.write_text(text + "\n", encoding="utf-8")
+    if not options.quiet or not options.out:
+        parts = options.parts or list(landmarks.parts)
+        print(f"{len(images)} images; mean over {', '.join(parts)}; errors per image diagonal\n")
+        print(table)
+
+
+def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put null, which JSON has, in place of NaN, which it lacks."""
+    return [
+        {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
+        for row in rows
+    ]
+
+
+def _export(options: argparse.Namespace) -> None:
+    """Run ``explgraph export``."""
+    out = Path(options.out)
+    suffix = out.suffix.lower()
+    if suffix not in (*SUFFIXES, ".explgraph"):
+        raise ExplgraphError(
+            f"can't write {options.out!r}: suffix {out.suffix!r}; expected one of "
+            f"{', '.join(SUFFIXES)} or .explgraph"
+        )
+    if options.images and suffix != ".html":
+        raise ExplgraphError("--images is for the explorer page only; write a .html file with it")
+    _check_folder(out)
+    graph = load(options.graph)
+    graph = graph.prune(min_reliability=options.min_reliability, top=options.top)
+    if suffix == ".explgraph":
+        if options.max_nodes is not None:
+            raise ExplgraphError("--max-nodes is for other files than .explgraph; use --top")
+        graph.save(out)
+    else:
+        pictured = _pictured(options, graph) if suffix == ".html" else {}
+        write(graph, out, max_nodes=options.max_nodes, **pictured)
+    if not options.quiet:
+        print(f"{out}: from {len(graph)} nodes and {graph.nx.number_of_edges()} edges")
+
+
+def _view(options: argparse.Namespace) -> None:
+    """Run ``explgraph view``."""
+    from explgraph.export.viewer import serve
+
+    graph = load(options.graph)
+    serve(
+        graph,
+        **_pictured(options, graph),
+        port=options.port,
+        open_browser=not options.no_browser,
+    )
+
+
+def _info(options: argparse.Namespace) -> None:
+    """Run ``explgraph info``."""
+    if (options.graph is None) == (options.model is None):
+        raise ExplgraphError("info needs either a graph's file or --model SPEC")
+    if options.graph is not None:
+        _describe_graph(load(options.graph))
+    else:
+        _describe_model(options)
+
+
+def _describe_graph(graph: ExplanatoryGraph) -> None:
+    """Print what a graph holds."""
+    values = graph.nx.graph
+    height, width = graph.image_size
+    print(f"{len(graph)} nodes, {graph.nx.number_of_edges()} edges")
+    print(f"mined from {values['n_images']} images of {height} x {width} px, seed {values['seed']}")
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(values["versions"].items()))
+    print(f"written by {versions or 'an unknown version'}")
+    if values["preprocessing"]:
+        print(f"images: {json.dumps(values['preprocessing'])}")
+    rows = []
+    for layer in reversed(graph.layers):
+        nodes = [graph.nx.nodes[node] for node in graph.nodes_of(layer.name)]
+        reliability = [node["reliability"] for node in nodes]
+        quartile = f"{np.quantile(reliability, 0.75):.2f}" if nodes else ""
+        rows.append(
+            (
+                layer.name,
+                f"{layer.channels} x {layer.height} x {layer.width}",
+                len(nodes),
+                len({node["filter"] for node in nodes}),
+                quartile,
+            )
+        )
+    _print_table(("layer", "C x H x W", "nodes", "filters", "best quarter from"), rows)
+
+
+def _describe_model(options: argparse.Namespace) -> None:
+    """Print which layers of a model can be mined, and suggest three."""
+    summaries = list_layers(load_model(options.model, weights=options.weights), options.size)
+    rows = [
+        (
+            f"{s.name}@0..{s.calls - 1}" if s.calls > 1 else s.name,
+            s.type,
+            f"{s.channels} x {s.height} x {s.width}",
+        )
+        for s in summaries
+    ]
+    _print_table(("layer", "type", "C x H x W"), rows)
+    suggested = suggest_layers(summaries)
+    if suggested:
+        print(f"\nsuggested: --layers {','.join(suggested)}")
+
+
+def _print_table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
+    """Print columns of text, aligned."""
+    cells = [[str(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        aligned = (cell.ljust(w) for cell, w in zip(row, widths, strict=True))
+        print("  ".join(aligned).rstrip())
+
+
+# --------------------------------------------------------------------------------------- helpers
+
+
+class _Tried(Exception):
+    """Ends a trial of writing."""
+
+
+def _check_folder(file: Path) -> None:
+    """Refuse a place that can't be written, before any work is done."""
+    if file.is_dir():
+        raise ExplgraphError(f"can't write {str(file)!r}: a folder is in its place")
+    with suppress(_Tried), atomic_write(file):
+        raise _Tried
+
+
+def _folder(options: argparse.Namespace, graph: ExplanatoryGraph | None) -> ImageFolder:
+    """Open the photographs, made ready as the options say or as they were for the graph."""
+    ready = dict(graph.nx.graph["preprocessing"]) if graph is not None else {}
+    if graph is not None and not ready:
+        # a tensor was mined, so only its size is known
+        ready["size"] = graph.image_size
+        missing = [name for name in ("mean", "std") if getattr(options, name, None) is None]
+        if missing:
+            raise ExplgraphError(
+                "the graph doesn't say how its images were normalised, for it was mined from a "
+                f"tensor; give {' and '.join(f'--{name}' for name in missing)}"
+            )
+    for name in ("size", "mean", "std", "fit"):
+        if getattr(options, name, None) is not None:
+            ready[name] = getattr(options, name)
+    names = None
+    if getattr(options, "list", None) is not None:
+        names = _read_list(options.list)
+    elif getattr(options, "one_per_source", None) is not None:
+        names = _one_per_source(options.one_per_source)
+    return ImageFolder(
+        options.images,
+        boxes=getattr(options, "boxes", None),
+        names=names,
+        unreadable=getattr(options, "unreadable", "refuse"),
+        **ready,
+    )
+
+
+def _read_list(file: str) -> list[str]:
+    """Read names, a line each; empty lines don't count."""
+    lines = _read_text(file, "--list").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _one_per_source(file: str) -> list[str]:
+    """Name the first crop of each photograph."""
+    content = _read_json(file, "--one-per-source")
+    source = content.get("source") if isinstance(content, dict) else None
+    if not isinstance(source, dict):
+        raise ExplgraphError(
+            f'--one-per-source {file!r}: expected {{"source": {{CROP: PHOTOGRAPH}}}}'
+        )
+    first: dict[str, str] = {}
+    for crop, photograph in source.items():
+        first.setdefault(str(photograph), crop)
+    return list(first.values())
+
+
+def _read_json(file: str, option: str) -> Any:
+    """Read a JSON file that an option names."""
+    try:
+        return json.loads(_read_text(file, option))
+    except json.JSONDecodeError as err:
+        raise ExplgraphError(f"{option} {file!r} isn't JSON: {err}") from err
+
+
+def _read_text(file: str, option: str) -> str:
+    """Read a text file that an option names."""
+    try:
+        return Path(file).read_text(encoding="utf-8-sig")
+    except OSError as err:
+        raise ExplgraphError(f"{option} {file!r} can't be read: {err.strerror or err}") from err
+    except UnicodeDecodeError as err:
+        raise ExplgraphError(f"{option} {file!r} isn't a text file (UTF-8)") from err
+
+
+def _pictured(options: argparse.Namespace, graph: ExplanatoryGraph) -> dict[str, Any]:
+    """Give the explorer's pictures, as far as options name them."""
+    if options.images is None:
+        if options.model is not None:
+            raise ExplgraphError("--model needs --images, the photographs to parse")
+        return {}
+    images = _folder(options, graph)
+    if options.model is None:
+        return {"images": images}
+    model = load_model(options.model, weights=options.weights)
+    return {"images": images, "parse": parse(graph, model, images, progress=not options.quiet)}
