@@ -14,7 +14,7 @@ Unit centres and receptive fields are measured (`measure_layers`), by gradients:
 3. Where the image is too small for that, the same is done on an image that is longer along one
    axis at a time, and checked against the fields seen at the actual size.
 4. Where that fails, because the model takes one size only or mixes all places, the centre is the
-   centroid of the gradient's magnitude above its level far away.
+   centroid of the gradient's magnitude, above its level far away, around where it is strongest.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -459,22 +460,27 @@ def _line(edges: dict[int, int]) -> tuple[float, float] | None:
 
 
 def _from_centroids(probe: _Probe, layer: str) -> list[_Axis | None]:
-    """Measure along ``[y, x]`` by where most of the gradient is, for a few units in the middle."""
+    """Measure along ``[y, x]`` by where the gradient is strongest, for units in the middle."""
     counts = probe.grid(layer)
     units = [
         (round(share * (counts[0] - 1)), round(share * (counts[1] - 1)))
         for share in (0.25, 0.4, 0.5, 0.6, 0.75)
     ]
+    cell = [max(1, round(probe.size[axis] / counts[axis])) for axis in (0, 1)]
     centroids: list[dict[int, float]] = [{}, {}]
     for unit in dict.fromkeys(units):
         magnitude = probe.magnitude(layer, *unit)
-        above = magnitude - np.median(magnitude)
-        above = np.clip(above - 0.1 * above.max(), 0, None)
+        above = np.clip(magnitude - np.median(magnitude), 0, None)
         if above.sum() <= 0:
             return [None, None]
+        # the brightest cell and its surroundings: what is mixed in from afar is everywhere
+        means = sliding_window_view(above, cell).mean((2, 3))
+        top = np.unravel_index(means.argmax(), means.shape)
+        near = [slice(max(0, t - c // 2), t + c + c // 2) for t, c in zip(top, cell, strict=True)]
         for axis in (0, 1):
-            share = above.sum(1 - axis) / above.sum()
-            centroids[axis][unit[axis]] = float(share @ (np.arange(len(share)) + 0.5))
+            share = above[near[0], near[1]].sum(1 - axis)
+            places = np.arange(probe.size[axis])[near[axis]] + 0.5
+            centroids[axis][unit[axis]] = float(share @ places / share.sum())
     extents = probe.extents(layer, [units[2]])
     found: list[_Axis | None] = []
     for axis in (0, 1):

@@ -307,10 +307,12 @@ def find_grid(
             and a not in widths.maps
         ):
             grid = Grid("channels_last", c, a, b)
-    if grid.height < 2 or grid.width < 2:
+    # far more units than pixels are no grid, but for instance the windows of windowed attention
+    if not (2 <= grid.height <= 2 * image_size[0] and 2 <= grid.width <= 2 * image_size[1]):
         raise ExplgraphError(
-            f"layer {layer!r} has no spatial grid: one image gives {tuple(tensor.shape[1:])}, that "
-            f"is {grid.height} x {grid.width} units; choose a layer before the pooling"
+            f"layer {layer!r} has no spatial grid: one image of {image_size[0]} x {image_size[1]} "
+            f"gives {tuple(tensor.shape[1:])}, that is {grid.height} x {grid.width} units; choose "
+            "a layer before the pooling"
         )
     return grid
 
