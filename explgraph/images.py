@@ -639,7 +639,13 @@ def _placed(
     if fit == "crop":
         scale = min(wide / width, high / height)
         cut_x, cut_y = (wide - scale * width) / 2, (high - scale * height) / 2
-        x0, y0, x1, y1 = x0 + cut_x, y0 + cut_y, x1 - cut_x, y1 - cut_y
+        # rounding must not lead beyond the photograph
+        x0, y0, x1, y1 = (
+            x0 + max(cut_x, 0),
+            y0 + max(cut_y, 0),
+            x1 - max(cut_x, 0),
+            y1 - max(cut_y, 0),
+        )
     elif fit == "pad":
         scale = max(wide / width, high / height)
         inner = max(1, min(width, round(wide / scale))), max(1, min(height, round(high / scale)))
