@@ -694,6 +694,12 @@ def _folder(options: argparse.Namespace, graph: ExplanatoryGraph | None) -> Imag
     for name in ("size", "mean", "std", "fit"):
         if getattr(options, name, None) is not None:
             ready[name] = getattr(options, name)
+    if graph is not None and tuple(ready["size"]) != graph.image_size:
+        raise ExplgraphError(
+            "--size {} x {} doesn't fit the graph, which was mined on images of {} x {} px".format(
+                *ready["size"], *graph.image_size
+            )
+        )
     names = None
     if getattr(options, "list", None) is not None:
         names = _read_list(options.list)
