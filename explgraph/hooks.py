@@ -34,6 +34,7 @@ __all__ = [
     "model_device",
     "model_dtype",
     "nearest",
+    "one_line",
     "read_maps",
     "split_layer",
     "tensors_of",
@@ -65,6 +66,11 @@ class Grid:
     channels: int
     height: int
     width: int
+
+
+def one_line(err: Exception) -> str:
+    """Give an exception's type and text in one line."""
+    return f"{type(err).__name__}: {' '.join(str(err).split())}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -197,7 +203,7 @@ def catch(
     if missing and failure is not None:
         raise ExplgraphError(
             f"the model fails on images of size {tuple(batch.shape[1:])} before layer "
-            f"{missing[0]!r} has run: {type(failure).__name__}: {failure}"
+            f"{missing[0]!r} has run: {one_line(failure)}"
         ) from failure
     if missing:
         name, call = split_layer(model, missing[0])

@@ -9,18 +9,18 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError
-from explgraph.hooks import nearest
+from explgraph.hooks import nearest, one_line
 
 __all__ = ["load_model"]
 
@@ -71,7 +71,7 @@ def _optional(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError as err:
         raise ExplgraphError(
-            f"model {package}:...: the package {package} can't be imported ({err}); "
+            f"model {package}:...: the package {package} can't be imported ({one_line(err)}); "
             f"install it with: pip install 'explgraph[{package}]'"
         ) from err
 
@@ -102,7 +102,7 @@ def _built(build: Callable[[], nn.Module], spec: str) -> nn.Module:
     except (URLError, OSError, RuntimeError) as err:
         # without a network, each download library fails in its own way
         raise ExplgraphError(
-            f"model {spec}: its pretrained weights can't be had ({type(err).__name__}: {err}); "
+            f"model {spec}: its pretrained weights can't be had ({one_line(err)}); "
             "download them where there is a network and pass the file with --weights FILE "
             "(weights=... in Python)"
         ) from err
@@ -115,12 +115,12 @@ def _from_factory(module_name: str, path: str) -> nn.Module:
         found: Any = importlib.import_module(module_name)
     except ImportError as err:
         raise ExplgraphError(
-            f"model {spec!r}: the module {module_name!r} can't be imported ({err}); it must be "
+            f"model {spec!r}: the module {module_name!r} can't be imported ({one_line(err)}); it must be "
             "installed or lie in the current folder"
         ) from err
     except Exception as err:
         raise ExplgraphError(
-            f"model {spec!r}: importing {module_name!r} fails with {type(err).__name__}: {err}"
+            f"model {spec!r}: importing {module_name!r} fails with {one_line(err)}"
         ) from err
     module = found
     for attribute in path.split("."):
@@ -141,7 +141,7 @@ def _from_factory(module_name: str, path: str) -> nn.Module:
         raise
     except Exception as err:
         raise ExplgraphError(
-            f"model {spec!r}: calling {path}() fails with {type(err).__name__}: {err}"
+            f"model {spec!r}: calling {path}() fails with {one_line(err)}"
         ) from err
     if not isinstance(model, nn.Module):
         raise ExplgraphError(
@@ -172,9 +172,7 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as err:
-        raise ExplgraphError(
-            f"weights {str(path)!r} don't fit the model: {' '.join(str(err).split())}"
-        ) from err
+        raise ExplgraphError(f"weights {str(path)!r} don't fit the model: {one_line(err)}") from err
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
@@ -190,16 +188,19 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch, about how others wrote the file
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
         raise ExplgraphError(
             f"weights {str(path)!r}: not a plain state dict of tensors, and nothing else is read, "
             "for it could run code; save model.state_dict(), or safetensors"
         ) from err
-    except (SafetensorError, RuntimeError, OSError, EOFError, KeyError, ValueError) as err:
+    except Exception as err:  # torch's reader raises almost anything for broken files
         raise ExplgraphError(
-            f"weights {str(path)!r} can't be read ({type(err).__name__}: {err}); expected "
-            "safetensors (by the suffix) or a state dict that torch saved"
+            f"weights {str(path)!r} can't be read ({one_line(err)}); "
+            "expected safetensors (by the suffix) or a state dict "
+            "that torch saved"
         ) from err
     for entry in ("state_dict", "model_state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(entry), Mapping):
