@@ -33,7 +33,7 @@ __all__ = [
 
 Colours: TypeAlias = "NDArray[np.uint8]"
 _NO_PIXEL = 128  # grey of what lies outside the image
-_LARGEST = 0.5  # of a patch, as a share of the image's shorter side
+_LARGEST = 0.4  # of a patch, as a share of the image's shorter side
 
 
 @runtime_checkable
@@ -229,7 +229,7 @@ def best_places(
 
 
 def patch_side(graph: ExplanatoryGraph, node: str) -> float:
-    """Side of a node's patch, px: its receptive field, or half the image where that is less.
+    """Side of a node's patch, px: its receptive field, or 0.4 of the image where that is less.
 
     In upper layers the theoretical receptive field is often wider than the image, while what
     a unit really answers to is a part of it (`explgraph.draw.filter_figure` measures it).

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["page", "serve", "write_html", "write_thumbnails"]
 
 _TILE = 64  # px; a multiple of JPEG's 16 px blocks, so that tiles don't run into each other
-_MEAN_OF = 12  # best patches that the mean patch is made of
+_MEAN_OF = 8  # best patches that the mean patch is made of
 _TOP = 8  # best patches shown of a node
 _MOST_TILES = 6000  # of best patches; then only the most reliable nodes have them
 _SHEET = 24  # tiles along the side of a sheet
