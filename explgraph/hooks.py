@@ -280,8 +280,9 @@ def find_grid(
     Channels-last is taken only where it fits the image's shape clearly better than channels-first,
     a linear layer or normalisation is as wide as the last dimension, and no convolution as the
     first.
-    Tokens are a grid of square patches, ``(H // s) (W // s)`` of them for a whole ``s``, after the
-    fewest leading tokens (class token, registers) that leave such a number.
+    Tokens are a grid of square patches, ``(H // s) (W // s)`` of them for a whole ``s`` (that
+    divides the image's sides, if one fits), after the fewest leading tokens (class token,
+    registers) that leave such a number.
 
     Parameters
     ----------
@@ -327,11 +328,14 @@ def _token_grid(tensor: Tensor, image_size: tuple[int, int], layer: str) -> Grid
     """Find the grid in ``(N, tokens, D)``, see `find_grid`."""
     tokens, depth = int(tensor.shape[1]), int(tensor.shape[2])
     height, width = image_size
-    shapes = {(height // s, width // s) for s in range(1, min(image_size) + 1)}
-    by_count = {h * w: (h, w) for h, w in shapes if h > 1 and w > 1}
-    for prefix in range(min(_MOST_PREFIX_TOKENS, tokens) + 1):
-        if tokens - prefix in by_count:
-            return Grid("tokens", depth, *by_count[tokens - prefix])
+    sides = range(1, min(image_size) // 2 + 1)
+    exact = [s for s in sides if height % s == 0 and width % s == 0]
+    # patches that leave nothing over go first: others give many more counts to coincide with
+    for patches in (exact, sides):
+        by_count = {(height // s) * (width // s): (height // s, width // s) for s in patches}
+        for prefix in range(min(_MOST_PREFIX_TOKENS, tokens) + 1):
+            if tokens - prefix in by_count:
+                return Grid("tokens", depth, *by_count[tokens - prefix])
     raise ExplgraphError(
         f"layer {layer!r} has no spatial grid: its {tokens} tokens are no grid of square patches "
         f"on an image of {height} x {width}, with up to {_MOST_PREFIX_TOKENS} leading tokens left "

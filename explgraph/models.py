@@ -69,7 +69,7 @@ def _optional(package: str) -> Any:
     """Import an optional package."""
     try:
         return importlib.import_module(package)
-    except ImportError as err:
+    except (ImportError, OSError, RuntimeError) as err:  # as of builds for another torch
         raise ExplgraphError(
             f"model {package}:...: the package {package} can't be imported ({one_line(err)}); "
             f"install it with: pip install 'explgraph[{package}]'"
@@ -115,8 +115,8 @@ def _from_factory(module_name: str, path: str) -> nn.Module:
         found: Any = importlib.import_module(module_name)
     except ImportError as err:
         raise ExplgraphError(
-            f"model {spec!r}: the module {module_name!r} can't be imported ({one_line(err)}); it must be "
-            "installed or lie in the current folder"
+            f"model {spec!r}: the module {module_name!r} can't be imported ({one_line(err)}); "
+            "it must be installed or lie in the current folder"
         ) from err
     except Exception as err:
         raise ExplgraphError(

@@ -165,7 +165,8 @@ def record(
     """
     check_model(model)
     names = _checked_layers(layers)
-    with on_device(model, device):
+    # the maps are ordinary tensors, whatever mode the caller is in
+    with torch.inference_mode(False), on_device(model, device):
         source = batches(images, batch_size)
         first = next(source)
         size = (int(first[1].shape[2]), int(first[1].shape[3]))
