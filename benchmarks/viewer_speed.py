@@ -41,7 +41,7 @@ SIZE = 224
 
 
 def big_graph(n_nodes: int, n_edges: int, seed: int = 0) -> ExplanatoryGraph:
-    """A random graph of four layers; nodes have one top image each, so that all get patches."""
+    """Make a random graph of four layers; nodes have one top image each, for its patch."""
     rng = np.random.default_rng(seed)
     names = ("features.28", "features.21", "features.14", "features.7")
     table = [

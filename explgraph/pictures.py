@@ -75,6 +75,7 @@ class Pictures:
         names: Sequence[str] | None = None,
     ) -> None:
         self.image_size = image_size
+        self.names: tuple[str, ...]
         if isinstance(images, Pictures):
             self._source: Any = images._source
             names = images.names

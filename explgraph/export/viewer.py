@@ -229,9 +229,7 @@ def _node_patches(
     """Mean patch of each node, and its best patches with image and score."""
     if parse is not None:
         columns_of(graph, parse)
-    places = {
-        node: best_places(graph, node, pictures, parse, _MEAN_OF) for node in graph.node_ids
-    }
+    places = {node: best_places(graph, node, pictures, parse, _MEAN_OF) for node in graph.node_ids}
     wanted: dict[int, list[tuple[str, int]]] = {}
     for node, seen in places.items():
         for rank, place in enumerate(seen):
