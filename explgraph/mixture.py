@@ -12,17 +12,20 @@ in place of the best unit.
 An isotropic Gaussian separates into a row and a column factor. With ``Gy (K, H)`` and ``Gx (K, W)``
 the density over the grid is ``Gy^T Gx``, and with ``R = a / (Gy^T Gx + tau / area)`` the expected
 counts are ``rowsum((Gy R) * Gx)``; the moments are the same with offsets multiplied in. So nothing
-of the size N x C x K x H x W is ever formed.
+of the size N x C x K x H x W is ever formed. On a CPU the same is done by a compiled kernel, in one
+go over every map (`kernel`); the torch code here is for GPUs, for gradients and for float64.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from explgraph import kernel
 from explgraph.geometry import Layer
 
 __all__ = [
@@ -37,6 +40,8 @@ __all__ = [
 ]
 
 _TINY = 1e-12
+# products of two factors stay normal float32 numbers: with subnormal ones processors crawl
+_LEAST_EXPONENT = -36.0
 
 
 class Grid(NamedTuple):
@@ -98,7 +103,8 @@ class Patterns(NamedTuple):
     alive: Tensor
 
 
-class Summary(NamedTuple):
+@dataclass(frozen=True)
+class Summary:
     """Sums over images, units and patterns that one iteration needs; they add up over batches.
 
     Attributes
@@ -122,11 +128,15 @@ class Summary(NamedTuple):
     total: Tensor
     bound: Tensor
 
-    def __add__(self, other: object) -> Summary:  # type: ignore[override]
-        """Sum of two batches."""
-        if not isinstance(other, Summary):
-            return NotImplemented
-        return Summary(*(a + b for a, b in zip(self, other, strict=True)))
+    def __add__(self, other: Summary) -> Summary:
+        """Join the summaries of two batches, made with the same patterns."""
+        return Summary(
+            self.count + other.count,
+            self.offset + other.offset,
+            self.square + other.square,
+            self.total + other.total,
+            self.bound + other.bound,
+        )
 
 
 def _factors(centre: Tensor, sigma: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -134,13 +144,15 @@ def _factors(centre: Tensor, sigma: Tensor, grid: Grid) -> tuple[Tensor, Tensor,
     dx = grid.x - centre[..., 0, None]
     dy = grid.y - centre[..., 1, None]
     rate = (-0.5 / sigma.square())[..., None]
-    return dx, dy, (dx.square() * rate).exp_(), (dy.square() * rate).exp_()
+    gx = (dx.square() * rate).clamp_(min=_LEAST_EXPONENT).exp_()
+    gy = (dy.square() * rate).clamp_(min=_LEAST_EXPONENT).exp_()
+    return dx, dy, gx, gy
 
 
 def summarize(
     activations: Tensor, displacement: Tensor, patterns: Patterns, grid: Grid, bounds: Bounds
 ) -> Summary:
-    """Expected counts and moments of every part pattern over a batch of feature maps: the E step.
+    """Do the E step: expected counts and moments of every part pattern over a batch of maps.
 
     Parameters
     ----------
@@ -161,6 +173,19 @@ def summarize(
     ----------
     Zhang et al., AAAI 2018, eqs. 3-6.
     """
+    if kernel.serves(activations, displacement, *patterns, grid.x, grid.y):
+        return Summary(
+            *kernel.summarize(
+                activations, displacement, *patterns, grid.x, grid.y, bounds.background
+            )
+        )
+    return _summarize(activations, displacement, patterns, grid, bounds)
+
+
+def _summarize(
+    activations: Tensor, displacement: Tensor, patterns: Patterns, grid: Grid, bounds: Bounds
+) -> Summary:
+    """Do the E step with torch."""
     n, c = activations.shape[:2]
     k = patterns.sigma.shape[1]
     centre = (patterns.mean + displacement).expand(n, c, k, 2)
@@ -240,18 +265,27 @@ def locate(
     scores : (n, C, K)
         Mean activation under the Gaussian, >= 0, in units of the filter's scale.
     """
-    _, _, gx, gy = _factors(expected, sigma, grid)
+    if kernel.serves(activations, expected, sigma, grid.x, grid.y):
+        positions, mass = kernel.locate(activations, expected, sigma, grid.x, grid.y)
+    else:
+        positions, mass = _locate(activations, expected, sigma, grid)
+    return positions, mass * (grid.cell / (2 * math.pi * sigma.square()))
+
+
+def _locate(
+    activations: Tensor, expected: Tensor, sigma: Tensor, grid: Grid
+) -> tuple[Tensor, Tensor]:
+    """Find positions and the mass under each Gaussian with torch."""
+    dx, dy, gx, gy = _factors(expected, sigma, grid)
     columns = gy @ activations  # (n, C, K, W)
     rows = gx @ activations.transpose(-1, -2)
     along_x = columns * gx
     mass = along_x.sum(-1)
     there = mass > _TINY
-    safe = mass.clamp(min=_TINY)
-    x = (along_x @ grid.x) / safe
-    y = ((rows * gy) @ grid.y) / safe
-    positions = torch.where(there[..., None], torch.stack([x, y], -1), expected)
-    scores = torch.where(there, mass, 0.0) * (grid.cell / (2 * math.pi * sigma.square()))
-    return positions, scores
+    step = torch.stack([(along_x * dx).sum(-1), (rows * gy * dy).sum(-1)], -1)
+    step = step / mass.clamp(min=_TINY)[..., None]
+    positions = torch.where(there[..., None], expected + step, expected)
+    return positions, torch.where(there, mass, 0.0)
 
 
 def peaks(activations: Tensor, grid: Grid, reach: float) -> tuple[Tensor, Tensor]:

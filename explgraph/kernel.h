@@ -1,0 +1,380 @@
+/* The kernels for one width of vectors; kernel.c includes this once for every kind of processor.
+
+   Before the inclusion: LANES (floats per vector, a power of two), TARGET (function attribute) and
+   NAME(f) (gives f another name each time).
+
+   Maps are W units wide; a row is `nv` vectors, the last one filled up with zeros. Rows without any
+   activation are left out from the start, so the rows of a map in hand are those that count. */
+
+typedef float NAME(vec) __attribute__((vector_size(LANES * 4)));
+typedef int32_t NAME(ivec) __attribute__((vector_size(LANES * 4)));
+#define vec NAME(vec)
+#define ivec NAME(ivec)
+#define INLINE static inline __attribute__((always_inline)) TARGET
+
+INLINE vec NAME(load)(const float *from)
+{
+    vec v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+/* where the mask is set the first, elsewhere the second */
+INLINE vec NAME(choose)(ivec mask, vec yes, vec no)
+{
+    return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
+}
+
+INLINE float NAME(sum)(vec v)
+{
+    float part[LANES];
+    memcpy(part, &v, sizeof v);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) part[i] += part[i + half];
+    return part[0];
+}
+
+/* whether any bit is set, so that NaN counts as something */
+INLINE int NAME(any)(vec v)
+{
+    uint64_t part[LANES / 2], all = 0;
+    memcpy(part, &v, sizeof v);
+    for (int i = 0; i < LANES / 2; i++) all |= part[i];
+    return all != 0;
+}
+
+/* 2^t for -126 < t <= 0, to 2e-7: Taylor's series around the nearest integer */
+INLINE vec NAME(exp2)(vec t)
+{
+    const float magic = 12582912.0f; /* 1.5 2^23: adding it rounds to an integer */
+    vec shifted = t + magic;
+    vec r = t - (shifted - magic);
+    vec p = r * 1.5403530e-4f + 1.3333558e-3f;
+    p = p * r + 9.6181291e-3f;
+    p = p * r + 5.5504109e-2f;
+    p = p * r + 2.4022651e-1f;
+    p = p * r + 6.9314718e-1f;
+    p = p * r + 1.0f;
+    return p * (vec)(((ivec)shifted << 23) + (127 << 23));
+}
+
+/* natural logarithm of normal positive numbers: log m = 2 artanh((m - 1) / (m + 1)) */
+INLINE vec NAME(log)(vec d)
+{
+    const int32_t half = 0x3f3504f3; /* bits of sqrt(1/2) */
+    ivec exponent = ((ivec)d - half) >> 23;
+    vec m = (vec)((ivec)d - (exponent << 23));
+    vec s = (m - 1.0f) / (m + 1.0f);
+    vec q = s * s;
+    vec p = q * (2.0f / 9) + 2.0f / 7;
+    p = p * q + 2.0f / 5;
+    p = p * q + 2.0f / 3;
+    p = p * q + 2.0f;
+    return __builtin_convertvector(exponent, vec) * 0.69314718f + p * s;
+}
+
+/* exponent of a Gaussian factor in powers of two, with the floor of mixture.py; NaN passes */
+INLINE vec NAME(factor)(vec offset, float rate)
+{
+    vec t = offset * offset * rate;
+    vec least = (vec){0} + LEAST_EXPONENT;
+    return NAME(exp2)(NAME(choose)(t < least, least, t));
+}
+
+/* Working memory of one thread. */
+typedef struct {
+    int nv, last;      /* vectors per row; valid lanes of the last */
+    ivec mask;         /* of the last vector of a row */
+    vec *map;          /* (H, nv) */
+    float *y;          /* (H) of the rows in hand, filled up to whole vectors */
+    vec *x;            /* (nv) */
+    vec *gx;           /* (K, nv) */
+    vec *gy, *gy1, *gy2; /* (K, nh): times 1, dy, dy^2 */
+    vec *sums;         /* (K, 4) */
+    float *tail;       /* copy of the last map, from which loads may run over */
+    int nh;            /* vectors per column */
+    float *cx, *cy;    /* (K) centres */
+    int *kept;         /* (K) patterns that are alive */
+    float *rate, *weight; /* (K) of those kept */
+    void *memory;
+} NAME(Room);
+
+#define Room NAME(Room)
+
+static TARGET int NAME(open_room)(Room *r, const Job *job)
+{
+    size_t h = job->h, w = job->w, k = job->k;
+    r->nv = (int)((w + LANES - 1) / LANES);
+    r->last = (int)(w - (size_t)(r->nv - 1) * LANES);
+    size_t rows = h + 8; /* room for a block that is not full */
+    r->nh = (int)((rows + LANES - 1) / LANES);
+    size_t vectors = rows * r->nv + r->nv + k * r->nv + 3 * k * r->nh + 4 * k + r->nh;
+    size_t bytes = (vectors + 1) * sizeof(vec) + (h * w + LANES + 4 * k) * sizeof(float) + k * sizeof(int);
+    r->memory = malloc(bytes);
+    if (!r->memory) return 0;
+    memset(r->memory, 0, bytes);
+    uintptr_t start = ((uintptr_t)r->memory + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec);
+    vec *v = (vec *)start;
+    r->map = v, v += rows * r->nv;
+    r->x = v, v += r->nv;
+    r->gx = v, v += k * r->nv;
+    r->gy = v, v += k * r->nh;
+    r->gy1 = v, v += k * r->nh;
+    r->gy2 = v, v += k * r->nh;
+    r->sums = v, v += 4 * k;
+    r->y = (float *)v, v += r->nh;
+    float *f = (float *)v;
+    r->tail = f, f += h * w + LANES;
+    r->cx = f, f += k;
+    r->cy = f, f += k;
+    r->rate = f, f += k;
+    r->weight = f, f += k;
+    r->kept = (int *)f;
+    memcpy(r->x, job->x, w * sizeof(float));
+    for (int i = 0; i < LANES; i++) r->mask[i] = i < r->last ? -1 : 0;
+    return 1;
+}
+
+/* Take the rows of map (image, filter) that are not all zero; give their number. */
+INLINE int NAME(take_rows)(Room *r, const Job *job, size_t image, size_t filter, vec *total)
+{
+    size_t units = job->h * job->w, which = image * job->c + filter;
+    const float *from = job->activations + which * units;
+    if (which + 1 == job->n * job->c) {
+        memcpy(r->tail, from, units * sizeof(float));
+        from = r->tail;
+    } else if (image + 1 < job->n) {
+        const char *next = (const char *)(from + job->c * units);
+        for (size_t i = 0; i < units * sizeof(float); i += 64) __builtin_prefetch(next + i);
+    }
+    int rows = 0;
+    const int nv = r->nv;
+    for (size_t h = 0; h < job->h; h++, from += job->w) {
+        vec *to = r->map + (size_t)rows * nv;
+        vec all = {0};
+        for (int j = 0; j < nv; j++) {
+            vec v = NAME(load)(from + j * LANES);
+            if (j == nv - 1) v = (vec)((ivec)v & r->mask);
+            to[j] = v;
+            *total += v;
+            all = (vec)((ivec)all | (ivec)v);
+        }
+        r->y[rows] = job->y[h];
+        rows += NAME(any)(all);
+    }
+    return rows;
+}
+
+/* Gaussian factors of every kept pattern over the columns and the rows in hand. */
+INLINE void NAME(take_factors)(Room *r, int kept, int rows, int moments)
+{
+    const int nv = r->nv, nh = r->nh, used = (rows + LANES - 1) / LANES;
+    for (int k = 0; k < kept; k++) {
+        for (int j = 0; j < nv; j++)
+            r->gx[k * nv + j] = NAME(factor)(r->x[j] - r->cx[k], r->rate[k]);
+        for (int i = 0; i < used; i++) {
+            vec dy = ((vec *)r->y)[i] - r->cy[k];
+            vec g = NAME(factor)(dy, r->rate[k]) * r->weight[k];
+            r->gy[k * nh + i] = g;
+            g *= dy;
+            r->gy1[k * nh + i] = g;
+            if (moments > 1) r->gy2[k * nh + i] = g * dy;
+        }
+    }
+}
+
+/* Replace `tall` rows by activation / density; give sum a log density. */
+INLINE vec NAME(divide)(Room *r, int kept, int row, float background, const int tall)
+{
+    const int nv = r->nv, nh = r->nh;
+    vec bound = {0};
+    for (int j = 0; j < nv; j++) {
+        vec density[8];
+        for (int i = 0; i < tall; i++) density[i] = (vec){0} + background;
+        for (int k = 0; k < kept; k++) {
+            vec gx = r->gx[k * nv + j];
+            const float *gy = (const float *)(r->gy + k * nh) + row;
+            for (int i = 0; i < tall; i++) density[i] += gy[i] * gx;
+        }
+        for (int i = 0; i < tall; i++) {
+            vec *a = r->map + (row + i) * nv + j;
+            bound += *a * NAME(log)(density[i]);
+            *a /= density[i];
+        }
+    }
+    return bound;
+}
+
+/* Add the moments of `wide` patterns to their sums. */
+INLINE void NAME(add_moments)(Room *r, int k, int rows, const int wide)
+{
+    const int nv = r->nv, nh = r->nh;
+    for (int j = 0; j < nv; j++) {
+        vec m0[4], m1[4], m2[4];
+        for (int i = 0; i < wide; i++) m0[i] = m1[i] = m2[i] = (vec){0};
+        for (int h = 0; h < rows; h++) {
+            vec ratio = r->map[h * nv + j];
+            for (int i = 0; i < wide; i++) {
+                m0[i] += ((const float *)(r->gy + (k + i) * nh))[h] * ratio;
+                m1[i] += ((const float *)(r->gy1 + (k + i) * nh))[h] * ratio;
+                m2[i] += ((const float *)(r->gy2 + (k + i) * nh))[h] * ratio;
+            }
+        }
+        for (int i = 0; i < wide; i++) {
+            vec gx = r->gx[(k + i) * nv + j], dx = r->x[j] - r->cx[k + i];
+            vec *sum = r->sums + (k + i) * 4;
+            vec count = m0[i] * gx;
+            sum[0] += count;
+            sum[1] += count * dx;
+            sum[2] += m1[i] * gx;
+            sum[3] += count * dx * dx + m2[i] * gx;
+        }
+    }
+}
+
+static TARGET int NAME(summarize)(const Job *job)
+{
+    Room r;
+    if (!NAME(open_room)(&r, job)) return 0;
+    const size_t all = job->k;
+    double *sums = calloc(4 * all, sizeof(double));
+    if (!sums) return free(r.memory), 0;
+    const int tall = (job->h + 6) / 7 * 7 <= (job->h + 7) / 8 * 8 ? 7 : 8;
+    for (size_t c = job->first; c < job->last; c++) {
+        int kept = 0;
+        for (size_t k = 0; k < all; k++) {
+            float sigma = job->sigma[c * all + k], alive = job->alive[c * all + k];
+            if (alive == 0) continue;
+            r.kept[kept] = (int)k;
+            r.rate[kept] = RATE / (sigma * sigma);
+            r.weight[kept++] = alive * HEIGHT / (sigma * sigma);
+        }
+        double total = 0, bound = 0;
+        memset(sums, 0, 4 * all * sizeof(double));
+        for (size_t begin = 0; begin < job->n; begin += 16) {
+            /* float32 sums over few images, float64 sums of those */
+            size_t end = begin + 16 < job->n ? begin + 16 : job->n;
+            vec part = {0};
+            memset(r.sums, 0, 4 * (size_t)kept * sizeof(vec));
+            for (size_t n = begin; n < end; n++) {
+                int rows = NAME(take_rows)(&r, job, n, c, &part);
+                if (!rows) continue;
+                int full = (rows + tall - 1) / tall * tall;
+                for (int i = rows; i < full; i++) r.y[i] = r.y[0];
+                memset(r.map + rows * r.nv, 0, (size_t)(full - rows) * r.nv * sizeof(vec));
+                const float *delta = job->displacement + (n * job->c + c) * job->shifts * 2;
+                for (int k = 0; k < kept; k++) {
+                    size_t which = r.kept[k], shift = job->shifts > 1 ? which : 0;
+                    r.cx[k] = job->mean[(c * all + which) * 2] + delta[2 * shift];
+                    r.cy[k] = job->mean[(c * all + which) * 2 + 1] + delta[2 * shift + 1];
+                }
+                NAME(take_factors)(&r, kept, full, 2);
+                vec log = {0};
+                if (tall == 7)
+                    for (int h = 0; h < full; h += 7)
+                        log += NAME(divide)(&r, kept, h, job->background, 7);
+                else
+                    for (int h = 0; h < full; h += 8)
+                        log += NAME(divide)(&r, kept, h, job->background, 8);
+                bound += NAME(sum)(log);
+                int k = 0;
+                for (; k + WIDE <= kept; k += WIDE) NAME(add_moments)(&r, k, rows, WIDE);
+                for (; k < kept; k++) NAME(add_moments)(&r, k, rows, 1);
+            }
+            total += NAME(sum)(part);
+            for (int i = 0; i < 4 * kept; i++) sums[i] += NAME(sum)(r.sums[i]);
+        }
+        for (size_t k = 0; k < all; k++)
+            job->count[c * all + k] = job->square[c * all + k] =
+                job->offset[(c * all + k) * 2] = job->offset[(c * all + k) * 2 + 1] = 0;
+        for (int k = 0; k < kept; k++) {
+            size_t to = c * all + r.kept[k];
+            job->count[to] = (float)sums[4 * k];
+            job->offset[2 * to] = (float)sums[4 * k + 1];
+            job->offset[2 * to + 1] = (float)sums[4 * k + 2];
+            job->square[to] = (float)sums[4 * k + 3];
+        }
+        job->total[c] = (float)total;
+        job->bound[c] = bound;
+    }
+    free(sums);
+    free(r.memory);
+    return 1;
+}
+
+/* Sums of activation under one pattern's Gaussian: mass, mass times dx, mass times dy. */
+INLINE void NAME(weigh)(Room *r, int k, int rows, const int wide)
+{
+    const int nv = r->nv, nh = r->nh;
+    vec mass[4], to_x[4], to_y[4];
+    for (int i = 0; i < wide; i++) mass[i] = to_x[i] = to_y[i] = (vec){0};
+    for (int j = 0; j < nv; j++) {
+        vec m0[4], m1[4];
+        for (int i = 0; i < wide; i++) m0[i] = m1[i] = (vec){0};
+        for (int h = 0; h < rows; h++) {
+            vec a = r->map[h * nv + j];
+            for (int i = 0; i < wide; i++) {
+                m0[i] += ((const float *)(r->gy + (k + i) * nh))[h] * a;
+                m1[i] += ((const float *)(r->gy1 + (k + i) * nh))[h] * a;
+            }
+        }
+        for (int i = 0; i < wide; i++) {
+            vec gx = r->gx[(k + i) * nv + j], m = m0[i] * gx;
+            mass[i] += m;
+            to_x[i] += m * (r->x[j] - r->cx[k + i]);
+            to_y[i] += m1[i] * gx;
+        }
+    }
+    for (int i = 0; i < wide; i++) {
+        float *sums = (float *)(r->sums + (k + i) * 4);
+        sums[0] = NAME(sum)(mass[i]);
+        sums[1] = NAME(sum)(to_x[i]);
+        sums[2] = NAME(sum)(to_y[i]);
+    }
+}
+
+static TARGET int NAME(locate)(const Job *job)
+{
+    Room r;
+    if (!NAME(open_room)(&r, job)) return 0;
+    const size_t all = job->k;
+    for (size_t c = job->first; c < job->last; c++) {
+        for (size_t k = 0; k < all; k++) {
+            float sigma = job->sigma[c * all + k];
+            r.rate[k] = RATE / (sigma * sigma);
+            r.weight[k] = 1;
+        }
+        for (size_t n = 0; n < job->n; n++) {
+            vec total = {0};
+            int rows = NAME(take_rows)(&r, job, n, c, &total), k = 0;
+            const float *expected = job->displacement + (n * job->c + c) * all * 2;
+            float *positions = job->positions + (n * job->c + c) * all * 2;
+            float *scores = job->scores + (n * job->c + c) * all;
+            memcpy(positions, expected, 2 * all * sizeof(float));
+            memset(scores, 0, all * sizeof(float));
+            if (!rows) continue;
+            for (size_t i = 0; i < all; i++) {
+                r.cx[i] = expected[2 * i];
+                r.cy[i] = expected[2 * i + 1];
+            }
+            NAME(take_factors)(&r, (int)all, rows, 1);
+            for (; k + WIDE <= (int)all; k += WIDE) NAME(weigh)(&r, k, rows, WIDE);
+            for (; k < (int)all; k++) NAME(weigh)(&r, k, rows, 1);
+            for (size_t i = 0; i < all; i++) {
+                const float *sums = (const float *)(r.sums + i * 4);
+                if (!(sums[0] <= TINY)) {
+                    positions[2 * i] += sums[1] / sums[0];
+                    positions[2 * i + 1] += sums[2] / sums[0];
+                    scores[i] = sums[0];
+                }
+            }
+        }
+    }
+    free(r.memory);
+    return 1;
+}
+
+#undef Room
+#undef vec
+#undef ivec
+#undef INLINE

@@ -1,0 +1,133 @@
+"""The compiled kernel of `mixture`: which tensors it takes, and filters shared out over threads.
+
+The extension ``explgraph._kernel`` (kernel.c) is optional: where no compiler was found at
+installation, `mixture` works with torch alone. Both give the same results within rounding. Every
+filter is summed by one thread in one order, so results don't depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+try:
+    from explgraph import _kernel
+except ImportError:  # no compiler at installation
+    available = False
+else:
+    available = True
+
+__all__ = ["available", "locate", "serves", "summarize"]
+
+# units x patterns that are worth a thread of their own: about a millisecond
+_SHARE = 1 << 22
+
+
+def serves(*tensors: Tensor) -> bool:
+    """Whether the kernel is there and takes these tensors: float32, on the CPU, no gradients."""
+    return available and all(
+        t.dtype == torch.float32
+        and t.device.type == "cpu"
+        and not (t.requires_grad and torch.is_grad_enabled())
+        for t in tensors
+    )
+
+
+def summarize(
+    activations: Tensor,
+    displacement: Tensor,
+    mean: Tensor,
+    sigma: Tensor,
+    alive: Tensor,
+    x: Tensor,
+    y: Tensor,
+    background: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Do the work of `mixture.summarize`; shapes as there, the results in its order."""
+    n, c, h, w = activations.shape
+    k = sigma.shape[1]
+    shifts = displacement.shape[2]
+    inputs = _ready(
+        (activations, (n, c, h, w)),
+        (displacement, (n, c, k if shifts == k else 1, 2)),
+        (mean, (c, k, 2)),
+        (sigma, (c, k)),
+        (alive, (c, k)),
+        (x, (w,)),
+        (y, (h,)),
+    )
+    count, square = torch.empty(c, k), torch.empty(c, k)
+    offset, total = torch.empty(c, k, 2), torch.empty(c)
+    bound = torch.empty(c, dtype=torch.float64)
+    addresses = [t.data_ptr() for t in (*inputs, count, offset, square, total, bound)]
+
+    def work(first: int, last: int) -> None:
+        _kernel.summarize(n, c, k, h, w, shifts, first, last, background, *addresses)
+
+    _share(work, c, n * k * h * w)
+    return count, offset, square, total, bound.sum()
+
+
+def locate(
+    activations: Tensor, expected: Tensor, sigma: Tensor, x: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Do the work of `mixture.locate`; gives positions and the mass under each Gaussian."""
+    n, c, h, w = activations.shape
+    k = sigma.shape[1]
+    inputs = _ready(
+        (activations, (n, c, h, w)),
+        (expected, (n, c, k, 2)),
+        (sigma, (c, k)),
+        (x, (w,)),
+        (y, (h,)),
+    )
+    positions, mass = torch.empty(n, c, k, 2), torch.empty(n, c, k)
+    addresses = [t.data_ptr() for t in (*inputs, positions, mass)]
+
+    def work(first: int, last: int) -> None:
+        _kernel.locate(n, c, k, h, w, first, last, *addresses)
+
+    _share(work, c, n * k * h * w)
+    return positions, mass
+
+
+def _ready(*inputs: tuple[Tensor, tuple[int, ...]]) -> list[Tensor]:
+    """Lay tensors out as the kernel reads them; it has no way to notice a wrong shape itself."""
+    for number, (tensor, shape) in enumerate(inputs):
+        if tensor.shape != shape:
+            raise ValueError(f"argument {number} has shape {tuple(tensor.shape)}, not {shape}")
+    return [tensor.contiguous() for tensor, _ in inputs]
+
+
+def _share(work: Callable[[int, int], None], filters: int, cost: int) -> None:
+    """Run ``work(first, last)`` over all filters, in pieces that torch's number of threads take.
+
+    Filters that are silent in most images cost little, so there are more pieces than threads.
+    """
+    threads = min(torch.get_num_threads(), filters, max(1, filters * cost // _SHARE))
+    if threads < 2:
+        work(0, filters)
+        return
+    piece = math.ceil(filters / (8 * threads))
+    starts = iter(range(0, filters, piece))  # next() is one step under the GIL
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            for first in starts:
+                work(first, min(first + piece, filters))
+        except BaseException as failure:  # raised again below
+            failures.append(failure)
+
+    others = [threading.Thread(target=run) for _ in range(threads - 1)]
+    for thread in others:
+        thread.start()
+    run()
+    for thread in others:
+        thread.join()
+    if failures:
+        raise failures[0]
