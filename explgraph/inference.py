@@ -7,8 +7,10 @@ mined is what is parsed.
 2. Each later pass has *anchors*: nodes of upper layers, or of the layer's own previous pass. Every
    pattern (or every filter, for all its patterns) has a few of them as parents, which predict its
    displacement (`linking.displacements`), hence its expected place.
-3. Under its Gaussian around the expected place the pattern's own map gives position and score
-   (`mixture.locate`).
+3. Around the expected place the pattern's own map gives position and score (`mixture.locate`).
+   The passes that only prepare the next one look through the pattern's own narrow Gaussian. The
+   last pass looks through a wide window at the squared map: a narrow window would mostly give
+   back what the anchors said.
 """
 
 from __future__ import annotations
@@ -22,7 +24,17 @@ from torch import Tensor
 from explgraph.linking import Links, Motion, displacements, motion
 from explgraph.mixture import Grid, Patterns, locate, peaks
 
-__all__ = ["OWN", "Anchors", "Found", "Pass", "expect", "gather", "infer", "infer_peaks"]
+__all__ = [
+    "OWN",
+    "Anchors",
+    "Found",
+    "Pass",
+    "expect",
+    "gather",
+    "infer",
+    "infer_peaks",
+    "with_expected",
+]
 
 OWN = -1
 """Stands for the layer's own previous pass where an anchor's layer is named."""
@@ -78,12 +90,15 @@ class Pass(NamedTuple):
     distance : like `parent`
         ``d`` of `linking.link`, px^2; ``inf`` for no link.
     patterns : Patterns
+    window : (1,)
+        Spread of the window in which the map is looked at, px; 0 is the pattern's own spread.
     """
 
     anchors: Anchors
     parent: Tensor
     distance: Tensor
     patterns: Patterns
+    window: Tensor
 
 
 def gather(layer: Tensor, node: Tensor, found: Mapping[int, Found]) -> tuple[Tensor, Tensor]:
@@ -92,7 +107,7 @@ def gather(layer: Tensor, node: Tensor, found: Mapping[int, Found]) -> tuple[Ten
     n = some.scores.shape[0]
     positions = some.positions.new_empty((n, len(node), 2))
     scores = some.scores.new_empty((n, len(node)))
-    for index in layer.unique().tolist():
+    for index in sorted(set(layer.tolist())):
         here = layer == index
         positions[:, here] = found[index].positions[:, node[here]]
         scores[:, here] = found[index].scores[:, node[here]]
@@ -151,10 +166,16 @@ def infer(
         Of the ``C K`` patterns.
     """
     expected = expect(fitted, found)
-    pieces = [
-        locate(maps[i : i + block], expected[i : i + block], fitted.patterns.sigma, grid)
-        for i in range(0, len(maps), block)
-    ]
+    window = float(fitted.window)
+    pieces = []
+    for i in range(0, len(maps), block):
+        here, centre = maps[i : i + block], expected[i : i + block]
+        if window:
+            wide = torch.full_like(fitted.patterns.sigma, window)
+            positions, scores = locate(here.square(), centre, wide, grid)
+            pieces.append((positions, scores.sqrt()))
+        else:
+            pieces.append(locate(here, centre, fitted.patterns.sigma, grid))
     positions, scores = (torch.cat(p) for p in zip(*pieces, strict=True))
     return Found(positions.flatten(1, 2), scores.flatten(1, 2), expected.flatten(1, 2))
 
@@ -164,3 +185,12 @@ def infer_peaks(maps: Tensor, grid: Grid, reach: float, block: int = 32) -> Foun
     pieces = [peaks(maps[i : i + block], grid, reach) for i in range(0, len(maps), block)]
     positions, scores = (torch.cat(p) for p in zip(*pieces, strict=True))
     return Found(positions, scores, positions)
+
+
+def with_expected(found: Found, expected: Tensor) -> Found:
+    """Put the parents' prediction in place of the anchors'.
+
+    A node without any evidence is where its parents put it.
+    """
+    silent = (found.scores == 0)[..., None]
+    return Found(torch.where(silent, expected, found.positions), found.scores, expected)

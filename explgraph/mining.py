@@ -1,15 +1,17 @@
 """Mining: from recorded activations to an explanatory graph, the highest layer first.
 
 1. Every filter's map is divided by its standard deviation; its peak is the first guess.
-2. *The top layer* has nothing above it and takes its bearings from itself: the filters whose peaks
-   move most consistently with their companions' are the anchors; each filter's most consistent
-   anchors predict its displacement, the filter is found again near its expected place, and the
-   anchors are chosen again (`_consensus`).
-3. *Each lower layer* is linked to the reliable nodes of the layer above it. Filters that the links
-   explain become anchors too, beside those above: their own maps are finer.
-4. With the displacements at hand, every filter is split into part patterns by EM (`mixture`).
-5. A pattern's *reliability* is what its own filter says of its displacement: see `contrast`.
-6. What has no support is left out; the rest become nodes, and their links to nodes above, edges.
+2. *Bearings.* A layer takes its bearings from itself: the filters whose peaks move most
+   consistently with their companions' are the anchors; each filter's most consistent anchors
+   predict its displacement, the filter is found again near its expected place, and the anchors
+   are chosen again. Or it takes them from the reliable nodes of the layer above. A lower layer
+   does what predicts its own maps better (`contrast`); the top layer has only itself.
+3. With the displacements at hand, every filter is split into part patterns by EM (`mixture`).
+4. A pattern's *reliability* is what its own filter says of its displacement (`contrast`). Patterns
+   without support are left out, and those that earn no reliability, except for the strongest of
+   each filter; the rest are fitted again.
+5. *Parents.* Whatever the bearings, every node of a lower layer is linked to reliable nodes of the
+   layer above, and their prediction is its expected place: these links are the graph's edges.
 
 Everything depends on the seed, the settings and the activations only.
 """
@@ -19,7 +21,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -33,7 +35,17 @@ from explgraph.errors import ExplgraphError
 from explgraph.geometry import Layer
 from explgraph.graph import FORMAT_VERSION, ExplanatoryGraph
 from explgraph.images import ImageFolder, Images
-from explgraph.inference import OWN, Anchors, Found, Pass, expect, gather, infer, infer_peaks
+from explgraph.inference import (
+    OWN,
+    Anchors,
+    Found,
+    Pass,
+    expect,
+    gather,
+    infer,
+    infer_peaks,
+    with_expected,
+)
 from explgraph.linking import Links, Motion, displacements, link, motion
 from explgraph.mixture import Bounds, Grid, Patterns, Summary, from_summaries, locate, summarize
 from explgraph.recording import Activations, record
@@ -53,14 +65,16 @@ class Settings:
         Density of the background in units of one component spread evenly over the image.
     sigma_max : float
         Largest spread of a pattern, as a share of the image's side (root of its area).
+    window : float
+        Spread of the window around the expected place in which a node's own map decides where it
+        is, as a share of the image's side. Wider: nodes follow their own evidence; narrower: they
+        repeat their parents.
     n_parents : int
         Links of each pattern (15 in the paper).
     anchors : float
         Share of a layer's filters, or nodes, that others take their bearings from.
     rounds : int
-        How often the top layer takes its bearings.
-    lateral : bool
-        Whether a lower layer's own nodes are anchors too.
+        How often a layer takes its bearings from itself.
     max_iter : int
         EM iterations, at most.
     tol : float
@@ -72,10 +86,10 @@ class Settings:
     patterns: float = 0.02
     background: float = 0.1
     sigma_max: float = 0.08
+    window: float = 0.19
     n_parents: int = 15
     anchors: float = 0.25
     rounds: int = 2
-    lateral: bool = True
     max_iter: int = 20
     tol: float = 1e-3
     min_support: float = 0.05
@@ -85,6 +99,7 @@ class Settings:
             ("patterns", 0, 1),
             ("background", 0, math.inf),
             ("sigma_max", 0, 1),
+            ("window", 0, 1),
             ("n_parents", 0, math.inf),
             ("anchors", 0, 1),
             ("rounds", 0, math.inf),
@@ -134,7 +149,8 @@ class Fit(NamedTuple):
     Attributes
     ----------
     fitted : Pass
-    found : Found
+    delta : (N, C, 1, 2)
+        Displacements that the anchors predict, px.
     energy : (C, K)
         Share of the filter's activation that each pattern answers for.
     bounds : list of float
@@ -143,10 +159,31 @@ class Fit(NamedTuple):
     """
 
     fitted: Pass
-    found: Found
+    delta: Tensor
     energy: Tensor
     bounds: list[float]
     converged: bool
+
+
+class Bench(NamedTuple):
+    """What mining a layer works on.
+
+    Attributes
+    ----------
+    maps : (N, C, H, W)
+        Each filter divided by its scale.
+    peaks : Motion
+        How the filters' peaks move.
+    frame : Frame
+    settings : Settings
+    seed : int
+    """
+
+    maps: Tensor
+    peaks: Motion
+    frame: Frame
+    settings: Settings
+    seed: int
 
 
 @dataclass
@@ -162,6 +199,9 @@ class MinedLayer:
         Of the peaks' refinement, px.
     passes : tuple of Pass
         In order; the last gives the positions.
+    parents : Pass or None
+        Gives the expected places and the graph's edges; None at the top, where the last pass
+        gives the expected places and there are no edges upwards.
     found : Found
         The patterns in the mined images.
     energy, support, reliability : (V,)
@@ -174,6 +214,7 @@ class MinedLayer:
     scale: Tensor
     reach: float
     passes: tuple[Pass, ...]
+    parents: Pass | None
     found: Found
     energy: Tensor
     support: Tensor
@@ -182,7 +223,7 @@ class MinedLayer:
     convergence: list[dict[str, Any]]
 
     def anchors(self, share: float) -> Tensor:
-        """Indices of the most reliable nodes: this share of all, none of reliability 0."""
+        """Give the indices of the most reliable nodes: a share of all, none of reliability 0."""
         order = torch.where(self.kept, self.reliability, 0.0).argsort(descending=True, stable=True)
         most = math.ceil(share * int(self.kept.sum()))
         return order[: min(most, int((self.kept & (self.reliability > 0)).sum()))]
@@ -276,14 +317,15 @@ def mine_activations(
     with bar, torch.no_grad():
         for layer in reversed(activations.layers):
             maps = torch.cat([block for _, block in activations.blocks(layer.index)])
-            frame = Frame.of(layer, activations.image_size, settings)
-            mined[layer.index] = _mine_layer(maps, layer, frame, mined, settings, seed)
+            mined[layer.index] = _mine_layer(
+                maps, layer, activations.image_size, mined, settings, seed
+            )
             bar.update()
     return _graph(activations, mined, settings, seed, preprocessing or {})
 
 
 def filter_scale(maps: Tensor) -> Tensor:
-    """Standard deviation of each filter over images and units, ``(C,)``; 0 if it never varies."""
+    """Measure each filter's standard deviation, ``(C,)``; 0 if it never varies."""
     # in float64, since a filter that is nearly constant must not be taken for one that varies
     deviation = torch.stack([m.double().std(correction=0) for m in maps.unbind(1)])
     largest = maps.amax((0, 2, 3)).double()
@@ -299,66 +341,95 @@ def scaled(maps: Tensor, scale: Tensor) -> Tensor:
 def _mine_layer(
     maps: Tensor,
     layer: Layer,
-    frame: Frame,
+    image_size: tuple[int, int],
     mined: dict[int, MinedLayer],
     settings: Settings,
     seed: int,
 ) -> MinedLayer:
     """Mine one layer, those above it being in `mined`."""
+    frame = Frame.of(layer, image_size, settings)
     scale = filter_scale(maps)
     maps = scaled(maps, scale)
-    filters = torch.arange(layer.channels)
-    top = infer_peaks(maps, frame.grid, frame.reach)
-    peaks = motion(top.positions, top.scores)
-    k = max(1, round(settings.patterns * layer.height * layer.width))
-    convergence: list[dict[str, Any]] = []
-    passes: list[Pass] = []
+    first = infer_peaks(maps, frame.grid, frame.reach)
+    bench = Bench(maps, motion(first.positions, first.scores), frame, settings, seed + layer.index)
     found = {index: m.found for index, m in mined.items()}
-
-    def fit(anchors: Anchors, children: Motion, patterns: int) -> Fit:
-        result = _fit(maps, frame, anchors, children, found, patterns, settings, seed + layer.index)
-        passes.append(result.fitted)
-        convergence.append(
-            {
-                "layer": layer.name,
-                "pass": len(passes),
-                "n_iter": len(result.bounds),
-                "converged": result.converged,
-                "lower_bound": result.bounds[-1],
-            }
-        )
-        return result
-
-    found[OWN] = top
     above = _above(mined, settings)
+    fits, own, anchors = _bearings(bench, first, above, found)
+    k = max(1, round(settings.patterns * layer.height * layer.width))
+    seen = {**found, OWN: own}
+    last = _fit(bench, bench.peaks, anchors, seen, k)
+    reliability = contrast(bench, last.fitted, seen)
+
+    alive = (scale > 0)[:, None].expand(-1, k)
+    reliable = reliability.reshape(-1, k) > 0
+    strongest = torch.zeros_like(reliable).scatter(1, last.energy.argmax(1, keepdim=True), True)
+    last = _refit(bench, last, alive & (reliable | strongest))
+    window = torch.tensor([settings.window * frame.side])
+    last = last._replace(fitted=last.fitted._replace(window=window))
+    result = infer(last.fitted, maps, frame.grid, seen)
+    parents = None
     if len(above.node):
-        outcome = fit(above, peaks, k)
-    else:
-        children = peaks
-        for turn in range(settings.rounds):
-            anchors = _own_anchors(found[OWN], children, filters, frame, settings)
-            outcome = fit(anchors, children, 1 if turn < settings.rounds - 1 else k)
-            if turn < settings.rounds - 1:
-                found[OWN] = outcome.found
-                children = motion(outcome.found.positions, outcome.found.scores)
-    last = outcome
-    reliability = contrast(maps, frame, last.fitted, peaks, found, seed)
+        parents = _parents(bench, last.fitted, result, above, found)
+        result = with_expected(result, expect(parents, found).flatten(1, 2))
+    support = _support(result.scores)
     energy = last.energy.flatten()
-    support = _support(last.found.scores)
-    alive = (scale > 0).repeat_interleave(k) & last.fitted.patterns.alive.flatten().bool()
-    kept = alive & (support >= settings.min_support) & (energy > 0)
+    kept = last.fitted.patterns.alive.flatten().bool() & (energy > 0)
+    kept &= support >= settings.min_support
     return MinedLayer(
-        layer,
-        scale,
-        frame.reach,
-        tuple(passes),
-        last.found,
-        energy,
-        support,
-        reliability,
-        kept,
-        convergence,
+        layer=layer,
+        scale=scale,
+        reach=frame.reach,
+        passes=(*(fit.fitted for fit in fits), last.fitted),
+        parents=parents,
+        found=result,
+        energy=energy,
+        support=support,
+        reliability=reliability,
+        kept=kept,
+        convergence=[_report(layer, i, fit) for i, fit in enumerate((*fits, last))],
     )
+
+
+def _report(layer: Layer, number: int, fit: Fit) -> dict[str, Any]:
+    """How a pass's EM went, as plain values."""
+    return {
+        "layer": layer.name,
+        "pass": number,
+        "n_iter": len(fit.bounds),
+        "converged": fit.converged,
+        "lower_bound": fit.bounds[-1],
+    }
+
+
+def _bearings(
+    bench: Bench, first: Found, above: Anchors, found: dict[int, Found]
+) -> tuple[list[Fit], Found, Anchors]:
+    """Choose what a layer takes its bearings from: itself, or the layer above.
+
+    Returns
+    -------
+    list of Fit
+        The passes that lead there.
+    Found
+        What the last of them found.
+    Anchors
+        For the pass that comes next.
+    """
+    fits: list[Fit] = []
+    own, moved = first, bench.peaks
+    for _ in range(bench.settings.rounds):
+        anchors = _own_anchors(bench, moved)
+        fits.append(_fit(bench, moved, anchors, {OWN: own}, 1))
+        own = infer(fits[-1].fitted, bench.maps, bench.frame.grid, {OWN: own})
+        moved = motion(own.positions, own.scores)
+    anchors = _own_anchors(bench, moved)
+    if not len(above.node):
+        return fits, own, anchors
+    by_itself = _fit(bench, bench.peaks, anchors, {OWN: own}, 1).fitted
+    from_above = _fit(bench, bench.peaks, above, found, 1).fitted
+    if contrast(bench, by_itself, {OWN: own}).mean() > contrast(bench, from_above, found).mean():
+        return fits, own, anchors
+    return [], first, above
 
 
 def _above(mined: dict[int, MinedLayer], settings: Settings) -> Anchors:
@@ -372,77 +443,85 @@ def _above(mined: dict[int, MinedLayer], settings: Settings) -> Anchors:
     return Anchors(torch.full_like(node, index), node, moved.mean, moved.scale)
 
 
-def _own_anchors(
-    found: Found, moved: Motion, group: Tensor, frame: Frame, settings: Settings
-) -> Anchors:
-    """The nodes of a pass that move most consistently with their companions."""
-    links = _link(moved, moved, frame, settings, group, group)
+def _own_anchors(bench: Bench, moved: Motion) -> Anchors:
+    """Take the filters that move most consistently with their companions."""
+    filters = torch.arange(moved.scale.shape[0])
+    links = _link(bench, moved, moved, filters, filters)
     rho = links.rho.clamp(max=2)
-    agreement = 1 - rho.mean(1) if rho.shape[1] else torch.zeros(len(group))
-    node = agreement.topk(math.ceil(settings.anchors * len(group)))[1].sort()[0]
+    agreement = 1 - rho.mean(1) if rho.shape[1] else torch.zeros(len(filters))
+    node = agreement.topk(math.ceil(bench.settings.anchors * len(filters)))[1].sort()[0]
     return Anchors(torch.full_like(node, OWN), node, moved.mean[node], moved.scale[node])
 
 
 def _link(
-    children: Motion,
-    candidates: Motion,
-    frame: Frame,
-    settings: Settings,
-    child_group: Tensor | None = None,
-    candidate_group: Tensor | None = None,
+    bench: Bench, children: Motion, candidates: Motion, child_group: Tensor, candidate_group: Tensor
 ) -> Links:
     """Link with the lengths of this image size."""
+    area = bench.frame.side**2
     return link(
         children,
         candidates,
-        settings.n_parents,
-        floor=_FLOOR * frame.side**2,
-        least_variance=_LEAST_VARIANCE * frame.side**2,
+        bench.settings.n_parents,
+        floor=_FLOOR * area,
+        least_variance=_LEAST_VARIANCE * area,
         child_group=child_group,
         candidate_group=candidate_group,
     )
 
 
-def _anchor_links(
-    children: Motion, anchors: Anchors, moved: Motion, frame: Frame, settings: Settings
-) -> Links:
+def _link_anchors(bench: Bench, children: Motion, anchors: Anchors, moved: Motion) -> Links:
     """Link filters to anchors; an anchor of the same filter of the same layer is none."""
     filters = torch.arange(children.scale.shape[0])
-    group = torch.where(anchors.layer == OWN, anchors.node, -1)
-    return _link(children, moved, frame, settings, filters, group)
+    return _link(
+        bench, children, moved, filters, torch.where(anchors.layer == OWN, anchors.node, -1)
+    )
 
 
-def _fit(
-    maps: Tensor,
-    frame: Frame,
-    anchors: Anchors,
-    children: Motion,
-    found: dict[int, Found],
-    k: int,
-    settings: Settings,
-    seed: int,
-) -> Fit:
-    """Link filters to anchors, then split each into `k` patterns by EM."""
-    moved = motion(*gather(anchors.layer, anchors.node, found), anchors.mean, anchors.scale)
-    links = _anchor_links(children, anchors, moved, frame, settings)
+def _anchor_motion(anchors: Anchors, found: dict[int, Found]) -> Motion:
+    """How anchors moved over the mined images."""
+    return motion(*gather(anchors.layer, anchors.node, found), anchors.mean, anchors.scale)
+
+
+def _fit(bench: Bench, children: Motion, anchors: Anchors, found: dict[int, Found], k: int) -> Fit:
+    """Link filters to anchors, then split each filter into `k` patterns by EM."""
+    moved = _anchor_motion(anchors, found)
+    links = _link_anchors(bench, children, anchors, moved)
     delta = displacements(links, moved)[:, :, None]
     if k == 1:
         mean = children.mean[:, None]
     else:
-        mean = _draw_starts(maps, delta, frame.grid, k, seed)
+        mean = _draw_starts(bench.maps, delta, bench.frame.grid, k, bench.seed)
     shape = mean.shape[:2]
-    patterns = Patterns(mean, mean.new_full(shape, frame.bounds.sigma_max), mean.new_ones(shape))
+    sigma = mean.new_full(shape, bench.frame.bounds.sigma_max)
+    fitted = Pass(
+        anchors,
+        links.parent,
+        links.distance,
+        Patterns(mean, sigma, mean.new_ones(shape)),
+        torch.zeros(1),
+    )
+    return _climb(bench, fitted, delta)
+
+
+def _refit(bench: Bench, fit: Fit, alive: Tensor) -> Fit:
+    """Go on with some of the patterns only."""
+    patterns = fit.fitted.patterns._replace(alive=alive.float())
+    return _climb(bench, fit.fitted._replace(patterns=patterns), fit.delta)
+
+
+def _climb(bench: Bench, fitted: Pass, delta: Tensor) -> Fit:
+    """Run EM until the bound hardly rises any more."""
+    patterns = fitted.patterns
     bounds: list[float] = []
     converged = False
-    total = maps.double().sum().clamp(min=1e-12).item()
-    while len(bounds) < settings.max_iter and not converged:
-        summary = _summarize(maps, delta, patterns, frame)
-        patterns = from_summaries(summary, patterns, frame.bounds)
+    total = max(bench.maps.double().sum().item(), 1e-12)
+    while len(bounds) < bench.settings.max_iter and not converged:
+        summary = _summarize(bench.maps, delta, patterns, bench.frame)
+        patterns = from_summaries(summary, patterns, bench.frame.bounds)
         bounds.append(summary.bound.item() / total)
-        converged = len(bounds) > 1 and bounds[-1] - bounds[-2] < settings.tol
-    fitted = Pass(anchors, links.parent, links.distance, patterns)
+        converged = len(bounds) > 1 and bounds[-1] - bounds[-2] < bench.settings.tol
     energy = summary.count / summary.total.clamp(min=1e-12)[:, None]
-    return Fit(fitted, infer(fitted, maps, frame.grid, found), energy, bounds, converged)
+    return Fit(fitted._replace(patterns=patterns), delta, energy, bounds, converged)
 
 
 def _summarize(maps: Tensor, delta: Tensor, patterns: Patterns, frame: Frame) -> Summary:
@@ -453,6 +532,26 @@ def _summarize(maps: Tensor, delta: Tensor, patterns: Patterns, frame: Frame) ->
         for i in range(0, len(maps), block)
     ]
     return sum(parts[1:], parts[0])
+
+
+def _parents(
+    bench: Bench, last: Pass, result: Found, above: Anchors, found: dict[int, Found]
+) -> Pass:
+    """Link every pattern to nodes above, and find its usual place as they see it.
+
+    The links are chosen by the filter's peaks where the last pass has its bearings from above,
+    so that expected and inferred places differ by the image's own evidence only.
+    """
+    moved = _anchor_motion(above, found)
+    links = _link_anchors(bench, bench.peaks, above, moved)
+    if (last.anchors.layer != OWN).all():
+        return last._replace(window=torch.zeros(1))
+    c, k = last.patterns.sigma.shape
+    delta = displacements(links, moved).repeat_interleave(k, 1)
+    weight = motion(result.positions, result.scores).weight[..., None]
+    mean = (weight * (result.positions - delta)).sum(0) / weight.sum(0).clamp(min=1e-12)
+    patterns = last.patterns._replace(mean=mean.reshape(c, k, 2))
+    return Pass(above, links.parent, links.distance, patterns, torch.zeros(1))
 
 
 def _draw_starts(maps: Tensor, delta: Tensor, grid: Grid, k: int, seed: int) -> Tensor:
@@ -483,15 +582,7 @@ def _support(scores: Tensor) -> Tensor:
     return ((scores >= 0.2 * top) & (scores > 0)).float().mean(0)
 
 
-def contrast(
-    maps: Tensor,
-    frame: Frame,
-    fitted: Pass,
-    children: Motion,
-    found: dict[int, Found],
-    seed: int,
-    settings: Settings | None = None,
-) -> Tensor:
+def contrast(bench: Bench, fitted: Pass, found: dict[int, Found]) -> Tensor:
     """How much a pattern's own filter says of where the anchors expect it: the reliability.
 
     A pattern's score at its expected place is compared with its score at the places expected in
@@ -499,40 +590,47 @@ def contrast(
 
         reliability = (mean_n D - 2 sd_n(D) / sqrt(N)) / mean_n S(e_n),    D = S(e_n) - S(e_m)
 
-    with ``S`` the activation under a wide Gaussian and the mean over several random ``m``. The
-    links that predict the displacement in one half of the images are learnt on the other half,
-    so that links found by chance predict nothing. A node that only repeats its parents has 0:
-    its filter fires as much elsewhere.
+    with ``S`` the activation under a wide Gaussian and ``S(e_m)`` its mean over several random
+    ``m``. The links that predict the displacement in one half of the images are learnt on the
+    other half, so that links found by chance predict nothing. A node that only repeats its
+    parents has 0: its filter fires as much elsewhere.
+
+    Parameters
+    ----------
+    bench : Bench
+    fitted : Pass
+        Its patterns and anchors; its links are learnt anew.
+    found : dict
+        Of the anchors.
 
     Returns
     -------
     (C K,)
         In [0, 1].
     """
-    settings = settings or Settings()
-    n = len(maps)
+    n = len(bench.maps)
     c, k = fitted.patterns.sigma.shape
-    if n < 4 or not len(fitted.anchors.node):
+    anchors = fitted.anchors
+    if n < 4 or not len(anchors.node):
         return torch.zeros(c * k)
-    draws = torch.Generator().manual_seed(seed)
+    draws = torch.Generator().manual_seed(bench.seed)
     half = torch.zeros(n, dtype=torch.bool)
     half[torch.randperm(n, generator=draws)[: n // 2]] = True
-    anchors = fitted.anchors
-    moved = motion(*gather(anchors.layer, anchors.node, found), anchors.mean, anchors.scale)
-    delta = maps.new_zeros((n, c, 2))
+    moved = _anchor_motion(anchors, found)
+    delta = bench.maps.new_zeros((n, c, 2))
     for learn, test in ((half, ~half), (~half, half)):
-        links = _anchor_links(
-            children.of_images(learn), anchors, moved.of_images(learn), frame, settings
-        )
+        links = _link_anchors(bench, bench.peaks.of_images(learn), anchors, moved.of_images(learn))
         delta[test] = displacements(links, moved.of_images(test))
-    sigma = torch.full_like(fitted.patterns.sigma, _EVIDENCE_SIGMA * frame.side)
+    sigma = torch.full_like(fitted.patterns.sigma, _EVIDENCE_SIGMA * bench.frame.side)
 
     def score(order: Tensor) -> Tensor:
         expected = fitted.patterns.mean + delta[order][:, :, None]
         block = 16
         return torch.cat(
             [
-                locate(maps[i : i + block], expected[i : i + block], sigma, frame.grid)[1]
+                locate(bench.maps[i : i + block], expected[i : i + block], sigma, bench.frame.grid)[
+                    1
+                ]
                 for i in range(0, n, block)
             ]
         )
@@ -572,7 +670,7 @@ def _graph(
     for index, layer in mined.items():
         ids[index] = _add_nodes(graph, layer, activations, top_images)
         fitted |= pack(layer)
-    for index, layer in mined.items():
+    for layer in mined.values():
         _add_edges(graph, layer, mined, ids)
     if not graph:
         raise ExplgraphError(
@@ -645,10 +743,10 @@ def _add_edges(
     ids: dict[int, dict[int, str]],
 ) -> None:
     """Link a layer's nodes to the nodes above that predict them."""
-    fitted = mined.passes[-1]
-    c, k = fitted.patterns.sigma.shape
-    if not (fitted.anchors.layer != OWN).any():
+    fitted = mined.parents
+    if fitted is None:
         return
+    c, k = fitted.patterns.sigma.shape
     found = {index: other.found for index, other in others.items()}
     anchors = fitted.anchors
     parents = motion(*gather(anchors.layer, anchors.node, found))
@@ -695,9 +793,16 @@ def pack(mined: MinedLayer) -> dict[str, np.ndarray[Any, Any]]:
     """Name the parameters that parsing needs: ``"<layer index>/<pass>/<parameter>"``."""
     index = mined.layer.index
     arrays = {f"{index}/scale": mined.scale, f"{index}/reach": torch.tensor([mined.reach])}
-    for number, fitted in enumerate(mined.passes):
+    passes = {str(number): fitted for number, fitted in enumerate(mined.passes)}
+    if mined.parents is not None:
+        passes["parents"] = mined.parents
+    for number, fitted in passes.items():
         prefix = f"{index}/{number}"
         arrays |= {f"{prefix}/anchor_{n}": t for n, t in fitted.anchors._asdict().items()}
         arrays |= {f"{prefix}/{n}": t for n, t in fitted.patterns._asdict().items()}
-        arrays |= {f"{prefix}/parent": fitted.parent, f"{prefix}/distance": fitted.distance}
+        arrays |= {
+            f"{prefix}/parent": fitted.parent,
+            f"{prefix}/distance": fitted.distance,
+            f"{prefix}/window": fitted.window,
+        }
     return {name: tensor.numpy() for name, tensor in arrays.items()}

@@ -20,7 +20,16 @@ from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.geometry import Layer
 from explgraph.graph import ExplanatoryGraph
 from explgraph.images import ImageFolder, Images
-from explgraph.inference import OWN, Anchors, Found, Pass, infer, infer_peaks
+from explgraph.inference import (
+    OWN,
+    Anchors,
+    Found,
+    Pass,
+    expect,
+    infer,
+    infer_peaks,
+    with_expected,
+)
 from explgraph.mining import scaled
 from explgraph.mixture import Grid, Patterns
 from explgraph.recording import Activations, fingerprint, stream
@@ -186,9 +195,7 @@ def parse_activations(graph: ExplanatoryGraph, activations: Activations) -> Pars
     if [layer.as_dict() for layer in activations.layers] != graph.nx.graph["layers"]:
         raise ExplgraphError("activations are of other layers than the graph's")
     parser = Parser(graph)
-    parts = []
-    for blocks in _lockstep(activations):
-        parts.append(parser(blocks))
+    parts = [parser(blocks) for blocks in _lockstep(activations)]
     return _parse(graph, activations.names, parts, None)
 
 
@@ -240,12 +247,16 @@ class Parser:
             found[OWN] = infer_peaks(values, grid, fit.reach)
             for fitted in fit.passes:
                 found[OWN] = infer(fitted, values, grid, found)
-            found[fit.index] = found.pop(OWN)
+            result = found.pop(OWN)
+            if fit.parents is not None:
+                expected = expect(fit.parents, found).flatten(1, 2)
+                result = with_expected(result, expected)
+            found[fit.index] = result
         n = len(values)
         v = len(self.node)
         positions, expected = torch.empty(n, v, 2), torch.empty(n, v, 2)
         scores = torch.empty(n, v)
-        for index in self.node_layer.unique().tolist():
+        for index in sorted(set(self.node_layer.tolist())):
             here = self.node_layer == index
             nodes = self.node[here]
             positions[:, here] = found[index].positions[:, nodes]
@@ -262,6 +273,7 @@ class FittedLayer:
     scale: Tensor
     reach: float
     passes: tuple[Pass, ...]
+    parents: Pass | None
 
 
 def unpack(fitted: Mapping[str, NDArray[Any]], layer: Layer) -> FittedLayer:
@@ -275,15 +287,18 @@ def unpack(fitted: Mapping[str, NDArray[Any]], layer: Layer) -> FittedLayer:
             )
         return torch.from_numpy(np.array(fitted[key]))
 
-    passes = []
-    while f"{layer.index}/{len(passes)}/mean" in fitted:
-        i = len(passes)
-        passes.append(
-            Pass(
-                Anchors(*(read(f"{i}/anchor_{name}") for name in Anchors._fields)),
-                read(f"{i}/parent"),
-                read(f"{i}/distance"),
-                Patterns(*(read(f"{i}/{name}") for name in Patterns._fields)),
-            )
+    def read_pass(name: str) -> Pass:
+        return Pass(
+            Anchors(*(read(f"{name}/anchor_{field}") for field in Anchors._fields)),
+            read(f"{name}/parent"),
+            read(f"{name}/distance"),
+            Patterns(*(read(f"{name}/{field}") for field in Patterns._fields)),
+            read(f"{name}/window"),
         )
-    return FittedLayer(layer.index, read("scale"), float(read("reach")), tuple(passes))
+
+    number = 0
+    while f"{layer.index}/{number}/mean" in fitted:
+        number += 1
+    passes = tuple(read_pass(str(i)) for i in range(number))
+    parents = read_pass("parents") if f"{layer.index}/parents/mean" in fitted else None
+    return FittedLayer(layer.index, read("scale"), float(read("reach")), passes, parents)
