@@ -263,6 +263,37 @@ class ExplanatoryGraph:
 
         export.write(self, path, **options)
 
+    def apply_labels(self, labels: str | os.PathLike[str] | Mapping[str, Any]) -> ExplanatoryGraph:
+        """Take up people's decisions: names, merged nodes, rejected nodes.
+
+        Parameters
+        ----------
+        labels : path or mapping
+            A ``labels.json`` as the explorer page writes it, or its content; the format is
+            described in `explgraph.labels`.
+
+        Returns
+        -------
+        ExplanatoryGraph
+            A new graph: named nodes have their names as ``label``, nodes that were merged share
+            one, rejected nodes and their edges are gone. ``fitted`` is kept whole, so that the
+            nodes that are left are found where they were found before.
+
+        Raises
+        ------
+        ExplgraphError
+            If the labels can't be read, name a node that the graph lacks, or give merged nodes
+            different names.
+
+        Warns
+        -----
+        ExplgraphWarning
+            If the labels are of another model's graph.
+        """
+        from explgraph import labels as decisions
+
+        return decisions.apply_labels(self, labels)
+
     def to_frame(self, kind: Literal["nodes", "edges"] = "nodes") -> pd.DataFrame:
         """Give the nodes or the edges as a pandas table.
 
@@ -444,6 +475,12 @@ class ExplanatoryGraph:
         )
 
     __hash__ = None  # type: ignore[assignment]  # it can change
+
+    def _repr_html_(self) -> str:
+        """Show the graph in a notebook."""
+        from explgraph.export import notebook
+
+        return notebook.graph_html(self)
 
     def __repr__(self) -> str:
         height, width = self.image_size

@@ -1,0 +1,112 @@
+"""What graphs and parses look like in a notebook: HTML without scripts, every name escaped."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explgraph.export.layout import band_positions, colour, thin
+from explgraph.graph import ExplanatoryGraph
+
+if TYPE_CHECKING:
+    from explgraph.parsing import Parse
+
+__all__ = ["graph_html", "parse_html"]
+
+_DRAWN = 90  # nodes
+_IMAGES = 8
+_BEST = 4
+_TEXT = 60  # characters of a name
+
+
+def graph_html(graph: ExplanatoryGraph) -> str:
+    """Give a table of a graph's layers, and a small drawing of its most reliable part."""
+    height, width = graph.image_size
+    rows = []
+    nodes = Counter(layer for _, layer in graph.nx.nodes(data="layer"))
+    for layer in reversed(graph.layers):
+        here = [a for a in graph.nx.nodes.values() if a["layer"] == layer.name]
+        reliability = f"{np.median([a['reliability'] for a in here]):.2f}" if here else ""
+        named = sum(bool(a["label"]) for a in here)
+        filters = f"{len({a['filter'] for a in here})} of {layer.channels}"
+        rows.append([layer.name, nodes[layer.name], filters, reliability, named])
+    head = ["layer", "part nodes", "filters", "median reliability", "named"]
+    return (
+        f"<div><p><b>ExplanatoryGraph</b>: {len(graph):,} part nodes, "
+        f"{graph.nx.number_of_edges():,} links, mined from {graph.nx.graph['n_images']:,} images "
+        f"of {width} × {height} px</p>{_table(head, rows)}{_drawing(graph)}</div>"
+    )
+
+
+def parse_html(parse: Parse) -> str:
+    """Give a table of the first images with the nodes that were found best in them."""
+    best = parse.scores.max(0, initial=0)
+    share = parse.scores / np.maximum(best, 1e-12)
+    rows = []
+    for n, name in enumerate(parse.names[:_IMAGES]):
+        found = [
+            f"{parse.nodes[v]} at ({parse.positions[n, v, 0]:.0f}, {parse.positions[n, v, 1]:.0f})"
+            for v in np.argsort(-share[n], kind="stable")[:_BEST]
+            if share[n, v] > 0
+        ]
+        rows.append([name, int((parse.scores[n] > 0).sum()), "; ".join(found)])
+    more = len(parse.names) - len(rows)
+    return (
+        f"<div><p><b>Parse</b>: {len(parse.nodes):,} nodes in {len(parse.names):,} images of "
+        f"{parse.image_size[1]} × {parse.image_size[0]} px</p>"
+        f"{_table(['image', 'nodes present', 'nearest to their best'], rows, most=240)}"
+        + (f"<p>and {more:,} more images</p>" if more > 0 else "")
+        + "</div>"
+    )
+
+
+def _table(head: list[str], rows: list[list[object]], most: int = _TEXT) -> str:
+    """Give an HTML table."""
+
+    def line(cells: list[object] | list[str], tag: str) -> str:
+        return "".join(f"<{tag}>{_escaped(str(cell), most)}</{tag}>" for cell in cells)
+
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
+    return f"<table><thead><tr>{line(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _escaped(text: str, most: int = _TEXT) -> str:
+    """Escape a text, and cut it if it is long."""
+    return html.escape(text if len(text) <= most else text[: most - 3] + "...")
+
+
+def _drawing(graph: ExplanatoryGraph) -> str:
+    """Draw the most reliable part of a graph as SVG."""
+    if not len(graph):
+        return ""
+    drawn = thin(graph, _DRAWN, 3)
+    positions = band_positions(drawn)
+    xs, ys = zip(*positions.values(), strict=True)
+    left, top = min(xs) - 40, min(ys) - 40
+    wide, high = max(xs) + 40 - left, max(ys) + 40 - top
+    parts = [
+        f'<svg viewBox="{left:.0f} {top:.0f} {wide:.0f} {high:.0f}" '
+        f'style="width:100%;max-width:640px;max-height:360px" role="img" '
+        f'aria-label="drawing of the graph">'
+    ]
+    for u, v, values in drawn.nx.edges(data=True):
+        (x0, y0), (x1, y1) = positions[u], positions[v]
+        parts.append(
+            f'<path d="M{x0:.0f} {y0:.0f}C{x0:.0f} {(y0 + y1) / 2:.0f} {x1:.0f} '
+            f'{(y0 + y1) / 2:.0f} {x1:.0f} {y1:.0f}" fill="none" stroke="#7b8794" '
+            f'stroke-width="{1 + 3 * values["consistency"]:.1f}" stroke-opacity=".45"/>'
+        )
+    for node, (x, y) in positions.items():
+        values = drawn.nx.nodes[node]
+        red, green, blue = colour(values["reliability"])
+        told = _escaped(f"{values['label']} {node}".strip(), 200)
+        parts.append(
+            f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{12 + 14 * values["support"]:.0f}" '
+            f'fill="rgb({red},{green},{blue})" stroke="#04568f" stroke-width="1.5">'
+            f"<title>{told}, reliability {values['reliability']:.2f}</title></circle>"
+        )
+    more = "" if len(drawn) == len(graph) else f"<p>drawn: the {len(drawn)} most reliable</p>"
+    return "".join(parts) + "</svg>" + more
