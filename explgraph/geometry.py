@@ -179,7 +179,12 @@ def measure_layers(
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Record gradients inside; put torch's random numbers and the model's buffers back after."""
+    """Record gradients inside; put torch's random numbers and the model's buffers back after.
+
+    One thread does the work: there are many small operations, which several threads slow down
+    badly where other processes keep the cores busy.
+    """
+    threads = torch.get_num_threads()
     device = model_device(model)
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     with (
@@ -188,8 +193,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         torch.enable_grad(),
     ):
         try:
+            torch.set_num_threads(1)
             yield
         finally:
+            torch.set_num_threads(threads)
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)
@@ -246,7 +253,7 @@ class _Probe:
             )
         if gradient is None:
             return np.zeros(self.size)
-        magnitude: Array = gradient[0].abs().amax(0).double().cpu().numpy()
+        magnitude: Array = gradient[0].abs().amax(0).cpu().double().numpy()
         return magnitude
 
     def extents(self, layer: str, units: Iterable[tuple[int, int]]) -> list[dict[int, _Extent]]:

@@ -414,9 +414,10 @@ def test_model_is_left_as_it_was() -> None:
     model.conv.bias.grad = torch.full((4,), 7.0)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     torch.manual_seed(3)
-    state = torch.get_rng_state()
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
     measure_layers(model, ["norm"], (16, 16))
     assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert [p.requires_grad for p in model.parameters()] == [False, True, True, True]
     assert torch.equal(model.conv.bias.grad, torch.full((4,), 7.0))
