@@ -84,10 +84,12 @@ def big_graph(n_nodes: int, n_edges: int, seed: int = 0) -> ExplanatoryGraph:
             )
             top[node] = [[f"{int(rng.integers(20)):02}", x, y, 1.0]]
             bands[-1].append(node)
-    while nx.number_of_edges() < n_edges:
+    linked: set[tuple[str, str]] = set()
+    while len(linked) < n_edges:
         upper = int(rng.integers(3))
         k = int(rng.integers(len(bands[upper])))
         near = int(np.clip(k + rng.normal(0, 60), 0, len(bands[upper]) - 1))
+        linked.add((bands[upper][k], bands[upper + 1][near]))
         nx.add_edge(
             bands[upper][k],
             bands[upper + 1][near],
@@ -132,9 +134,11 @@ def measure(path: Path, browser_path: str, seconds: float = 3.0) -> dict[str, An
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=browser_path, args=FLAGS)
         try:
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page: Page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(path.as_uri())
-            page.wait_for_function("window.explorer && explorer.loaded", timeout=60_000)
+            # not wait_for_function, which evaluates text and so breaks the page's policy
+            while not page.evaluate("() => window.explorer && explorer.loaded"):
+                page.wait_for_timeout(50)
             load = page.evaluate("() => explorer.loaded") / 1000
             page.wait_for_timeout(500)
             results = []
