@@ -60,7 +60,7 @@ class Page(HTMLParser):
             self.policy = attributes["content"]
         self.addresses += [attributes[a] for a in ("src", "href") if a in attributes]
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, _tag):
         self._in = None
 
     def handle_data(self, text):
@@ -630,7 +630,8 @@ def test_hostile_names_are_shown_as_text(opened):
         wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0  # nothing is pushed off the page
         sides = page.evaluate(
-            "() => { const p = document.getElementById('panel'); return [p.scrollWidth, p.clientWidth]; }"
+            "() => { const p = document.getElementById('panel');"
+            " return [p.scrollWidth, p.clientWidth]; }"
         )
         assert sides[0] <= sides[1]
     page.locator("#thumbs button").first.click()
