@@ -39,3 +39,20 @@ def locate(
     scores: int,
     /,
 ) -> None: ...
+def peaks(
+    n: int,
+    c: int,
+    h: int,
+    w: int,
+    first: int,
+    last: int,
+    reach: float,
+    activations: int,
+    x: int,
+    y: int,
+    middle: int,
+    positions: int,
+    scores: int,
+    /,
+) -> None: ...
+def limit(level: int, /) -> int: ...

@@ -1,4 +1,4 @@
-/* The E step and the search of mixture.py, compiled: see there for what is computed.
+/* The E step, the search and the peaks of mixture.py, compiled: see there for what is computed.
 
    Vectors run along the columns of a map. With the factors gx (W), gy (H) of a pattern,
    R = a / density and M_i = sum_h gy dy^i R, the count is sum_w gx M_0, and the moments are
@@ -12,7 +12,6 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030a0000
 #include <Python.h>
-#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +29,8 @@
 typedef struct {
     size_t n, c, k, h, w, first, last; /* filters first <= c < last are done */
     size_t shifts;                     /* displacements per filter: 1 or k */
-    const float *activations, *displacement, *mean, *sigma, *alive, *x, *y;
-    float background;
+    const float *activations, *displacement, *mean, *sigma, *alive, *x, *y, *middle;
+    float background, reach;
     float *count, *offset, *square, *total;
     double *bound;
     float *positions, *scores;
@@ -41,14 +40,36 @@ typedef struct {
 #define JOIN(a, b) JOIN_(a, b)
 #define NAME(f) JOIN(f, SUFFIX)
 
+typedef float four __attribute__((vector_size(16)));
+typedef uint64_t two __attribute__((vector_size(16)));
+
+/* Call f(r, first, rows, number, nv) on groups of up to WIDE patterns; `number` is a constant. */
+#define IN_GROUPS(f, patterns)                       \
+    do {                                             \
+        int k_ = 0;                                  \
+        for (; k_ + WIDE <= (patterns); k_ += WIDE)  \
+            f(r, k_, rows, WIDE, nv);                \
+        switch ((patterns)-k_) {                     \
+        case 3: f(r, k_, rows, 3, nv); break;        \
+        case 2: f(r, k_, rows, 2, nv); break;        \
+        case 1: f(r, k_, rows, 1, nv);               \
+        }                                            \
+    } while (0)
+
 #define WIDE 2
+#if defined(__aarch64__)
+#define LANES 8 /* two registers, to keep the multipliers busy */
+#else
 #define LANES 4
+#endif
 #define TARGET
 #define SUFFIX plain
 #include "kernel.h"
 #undef LANES
 #undef TARGET
 #undef SUFFIX
+
+static int level; /* 0 any processor, 1 AVX2, 2 AVX-512 */
 
 #if defined(__x86_64__)
 #define LANES 8
@@ -60,37 +81,50 @@ typedef struct {
 #undef SUFFIX
 #undef WIDE
 
-#define WIDE 4
-#define WITH_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
+#define WIDE 4 /* there are registers for it */
+#define TARGET __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
 #define LANES 16
-#define TARGET WITH_AVX512
 #define SUFFIX avx512
 #include "kernel.h"
 #undef LANES
 #undef SUFFIX
-#define LANES 8 /* for maps up to 8 wide */
-#define SUFFIX avx512half
+#define LANES 8
+#define SUFFIX avx512_narrow
 #include "kernel.h"
 
-static int level; /* 0 any processor, 1 AVX2, 2 AVX-512 */
+static int best_level(void)
+{
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")
+               ? 2
+               : 1;
+}
 
-#define CHOOSE(f, job)                                            \
-    (level == 2 ? ((job)->w <= 8 ? f##_avx512half(job) : f##_avx512(job)) \
-                : level ? f##_avx2(job) : f##_plain(job))
+#define RUN(f, job)                                                                  \
+    (level == 0   ? f##_plain(job)                                                   \
+     : level == 1 ? f##_avx2(job)                                                    \
+                  : ((job)->w <= 8 ? f##_avx512_narrow(job) : f##_avx512(job)))
 #else
-static int level;
-#define CHOOSE(f, job) f##_plain(job)
+static int best_level(void) { return 0; }
+#define RUN(f, job) f##_plain(job)
 #endif
+
+/* Run without the GIL. */
+#define FINISH(f, job)                     \
+    do {                                   \
+        int done_;                         \
+        Py_BEGIN_ALLOW_THREADS             \
+        done_ = RUN(f, job);               \
+        Py_END_ALLOW_THREADS               \
+        if (!done_) return PyErr_NoMemory(); \
+        Py_RETURN_NONE;                    \
+    } while (0)
 
 #define ADDRESS(x) ((void *)(uintptr_t)(x))
 
 typedef unsigned long long Address;
-
-static PyObject *finish(int done)
-{
-    if (!done) return PyErr_NoMemory();
-    Py_RETURN_NONE;
-}
 
 static PyObject *summarize(PyObject *self, PyObject *args)
 {
@@ -109,11 +143,7 @@ static PyObject *summarize(PyObject *self, PyObject *args)
     job.x = ADDRESS(in[5]), job.y = ADDRESS(in[6]);
     job.count = ADDRESS(out[0]), job.offset = ADDRESS(out[1]), job.square = ADDRESS(out[2]);
     job.total = ADDRESS(out[3]), job.bound = ADDRESS(out[4]);
-    int done;
-    Py_BEGIN_ALLOW_THREADS
-    done = CHOOSE(summarize, &job);
-    Py_END_ALLOW_THREADS
-    return finish(done);
+    FINISH(summarize, &job);
 }
 
 static PyObject *locate(PyObject *self, PyObject *args)
@@ -130,29 +160,50 @@ static PyObject *locate(PyObject *self, PyObject *args)
     job.activations = ADDRESS(in[0]), job.displacement = ADDRESS(in[1]);
     job.sigma = ADDRESS(in[2]), job.x = ADDRESS(in[3]), job.y = ADDRESS(in[4]);
     job.positions = ADDRESS(out[0]), job.scores = ADDRESS(out[1]);
-    int done;
-    Py_BEGIN_ALLOW_THREADS
-    done = CHOOSE(locate, &job);
-    Py_END_ALLOW_THREADS
-    return finish(done);
+    FINISH(locate, &job);
+}
+
+static PyObject *peaks(PyObject *self, PyObject *args)
+{
+    Job job = {0};
+    Address in[4], out[2];
+    Py_ssize_t n, c, h, w, first, last;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "nnnnnnfKKKKKK", &n, &c, &h, &w, &first, &last, &job.reach, in,
+                          in + 1, in + 2, in + 3, out, out + 1))
+        return NULL;
+    job.n = n, job.c = c, job.h = h, job.w = w, job.first = first, job.last = last;
+    job.activations = ADDRESS(in[0]), job.x = ADDRESS(in[1]), job.y = ADDRESS(in[2]);
+    job.middle = ADDRESS(in[3]);
+    job.positions = ADDRESS(out[0]), job.scores = ADDRESS(out[1]);
+    FINISH(peaks, &job);
+}
+
+static PyObject *limit(PyObject *self, PyObject *args)
+{
+    int most, best = best_level();
+    (void)self;
+    if (!PyArg_ParseTuple(args, "i", &most)) return NULL;
+    level = most < best ? most : best;
+    return PyLong_FromLong(level);
 }
 
 static PyMethodDef methods[] = {
     {"summarize", summarize, METH_VARARGS, "E step over some filters; arrays as addresses."},
     {"locate", locate, METH_VARARGS, "Search over some filters; arrays as addresses."},
+    {"peaks", peaks, METH_VARARGS, "Peaks of some filters' maps; arrays as addresses."},
+    {"limit", limit, METH_VARARGS,
+     "Use the instructions of at most this level: 0 any processor, 1 AVX2, 2 AVX-512; give the "
+     "level in use."},
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, methods, NULL, NULL, NULL, NULL};
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, methods, NULL, NULL, NULL, NULL,
+};
 
 PyMODINIT_FUNC PyInit__kernel(void)
 {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) level = 1;
-    if (level && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
-        level = 2;
-#endif
+    level = best_level();
     return PyModule_Create(&module);
 }

@@ -6,8 +6,8 @@
    Maps are W units wide; a row is `nv` vectors, the last one filled up with zeros. Rows without any
    activation are left out from the start, so the rows of a map in hand are those that count. */
 
-typedef float NAME(vec) __attribute__((vector_size(LANES * 4)));
-typedef int32_t NAME(ivec) __attribute__((vector_size(LANES * 4)));
+typedef float NAME(vec) __attribute__((vector_size(LANES * 4), may_alias));
+typedef int32_t NAME(ivec) __attribute__((vector_size(LANES * 4), may_alias));
 #define vec NAME(vec)
 #define ivec NAME(ivec)
 #define INLINE static inline __attribute__((always_inline)) TARGET
@@ -27,20 +27,21 @@ INLINE vec NAME(choose)(ivec mask, vec yes, vec no)
 
 INLINE float NAME(sum)(vec v)
 {
-    float part[LANES];
+    four part[LANES / 4];
     memcpy(part, &v, sizeof v);
-    for (int half = LANES / 2; half; half /= 2)
+    for (int half = LANES / 8; half; half /= 2)
         for (int i = 0; i < half; i++) part[i] += part[i + half];
-    return part[0];
+    return (part[0][0] + part[0][2]) + (part[0][1] + part[0][3]);
 }
 
 /* whether any bit is set, so that NaN counts as something */
 INLINE int NAME(any)(vec v)
 {
-    uint64_t part[LANES / 2], all = 0;
+    two part[LANES / 4];
     memcpy(part, &v, sizeof v);
-    for (int i = 0; i < LANES / 2; i++) all |= part[i];
-    return all != 0;
+    for (int half = LANES / 8; half; half /= 2)
+        for (int i = 0; i < half; i++) part[i] |= part[i + half];
+    return (part[0][0] | part[0][1]) != 0;
 }
 
 /* 2^t for -126 < t <= 0, to 2e-7: Taylor's series around the nearest integer */
@@ -58,13 +59,19 @@ INLINE vec NAME(exp2)(vec t)
     return p * (vec)(((ivec)shifted << 23) + (127 << 23));
 }
 
-/* natural logarithm of normal positive numbers: log m = 2 artanh((m - 1) / (m + 1)) */
-INLINE vec NAME(log)(vec d)
+/* Give the logarithm of normal positive numbers and put their inverse into *inverse.
+
+   With d = m 2^e the logarithm is e log 2 + 2 artanh(s), s = (m - 1) / (m + 1), and one division
+   serves both: by m (m + 1). */
+INLINE vec NAME(log)(vec d, vec *inverse)
 {
-    const int32_t half = 0x3f3504f3; /* bits of sqrt(1/2) */
+    const int32_t half = 0x3f3504f3; /* bits of sqrt(1/2), which m is not below */
     ivec exponent = ((ivec)d - half) >> 23;
-    vec m = (vec)((ivec)d - (exponent << 23));
-    vec s = (m - 1.0f) / (m + 1.0f);
+    vec m = (vec)((ivec)d - (exponent << 23)) + (d - d); /* NaN and inf become NaN */
+    vec above = m + 1.0f;
+    vec both = 1.0f / (m * above);
+    *inverse = both * above * (vec)((127 - exponent) << 23);
+    vec s = both * m * (m - 1.0f);
     vec q = s * s;
     vec p = q * (2.0f / 9) + 2.0f / 7;
     p = p * q + 2.0f / 5;
@@ -96,6 +103,7 @@ typedef struct {
     float *cx, *cy;    /* (K) centres */
     int *kept;         /* (K) patterns that are alive */
     float *rate, *weight; /* (K) of those kept */
+    double *totals;    /* (K, 4) */
     void *memory;
 } NAME(Room);
 
@@ -109,7 +117,8 @@ static TARGET int NAME(open_room)(Room *r, const Job *job)
     size_t rows = h + 8; /* room for a block that is not full */
     r->nh = (int)((rows + LANES - 1) / LANES);
     size_t vectors = rows * r->nv + r->nv + k * r->nv + 3 * k * r->nh + 4 * k + r->nh;
-    size_t bytes = (vectors + 1) * sizeof(vec) + (h * w + LANES + 4 * k) * sizeof(float) + k * sizeof(int);
+    size_t bytes = (vectors + 1) * sizeof(vec) + 4 * k * sizeof(double) +
+                   (h * w + LANES + 4 * k) * sizeof(float) + k * sizeof(int);
     r->memory = malloc(bytes);
     if (!r->memory) return 0;
     memset(r->memory, 0, bytes);
@@ -123,7 +132,8 @@ static TARGET int NAME(open_room)(Room *r, const Job *job)
     r->gy2 = v, v += k * r->nh;
     r->sums = v, v += 4 * k;
     r->y = (float *)v, v += r->nh;
-    float *f = (float *)v;
+    r->totals = (double *)v;
+    float *f = (float *)(r->totals + 4 * k);
     r->tail = f, f += h * w + LANES;
     r->cx = f, f += k;
     r->cy = f, f += k;
@@ -136,7 +146,8 @@ static TARGET int NAME(open_room)(Room *r, const Job *job)
 }
 
 /* Take the rows of map (image, filter) that are not all zero; give their number. */
-INLINE int NAME(take_rows)(Room *r, const Job *job, size_t image, size_t filter, vec *total)
+INLINE int NAME(take_rows)(Room *r, const Job *job, size_t image, size_t filter, vec *total,
+                           const int nv)
 {
     size_t units = job->h * job->w, which = image * job->c + filter;
     const float *from = job->activations + which * units;
@@ -147,28 +158,32 @@ INLINE int NAME(take_rows)(Room *r, const Job *job, size_t image, size_t filter,
         const char *next = (const char *)(from + job->c * units);
         for (size_t i = 0; i < units * sizeof(float); i += 64) __builtin_prefetch(next + i);
     }
+    const size_t height = job->h, width = job->w;
+    const float *y = job->y;
+    const ivec mask = r->mask;
+    vec *map = r->map, sum = *total;
     int rows = 0;
-    const int nv = r->nv;
-    for (size_t h = 0; h < job->h; h++, from += job->w) {
-        vec *to = r->map + (size_t)rows * nv;
+    for (size_t h = 0; h < height; h++, from += width) {
+        vec *to = map + rows * nv;
         vec all = {0};
         for (int j = 0; j < nv; j++) {
             vec v = NAME(load)(from + j * LANES);
-            if (j == nv - 1) v = (vec)((ivec)v & r->mask);
+            if (j == nv - 1) v = (vec)((ivec)v & mask);
             to[j] = v;
-            *total += v;
+            sum += v;
             all = (vec)((ivec)all | (ivec)v);
         }
-        r->y[rows] = job->y[h];
+        r->y[rows] = y[h];
         rows += NAME(any)(all);
     }
+    *total = sum;
     return rows;
 }
 
 /* Gaussian factors of every kept pattern over the columns and the rows in hand. */
-INLINE void NAME(take_factors)(Room *r, int kept, int rows, int moments)
+INLINE void NAME(take_factors)(Room *r, int kept, int rows, int moments, const int nv)
 {
-    const int nv = r->nv, nh = r->nh, used = (rows + LANES - 1) / LANES;
+    const int nh = r->nh, used = (rows + LANES - 1) / LANES;
     for (int k = 0; k < kept; k++) {
         for (int j = 0; j < nv; j++)
             r->gx[k * nv + j] = NAME(factor)(r->x[j] - r->cx[k], r->rate[k]);
@@ -184,9 +199,9 @@ INLINE void NAME(take_factors)(Room *r, int kept, int rows, int moments)
 }
 
 /* Replace `tall` rows by activation / density; give sum a log density. */
-INLINE vec NAME(divide)(Room *r, int kept, int row, float background, const int tall)
+INLINE vec NAME(divide)(Room *r, int kept, int row, float background, const int tall, const int nv)
 {
-    const int nv = r->nv, nh = r->nh;
+    const int nh = r->nh;
     vec bound = {0};
     for (int j = 0; j < nv; j++) {
         vec density[8];
@@ -198,17 +213,18 @@ INLINE vec NAME(divide)(Room *r, int kept, int row, float background, const int 
         }
         for (int i = 0; i < tall; i++) {
             vec *a = r->map + (row + i) * nv + j;
-            bound += *a * NAME(log)(density[i]);
-            *a /= density[i];
+            vec inverse, log = NAME(log)(density[i], &inverse);
+            bound += *a * log;
+            *a *= inverse;
         }
     }
     return bound;
 }
 
 /* Add the moments of `wide` patterns to their sums. */
-INLINE void NAME(add_moments)(Room *r, int k, int rows, const int wide)
+INLINE void NAME(add_moments)(Room *r, int k, int rows, const int wide, const int nv)
 {
-    const int nv = r->nv, nh = r->nh;
+    const int nh = r->nh;
     for (int j = 0; j < nv; j++) {
         vec m0[4], m1[4], m2[4];
         for (int i = 0; i < wide; i++) m0[i] = m1[i] = m2[i] = (vec){0};
@@ -232,80 +248,72 @@ INLINE void NAME(add_moments)(Room *r, int k, int rows, const int wide)
     }
 }
 
-static TARGET int NAME(summarize)(const Job *job)
+/* Do the E step over some filters. */
+INLINE void NAME(summarize_rows)(const Job *job, Room *r, const int nv)
 {
-    Room r;
-    if (!NAME(open_room)(&r, job)) return 0;
     const size_t all = job->k;
-    double *sums = calloc(4 * all, sizeof(double));
-    if (!sums) return free(r.memory), 0;
     const int tall = (job->h + 6) / 7 * 7 <= (job->h + 7) / 8 * 8 ? 7 : 8;
     for (size_t c = job->first; c < job->last; c++) {
         int kept = 0;
         for (size_t k = 0; k < all; k++) {
             float sigma = job->sigma[c * all + k], alive = job->alive[c * all + k];
             if (alive == 0) continue;
-            r.kept[kept] = (int)k;
-            r.rate[kept] = RATE / (sigma * sigma);
-            r.weight[kept++] = alive * HEIGHT / (sigma * sigma);
+            r->kept[kept] = (int)k;
+            r->rate[kept] = RATE / (sigma * sigma);
+            r->weight[kept++] = alive * HEIGHT / (sigma * sigma);
         }
         double total = 0, bound = 0;
-        memset(sums, 0, 4 * all * sizeof(double));
+        memset(r->totals, 0, 4 * all * sizeof(double));
         for (size_t begin = 0; begin < job->n; begin += 16) {
             /* float32 sums over few images, float64 sums of those */
             size_t end = begin + 16 < job->n ? begin + 16 : job->n;
             vec part = {0};
-            memset(r.sums, 0, 4 * (size_t)kept * sizeof(vec));
+            memset(r->sums, 0, 4 * (size_t)kept * sizeof(vec));
             for (size_t n = begin; n < end; n++) {
-                int rows = NAME(take_rows)(&r, job, n, c, &part);
+                int rows = NAME(take_rows)(r, job, n, c, &part, nv);
                 if (!rows) continue;
                 int full = (rows + tall - 1) / tall * tall;
-                for (int i = rows; i < full; i++) r.y[i] = r.y[0];
-                memset(r.map + rows * r.nv, 0, (size_t)(full - rows) * r.nv * sizeof(vec));
+                for (int i = rows; i < full; i++) r->y[i] = r->y[0];
+                memset(r->map + rows * nv, 0, (size_t)(full - rows) * nv * sizeof(vec));
                 const float *delta = job->displacement + (n * job->c + c) * job->shifts * 2;
                 for (int k = 0; k < kept; k++) {
-                    size_t which = r.kept[k], shift = job->shifts > 1 ? which : 0;
-                    r.cx[k] = job->mean[(c * all + which) * 2] + delta[2 * shift];
-                    r.cy[k] = job->mean[(c * all + which) * 2 + 1] + delta[2 * shift + 1];
+                    size_t which = r->kept[k], shift = job->shifts > 1 ? which : 0;
+                    r->cx[k] = job->mean[(c * all + which) * 2] + delta[2 * shift];
+                    r->cy[k] = job->mean[(c * all + which) * 2 + 1] + delta[2 * shift + 1];
                 }
-                NAME(take_factors)(&r, kept, full, 2);
+                NAME(take_factors)(r, kept, full, 2, nv);
                 vec log = {0};
                 if (tall == 7)
                     for (int h = 0; h < full; h += 7)
-                        log += NAME(divide)(&r, kept, h, job->background, 7);
+                        log += NAME(divide)(r, kept, h, job->background, 7, nv);
                 else
                     for (int h = 0; h < full; h += 8)
-                        log += NAME(divide)(&r, kept, h, job->background, 8);
+                        log += NAME(divide)(r, kept, h, job->background, 8, nv);
                 bound += NAME(sum)(log);
-                int k = 0;
-                for (; k + WIDE <= kept; k += WIDE) NAME(add_moments)(&r, k, rows, WIDE);
-                for (; k < kept; k++) NAME(add_moments)(&r, k, rows, 1);
+                IN_GROUPS(NAME(add_moments), kept);
             }
             total += NAME(sum)(part);
-            for (int i = 0; i < 4 * kept; i++) sums[i] += NAME(sum)(r.sums[i]);
+            for (int i = 0; i < 4 * kept; i++) r->totals[i] += NAME(sum)(r->sums[i]);
         }
         for (size_t k = 0; k < all; k++)
             job->count[c * all + k] = job->square[c * all + k] =
                 job->offset[(c * all + k) * 2] = job->offset[(c * all + k) * 2 + 1] = 0;
         for (int k = 0; k < kept; k++) {
-            size_t to = c * all + r.kept[k];
-            job->count[to] = (float)sums[4 * k];
-            job->offset[2 * to] = (float)sums[4 * k + 1];
-            job->offset[2 * to + 1] = (float)sums[4 * k + 2];
-            job->square[to] = (float)sums[4 * k + 3];
+            size_t to = c * all + r->kept[k];
+            job->count[to] = (float)r->totals[4 * k];
+            job->offset[2 * to] = (float)r->totals[4 * k + 1];
+            job->offset[2 * to + 1] = (float)r->totals[4 * k + 2];
+            job->square[to] = (float)r->totals[4 * k + 3];
         }
         job->total[c] = (float)total;
         job->bound[c] = bound;
     }
-    free(sums);
-    free(r.memory);
-    return 1;
 }
 
 /* Sums of activation under one pattern's Gaussian: mass, mass times dx, mass times dy. */
-INLINE void NAME(weigh)(Room *r, int k, int rows, const int wide)
+INLINE void NAME(weigh)(Room *r, int k, int rows, const int wide, const int nv)
 {
-    const int nv = r->nv, nh = r->nh;
+    const int nh = r->nh;
     vec mass[4], to_x[4], to_y[4];
     for (int i = 0; i < wide; i++) mass[i] = to_x[i] = to_y[i] = (vec){0};
     for (int j = 0; j < nv; j++) {
@@ -333,20 +341,19 @@ INLINE void NAME(weigh)(Room *r, int k, int rows, const int wide)
     }
 }
 
-static TARGET int NAME(locate)(const Job *job)
+/* Search over some filters. */
+INLINE void NAME(locate_rows)(const Job *job, Room *r, const int nv)
 {
-    Room r;
-    if (!NAME(open_room)(&r, job)) return 0;
     const size_t all = job->k;
     for (size_t c = job->first; c < job->last; c++) {
         for (size_t k = 0; k < all; k++) {
             float sigma = job->sigma[c * all + k];
-            r.rate[k] = RATE / (sigma * sigma);
-            r.weight[k] = 1;
+            r->rate[k] = RATE / (sigma * sigma);
+            r->weight[k] = 1;
         }
         for (size_t n = 0; n < job->n; n++) {
             vec total = {0};
-            int rows = NAME(take_rows)(&r, job, n, c, &total), k = 0;
+            int rows = NAME(take_rows)(r, job, n, c, &total, nv);
             const float *expected = job->displacement + (n * job->c + c) * all * 2;
             float *positions = job->positions + (n * job->c + c) * all * 2;
             float *scores = job->scores + (n * job->c + c) * all;
@@ -354,14 +361,13 @@ static TARGET int NAME(locate)(const Job *job)
             memset(scores, 0, all * sizeof(float));
             if (!rows) continue;
             for (size_t i = 0; i < all; i++) {
-                r.cx[i] = expected[2 * i];
-                r.cy[i] = expected[2 * i + 1];
+                r->cx[i] = expected[2 * i];
+                r->cy[i] = expected[2 * i + 1];
             }
-            NAME(take_factors)(&r, (int)all, rows, 1);
-            for (; k + WIDE <= (int)all; k += WIDE) NAME(weigh)(&r, k, rows, WIDE);
-            for (; k < (int)all; k++) NAME(weigh)(&r, k, rows, 1);
+            NAME(take_factors)(r, (int)all, rows, 1, nv);
+            IN_GROUPS(NAME(weigh), (int)all);
             for (size_t i = 0; i < all; i++) {
-                const float *sums = (const float *)(r.sums + i * 4);
+                const float *sums = (const float *)(r->sums + i * 4);
                 if (!(sums[0] <= TINY)) {
                     positions[2 * i] += sums[1] / sums[0];
                     positions[2 * i + 1] += sums[2] / sums[0];
@@ -370,10 +376,70 @@ static TARGET int NAME(locate)(const Job *job)
             }
         }
     }
-    free(r.memory);
-    return 1;
 }
 
+/* Each map's highest unit, the first of several, and the mean of the activation around it. */
+INLINE void NAME(peaks_rows)(const Job *job, Room *r, const int nv)
+{
+    const ivec magnitude = (ivec){0} + 0x7fffffff;
+    const float reach = job->reach;
+    const vec *x = r->x;
+    for (size_t c = job->first; c < job->last; c++) {
+        for (size_t n = 0; n < job->n; n++) {
+            vec total = {0}, highest = {0};
+            const int rows = NAME(take_rows)(r, job, n, c, &total, nv);
+            const vec *map = r->map;
+            for (int i = 0; i < rows * nv; i++)
+                highest = NAME(choose)(map[i] > highest, map[i], highest);
+            float top = 0;
+            for (int i = 0; i < LANES; i++) top = highest[i] > top ? highest[i] : top;
+            float *position = job->positions + (n * job->c + c) * 2;
+            job->scores[n * job->c + c] = top;
+            position[0] = job->middle[0];
+            position[1] = job->middle[1];
+            if (top == 0) continue;
+            int unit = 0;
+            while (((const float *)map)[unit] != top) unit++;
+            const float left = ((const float *)x)[unit % (nv * LANES)];
+            const float up = r->y[unit / (nv * LANES)];
+            vec mass = {0}, to_x = {0}, to_y = {0};
+            for (int h = 0; h < rows; h++) {
+                const float dy = r->y[h] - up;
+                if (!(dy <= reach && -dy <= reach)) continue;
+                for (int j = 0; j < nv; j++) {
+                    vec dx = x[j] - left;
+                    ivec near = (vec)((ivec)dx & magnitude) <= (vec){0} + reach;
+                    vec a = (vec)((ivec)map[h * nv + j] & near);
+                    mass += a;
+                    to_x += a * dx;
+                    to_y += a * dy;
+                }
+            }
+            position[0] = left + NAME(sum)(to_x) / NAME(sum)(mass);
+            position[1] = up + NAME(sum)(to_y) / NAME(sum)(mass);
+        }
+    }
+}
+
+/* The compiler makes a copy for maps one vector wide. */
+#define ENTRY(f)                           \
+    static TARGET int NAME(f)(const Job *job) \
+    {                                      \
+        Room r;                            \
+        if (!NAME(open_room)(&r, job)) return 0; \
+        if (r.nv == 1)                     \
+            NAME(f##_rows)(job, &r, 1);    \
+        else                               \
+            NAME(f##_rows)(job, &r, r.nv); \
+        free(r.memory);                    \
+        return 1;                          \
+    }
+
+ENTRY(summarize)
+ENTRY(locate)
+ENTRY(peaks)
+
+#undef ENTRY
 #undef Room
 #undef vec
 #undef ivec

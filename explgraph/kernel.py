@@ -21,7 +21,7 @@ except ImportError:  # no compiler at installation
 else:
     available = True
 
-__all__ = ["available", "locate", "serves", "summarize"]
+__all__ = ["available", "locate", "peaks", "serves", "summarize"]
 
 # units x patterns that are worth a thread of their own: about a millisecond
 _SHARE = 1 << 22
@@ -52,13 +52,13 @@ def summarize(
     k = sigma.shape[1]
     shifts = displacement.shape[2]
     inputs = _ready(
-        (activations, (n, c, h, w)),
-        (displacement, (n, c, k if shifts == k else 1, 2)),
-        (mean, (c, k, 2)),
-        (sigma, (c, k)),
-        (alive, (c, k)),
-        (x, (w,)),
-        (y, (h,)),
+        activations=(activations, (n, c, h, w)),
+        displacement=(displacement, (n, c, k if shifts == k else 1, 2)),
+        mean=(mean, (c, k, 2)),
+        sigma=(sigma, (c, k)),
+        alive=(alive, (c, k)),
+        x=(x, (w,)),
+        y=(y, (h,)),
     )
     count, square = torch.empty(c, k), torch.empty(c, k)
     offset, total = torch.empty(c, k, 2), torch.empty(c)
@@ -79,11 +79,11 @@ def locate(
     n, c, h, w = activations.shape
     k = sigma.shape[1]
     inputs = _ready(
-        (activations, (n, c, h, w)),
-        (expected, (n, c, k, 2)),
-        (sigma, (c, k)),
-        (x, (w,)),
-        (y, (h,)),
+        activations=(activations, (n, c, h, w)),
+        expected=(expected, (n, c, k, 2)),
+        sigma=(sigma, (c, k)),
+        x=(x, (w,)),
+        y=(y, (h,)),
     )
     positions, mass = torch.empty(n, c, k, 2), torch.empty(n, c, k)
     addresses = [t.data_ptr() for t in (*inputs, positions, mass)]
@@ -95,12 +95,29 @@ def locate(
     return positions, mass
 
 
-def _ready(*inputs: tuple[Tensor, tuple[int, ...]]) -> list[Tensor]:
+def peaks(activations: Tensor, x: Tensor, y: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+    """Do the work of `mixture.peaks`."""
+    n, c, h, w = activations.shape
+    middle = torch.stack([x.mean(), y.mean()])
+    inputs = _ready(
+        activations=(activations, (n, c, h, w)), x=(x, (w,)), y=(y, (h,)), middle=(middle, (2,))
+    )
+    positions, scores = torch.empty(n, c, 2), torch.empty(n, c)
+    addresses = [t.data_ptr() for t in (*inputs, positions, scores)]
+
+    def work(first: int, last: int) -> None:
+        _kernel.peaks(n, c, h, w, first, last, reach, *addresses)
+
+    _share(work, c, n * h * w)
+    return positions, scores
+
+
+def _ready(**inputs: tuple[Tensor, tuple[int, ...]]) -> list[Tensor]:
     """Lay tensors out as the kernel reads them; it has no way to notice a wrong shape itself."""
-    for number, (tensor, shape) in enumerate(inputs):
+    for name, (tensor, shape) in inputs.items():
         if tensor.shape != shape:
-            raise ValueError(f"argument {number} has shape {tuple(tensor.shape)}, not {shape}")
-    return [tensor.contiguous() for tensor, _ in inputs]
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
+    return [tensor.contiguous() for tensor, _ in inputs.values()]
 
 
 def _share(work: Callable[[int, int], None], filters: int, cost: int) -> None:

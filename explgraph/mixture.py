@@ -289,7 +289,7 @@ def _locate(
 
 
 def peaks(activations: Tensor, grid: Grid, reach: float) -> tuple[Tensor, Tensor]:
-    """Each map's highest unit, refined to the mean of the activation around it.
+    """Find each map's highest unit, the first of several, refined to the mean around it.
 
     Parameters
     ----------
@@ -305,6 +305,13 @@ def peaks(activations: Tensor, grid: Grid, reach: float) -> tuple[Tensor, Tensor
     scores : (n, C)
         The highest activation.
     """
+    if kernel.serves(activations, grid.x, grid.y):
+        return kernel.peaks(activations, grid.x, grid.y, reach)
+    return _peaks(activations, grid, reach)
+
+
+def _peaks(activations: Tensor, grid: Grid, reach: float) -> tuple[Tensor, Tensor]:
+    """Find peaks with torch."""
     n, c, _, w = activations.shape
     scores, best = activations.flatten(2).max(-1)
     top = torch.stack([grid.x[best % w], grid.y[best // w]], -1)
