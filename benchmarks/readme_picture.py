@@ -32,7 +32,7 @@ CREATURES = 5
 def best_patch(
     graph: ExplanatoryGraph, node: str, pictures: Pictures, parse: Parse
 ) -> NDArray[np.uint8]:
-    """The best patch that lies within its image."""
+    """Cut the best patch that lies within its image."""
     cut = [
         patch(pictures[p.image], p.x, p.y, patch_side(graph, node), 96)
         for p in best_places(graph, node, pictures, parse, 12)

@@ -99,6 +99,12 @@ class Parse:
             )
         return np.stack([self._to_original(i, p) for i, p in enumerate(points)])
 
+    def _repr_html_(self) -> str:
+        """Show the parse in a notebook."""
+        from explgraph.export import notebook
+
+        return notebook.parse_html(self)
+
     def to_frame(self) -> pd.DataFrame:
         """Give one row per image and node as a pandas table.
 

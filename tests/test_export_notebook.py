@@ -74,7 +74,7 @@ def test_a_parse_shows_where_the_best_nodes_are():
     parse = parse_of(graph, 12)
     parse.scores[0] = 0
     parse.scores[0, 4] = 9
-    read = Reader(parse_html(parse))
+    read = Reader(parse._repr_html_())
     x, y = parse.positions[0, 4]
     assert read.cells[:3] == ["0", "1", f"{graph.node_ids[4]} at ({x:.0f}, {y:.0f})"]
     assert len(read.cells) == 3 * 8

@@ -23,6 +23,7 @@ from PIL import Image
 from random_graphs import HOSTILE, random_graph
 from test_pictures import parse_of
 
+from explgraph import creatures, mine
 from explgraph.errors import ExplgraphError
 from explgraph.export import viewer
 from explgraph.graph import ExplanatoryGraph
@@ -216,6 +217,19 @@ def test_thumbnails_are_files_that_drawings_take(tmp_path):
     graph.write(tmp_path / "x.svg", pictures=files)
     svg = (tmp_path / "x.svg").read_text()
     assert len(re.findall("<image [^>]*data:image/png;base64,", svg)) == len(graph)
+
+
+def test_a_mined_graph_of_300_nodes_makes_a_page_of_5_mb_at_most(tmp_path):
+    drawn = creatures.draw(120, seed=0)
+    network = creatures.network()
+    graph = mine(network, drawn.tensor(), ["stage3", "stage2"]).prune(top=300)
+    assert len(graph) == 300
+    parse = graph.parse(network, drawn.tensor())
+    graph.write(tmp_path / "creatures.html", images=drawn.images, parse=parse)
+    assert (tmp_path / "creatures.html").stat().st_size <= 5e6
+    content = content_of((tmp_path / "creatures.html").read_text("utf-8"))
+    assert min(content["top_tile"]) >= 0  # every node has its patches
+    assert min(len(seen) for seen in content["top"]) == 8
 
 
 # --- the server ----------------------------------------------------------------------------------
@@ -523,6 +537,8 @@ def test_an_image_shows_where_all_parts_are(opened):
     page = opened(graph, images=images, parse=parse)
     page.locator("#thumbs button").nth(3).click()
     assert state(page)["image"] == "3"
+    lines = page.inner_text("#image").split()
+    assert not {"false", "null", "undefined", "NaN", "[object"} & set(lines)
     dots = {dot["id"]: dot for dot in page.evaluate("() => explorer.dots()")}
     assert len(dots) == 24
     for k, node in enumerate(parse.nodes):
