@@ -1,0 +1,394 @@
+"""Links and displacements against loops over the formulas in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from explgraph.linking import Links, Motion, displacements, link, motion
+
+MOST_WEIGHT = 2.0
+
+
+def draw(n, v, seed, silent=()):
+    """Positions (N, V, 2) in a picture of 100 px, scores (N, V), some of them 0."""
+    rng = np.random.default_rng(seed)
+    positions = 50 + 12 * rng.standard_normal((n, v, 2))
+    scores = rng.gamma(1.0, 2.0, (n, v)) * (rng.random((n, v)) < 0.8)
+    scores[:, list(silent)] = 0
+    return torch.from_numpy(positions).float(), torch.from_numpy(scores).float()
+
+
+def motion_by_loops(positions, scores):
+    """The same as `motion`, one number at a time."""
+    p, s = positions.double().tolist(), scores.double().tolist()
+    n, v = scores.shape
+    weight = np.zeros((n, v))
+    mean, scale = np.zeros((v, 2)), np.zeros(v)
+    for j in range(v):
+        scale[j] = sum(s[i][j] for i in range(n)) / n
+        for i in range(n):
+            weight[i, j] = min(s[i][j] / scale[j], MOST_WEIGHT) if scale[j] > 0 else 0.0
+        total = sum(weight[:, j])
+        for axis in (0, 1):
+            pull = sum(weight[i, j] * p[i][j][axis] for i in range(n))
+            mean[j, axis] = pull / total if total > 0 else 0.0
+    moved = np.array(
+        [[[p[i][j][a] - mean[j, a] for a in (0, 1)] for j in range(v)] for i in range(n)]
+    )
+    return moved.reshape(n, v, 2), weight, mean, scale
+
+
+def apart(moved, weight, moved_u, weight_u, floor):
+    """``d[v, u]`` and ``rho[v, u]``, one by one; inf where never seen together."""
+    n, v, u = len(moved), moved.shape[1], moved_u.shape[1]
+
+    def variance(b, w, j):
+        total = sum(w[:, j])
+        square = sum(w[i, j] * (b[i, j, 0] ** 2 + b[i, j, 1] ** 2) for i in range(n))
+        return square / total if total > 0 else 0.0
+
+    d, rho = np.full((v, u), np.inf), np.full((v, u), np.inf)
+    for j in range(v):
+        for k in range(u):
+            both = sum(weight[i, j] * weight_u[i, k] for i in range(n))
+            if both == 0:
+                continue
+            square = sum(
+                weight[i, j] * weight_u[i, k] * math.dist(moved[i, j], moved_u[i, k]) ** 2
+                for i in range(n)
+            )
+            d[j, k] = max(square / both, floor)
+            both_variances = variance(moved, weight, j) + variance(moved_u, weight_u, k)
+            rho[j, k] = d[j, k] / max(both_variances, 1e-9)  # where nothing moves at all
+    return d, rho, np.array([variance(moved_u, weight_u, k) for k in range(u)])
+
+
+def displacement_by_loops(parent, distance, moved, weight):
+    """``delta[n, v]``, one number at a time."""
+    delta = np.zeros((len(moved), len(parent), 2))
+    for i in range(len(moved)):
+        for j in range(len(parent)):
+            trust = [
+                weight[i, u] / d for u, d in zip(parent[j], distance[j], strict=True) if d < np.inf
+            ]
+            known = [u for u, d in zip(parent[j], distance[j], strict=True) if d < np.inf]
+            if sum(trust) > 0:
+                for a in (0, 1):
+                    pull = sum(c * moved[i, u, a] for c, u in zip(trust, known, strict=True))
+                    delta[i, j, a] = pull / sum(trust)
+    return delta
+
+
+# ------------------------------------------------------------------------------------------ motion
+
+
+@given(n=st.integers(1, 7), v=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_motion_is_the_formula(n, v, seed):
+    positions, scores = draw(n, v, seed, silent=[0] if seed % 3 == 0 else [])
+    found = motion(positions, scores)
+    moved, weight, mean, scale = motion_by_loops(positions, scores)
+    assert_allclose(found.scale, scale, rtol=1e-5)
+    assert_allclose(found.weight, weight, rtol=1e-5, atol=1e-6)
+    alive = scale > 0
+    assert_allclose(found.mean[alive], mean[alive], rtol=1e-5)
+    assert_allclose(found.moved[:, alive], moved[:, alive], atol=1e-4)
+    # seen from the mean nothing has moved, as the weights see it
+    assert_allclose((found.weight[..., None] * found.moved).sum(0)[alive], 0, atol=1e-2)
+    square = (weight * (moved**2).sum(-1)).sum(0)
+    variance = square[alive] / weight.sum(0)[alive]
+    assert_allclose(found.variance[alive], variance, rtol=1e-4, atol=1e-6)
+    assert (found.variance[~alive] == 0).all()
+
+
+def test_one_strong_image_counts_at_most_twice():
+    scores = torch.tensor([[1.0], [1.0], [1.0], [97.0]])
+    positions = torch.tensor([[[0.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]], [[10.0, -4.0]]])
+    found = motion(positions, scores)
+    # mean score 25: weights 0.04, 0.04, 0.04 and 97 / 25 clipped to 2
+    assert_allclose(found.weight[:, 0], [0.04, 0.04, 0.04, 2.0], rtol=1e-6)
+    assert_allclose(found.mean[0], [20 / 2.12, -8 / 2.12], rtol=1e-6)
+
+
+def test_other_images_are_seen_from_the_mined_mean_and_scale():
+    positions, scores = draw(12, 4, 0)
+    mined = motion(positions, scores)
+    new_positions, new_scores = draw(3, 4, 1)
+    found = motion(new_positions, new_scores, mined.mean, mined.scale)
+    assert_allclose(found.moved, new_positions - mined.mean, rtol=1e-6)
+    assert_allclose(found.weight, (new_scores / mined.scale).clamp(max=2), rtol=1e-6)
+    again = motion(positions, scores, mined.mean, mined.scale)
+    for one, other in zip(again, mined, strict=True):
+        assert_array_equal(one, other)
+
+
+def test_taking_nodes_and_images():
+    whole = motion(*draw(6, 5, 2))
+    nodes, images = torch.tensor([3, 0]), torch.tensor([True, False, True, True, False, True])
+    some = whole.take(nodes)
+    assert_array_equal(some.moved, whole.moved[:, [3, 0]])
+    assert_array_equal(some.weight, whole.weight[:, [3, 0]])
+    assert_array_equal(some.mean, whole.mean[[3, 0]])
+    assert_array_equal(some.scale, whole.scale[[3, 0]])
+    few = whole.of_images(images)
+    assert_array_equal(few.moved, whole.moved[[0, 2, 3, 5]])
+    assert_array_equal(few.weight, whole.weight[[0, 2, 3, 5]])
+    assert_array_equal(few.mean, whole.mean)
+
+
+# -------------------------------------------------------------------------------------------- link
+
+
+@given(
+    n=st.integers(1, 6),
+    v=st.integers(1, 5),
+    u=st.integers(1, 6),
+    m=st.integers(1, 8),
+    floor=st.sampled_from([1e-3, 40.0, 400.0]),
+    least=st.sampled_from([0.0, 60.0, 200.0]),
+    grouped=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_link_is_the_formula(n, v, u, m, floor, least, grouped, seed):
+    children, candidates = draw(n, v, [seed, 0]), draw(n, u, [seed, 1], silent=[0])
+    rng = np.random.default_rng(seed)
+    groups = (rng.integers(0, 3, v), rng.integers(0, 3, u))
+    found = link(
+        motion(*children),
+        motion(*candidates),
+        m,
+        floor=floor,
+        least_variance=least,
+        child_group=torch.from_numpy(groups[0]) if grouped else None,
+        candidate_group=torch.from_numpy(groups[1]) if grouped else None,
+    )
+    moved, weight, *_ = motion_by_loops(*children)
+    moved_u, weight_u, *_ = motion_by_loops(*candidates)
+    d, rho, variance = apart(moved, weight, moved_u, weight_u, floor)
+    rho[:, variance < least] = np.inf
+    if grouped:
+        rho[groups[0][:, None] == groups[1]] = np.inf
+
+    assert found.parent.shape == found.distance.shape == found.rho.shape == (v, min(m, u))
+    assert found.parent.dtype == torch.int64
+    # variances are in the hundreds, d is a difference of sums: float32 leaves 1e-3 of them
+    assert_allclose(found.rho, np.sort(rho, 1)[:, :m], rtol=2e-3, atol=1e-4)
+    for j in range(v):
+        assert len(set(found.parent[j].tolist())) == min(m, u)
+        for k, parent in enumerate(found.parent[j].tolist()):
+            assert float(found.rho[j, k]) == pytest.approx(rho[j, parent], rel=2e-3, abs=1e-4)
+            linked = rho[j, parent] < np.inf
+            distance = d[j, parent] if linked else np.inf
+            assert float(found.distance[j, k]) == pytest.approx(distance, rel=2e-3, abs=0.05)
+
+
+def rigid_groups(n=60, groups=3, members=4, noise=0.5, seed=0):
+    """Nodes that follow one of several points each, ``group[v] = v % groups``."""
+    rng = np.random.default_rng(seed)
+    points = 50 + 12 * rng.standard_normal((n, groups, 2))
+    group = np.arange(groups * members) % groups
+    arms = rng.uniform(-20, 20, (groups * members, 2))
+    positions = points[:, group] + arms + noise * rng.standard_normal((n, len(group), 2))
+    scores = rng.uniform(0.5, 2, (n, len(group)))
+    return torch.from_numpy(positions).float(), torch.from_numpy(scores).float(), group
+
+
+def test_nodes_of_a_rigid_group_are_each_others_parents():
+    positions, scores, group = rigid_groups()
+    moved = motion(positions, scores)
+    nodes = torch.arange(len(group))
+    found = link(
+        moved, moved, 3, floor=0.01, least_variance=30, child_group=nodes, candidate_group=nodes
+    )
+    assert_array_equal(group[found.parent], np.repeat(group[:, None], 3, 1))
+    assert not (found.parent == nodes[:, None]).any()
+    even = motion(positions, torch.ones_like(scores))
+    found = link(
+        even, even, 3, floor=0.01, least_variance=30, child_group=nodes, candidate_group=nodes
+    )
+    # noise of 0.5 px in x and y, twice, against a variance of 2 * 12^2 px^2 twice; 60 images
+    assert_allclose(found.distance, 1.0, rtol=0.6)
+    assert_allclose(found.rho, 1.0 / (2 * 2 * 144), rtol=0.9)
+
+    delta = displacements(found, moved)
+    true = positions.numpy() - positions.numpy().mean(0)
+    assert np.sqrt(((delta.numpy() - true) ** 2).sum(-1).mean()) < 2  # px; points move 17
+
+
+def test_distances_do_not_decide_alone():
+    """A candidate that hardly moves is nearer to an independent child than a true companion is."""
+    rng = np.random.default_rng(0)
+    child = 12 * rng.standard_normal((400, 2))
+    companion = child + 8 * rng.standard_normal((400, 2))
+    lazy = 0.5 * rng.standard_normal((400, 2))
+    positions = torch.from_numpy(np.stack([companion, 1.5 * companion + 3, lazy], 1)).float()
+    ones = torch.ones(400, 3)
+    one = motion(torch.from_numpy(child)[:, None].float(), ones[:, :1])
+    found = link(one, motion(positions, ones), 3, floor=1e-3, least_variance=0.0)
+    assert found.parent[0].tolist() == [0, 1, 2]
+    assert float(found.rho[0, 0]) == pytest.approx(128 / (288 + 288 + 128), rel=0.15)
+    assert float(found.rho[0, 2]) == pytest.approx(1, rel=0.05)  # independent
+    # and with a least variance it is out
+    found = link(one, motion(positions, ones), 3, floor=1e-3, least_variance=1.0)
+    assert found.parent[0, :2].tolist() == [0, 1]
+    assert torch.isinf(found.rho[0, 2])
+    assert torch.isinf(found.distance[0, 2])
+
+
+def test_opposed_motion_has_rho_two():
+    positions, scores = draw(50, 1, 3)
+    here = motion(positions, scores)
+    there = Motion(-here.moved, here.weight, here.mean, here.scale)
+    # with weights on both sides d is no longer 4 var exactly, unless all weights are equal
+    even = motion(positions, torch.ones(50, 1))
+    against = Motion(-even.moved, even.weight, even.mean, even.scale)
+    assert float(link(even, against, 1, floor=0, least_variance=0).rho) == pytest.approx(2)
+    assert float(link(here, there, 1, floor=0, least_variance=0).rho) > 1.5
+
+
+@pytest.mark.parametrize("block", [1, 2, 5, 100])
+def test_blocks_of_children_do_not_matter(block):
+    children, candidates = motion(*draw(30, 11, 4)), motion(*draw(30, 9, 5))
+    groups = {"child_group": torch.arange(11) % 4, "candidate_group": torch.arange(9) % 4}
+    options = {"floor": 1.0, "least_variance": 20.0, **groups}
+    whole = link(children, candidates, 4, **options)
+    pieces = link(children, candidates, 4, block=block, **options)
+    assert_array_equal(pieces.parent, whole.parent)
+    assert_allclose(pieces.distance, whole.distance, rtol=1e-4)
+    assert_allclose(pieces.rho, whole.rho, rtol=1e-4)
+
+
+def test_moving_everything_alike_changes_nothing():
+    (positions, scores), (upper, upper_scores) = draw(40, 6, 6), draw(40, 5, 7)
+    options = {"floor": 0.1, "least_variance": 1.0}
+    plain = link(motion(positions, scores), motion(upper, upper_scores), 3, **options)
+    turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    other = link(
+        motion(positions @ turn + 30, 7 * scores), motion(upper @ turn - 5, upper_scores), 3,
+        **options,
+    )  # fmt: skip
+    assert_array_equal(other.parent, plain.parent)
+    assert_allclose(other.distance, plain.distance, rtol=1e-3)
+
+
+# ------------------------------------------------------------------------------------ displacements
+
+
+@given(
+    n=st.integers(1, 5),
+    v=st.integers(1, 4),
+    u=st.integers(1, 5),
+    m=st.integers(1, 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=40, deadline=None)
+def test_displacements_are_the_formula(n, v, u, m, seed):
+    rng = np.random.default_rng(seed)
+    parents = motion(*draw(n, u, seed))
+    parent = torch.from_numpy(rng.integers(0, u, (v, m)))
+    distance = torch.from_numpy(rng.uniform(0.5, 50, (v, m))).float()
+    distance[torch.from_numpy(rng.random((v, m)) < 0.2)] = torch.inf
+    found = displacements(Links(parent, distance, distance), parents, block=2)
+    expected = displacement_by_loops(
+        parent.numpy(), distance.double().numpy(), parents.moved.double().numpy(),
+        parents.weight.double().numpy(),
+    )  # fmt: skip
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_blocks_of_images_do_not_matter(block):
+    parents = motion(*draw(23, 6, 8))
+    links = link(motion(*draw(23, 5, 9)), parents, 4, floor=1, least_variance=0)
+    assert_allclose(
+        displacements(links, parents, block=block), displacements(links, parents), rtol=1e-6
+    )
+
+
+def test_a_near_parent_counts_by_its_closeness():
+    parents = Motion(
+        torch.tensor([[[10.0, 0.0], [0.0, 20.0]]]),
+        torch.ones(1, 2),
+        torch.zeros(2, 2),
+        torch.ones(2),
+    )
+    distance = torch.tensor([[1.0, 4.0]])
+    delta = displacements(Links(torch.tensor([[0, 1]]), distance, distance), parents)
+    assert_allclose(delta[0, 0], [8, 4], rtol=1e-6)  # weights 1 and 1/4
+
+
+# --------------------------------------------------------------------------------------- edge cases
+
+
+def test_one_image_gives_no_links():
+    """In a single image nothing moves, so nobody says anything about anybody."""
+    positions, scores = draw(1, 4, 10)
+    moved = motion(positions, scores + 1)
+    assert_allclose(moved.moved, 0, atol=1e-5)
+    nodes = torch.arange(4)
+    found = link(
+        moved, moved, 2, floor=1, least_variance=1, child_group=nodes, candidate_group=nodes
+    )
+    assert found.rho.isinf().all()
+    assert found.distance.isinf().all()
+    assert_array_equal(displacements(found, moved), torch.zeros(1, 4, 2))
+
+
+def test_without_candidates_nothing_is_displaced():
+    children = motion(*draw(5, 3, 11))
+    nobody = motion(torch.zeros(5, 0, 2), torch.zeros(5, 0))
+    found = link(children, nobody, 15, floor=1, least_variance=1)
+    assert found.parent.shape == (3, 0)
+    assert_array_equal(displacements(found, nobody), torch.zeros(5, 3, 2))
+
+
+def test_without_children_there_are_no_links():
+    nobody = motion(torch.zeros(5, 0, 2), torch.zeros(5, 0))
+    candidates = motion(*draw(5, 3, 12))
+    found = link(nobody, candidates, 2, floor=1, least_variance=1)
+    assert found.parent.shape == found.distance.shape == (0, 2)
+    assert found.parent.dtype == torch.int64
+    assert displacements(found, candidates).shape == (5, 0, 2)
+
+
+def test_silent_nodes_are_nobodys_parents_and_have_none():
+    positions, scores = draw(20, 4, 13, silent=[1])
+    moved = motion(positions, scores)
+    assert_array_equal(moved.weight[:, 1], torch.zeros(20))
+    nodes = torch.arange(4)
+    found = link(
+        moved, moved, 4, floor=1, least_variance=1, child_group=nodes, candidate_group=nodes
+    )
+    assert found.rho[1].isinf().all()
+    linked = found.rho.isfinite()
+    assert not ((found.parent == 1) & linked).any()
+    assert linked[0].sum() == linked[2].sum() == 2  # neither itself nor the silent one
+    assert_array_equal(displacements(found, moved)[:, 1], torch.zeros(20, 2))
+    assert displacements(found, moved).isfinite().all()
+
+
+def test_never_seen_together_is_no_link():
+    positions, _ = draw(20, 2, 14)
+    scores = torch.zeros(20, 2)
+    scores[:10, 0] = scores[10:, 1] = 1
+    moved = motion(positions, scores)
+    found = link(
+        moved.take(torch.tensor([0])), moved.take(torch.tensor([1])), 1, floor=1, least_variance=0
+    )
+    assert found.rho.isinf().all()
+
+
+def test_images_without_any_parent_are_not_displaced():
+    positions, scores = draw(10, 3, 15)
+    scores[4] = 0
+    parents = motion(positions, scores)
+    links = link(motion(*draw(10, 2, 16)), parents, 3, floor=1, least_variance=0)
+    delta = displacements(links, parents)
+    assert_array_equal(delta[4], torch.zeros(2, 2))
+    assert (delta[[0, 1, 2]].abs().sum((1, 2)) > 0).any()
