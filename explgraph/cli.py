@@ -232,6 +232,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--max-nodes", type=_positive, metavar="N", help="at most so many, shared by the layers"
     )
+    export.add_argument(
+        "--labels", metavar="FILE", help="labels.json of the explorer: names, mergers, rejections"
+    )
     _add_pictured(export)
 
     view = command(
@@ -576,6 +579,8 @@ def _export(options: argparse.Namespace) -> None:
         raise ExplgraphError("--images is for the explorer page only; write a .html file with it")
     _check_folder(out)
     graph = load(options.graph)
+    if options.labels is not None:
+        graph = graph.apply_labels(options.labels)
     graph = graph.prune(min_reliability=options.min_reliability, top=options.top)
     if suffix == ".explgraph":
         if options.max_nodes is not None:

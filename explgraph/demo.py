@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -70,7 +71,17 @@ def demo(out: str | os.PathLike[str], *, seed: int = 0, progress: bool = False) 
     ExplgraphWarning
         If a drawing can't be made; everything else is written all the same.
     """
-    folder = Path(out)
+    # the maps are so small that threads cost more than they give, above all on busy cores
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _demo(Path(out), seed, progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _demo(folder: Path, seed: int, progress: bool) -> dict[str, Any]:
+    """Run the demo with the threads that are set."""
     mined = _write_pictures(folder / "mined", N_MINED, 1, progress)
     fresh = _write_pictures(folder / "new", N_NEW, 2, progress)
     options: dict[str, Any] = {

@@ -219,6 +219,19 @@ def test_export_writes_a_part(place, capsys, tmp_path):
     assert (tmp_path / "x.html").stat().st_size > plain.stat().st_size  # it holds patches
 
 
+def test_export_takes_up_labels(place, capsys, tmp_path):
+    file = place / "out" / "graph.explgraph"
+    keep, reject, *_ = explgraph.load(file).node_ids
+    decisions = {"format": "explgraph labels", "format_version": 1,
+                 "labels": {keep: "horn"}, "rejected": [reject]}  # fmt: skip
+    (tmp_path / "labels.json").write_text(json.dumps(decisions))
+    out = tmp_path / "named.json"
+    assert run(capsys, "export", file, out, "--labels", tmp_path / "labels.json")[0] == 0
+    nodes = {node["id"]: node for node in json.loads(out.read_text())["nodes"]}
+    assert nodes[keep]["label"] == "horn"
+    assert reject not in nodes
+
+
 def test_view_serves_the_graph_with_its_pictures(place, capsys, monkeypatch):
     served = {}
 
@@ -469,6 +482,7 @@ WRONG = {
     "suffix": ("export {graph} {here}/x.jpg", "'.jpg'", ".graphml"),
     "out of range": ("export {graph} {here}/x.json --min-reliability 2", "2.0", "0 to 1"),
     "no such share": ("export {graph} {here}/x.json --top 1.5", "1.5"),
+    "labels": ("export {graph} {here}/x.json --labels {here}/no.json", "no.json"),
     "images": ("export {graph} {here}/x.json --images {pictures}", ".html"),
     "model alone": ("export {graph} {here}/x.html --model {model}", "--images"),
     "export's out": ("export {graph} {here}/empty/../empty", "suffix"),
