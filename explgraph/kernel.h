@@ -98,7 +98,7 @@ typedef struct {
     vec *gx;           /* (K, nv) */
     vec *gy, *gy1, *gy2; /* (K, nh): times 1, dy, dy^2 */
     vec *sums;         /* (K, 4) */
-    float *tail;       /* copy of the last map, from which loads may run over */
+    float *tail;       /* copy of a map near the tensor's end, with room for loads beyond it */
     int nh;            /* vectors per column */
     float *cx, *cy;    /* (K) centres */
     int *kept;         /* (K) patterns that are alive */
@@ -151,7 +151,7 @@ INLINE int NAME(take_rows)(Room *r, const Job *job, size_t image, size_t filter,
 {
     size_t units = job->h * job->w, which = image * job->c + filter;
     const float *from = job->activations + which * units;
-    if (which + 1 == job->n * job->c) {
+    if ((job->n * job->c - which - 1) * units < LANES) { /* loads would leave the tensor */
         memcpy(r->tail, from, units * sizeof(float));
         from = r->tail;
     } else if (image + 1 < job->n) {
