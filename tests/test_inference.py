@@ -18,7 +18,6 @@ from explgraph.inference import (
     gather,
     infer,
     infer_peaks,
-    with_expected,
 )
 from explgraph.mixture import Grid, Patterns
 
@@ -271,7 +270,7 @@ def test_without_activation_a_node_is_where_it_is_expected(window):
     assert (got.scores >= 0).all()
 
 
-# ------------------------------------------------------------------------- the first and the last
+# ----------------------------------------------------------------------------------------- peaks
 
 
 @pytest.mark.parametrize("block", [1, 2, 32])
@@ -300,13 +299,3 @@ def test_peaks_are_the_mean_around_the_highest_unit(block):
             assert_allclose(got.positions[i, c], place, rtol=1e-5)
             assert float(got.scores[i, c]) == pytest.approx(float(top))
     assert_array_equal(got.expected, got.positions)
-
-
-def test_silent_nodes_are_where_their_parents_put_them():
-    scores = torch.tensor([[0.0, 2.0]])
-    found = Found(torch.ones(1, 2, 2), scores, torch.zeros(1, 2, 2))
-    expected = torch.full((1, 2, 2), 7.0)
-    got = with_expected(found, expected)
-    assert_array_equal(got.positions, [[[7, 7], [1, 1]]])
-    assert_array_equal(got.scores, scores)
-    assert_array_equal(got.expected, expected)

@@ -1,0 +1,445 @@
+"""Parsing: on mined images it gives back what mining found; on others each image stands alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from planted import IMAGE_SIZE, PARTS, plant
+from torch import nn
+
+import explgraph
+from explgraph import creatures, mining
+from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.graph import ExplanatoryGraph
+from explgraph.images import ImageFolder
+from explgraph.metrics import node_tracking
+from explgraph.mining import mine, mine_activations
+from explgraph.parsing import parse, parse_activations
+from explgraph.recording import Activations, record
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """A planted world, its graph, and what mining itself found, by layer index."""
+    world = plant(50)
+    kept = []
+    once = mining._mine_layer
+
+    def watched(*args):
+        kept.append(once(*args))
+        return kept[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mining, "_mine_layer", watched)
+        graph = mine_activations(world.activations)
+    return world, graph, {m.layer.index: m for m in kept}
+
+
+@pytest.fixture(scope="module")
+def network():
+    return creatures.network()
+
+
+@pytest.fixture(scope="module")
+def mined(network):
+    """Forty creatures and their graph."""
+    images = creatures.draw(40, seed=3).tensor()
+    return images, mine(network, images, creatures.LAYERS)
+
+
+def take(activations, images):
+    return Activations(
+        activations.layers,
+        tuple(activations.names[n] for n in images),
+        activations.image_size,
+        [maps[images] for maps in activations.maps],
+        activations.model_fingerprint,
+    )
+
+
+def assert_same(one, other, atol=1e-3):
+    """Equal parses but for rounding, px."""
+    assert one.nodes == other.nodes
+    assert one.names == other.names
+    assert_allclose(one.scores, other.scores, rtol=1e-4, atol=1e-5)
+    assert_allclose(one.expected, other.expected, atol=atol)
+    assert_allclose(one.positions, other.positions, atol=atol)
+
+
+# ---------------------------------------------------------------------------- on the mined images
+
+
+def test_parsing_gives_back_what_mining_found(planted):
+    world, graph, mined = planted
+    found = parse_activations(graph, world.activations)
+    for j, a in enumerate(graph.nx.nodes.values()):
+        layer = mined[a["layer_index"]]
+        k = layer.passes[-1].patterns.sigma.shape[1]
+        v = a["filter"] * k + a["pattern"]
+        assert_allclose(found.positions[:, j], layer.found.positions[:, v], atol=1e-3)
+        assert_allclose(found.expected[:, j], layer.found.expected[:, v], atol=1e-3)
+        assert_allclose(found.scores[:, j], layer.found.scores[:, v], rtol=1e-4, atol=1e-6)
+
+
+def test_top_images_are_the_best_scores(planted):
+    world, graph, _ = planted
+    found = parse_activations(graph, world.activations)
+    for j, node in enumerate(found.nodes):
+        seen = graph.top_images[node]
+        order = np.argsort(-found.scores[:, j])
+        assert 0 < len(seen) <= len(order)
+        assert_allclose([s for *_, s in seen], found.scores[order[: len(seen)], j], rtol=1e-4)
+        for name, x, y, score in seen:
+            n = found.names.index(name)
+            assert_allclose([x, y], found.positions[n, j], atol=1e-3)
+            assert score == pytest.approx(found.scores[n, j], rel=1e-4)
+
+
+def test_the_network_gives_what_its_recording_gives(network, mined):
+    images, graph = mined
+    found = graph.parse(network, images)
+    assert_same(parse_activations(graph, record(network, images, creatures.LAYERS)), found, 0.02)
+    assert found.image_size == (112, 112)
+    assert found.nodes == graph.node_ids == tuple(graph.nx)
+    assert found.names == tuple(f"{i:02d}" for i in range(40))
+    for node, seen in graph.top_images.items():
+        assert seen[0][3] == pytest.approx(found.scores[:, found.nodes.index(node)].max(), rel=1e-3)
+
+
+def test_shapes_types_and_where_silent_nodes_are(planted):
+    world, graph, _ = planted
+    maps = [m.clone() for m in world.activations.maps]
+    maps[0][3] = 0  # an image in which the lower layer is silent
+    maps[0][5, :16] = 0
+    maps[1][7] = 0
+    for m in maps:
+        m[9] = 0
+    found = parse_activations(graph, dataclasses.replace(world.activations, maps=maps))
+    n, v = 50, len(graph.node_ids)
+    assert found.positions.shape == found.expected.shape == (n, v, 2)
+    assert found.scores.shape == (n, v)
+    for values in (found.positions, found.expected, found.scores):
+        assert values.dtype == np.float32
+        assert np.isfinite(values).all()
+    silent = found.scores == 0
+    low = np.array([a["layer"] == "low" for a in graph.nx.nodes.values()])
+    assert silent[3, low].all()
+    assert not silent[3, ~low].all()
+    assert silent[9].all()
+    assert_array_equal(found.positions[silent], found.expected[silent])
+    assert (found.scores >= 0).all()
+
+
+def test_a_lower_nodes_expected_place_is_its_parents_alone(planted):
+    """Whatever its own layer shows."""
+    world, graph, _ = planted
+    found = parse_activations(graph, world.activations)
+    maps = list(world.activations.maps)
+    maps[0] = maps[0].flip(0)  # the lower layer's maps are those of other images
+    others = parse_activations(graph, dataclasses.replace(world.activations, maps=maps))
+    low = np.array([a["layer"] == "low" for a in graph.nx.nodes.values()])
+    heirs = low & np.array([graph.nx.in_degree(v) > 0 for v in graph.nx])
+    assert heirs.any()
+    assert_array_equal(others.expected[:, low], found.expected[:, low])
+    assert_array_equal(others.positions[:, ~low], found.positions[:, ~low])
+    assert np.abs(others.positions[:, heirs] - found.positions[:, heirs]).max() > 4
+
+
+# --------------------------------------------------------------------------------- on other images
+
+
+def test_planted_parts_are_found_in_other_images():
+    world = plant(60)
+    graph = mine_activations(take(world.activations, range(40)))
+    found = parse_activations(graph, take(world.activations, range(40, 60)))
+    best = {}
+    for j, a in enumerate(graph.nx.nodes.values()):
+        key = a["layer"], a["filter"]
+        if world.kinds[key[0]][key[1]] in PARTS:
+            best.setdefault(key, j)  # a filter's most reliable node comes first
+    assert len(best) == 32
+    for (layer, c), j in best.items():
+        truth = world.parts[world.kinds[layer][c]][40:]
+        assert node_tracking(found.positions[:, [j]], truth)[0] > 0.9  # measured: 0.98
+        stride = {"low": 8, "top": 16}[layer]
+        miss = np.linalg.norm(found.positions[:, j] - truth, axis=-1)
+        assert miss.mean() < 0.3 * stride  # measured: 0.15
+
+
+def test_images_are_parsed_one_by_one_as_all_at_once(planted):
+    world, graph, _ = planted
+    whole = parse_activations(graph, world.activations)
+    for n in (0, 17, 49):
+        one = parse_activations(graph, take(world.activations, [n]))
+        assert one.names == (whole.names[n],)
+        assert_allclose(one.positions[0], whole.positions[n], atol=1e-3)
+        assert_allclose(one.expected[0], whole.expected[n], atol=1e-3)
+        assert_allclose(one.scores[0], whole.scores[n], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 40])
+def test_the_batch_size_does_not_matter(network, mined, batch_size):
+    images, graph = mined
+    whole = graph.parse(network, images)
+    assert_same(graph.parse(network, images, batch_size=batch_size), whole, atol=0.02)
+
+
+def test_a_pruned_graphs_nodes_stay_where_they_are(planted):
+    world, graph, _ = planted
+    whole = parse_activations(graph, world.activations)
+    for kept in (graph.prune(top=7), graph.prune(min_reliability=0.2), graph.subgraph(["low"])):
+        assert 0 < len(kept.node_ids) < len(graph.node_ids)
+        found = parse_activations(kept, world.activations)
+        columns = [whole.nodes.index(v) for v in kept.node_ids]
+        assert found.nodes == kept.node_ids
+        assert_array_equal(found.positions, whole.positions[:, columns])
+        assert_array_equal(found.expected, whole.expected[:, columns])
+        assert_array_equal(found.scores, whole.scores[:, columns])
+
+
+def test_a_graph_without_nodes_gives_an_empty_parse(planted):
+    world, graph, _ = planted
+    found = parse_activations(graph.prune(top=0), world.activations)
+    assert found.nodes == ()
+    assert found.positions.shape == (50, 0, 2)
+    assert found.scores.shape == (50, 0)
+
+
+def test_a_saved_graph_parses_the_same(planted, tmp_path):
+    world, graph, _ = planted
+    graph.save(tmp_path / "g.explgraph")
+    again = explgraph.load(tmp_path / "g.explgraph")
+    assert again == graph
+    one, other = (parse_activations(g, world.activations) for g in (again, graph))
+    assert one.nodes == other.nodes
+    assert_array_equal(one.positions, other.positions)
+    assert_array_equal(one.expected, other.expected)
+    assert_array_equal(one.scores, other.scores)
+
+
+def test_parsing_changes_nothing(planted):
+    world, graph, _ = planted
+    fitted = {name: values.copy() for name, values in graph.fitted.items()}
+    maps = [m.clone() for m in world.activations.maps]
+    parse_activations(graph, world.activations)
+    for name, values in graph.fitted.items():
+        assert_array_equal(values, fitted[name])
+    for m, old in zip(world.activations.maps, maps, strict=True):
+        assert_array_equal(m, old)
+
+
+# ------------------------------------------------------------------------------ what doesn't fit
+
+
+class Small(nn.Module):
+    """A network whose layers have creatures' names."""
+
+    def __init__(self, channels=64, stride=2, first="stage2"):
+        super().__init__()
+        widths = {"stage2": 40, "stage3": 80, "stage4": channels}
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        before = 8
+        for name, width in widths.items():
+            conv = nn.Conv2d(before, width, 3, stride, 1)
+            self.add_module(name if name != "stage2" else first, conv)
+            before = width
+
+    def forward(self, x):
+        for module in self.children():
+            x = module(x)
+        return x
+
+
+def refused(graph, model, images, match):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExplgraphWarning)  # other weights
+        with pytest.raises(ExplgraphError, match=match):
+            parse(graph, model, images)
+
+
+def test_other_weights_only_warn(network, mined):
+    images, graph = mined
+    other = creatures.network(pretrained=False).eval()
+    with pytest.warns(ExplgraphWarning, match="weights are not those that the graph was mined"):
+        found = graph.parse(other, images[:3])
+    assert np.isfinite(found.positions).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        graph.parse(network, images[:1])
+
+
+def test_a_graph_that_knows_no_weights_does_not_warn(mined):
+    images, graph = mined
+    unknown = graph.prune()
+    unknown.nx.graph["model_fingerprint"] = ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unknown.parse(creatures.network(pretrained=False).eval(), images[:1])
+
+
+def test_a_model_without_the_layer_is_refused(mined):
+    images, graph = mined
+    refused(graph, Small(first="stage_2").eval(), images, r"no layer 'stage2'.*stage_2")
+
+
+def test_a_model_with_other_channels_is_refused(mined):
+    images, graph = mined
+    channels = graph.layers[2].channels
+    refused(
+        graph,
+        Small(channels=channels + 1).eval(),
+        images,
+        rf"layer 'stage4' gives \({channels + 1}, 7, 7\) per image, .*\({channels}, 7, 7\)",
+    )
+
+
+def test_a_model_with_another_grid_is_refused(mined):
+    images, graph = mined
+    model = Small(graph.layers[2].channels, stride=1).eval()
+    refused(
+        graph, model, images, r"layer 'stage2' gives \(40, 56, 56\) per image, .*\(40, 28, 28\)"
+    )
+
+
+def test_images_of_another_size_are_refused(network, mined):
+    _, graph = mined
+    images = creatures.draw(2, size=64).tensor()
+    refused(graph, network, images, r"layer 'stage\d' gives .* the image size isn't the one")
+
+
+def test_a_model_in_training_mode_is_refused(mined):
+    images, graph = mined
+    model = creatures.network()
+    model.stage3.train()
+    refused(graph, model, images, r"evaluation mode.*'stage3'.*model\.eval\(\)")
+
+
+def test_images_that_are_none_are_refused(network, mined):
+    images, graph = mined
+    refused(graph, network, images[:0], "images is empty")
+    spoilt = images[:2].clone()
+    spoilt[1, 0, 3, 3] = math.nan
+    refused(graph, network, spoilt, "image '1' has pixels that are NaN")
+    with pytest.raises(ExplgraphError, match="batch_size must be a whole number above 0, got 0"):
+        graph.parse(network, images, batch_size=0)
+
+
+def test_activations_of_other_layers_are_refused(planted):
+    world, graph, _ = planted
+    other = plant(3, strides={"low": 8})
+    with pytest.raises(ExplgraphError, match="other layers than the graph's"):
+        parse_activations(graph, other.activations)
+    renamed = tuple(
+        dataclasses.replace(layer, name=layer.name + "_") for layer in world.activations.layers
+    )
+    with pytest.raises(ExplgraphError, match="other layers than the graph's"):
+        parse_activations(graph, dataclasses.replace(world.activations, layers=renamed))
+
+
+def test_a_graph_that_lost_its_parameters_is_refused(planted):
+    world, graph, _ = planted
+    empty = ExplanatoryGraph(graph.nx)
+    with pytest.raises(ExplgraphError, match=r"lacks the parameter '1/.*', so it can't be parsed"):
+        parse_activations(empty, world.activations)
+    for name in graph.fitted:
+        if name.endswith("/mean"):  # says how many passes there are
+            continue
+        less = ExplanatoryGraph(graph.nx, {k: v for k, v in graph.fitted.items() if k != name})
+        with pytest.raises(ExplgraphError, match=f"lacks the parameter '{name}'"):
+            parse_activations(less, world.activations)
+
+
+# ----------------------------------------------------------------------- original pictures, tables
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pictures of several sizes, each one a creature that was stretched to it."""
+    path = tmp_path_factory.mktemp("pictures")
+    sizes = [(112, 112), (224, 112), (168, 280), (90, 130), (300, 200)]
+    drawn = creatures.draw(len(sizes), seed=9)
+    for i, (pixels, size) in enumerate(zip(drawn.images, sizes, strict=True)):
+        Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(path / f"{i}.png")
+    return path, sizes
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_to_original(network, mined, folder, fit):
+    path, sizes = folder
+    images = ImageFolder(path, size=112, mean=creatures.MEAN, std=creatures.STD, fit=fit)
+    found = mined[1].parse(network, images)
+    assert found.names == tuple(f"{i}.png" for i in range(5))
+    original = found.to_original()
+    assert original.shape == found.positions.shape
+    assert_array_equal(
+        found.to_original(found.expected)[2], images.to_original(2, found.expected[2])
+    )
+    for i, (width, height) in enumerate(sizes):
+        # by hand, about the middles: all of it, the largest square, or a square around it
+        scale = {
+            "stretch": np.array([width, height]) / 112,
+            "crop": np.full(2, min(width, height)) / 112,
+            "pad": np.full(2, max(width, height)) / 112,
+        }[fit]
+        by_hand = (found.positions[i] - 56) * scale + np.array([width, height]) / 2
+        assert_allclose(original[i], by_hand, atol=1.01 * scale.max())  # whole pixels of 112
+    # and back again
+    corners = np.tile([[0.0, 0.0], [112.0, 112.0]], (5, 1, 1))
+    if fit == "stretch":
+        assert_allclose(found.to_original(corners)[:, 1], sizes)
+
+
+def test_stretched_pictures_keep_their_parts(network, mined, folder):
+    """The network sees nearly the same picture: nodes sit at the same share of the photograph."""
+    path, sizes = folder
+    images = ImageFolder(path, size=112, mean=creatures.MEAN, std=creatures.STD)
+    found = mined[1].parse(network, images)
+    plain = mined[1].parse(network, creatures.draw(5, seed=9).tensor())
+    share = found.to_original() / np.array(sizes)[:, None]
+    reliability = np.array([a["reliability"] for a in mined[1].nx.nodes.values()])
+    best = np.argsort(-reliability)[:50]
+    miss = np.abs(share - plain.positions / 112)[:, best]
+    assert np.median(miss) < 0.01  # of the side; measured: 0.001
+
+
+def test_to_original_needs_photographs(network, mined, folder):
+    images, graph = mined
+    found = graph.parse(network, images[:2])
+    with pytest.raises(ExplgraphError, match=r"parse an explgraph\.ImageFolder"):
+        found.to_original()
+    pictures = ImageFolder(folder[0], size=112, mean=creatures.MEAN, std=creatures.STD)
+    found = graph.parse(network, pictures)
+    with pytest.raises(ExplgraphError, match=r"N = 5, got \(2, 3, 2\)"):
+        found.to_original(np.zeros((2, 3, 2)))
+
+
+def test_to_frame(planted):
+    pandas = pytest.importorskip("pandas")
+    world, graph, _ = planted
+    found = parse_activations(graph, world.activations)
+    frame = found.to_frame()
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.columns) == ["image", "node", "x", "y", "expected_x", "expected_y", "score"]
+    assert len(frame) == 50 * len(graph.node_ids)
+    rng = np.random.default_rng(0)
+    indexed = frame.set_index(["image", "node"])
+    for _ in range(20):
+        n, v = rng.integers(50), rng.integers(len(graph.node_ids))
+        row = indexed.loc[(found.names[n], found.nodes[v])]
+        wanted = [*found.positions[n, v], *found.expected[n, v], found.scores[n, v]]
+        assert_array_equal(row.to_numpy(dtype=np.float32), wanted)
+
+
+def test_parse_runs_without_gradients(planted):
+    world, graph, _ = planted
+    with torch.enable_grad():
+        found = parse_activations(graph, world.activations)
+    assert isinstance(found.positions, np.ndarray)
+    assert found.image_size == IMAGE_SIZE
