@@ -33,7 +33,6 @@ __all__ = [
     "gather",
     "infer",
     "infer_peaks",
-    "with_expected",
 ]
 
 OWN = -1
@@ -185,12 +184,3 @@ def infer_peaks(maps: Tensor, grid: Grid, reach: float, block: int = 32) -> Foun
     pieces = [peaks(maps[i : i + block], grid, reach) for i in range(0, len(maps), block)]
     positions, scores = (torch.cat(p) for p in zip(*pieces, strict=True))
     return Found(positions, scores, positions)
-
-
-def with_expected(found: Found, expected: Tensor) -> Found:
-    """Put the parents' prediction in place of the anchors'.
-
-    A node without any evidence is where its parents put it.
-    """
-    silent = (found.scores == 0)[..., None]
-    return Found(torch.where(silent, expected, found.positions), found.scores, expected)

@@ -1,17 +1,16 @@
 """Mining: from recorded activations to an explanatory graph, the highest layer first.
 
 1. Every filter's map is divided by its standard deviation; its peak is the first guess.
-2. *Bearings.* A layer takes its bearings from itself: the filters whose peaks move most
-   consistently with their companions' are the anchors; each filter's most consistent anchors
-   predict its displacement, the filter is found again near its expected place, and the anchors
-   are chosen again. Or it takes them from the reliable nodes of the layer above. A lower layer
-   does what predicts its own maps better (`contrast`); the top layer has only itself.
+2. *Bearings.* The top layer has nothing above it and takes its bearings from itself: the filters
+   whose peaks move most consistently with their companions', and pairs of filters that are each
+   other's best companion, are the anchors; each filter's most consistent anchors predict its
+   displacement, the filter is found again near its expected place, and the anchors are chosen
+   again. Each lower layer takes its bearings from the reliable nodes of the layer above.
 3. With the displacements at hand, every filter is split into part patterns by EM (`mixture`).
 4. A pattern's *reliability* is what its own filter says of its displacement (`contrast`). Patterns
    without support are left out, and those that earn no reliability, except for the strongest of
-   each filter; the rest are fitted again.
-5. *Parents.* Whatever the bearings, every node of a lower layer is linked to reliable nodes of the
-   layer above, and their prediction is its expected place: these links are the graph's edges.
+   each filter; the rest are fitted again, found in a wide window, and become nodes. Their links to
+   nodes of the layer above are the edges.
 
 Everything depends on the seed, the settings and the activations only.
 """
@@ -40,11 +39,9 @@ from explgraph.inference import (
     Anchors,
     Found,
     Pass,
-    expect,
     gather,
     infer,
     infer_peaks,
-    with_expected,
 )
 from explgraph.linking import Links, Motion, displacements, link, motion
 from explgraph.mixture import Bounds, Grid, Patterns, Summary, from_summaries, locate, summarize
@@ -72,9 +69,10 @@ class Settings:
     n_parents : int
         Links of each pattern (15 in the paper).
     anchors : float
-        Share of a layer's filters, or nodes, that others take their bearings from.
+        Share of the top layer's filters that the others take their bearings from, beside pairs
+        that are each other's best companion.
     rounds : int
-        How often a layer takes its bearings from itself.
+        How often the top layer takes its bearings.
     max_iter : int
         EM iterations, at most.
     tol : float
@@ -85,8 +83,8 @@ class Settings:
 
     patterns: float = 0.02
     background: float = 0.1
-    sigma_max: float = 0.08
-    window: float = 0.19
+    sigma_max: float = 0.12
+    window: float = 0.14
     n_parents: int = 15
     anchors: float = 0.25
     rounds: int = 2
@@ -199,9 +197,6 @@ class MinedLayer:
         Of the peaks' refinement, px.
     passes : tuple of Pass
         In order; the last gives the positions.
-    parents : Pass or None
-        Gives the expected places and the graph's edges; None at the top, where the last pass
-        gives the expected places and there are no edges upwards.
     found : Found
         The patterns in the mined images.
     energy, support, reliability : (V,)
@@ -214,7 +209,6 @@ class MinedLayer:
     scale: Tensor
     reach: float
     passes: tuple[Pass, ...]
-    parents: Pass | None
     found: Found
     energy: Tensor
     support: Tensor
@@ -222,11 +216,11 @@ class MinedLayer:
     kept: Tensor
     convergence: list[dict[str, Any]]
 
-    def anchors(self, share: float) -> Tensor:
-        """Give the indices of the most reliable nodes: a share of all, none of reliability 0."""
-        order = torch.where(self.kept, self.reliability, 0.0).argsort(descending=True, stable=True)
-        most = math.ceil(share * int(self.kept.sum()))
-        return order[: min(most, int((self.kept & (self.reliability > 0)).sum()))]
+    def anchors(self) -> Anchors:
+        """Take the nodes of any reliability as bearings for the layer below."""
+        node = (self.kept & (self.reliability > 0)).nonzero()[:, 0]
+        moved = motion(self.found.positions[:, node], self.found.scores[:, node])
+        return Anchors(torch.full_like(node, self.layer.index), node, moved.mean, moved.scale)
 
 
 def mine(
@@ -326,10 +320,9 @@ def mine_activations(
 
 def filter_scale(maps: Tensor) -> Tensor:
     """Measure each filter's standard deviation, ``(C,)``; 0 if it never varies."""
-    # in float64, since a filter that is nearly constant must not be taken for one that varies
-    deviation = torch.stack([m.double().std(correction=0) for m in maps.unbind(1)])
-    largest = maps.amax((0, 2, 3)).double()
-    return torch.where(deviation > 1e-6 * largest, deviation, 0.0).float()
+    deviation = maps.std((0, 2, 3), correction=0)
+    # what rounding makes of a constant map is no variation
+    return torch.where(deviation > 1e-5 * maps.amax((0, 2, 3)), deviation, 0.0)
 
 
 def scaled(maps: Tensor, scale: Tensor) -> Tensor:
@@ -353,34 +346,27 @@ def _mine_layer(
     first = infer_peaks(maps, frame.grid, frame.reach)
     bench = Bench(maps, motion(first.positions, first.scores), frame, settings, seed + layer.index)
     found = {index: m.found for index, m in mined.items()}
-    above = _above(mined, settings)
-    fits, own, anchors = _bearings(bench, first, above, found)
+    fits, own, anchors = _bearings(bench, first, mined)
+    found[OWN] = own
     k = max(1, round(settings.patterns * layer.height * layer.width))
-    seen = {**found, OWN: own}
-    last = _fit(bench, bench.peaks, anchors, seen, k)
-    reliability = contrast(bench, last.fitted, seen)
+    last = _fit(bench, bench.peaks, anchors, found, k)
+    reliability = contrast(bench, last.fitted, found)
 
-    alive = (scale > 0)[:, None].expand(-1, k)
+    fires = (scale > 0)[:, None].expand(-1, k)
     reliable = reliability.reshape(-1, k) > 0
     strongest = torch.zeros_like(reliable).scatter(1, last.energy.argmax(1, keepdim=True), True)
-    last = _refit(bench, last, alive & (reliable | strongest))
-    window = torch.tensor([settings.window * frame.side])
-    last = last._replace(fitted=last.fitted._replace(window=window))
-    result = infer(last.fitted, maps, frame.grid, seen)
-    parents = None
-    if len(above.node):
-        parents = _parents(bench, last.fitted, result, above, found)
-        result = with_expected(result, expect(parents, found).flatten(1, 2))
+    last = _climb(bench, last.fitted, last.delta, fires & (reliable | strongest))
+    fitted = last.fitted._replace(window=torch.tensor([settings.window * frame.side]))
+    result = infer(fitted, maps, frame.grid, found)
     support = _support(result.scores)
     energy = last.energy.flatten()
-    kept = last.fitted.patterns.alive.flatten().bool() & (energy > 0)
+    kept = fitted.patterns.alive.flatten().bool() & (energy > 0)
     kept &= support >= settings.min_support
     return MinedLayer(
         layer=layer,
         scale=scale,
         reach=frame.reach,
-        passes=(*(fit.fitted for fit in fits), last.fitted),
-        parents=parents,
+        passes=(*(fit.fitted for fit in fits), fitted),
         found=result,
         energy=energy,
         support=support,
@@ -402,54 +388,46 @@ def _report(layer: Layer, number: int, fit: Fit) -> dict[str, Any]:
 
 
 def _bearings(
-    bench: Bench, first: Found, above: Anchors, found: dict[int, Found]
+    bench: Bench, first: Found, mined: dict[int, MinedLayer]
 ) -> tuple[list[Fit], Found, Anchors]:
-    """Choose what a layer takes its bearings from: itself, or the layer above.
+    """Find what a layer takes its bearings from.
 
     Returns
     -------
     list of Fit
-        The passes that lead there.
+        The layer's own passes that lead there; none where the layer above has reliable nodes.
     Found
         What the last of them found.
     Anchors
         For the pass that comes next.
     """
+    if mined:
+        above = mined[min(mined)].anchors()
+        if len(above.node):
+            return [], first, above
     fits: list[Fit] = []
     own, moved = first, bench.peaks
     for _ in range(bench.settings.rounds):
-        anchors = _own_anchors(bench, moved)
-        fits.append(_fit(bench, moved, anchors, {OWN: own}, 1))
+        fits.append(_fit(bench, moved, _own_anchors(bench, moved), {OWN: own}, 1))
         own = infer(fits[-1].fitted, bench.maps, bench.frame.grid, {OWN: own})
         moved = motion(own.positions, own.scores)
-    anchors = _own_anchors(bench, moved)
-    if not len(above.node):
-        return fits, own, anchors
-    by_itself = _fit(bench, bench.peaks, anchors, {OWN: own}, 1).fitted
-    from_above = _fit(bench, bench.peaks, above, found, 1).fitted
-    if contrast(bench, by_itself, {OWN: own}).mean() > contrast(bench, from_above, found).mean():
-        return fits, own, anchors
-    return [], first, above
-
-
-def _above(mined: dict[int, MinedLayer], settings: Settings) -> Anchors:
-    """Reliable nodes of the layer above, which was mined last."""
-    if not mined:
-        none = torch.zeros(0, dtype=torch.int64)
-        return Anchors(none, none, torch.zeros(0, 2), torch.zeros(0))
-    index = min(mined)
-    node = mined[index].anchors(settings.anchors)
-    moved = motion(mined[index].found.positions[:, node], mined[index].found.scores[:, node])
-    return Anchors(torch.full_like(node, index), node, moved.mean, moved.scale)
+    return fits, own, _own_anchors(bench, moved)
 
 
 def _own_anchors(bench: Bench, moved: Motion) -> Anchors:
-    """Take the filters that move most consistently with their companions."""
+    """Take the filters that move most consistently with their companions, and mutual pairs.
+
+    The pairs keep parts in play that few filters follow: a tail is not outvoted by the head.
+    """
     filters = torch.arange(moved.scale.shape[0])
     links = _link(bench, moved, moved, filters, filters)
+    chosen = torch.zeros(len(filters), dtype=torch.bool)
     rho = links.rho.clamp(max=2)
-    agreement = 1 - rho.mean(1) if rho.shape[1] else torch.zeros(len(filters))
-    node = agreement.topk(math.ceil(bench.settings.anchors * len(filters)))[1].sort()[0]
+    most = math.ceil(bench.settings.anchors * len(filters))
+    chosen[rho.mean(1).topk(most, largest=False)[1]] = True
+    best = links.parent[:, 0]
+    chosen |= (best[best] == filters) & (rho[:, 0] < 1)
+    node = chosen.nonzero()[:, 0]
     return Anchors(torch.full_like(node, OWN), node, moved.mean[node], moved.scale[node])
 
 
@@ -503,18 +481,14 @@ def _fit(bench: Bench, children: Motion, anchors: Anchors, found: dict[int, Foun
     return _climb(bench, fitted, delta)
 
 
-def _refit(bench: Bench, fit: Fit, alive: Tensor) -> Fit:
-    """Go on with some of the patterns only."""
-    patterns = fit.fitted.patterns._replace(alive=alive.float())
-    return _climb(bench, fit.fitted._replace(patterns=patterns), fit.delta)
-
-
-def _climb(bench: Bench, fitted: Pass, delta: Tensor) -> Fit:
-    """Run EM until the bound hardly rises any more."""
+def _climb(bench: Bench, fitted: Pass, delta: Tensor, alive: Tensor | None = None) -> Fit:
+    """Run EM until the bound hardly rises any more, with some of the patterns or all."""
     patterns = fitted.patterns
+    if alive is not None:
+        patterns = patterns._replace(alive=alive.float())
     bounds: list[float] = []
     converged = False
-    total = max(bench.maps.double().sum().item(), 1e-12)
+    total = max(bench.maps.sum(dtype=torch.float64).item(), 1e-12)
     while len(bounds) < bench.settings.max_iter and not converged:
         summary = _summarize(bench.maps, delta, patterns, bench.frame)
         patterns = from_summaries(summary, patterns, bench.frame.bounds)
@@ -532,26 +506,6 @@ def _summarize(maps: Tensor, delta: Tensor, patterns: Patterns, frame: Frame) ->
         for i in range(0, len(maps), block)
     ]
     return sum(parts[1:], parts[0])
-
-
-def _parents(
-    bench: Bench, last: Pass, result: Found, above: Anchors, found: dict[int, Found]
-) -> Pass:
-    """Link every pattern to nodes above, and find its usual place as they see it.
-
-    The links are chosen by the filter's peaks where the last pass has its bearings from above,
-    so that expected and inferred places differ by the image's own evidence only.
-    """
-    moved = _anchor_motion(above, found)
-    links = _link_anchors(bench, bench.peaks, above, moved)
-    if (last.anchors.layer != OWN).all():
-        return last._replace(window=torch.zeros(1))
-    c, k = last.patterns.sigma.shape
-    delta = displacements(links, moved).repeat_interleave(k, 1)
-    weight = motion(result.positions, result.scores).weight[..., None]
-    mean = (weight * (result.positions - delta)).sum(0) / weight.sum(0).clamp(min=1e-12)
-    patterns = last.patterns._replace(mean=mean.reshape(c, k, 2))
-    return Pass(above, links.parent, links.distance, patterns, torch.zeros(1))
 
 
 def _draw_starts(maps: Tensor, delta: Tensor, grid: Grid, k: int, seed: int) -> Tensor:
@@ -743,8 +697,8 @@ def _add_edges(
     ids: dict[int, dict[int, str]],
 ) -> None:
     """Link a layer's nodes to the nodes above that predict them."""
-    fitted = mined.parents
-    if fitted is None:
+    fitted = mined.passes[-1]
+    if not (fitted.anchors.layer != OWN).all() or not len(fitted.anchors.node):
         return
     c, k = fitted.patterns.sigma.shape
     found = {index: other.found for index, other in others.items()}
@@ -793,10 +747,7 @@ def pack(mined: MinedLayer) -> dict[str, np.ndarray[Any, Any]]:
     """Name the parameters that parsing needs: ``"<layer index>/<pass>/<parameter>"``."""
     index = mined.layer.index
     arrays = {f"{index}/scale": mined.scale, f"{index}/reach": torch.tensor([mined.reach])}
-    passes = {str(number): fitted for number, fitted in enumerate(mined.passes)}
-    if mined.parents is not None:
-        passes["parents"] = mined.parents
-    for number, fitted in passes.items():
+    for number, fitted in enumerate(mined.passes):
         prefix = f"{index}/{number}"
         arrays |= {f"{prefix}/anchor_{n}": t for n, t in fitted.anchors._asdict().items()}
         arrays |= {f"{prefix}/{n}": t for n, t in fitted.patterns._asdict().items()}

@@ -25,10 +25,8 @@ from explgraph.inference import (
     Anchors,
     Found,
     Pass,
-    expect,
     infer,
     infer_peaks,
-    with_expected,
 )
 from explgraph.mining import scaled
 from explgraph.mixture import Grid, Patterns
@@ -253,11 +251,7 @@ class Parser:
             found[OWN] = infer_peaks(values, grid, fit.reach)
             for fitted in fit.passes:
                 found[OWN] = infer(fitted, values, grid, found)
-            result = found.pop(OWN)
-            if fit.parents is not None:
-                expected = expect(fit.parents, found).flatten(1, 2)
-                result = with_expected(result, expected)
-            found[fit.index] = result
+            found[fit.index] = found.pop(OWN)
         n = len(values)
         v = len(self.node)
         positions, expected = torch.empty(n, v, 2), torch.empty(n, v, 2)
@@ -279,7 +273,6 @@ class FittedLayer:
     scale: Tensor
     reach: float
     passes: tuple[Pass, ...]
-    parents: Pass | None
 
 
 def unpack(fitted: Mapping[str, NDArray[Any]], layer: Layer) -> FittedLayer:
@@ -306,5 +299,4 @@ def unpack(fitted: Mapping[str, NDArray[Any]], layer: Layer) -> FittedLayer:
     while f"{layer.index}/{number}/mean" in fitted:
         number += 1
     passes = tuple(read_pass(str(i)) for i in range(number))
-    parents = read_pass("parents") if f"{layer.index}/parents/mean" in fitted else None
-    return FittedLayer(layer.index, read("scale"), float(read("reach")), passes, parents)
+    return FittedLayer(layer.index, read("scale"), float(read("reach")), passes)
