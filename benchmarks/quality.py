@@ -66,7 +66,9 @@ CUTS = {"all": 1.0, "best half": 0.5, "best quarter": 0.25, "best tenth": 0.1}
 ABLATIONS: dict[str, dict[str, Any]] = {
     "K = 1": {"patterns": 1e-9},
     "one round at the top": {"rounds": 1},
-    "no lateral links": {"lateral": False},
+    "all filters are anchors": {"anchors": 1.0},
+    "narrow window": {"window": 0.08},
+    "wide window": {"window": 0.19},
 }
 COLUMNS = (
     "nodes", "instability", "tracking", "1-shot", "3-shot", "10-shot", "50-shot", "1-shot near",
