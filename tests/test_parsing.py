@@ -25,6 +25,15 @@ from explgraph.parsing import parse, parse_activations
 from explgraph.recording import Activations, record
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Many small steps: threads would mostly wait for each other, above all on busy cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def planted():
     """A planted world, its graph, and what mining itself found, by layer index."""
