@@ -46,7 +46,9 @@ def fit(
     targets = data.targets()
     steps = epochs * (len(data) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.004, total_steps=steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.004, total_steps=steps, pct_start=0.2
+    )
     for epoch in range(epochs):
         began, total = time.perf_counter(), 0.0
         for rows in torch.randperm(len(data))[: len(data) // BATCH * BATCH].split(BATCH):

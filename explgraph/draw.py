@@ -445,7 +445,7 @@ def filter_figure(
         raise ExplgraphError(
             f"images are {len(fields)}, pictures {len(seen)}; give the same images twice"
         )
-    maps = _filter_maps(model, images, grid, filter)
+    maps = _filter_maps(model, images, graph.image_size, grid, filter)
     nodes, shares = split(graph, parse, layer, filter, maps)
     figure, axes = _grid(len(fields), 3, inch=2.4)
     columns = [parse.nodes.index(node) for node in nodes]
@@ -485,13 +485,15 @@ def filter_figure(
 def _filter_maps(
     model: nn.Module,
     images: Images,
+    image_size: tuple[int, int],
     layer: Layer,
     filter: int,  # noqa: A002
 ) -> NDArray[np.float64]:
     """Rectified maps ``(N, h, w)`` of one filter."""
     from explgraph.recording import stream
 
-    parts = [maps[layer.name][:, filter] for _, maps in stream(model, images, [layer])]
+    runs = stream(model, images, [layer], image_size=image_size)
+    parts = [maps[layer.name][:, filter] for _, maps in runs]
     return torch.cat(parts).double().numpy()
 
 

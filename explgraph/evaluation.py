@@ -139,7 +139,13 @@ def _activations(
     names: list[str] = []
     pieces: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in graph.layers}
     for here, caught in stream(
-        model, images, graph.layers, batch_size=batch_size, device=device, progress=progress
+        model,
+        images,
+        graph.layers,
+        image_size=graph.image_size,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
     ):
         names.extend(here)
         for name, block in caught.items():

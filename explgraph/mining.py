@@ -93,22 +93,24 @@ class Settings:
     min_support: float = 0.05
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("patterns", 0, 1),
-            ("background", 0, math.inf),
-            ("sigma_max", 0, 1),
-            ("window", 0, 1),
-            ("n_parents", 0, math.inf),
-            ("anchors", 0, 1),
-            ("rounds", 0, math.inf),
-            ("max_iter", 0, math.inf),
-            ("tol", -1, math.inf),
-            ("min_support", -1, 1),
+        for name, kind, low, high in (
+            ("patterns", float, 0, 1),
+            ("background", float, 0, math.inf),
+            ("sigma_max", float, 0, 1),
+            ("window", float, 0, 1),
+            ("n_parents", int, 0, math.inf),
+            ("anchors", float, 0, 1),
+            ("rounds", int, 0, math.inf),
+            ("max_iter", int, 0, math.inf),
+            ("tol", float, -1, math.inf),
+            ("min_support", float, -1, 1),
         ):
             value = getattr(self, name)
-            if not low < value <= high:
+            fits = isinstance(value, (int, kind)) and not isinstance(value, bool)
+            if not (fits and low < value <= high and math.isfinite(value)):
+                what = "a whole number" if kind is int else "a number"
                 raise ExplgraphError(
-                    f"{name} must be above {low} and at most {high}, got {value!r}"
+                    f"{name} must be {what} above {low} and at most {high}, got {value!r}"
                 )
 
 
@@ -118,6 +120,7 @@ _LEAST_VARIANCE = 0.003
 _FLOOR = 1e-4
 _EVIDENCE_SIGMA = 0.14  # of the window in which a node's own evidence is tested
 _PERMUTATIONS = 4
+_MOST_SEED = 2**40  # seeds are multiplied to give each image its own draws
 
 
 class Frame(NamedTuple):
@@ -300,6 +303,10 @@ def mine_activations(
     ExplanatoryGraph
     """
     settings = settings or Settings()
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _MOST_SEED:
+        raise ExplgraphError(
+            f"seed must be a whole number from 0 to {_MOST_SEED - 1}, got {seed!r}"
+        )
     mined: dict[int, MinedLayer] = {}
     bar = tqdm(
         total=len(activations.layers),
@@ -355,7 +362,8 @@ def _mine_layer(
     fires = (scale > 0)[:, None].expand(-1, k)
     reliable = reliability.reshape(-1, k) > 0
     strongest = torch.zeros_like(reliable).scatter(1, last.energy.argmax(1, keepdim=True), True)
-    last = _climb(bench, last.fitted, last.delta, fires & (reliable | strongest))
+    wanted = fires & (reliable | strongest) & ~_repeats(last)
+    last = _climb(bench, last.fitted, last.delta, wanted)
     fitted = last.fitted._replace(window=torch.tensor([settings.window * frame.side]))
     result = infer(fitted, maps, frame.grid, found)
     support = _support(result.scores)
@@ -374,6 +382,20 @@ def _mine_layer(
         kept=kept,
         convergence=[_report(layer, i, fit) for i, fit in enumerate((*fits, last))],
     )
+
+
+def _repeats(fit: Fit) -> Tensor:
+    """Find patterns that sit where a stronger one of their filter does, ``(C, K)`` bool."""
+    patterns = fit.fitted.patterns
+    apart = torch.cdist(patterns.mean, patterns.mean)
+    reach = (patterns.sigma[:, :, None] + patterns.sigma[:, None]) / 2
+    k = patterns.sigma.shape[1]
+    first = torch.arange(k)[:, None] > torch.arange(k)
+    energy = fit.energy
+    stronger = (energy[:, None] > energy[:, :, None]) | (
+        (energy[:, None] == energy[:, :, None]) & first
+    )
+    return ((apart < reach) & stronger).any(2)
 
 
 def _report(layer: Layer, number: int, fit: Fit) -> dict[str, Any]:
@@ -696,7 +718,10 @@ def _add_edges(
     others: dict[int, MinedLayer],
     ids: dict[int, dict[int, str]],
 ) -> None:
-    """Link a layer's nodes to the nodes above that predict them."""
+    """Link a layer's nodes to those nodes above that predict them best.
+
+    A parent less than half as consistent as the child's best predicts little and is no edge.
+    """
     fitted = mined.passes[-1]
     if not (fitted.anchors.layer != OWN).all() or not len(fitted.anchors.node):
         return
@@ -714,7 +739,9 @@ def _add_edges(
     for start in range(0, len(nodes), block):
         here, row = nodes[start : start + block], rows[start : start + block]
         edges = _measure_edges(children.take(here), parents, fitted.parent[row])
-        linked = fitted.distance[row].isfinite().tolist()
+        # where good anchors are few, the rest of a filter's M best are there by chance only
+        least = 0.5 * edges["consistency"].amax(1, keepdim=True).clamp(min=1e-9)
+        linked = (fitted.distance[row].isfinite() & (edges["consistency"] >= least)).tolist()
         columns = {name: values.tolist() for name, values in edges.items()}
         for i, v in enumerate(here.tolist()):
             for j, a in enumerate(fitted.parent[row[i]].tolist()):

@@ -186,7 +186,13 @@ def parse(
     names: list[str] = []
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for here, maps in stream(
-        model, images, graph.layers, batch_size=batch_size, device=device, progress=progress
+        model,
+        images,
+        graph.layers,
+        image_size=graph.image_size,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
     ):
         names.extend(here)
         parts.append(parser({layer.index: maps[layer.name] for layer in graph.layers}))
@@ -198,6 +204,12 @@ def parse_activations(graph: ExplanatoryGraph, activations: Activations) -> Pars
     """Find every node of a graph in images whose activations were recorded: see `parse`."""
     if [layer.as_dict() for layer in activations.layers] != graph.nx.graph["layers"]:
         raise ExplgraphError("activations are of other layers than the graph's")
+    if tuple(activations.image_size) != graph.image_size:
+        raise ExplgraphError(
+            "activations are of images of {} x {} px, but the graph was mined with {} x {}".format(
+                *activations.image_size, *graph.image_size
+            )
+        )
     parser = Parser(graph)
     parts = [parser(blocks) for blocks in _lockstep(activations)]
     return _parse(graph, activations.names, parts, None)
@@ -295,8 +307,7 @@ def unpack(fitted: Mapping[str, NDArray[Any]], layer: Layer) -> FittedLayer:
             read(f"{name}/window"),
         )
 
-    number = 0
-    while f"{layer.index}/{number}/mean" in fitted:
-        number += 1
-    passes = tuple(read_pass(str(i)) for i in range(number))
+    prefix = f"{layer.index}/"
+    numbers = {key.split("/")[1] for key in fitted if key.startswith(prefix) and key.count("/") > 1}
+    passes = tuple(read_pass(str(i)) for i in range(max(1, len(numbers))))
     return FittedLayer(layer.index, read("scale"), float(read("reach")), passes)

@@ -77,11 +77,14 @@ class Activations:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "names", tuple(self.names))
+        # plain strings: numpy's own kind would not be plain JSON later
+        object.__setattr__(self, "names", tuple(str(name) for name in self.names))
         if not self.layers or len(self.layers) != len(self.maps):
             raise ExplgraphError(
                 f"layers and maps must be as many, got {len(self.layers)} and {len(self.maps)}"
             )
+        if not self.names:
+            raise ExplgraphError("names is empty; at least one image is needed")
         for layer, values in zip(self.layers, self.maps, strict=True):
             shape = (len(self.names), layer.channels, layer.height, layer.width)
             if tuple(values.shape) != shape or values.dtype != torch.float32:
@@ -197,6 +200,7 @@ def stream(
     images: Images,
     layers: Sequence[Layer],
     *,
+    image_size: tuple[int, int],
     batch_size: int = 32,
     device: str | torch.device = "auto",
     progress: bool = False,
@@ -209,6 +213,8 @@ def stream(
         As for `record`.
     layers : sequence of Layer
         As `record` and `measure_layers` give them.
+    image_size : (int, int)
+        ``(H, W)`` px that they were measured with.
 
     Yields
     ------
@@ -219,13 +225,14 @@ def stream(
     Raises
     ------
     ExplgraphError
-        As `record`, and if a layer gives other shapes than it was measured with.
+        As `record`, and if the images are of another size or a layer gives other shapes than
+        they were measured with.
     """
     check_model(model)
     _checked_layers([layer.name for layer in layers])
     with on_device(model, device):
-        runs = _run(model, batches(images, batch_size), layers)
-        yield from _bar(runs, count(images), progress)
+        source = _of_size(batches(images, batch_size), image_size)
+        yield from _bar(_run(model, source, layers), count(images), progress)
 
 
 class LayerSummary(NamedTuple):
@@ -388,6 +395,20 @@ def on_device(model: nn.Module, device: str | torch.device) -> Iterator[None]:
         yield
     finally:
         model.to(before)
+
+
+def _of_size(
+    source: Iterator[tuple[tuple[str, ...], Tensor]], image_size: tuple[int, int]
+) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Pass batches on, and refuse images of another size."""
+    for names, batch in source:
+        if tuple(batch.shape[2:]) != tuple(image_size):
+            raise ExplgraphError(
+                "images are {} x {} px, expected {} x {}; resize them (ImageFolder's size)".format(
+                    *batch.shape[2:], *image_size
+                )
+            )
+        yield names, batch
 
 
 def _run(

@@ -53,15 +53,18 @@ def test_the_report_is_true_of_the_files(ran):
     new = explgraph.ImageFolder(folder / "new", **graph.nx.graph["preprocessing"])
     parse = graph.parse(creatures.network(), new)
     marks = read_landmarks(folder / "new" / "landmarks.csv").to_network(new)
-    planted = metrics.planted_parts(parse.positions, parse.scores, marks.parts)
+    planted = metrics.planted_parts(parse.positions, parse.scores, marks.parts, min_purity=0)
     rows = figures["by_part"]
     assert list(rows) == list(creatures.PARTS)
     for part, row in rows.items():
         assert row["node"] == parse.nodes[planted[part].node]
         assert row["tracking"] == pytest.approx(planted[part].tracking, abs=2e-3)
         assert row["error_px"] == pytest.approx(planted[part].error, abs=0.01)
-    followed = [row["tracking"] >= 0.8 and row["purity"] >= 0.9 for row in rows.values()]
+    followed = [row["tracking"] >= 0.8 for row in rows.values()]
     assert figures["parts_followed"] == sum(followed)
+    assert figures["parts_followed_alone"] <= figures["parts_followed"]
+    # measured 6 of 11, and 3 with raw peaks; the rest moves too freely for this small network
+    assert figures["parts_followed"] >= 4
     assert [row["followed"] for row in rows.values()] == followed
     assert figures["nodes"] == len(graph)
     assert figures["images_mined"] == graph.nx.graph["n_images"] == 60

@@ -498,7 +498,6 @@ def test_wrong_settings_are_named(name, value):
         Settings(**{name: value})
 
 
-@pytest.mark.xfail(reason="TypeError, or taken as it is", strict=False)
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -157,7 +157,7 @@ def test_folder(net: Net, tmp_path: Path) -> None:
 def test_forward_pass_ends_after_the_last_layer(net: Net, images: Tensor) -> None:
     layers = measure_layers(net, ["first.0", "norm"], (24, 32))
     net.runs.clear()
-    for names, maps in stream(net, images, layers, batch_size=4):
+    for names, maps in stream(net, images, layers, image_size=(24, 32), batch_size=4):
         assert list(maps) == ["first.0", "norm"]
         assert len(names) == len(maps["norm"])
     assert net.runs == [4, 3], "the head (-1) never ran, and nothing ran twice"
@@ -166,7 +166,7 @@ def test_forward_pass_ends_after_the_last_layer(net: Net, images: Tensor) -> Non
 
 def test_stream_left_early_removes_its_hooks(net: Net, images: Tensor) -> None:
     layers = measure_layers(net, ["norm"], (24, 32))
-    running = stream(net, images, layers, batch_size=2)
+    running = stream(net, images, layers, image_size=(24, 32), batch_size=2)
     next(running)
     running.close()
     assert no_hooks(net)
@@ -367,15 +367,19 @@ def test_images_of_different_sizes(net: Net) -> None:
 
 def test_stream_refuses_another_model_or_size(net: Net, images: Tensor) -> None:
     layers = measure_layers(net, ["norm"], (24, 32))
+    size = (24, 32)
+    with pytest.raises(ExplgraphError, match="16 x 16 px, expected 24 x 32"):
+        list(stream(net, images[:, :, :16, :16], layers, image_size=size))
     pattern = r"'norm' gives \(6, 4, 4\) per image, expected .* \(6, 6, 8\)"
     with pytest.raises(ExplgraphError, match=pattern):
-        list(stream(net, images[:, :, :16, :16], layers))
+        list(stream(net, images[:, :, :16, :16], layers, image_size=(16, 16)))
     net.eval().second = nn.Conv2d(4, 7, 3, 2, 1).eval()
     net.norm = nn.BatchNorm2d(7).eval()
     with pytest.raises(ExplgraphError, match=r"'norm' gives \(7, 6, 8\)"):
-        list(stream(net, images, layers))
+        list(stream(net, images, layers, image_size=size))
+    other = Layer("other", 0, 6, 6, 8, (4, 4), (0.5, 0.5), (7, 7))
     with pytest.raises(ExplgraphError, match="no layer 'other'"):
-        list(stream(net, images, [Layer("other", 0, 6, 6, 8, (4, 4), (0.5, 0.5), (7, 7))]))
+        list(stream(net, images, [other], image_size=size))
 
 
 # --- devices, precision, progress
