@@ -296,13 +296,17 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[Lay
     return summaries
 
 
+# branches that only carry a block's input past it
+_SIDE_BRANCHES = ("shortcut", "downsample", "skip")
 _SUGGESTED_TYPES = ("conv", "norm", "relu", "elu", "silu", "swish", "mish", "activation")
 
 
 def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[str, ...]:
     """Suggest layers to mine: for each of the last grid sizes, the last of its widest layers.
 
-    Convolutions, normalisations and activation functions that run once are preferred; where a
+    Convolutions, normalisations and activation functions that run once are preferred, and those
+    off the side branches of residual blocks. In their place stands the outermost block that ends
+    with maps of the same shape: the sum of a residual block, not one of its terms. Where a
     network has fewer grid sizes, layers are taken at even steps of its last half.
 
     Parameters
@@ -318,6 +322,7 @@ def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[
         Names, the highest layer first.
     """
     once = [s for s in summaries if s.calls == 1]
+    once = [s for s in once if not any(b in s.name.lower() for b in _SIDE_BRANCHES)] or once
     usual = [s for s in once if any(t in s.type.lower() for t in _SUGGESTED_TYPES)] or once
     # a grid of a few units tells little about places
     fine = [s for s in usual if min(s.height, s.width) >= 4] or usual
@@ -332,7 +337,16 @@ def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[
         steps = [len(last_half) - 1 - k * len(last_half) // number for k in range(number)]
         spare = [last_half[i] for i in steps if last_half[i] not in chosen]
         chosen = sorted(chosen + spare[: number - len(chosen)], key=fine.index)
-    return tuple(s.name for s in reversed(chosen))
+    names = [_outermost(summary, once).name for summary in reversed(chosen)]
+    return tuple(dict.fromkeys(names))
+
+
+def _outermost(summary: LayerSummary, others: Sequence[LayerSummary]) -> LayerSummary:
+    """Find the outermost module around one that gives maps of the same shape, or itself."""
+    around = [
+        s for s in others if summary.name.startswith(s.name + ".") and s[2:5] == summary[2:5]
+    ]
+    return min(around, key=lambda s: len(s.name), default=summary)
 
 
 def fingerprint(model: nn.Module) -> str:

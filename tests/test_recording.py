@@ -522,3 +522,20 @@ def test_fingerprint_tells_weights_apart(net: Net) -> None:
     renamed = nn.Sequential(nn.Linear(2, 2))
     other = nn.ModuleDict({"1": renamed[0]})
     assert fingerprint(renamed) != fingerprint(other)
+
+
+class Residual(nn.Module):
+    """A block whose side branch runs last."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, 3, 2, 1)
+        self.shortcut = nn.Conv2d(before, after, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.shortcut(x)
+
+
+def test_suggestions_are_whole_residual_blocks() -> None:
+    net = nn.Sequential(Residual(3, 4), Residual(4, 8), Residual(8, 16)).eval()
+    assert suggest_layers(list_layers(net, 64)) == ("2", "1", "0")

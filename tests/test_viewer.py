@@ -222,7 +222,7 @@ def test_thumbnails_are_files_that_drawings_take(tmp_path):
 def test_a_mined_graph_of_300_nodes_makes_a_page_of_5_mb_at_most(tmp_path):
     drawn = creatures.draw(120, seed=0)
     network = creatures.network()
-    graph = mine(network, drawn.tensor(), ["stage3", "stage2"]).prune(top=300)
+    graph = mine(network, drawn.tensor(), creatures.LAYERS).prune(top=300)
     assert len(graph) == 300
     parse = graph.parse(network, drawn.tensor())
     graph.write(tmp_path / "creatures.html", images=drawn.images, parse=parse)
