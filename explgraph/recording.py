@@ -343,9 +343,7 @@ def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[
 
 def _outermost(summary: LayerSummary, others: Sequence[LayerSummary]) -> LayerSummary:
     """Find the outermost module around one that gives maps of the same shape, or itself."""
-    around = [
-        s for s in others if summary.name.startswith(s.name + ".") and s[2:5] == summary[2:5]
-    ]
+    around = [s for s in others if summary.name.startswith(s.name + ".") and s[2:5] == summary[2:5]]
     return min(around, key=lambda s: len(s.name), default=summary)
 
 
