@@ -318,9 +318,7 @@ def _add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 def _add_pictured(parser: argparse.ArgumentParser) -> None:
     """Add what the explorer's pictures are made of."""
-    parser.add_argument(
-        "--images", metavar="DIR", help="the photographs that were mined, for the page's pictures"
-    )
+    _add_images(parser, required=False)
     parser.add_argument(
         "--model", metavar="SPEC", help="parse them too, so that every photograph shows all nodes"
     )
@@ -575,8 +573,11 @@ def _export(options: argparse.Namespace) -> None:
             f"can't write {options.out!r}: suffix {out.suffix!r}; expected one of "
             f"{', '.join(SUFFIXES)} or .explgraph"
         )
-    if options.images and suffix != ".html":
-        raise ExplgraphError("--images is for the explorer page only; write a .html file with it")
+    for name in ("images", "model", "weights"):
+        if getattr(options, name) and suffix != ".html":
+            raise ExplgraphError(
+                f"--{name} is for the explorer page only; write a .html file with it"
+            )
     _check_folder(out)
     graph = load(options.graph)
     if options.labels is not None:

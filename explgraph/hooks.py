@@ -372,7 +372,9 @@ def read_maps(output: Any, n: int, shape: tuple[int, int, int], layer: str) -> T
         return tensor
     if tensor.shape[1:] == (height, width, channels):
         return tensor.permute(0, 3, 1, 2)
-    if tensor.ndim == 3 and tensor.shape[2] == channels and tensor.shape[1] >= height * width:
+    prefix = tensor.shape[1] - height * width
+    tokens = tensor.ndim == 3 and tensor.shape[2] == channels
+    if tokens and 0 <= prefix <= _MOST_PREFIX_TOKENS:
         return tensor[:, -height * width :].transpose(1, 2).reshape(n, *shape)
     raise ExplgraphError(
         f"layer {layer!r} gives {tuple(tensor.shape[1:])} per image, expected the maps (C, H, W) = "

@@ -266,6 +266,7 @@ def mine(
     ExplgraphError
         See `explgraph.recording.record`; also if no filter of the layers ever fires.
     """
+    settings = _checked(settings, seed)
     activations = record(
         model, images, layers, batch_size=batch_size, device=device, progress=progress
     )
@@ -302,11 +303,7 @@ def mine_activations(
     -------
     ExplanatoryGraph
     """
-    settings = settings or Settings()
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _MOST_SEED:
-        raise ExplgraphError(
-            f"seed must be a whole number from 0 to {_MOST_SEED - 1}, got {seed!r}"
-        )
+    settings = _checked(settings, seed)
     mined: dict[int, MinedLayer] = {}
     bar = tqdm(
         total=len(activations.layers),
@@ -323,6 +320,17 @@ def mine_activations(
             )
             bar.update()
     return _graph(activations, mined, settings, seed, preprocessing or {})
+
+
+def _checked(settings: Settings | None, seed: int) -> Settings:
+    """Give the settings, or the defaults; refuse what is neither, and seeds that can't be used."""
+    if not isinstance(settings, Settings | None):
+        raise ExplgraphError(f"settings must be an explgraph.Settings, got {settings!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _MOST_SEED:
+        raise ExplgraphError(
+            f"seed must be a whole number from 0 to {_MOST_SEED - 1}, got {seed!r}"
+        )
+    return settings or Settings()
 
 
 def filter_scale(maps: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Parse", "parse", "parse_activations"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parse:
     """Every node's place and score in some images.
 

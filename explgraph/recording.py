@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from explgraph.hooks import (
     find_grid,
     model_device,
     model_dtype,
+    one_line,
     read_maps,
 )
 from explgraph.images import Images, batches, count
@@ -319,9 +320,11 @@ def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[
     Returns
     -------
     tuple of str
-        Names, the highest layer first.
+        Names, the highest layer first; none if no layer runs exactly once.
     """
     once = [s for s in summaries if s.calls == 1]
+    if not once:
+        return ()
     once = [s for s in once if not any(b in s.name.lower() for b in _SIDE_BRANCHES)] or once
     usual = [s for s in once if any(t in s.type.lower() for t in _SUGGESTED_TYPES)] or once
     # a grid of a few units tells little about places
@@ -333,8 +336,9 @@ def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[
             widest[grid] = summary
     chosen = sorted(widest.values(), key=fine.index)[-number:]
     if len(chosen) < number:
-        last_half = fine[len(fine) // 2 :]
-        steps = [len(last_half) - 1 - k * len(last_half) // number for k in range(number)]
+        last_half = fine[-max(number, len(fine) // 2) :]
+        count = min(number, len(last_half))
+        steps = [len(last_half) - 1 - k * len(last_half) // count for k in range(count)]
         spare = [last_half[i] for i in steps if last_half[i] not in chosen]
         chosen = sorted(chosen + spare[: number - len(chosen)], key=fine.index)
     names = [_outermost(summary, once).name for summary in reversed(chosen)]
@@ -381,11 +385,12 @@ def check_finite(values: Tensor, layer: str, names: Sequence[str]) -> None:
 
 def _checked_layers(layers: Sequence[str]) -> list[str]:
     """Give the layers' names as a list."""
-    if isinstance(layers, str) or not all(isinstance(layer, str) for layer in layers):
+    names = list(layers) if isinstance(layers, Iterable) else [layers]
+    if isinstance(layers, str) or not all(isinstance(name, str) for name in names):
         raise ExplgraphError(f"layers must be a list of module names, got {layers!r}")
-    if not layers:
+    if not names:
         raise ExplgraphError("layers is empty; name at least one module")
-    return list(layers)
+    return names
 
 
 @contextmanager
@@ -402,8 +407,15 @@ def on_device(model: nn.Module, device: str | torch.device) -> Iterator[None]:
         raise ExplgraphError(f"device {device!r} isn't known; auto, cpu or cuda are") from err
     if target.type == "cuda" and not torch.cuda.is_available():
         raise ExplgraphError(f"device {str(device)!r}: torch finds no GPU; use device='cpu'")
+    if target.type == "meta":
+        raise ExplgraphError("device 'meta' holds no values; use device='cpu'")
     try:
-        model.to(target)
+        try:
+            model.to(target)
+        except (RuntimeError, AssertionError, NotImplementedError) as err:
+            raise ExplgraphError(
+                f"device {str(device)!r} can't be used ({one_line(err)}); use device='cpu'"
+            ) from err
         yield
     finally:
         model.to(before)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from explgraph.errors import ExplgraphError
 from explgraph.geometry import Layer, measure_layers
+from explgraph.hooks import read_maps
 from explgraph.images import ImageFolder
 from explgraph.recording import (
     Activations,
@@ -502,7 +503,9 @@ def test_suggest_layers() -> None:
     flat = nn.Sequential(*[nn.Conv2d(3, 3, 3, 1, 1) for _ in range(12)]).eval()
     names = suggest_layers(list_layers(flat, 16))
     assert names == ("11", "9", "7")
-    assert suggest_layers(list_layers(flat[:2].eval(), 16)) == ("1",)
+    assert suggest_layers(list_layers(flat[:2].eval(), 16)) == ("1", "0")
+    again = [s._replace(calls=2) for s in list_layers(flat, 16)]
+    assert suggest_layers(again) == (), "a name alone doesn't say which call is meant"
 
 
 def test_suggestions_can_be_measured(net: Net) -> None:
@@ -539,3 +542,30 @@ class Residual(nn.Module):
 def test_suggestions_are_whole_residual_blocks() -> None:
     net = nn.Sequential(Residual(3, 4), Residual(4, 8), Residual(8, 16)).eval()
     assert suggest_layers(list_layers(net, 64)) == ("2", "1", "0")
+
+
+def test_devices_that_cannot_be_used_leave_the_model_alone(net: Net, images: Tensor) -> None:
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(ExplgraphError, match="'meta' holds no values; use device='cpu'"):
+        record(net, images, ["norm"], device="meta")
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+
+
+@pytest.mark.parametrize("layers", [None, 3, ["norm", 3], "norm"])
+def test_layers_that_are_no_list_of_names(net: Net, images: Tensor, layers: Any) -> None:
+    with pytest.raises(ExplgraphError, match="layers must be a list of module names, got"):
+        record(net, images, layers)
+
+
+def test_layers_may_be_a_generator(net: Net, images: Tensor) -> None:
+    found = record(net, images, (name for name in ("norm", "third")))  # type: ignore[arg-type]
+    assert [layer.name for layer in found.layers] == ["norm", "third"]
+
+
+def test_tokens_of_another_grid_are_refused() -> None:
+    """Names and widths agree, but a patch size of half gives four times the tokens."""
+    tokens = torch.zeros(2, 193, 5)
+    assert read_maps(torch.zeros(2, 49, 5), 2, (5, 8, 6), "block").shape == (2, 5, 8, 6)
+    with pytest.raises(ExplgraphError, match=r"'block' gives \(193, 5\) per image"):
+        read_maps(tokens, 2, (5, 8, 6), "block")
