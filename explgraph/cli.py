@@ -681,8 +681,15 @@ def _check_folder(file: Path) -> None:
     """Refuse a place that can't be written, before any work is done."""
     if file.is_dir():
         raise ExplgraphError(f"can't write {str(file)!r}: a folder is in its place")
-    with suppress(_Tried), atomic_write(file):
-        raise _Tried
+    made = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
+    try:
+        with suppress(_Tried), atomic_write(file):
+            raise _Tried
+    finally:
+        # what fails later should leave no empty folders behind
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _folder(options: argparse.Namespace, graph: ExplanatoryGraph | None) -> ImageFolder:

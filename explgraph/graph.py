@@ -23,6 +23,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -194,20 +195,21 @@ class ExplanatoryGraph:
         keep = list(self.nx)
         reliability = self.nx.nodes(data="reliability")
         if min_reliability is not None:
-            if not 0 <= min_reliability <= 1:
+            if not (isinstance(min_reliability, Real) and 0 <= min_reliability <= 1):
                 raise ExplgraphError(
                     f"min_reliability is {min_reliability!r}; expected a number from 0 to 1"
                 )
             keep = [node for node in keep if reliability[node] >= min_reliability]
         if top is not None:
+            whole = isinstance(top, Integral)
             if isinstance(top, bool) or not (
-                (isinstance(top, int) and top >= 0) or (isinstance(top, float) and 0 < top <= 1)
+                (whole and top >= 0) or (not whole and isinstance(top, Real) and 0 < top <= 1)
             ):
                 raise ExplgraphError(
                     f"top is {top!r}; expected a number of nodes (int, 0 or more) or a share of "
                     "them (float in (0, 1])"
                 )
-            count = top if isinstance(top, int) else math.ceil(top * len(keep))
+            count = int(top) if whole else math.ceil(top * len(keep))
             keep = sorted(keep, key=lambda node: -reliability[node])[:count]
         return self._restricted(keep)
 
@@ -250,12 +252,20 @@ class ExplanatoryGraph:
         return ExplanatoryGraph(kept, self.fitted, top_images)
 
     def parse(
-        self, model: Any, images: Any, *, batch_size: int = 32, device: str = "auto"
+        self,
+        model: Any,
+        images: Any,
+        *,
+        batch_size: int = 32,
+        device: str = "auto",
+        progress: bool = False,
     ) -> Parse:
         """Find every node in images: see `explgraph.parsing.parse`."""
         from explgraph import parsing
 
-        return parsing.parse(self, model, images, batch_size=batch_size, device=device)
+        return parsing.parse(
+            self, model, images, batch_size=batch_size, device=device, progress=progress
+        )
 
     def write(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Write a drawing or another program's file, by suffix: see `explgraph.export.write`."""

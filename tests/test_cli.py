@@ -540,3 +540,8 @@ def test_an_optional_package_that_is_missing(package, capsys, monkeypatch):
     code, _, err = run(capsys, "info", "--model", f"{package}:resnet18")
     assert code == 1
     assert f"pip install 'explgraph[{package}]'" in err
+
+
+def test_a_place_that_was_tried_leaves_no_folder_behind(tmp_path):
+    cli._check_folder(tmp_path / "new" / "deep" / "graph.explgraph")
+    assert not (tmp_path / "new").exists()

@@ -665,3 +665,11 @@ def test_the_archive_opens_in_memory(tmp_path):
     """An ordinary zip program finds nothing to complain about."""
     content = saved(random_graph(0, nodes=2), tmp_path).read_bytes()
     assert zipfile.ZipFile(io.BytesIO(content)).testzip() is None
+
+
+def test_prune_takes_numpy_numbers_and_refuses_words():
+    graph = random_graph(nodes=6)
+    assert graph.prune(top=np.int64(3)) == graph.prune(top=3)
+    assert graph.prune(top=np.float64(0.5)) == graph.prune(top=0.5)
+    with pytest.raises(ExplgraphError, match="min_reliability is 'high'; expected a number"):
+        graph.prune(min_reliability="high")
