@@ -723,6 +723,7 @@ def _folder(options: argparse.Namespace, graph: ExplanatoryGraph | None) -> Imag
         boxes=getattr(options, "boxes", None),
         names=names,
         unreadable=getattr(options, "unreadable", "refuse"),
+        progress=not options.quiet,
         **ready,
     )
 

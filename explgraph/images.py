@@ -34,6 +34,7 @@ from torch.utils.data import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from tqdm import tqdm
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.hooks import nearest
@@ -99,6 +100,8 @@ class ImageFolder(Dataset[Tensor]):
     unreadable : {"refuse", "skip"}
         What to do about images that can't be decoded. All are read once at the start; they are
         named in the error, or in a warning and in `skipped`.
+    progress : bool
+        Show a bar while they are read, on a terminal, if it takes longer than two seconds.
 
     Attributes
     ----------
@@ -133,6 +136,7 @@ class ImageFolder(Dataset[Tensor]):
         boxes: str | os.PathLike[str] | Boxes | None = None,
         names: Sequence[str] | None = None,
         unreadable: Literal["refuse", "skip"] = "refuse",
+        progress: bool = False,
     ) -> None:
         self.path = Path(path)
         self.size = _checked_size(size)
@@ -148,7 +152,8 @@ class ImageFolder(Dataset[Tensor]):
             crops = _boxed(files, boxes)
         if names is not None:
             crops = _chosen(crops, names)
-        sizes, broken = _photo_sizes(self.path, dict.fromkeys(file for _, file, _ in crops))
+        needed = dict.fromkeys(file for _, file, _ in crops)
+        sizes, broken = _photo_sizes(self.path, needed, progress)
         self.skipped = tuple(broken)
         if broken:
             listed = _listed(f"{name} ({reason})" for name, reason in broken.items())
@@ -583,7 +588,7 @@ def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:
 
 
 def _photo_sizes(
-    folder: Path, files: Iterable[str]
+    folder: Path, files: Iterable[str], progress: bool
 ) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     """Decode all photographs once: sizes ``(width, height)``, and why others are unreadable."""
 
@@ -600,7 +605,15 @@ def _photo_sizes(
 
     sizes, broken = {}, {}
     files = list(files)
-    for file, found in zip(files, _ahead(check, files, 64), strict=True):
+    bar = tqdm(
+        zip(files, _ahead(check, files, 64), strict=True),
+        desc="checking",
+        total=len(files),
+        unit="file",
+        delay=2,
+        disable=None if progress else True,
+    )
+    for file, found in bar:
         if isinstance(found, str):
             broken[file] = found
         else:
