@@ -13,7 +13,6 @@ mined.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,13 +22,13 @@ from torch import nn
 from tqdm import tqdm
 
 from explgraph import metrics
-from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.errors import ExplgraphError
 from explgraph.graph import ExplanatoryGraph
 from explgraph.hooks import nearest
 from explgraph.images import ImageFolder
 from explgraph.landmarks import Landmarks
-from explgraph.parsing import parse_activations
-from explgraph.recording import Activations, fingerprint, stream
+from explgraph.parsing import parse_activations, stream_layers
+from explgraph.recording import Activations, fingerprint
 
 __all__ = ["COLUMNS", "evaluate", "markdown"]
 
@@ -128,30 +127,16 @@ def _activations(
             f"the images are {images.size[0]} x {images.size[1]} px (H x W), the graph was mined "
             f"on {graph.image_size[0]} x {graph.image_size[1]}; use the same size"
         )
-    digest = fingerprint(model)
-    if graph.nx.graph["model_fingerprint"] not in ("", digest):
-        warnings.warn(
-            "the model's weights are not those that the graph was mined with; "
-            "nodes may sit elsewhere",
-            ExplgraphWarning,
-            stacklevel=3,
-        )
     names: list[str] = []
     pieces: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in graph.layers}
-    for here, caught in stream(
-        model,
-        images,
-        graph.layers,
-        image_size=graph.image_size,
-        batch_size=batch_size,
-        device=device,
-        progress=progress,
+    for here, caught in stream_layers(
+        graph, model, images, batch_size=batch_size, device=device, progress=progress
     ):
         names.extend(here)
         for name, block in caught.items():
             pieces[name].append(block)
     maps = [torch.cat(pieces[layer.name]) for layer in graph.layers]
-    return Activations(graph.layers, tuple(names), graph.image_size, maps, digest)
+    return Activations(graph.layers, tuple(names), graph.image_size, maps, fingerprint(model))
 
 
 def _methods(

@@ -174,18 +174,40 @@ def parse(
     ExplgraphWarning
         If the weights are not those that were mined.
     """
-    mined_with = graph.nx.graph["model_fingerprint"]
-    if mined_with and mined_with != fingerprint(model):
+    parser = Parser(graph)
+    names: list[str] = []
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for here, maps in stream_layers(
+        graph, model, images, batch_size=batch_size, device=device, progress=progress
+    ):
+        names.extend(here)
+        parts.append(parser({layer.index: maps[layer.name] for layer in graph.layers}))
+    original = images.to_original if isinstance(images, ImageFolder) else None
+    return _parse(graph, tuple(names), parts, original)
+
+
+def stream_layers(
+    graph: ExplanatoryGraph,
+    model: nn.Module,
+    images: Images,
+    *,
+    batch_size: int,
+    device: str,
+    progress: bool,
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Go through the rectified maps of a graph's layers, as they were measured when it was mined.
+
+    Parameters are those of `parse`; what is given is that of `recording.stream`. Other weights than
+    the mined ones are warned of.
+    """
+    if graph.nx.graph["model_fingerprint"] not in ("", fingerprint(model)):
         warnings.warn(
             "the model's weights are not those that the graph was mined with; "
             "nodes may sit elsewhere",
             ExplgraphWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    parser = Parser(graph)
-    names: list[str] = []
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    for here, maps in stream(
+    return stream(
         model,
         images,
         graph.layers,
@@ -193,11 +215,7 @@ def parse(
         batch_size=batch_size,
         device=device,
         progress=progress,
-    ):
-        names.extend(here)
-        parts.append(parser({layer.index: maps[layer.name] for layer in graph.layers}))
-    original = images.to_original if isinstance(images, ImageFolder) else None
-    return _parse(graph, tuple(names), parts, original)
+    )
 
 
 def parse_activations(graph: ExplanatoryGraph, activations: Activations) -> Parse:
