@@ -1,7 +1,7 @@
 """One pass over a layer: anchors say where every pattern should be, then its own map is looked at.
 
 Mining fits passes, parsing runs them again on other images; both call `infer`, so that what was
-mined is what is parsed.
+mined is what is parsed. Both work on a block of images at a time.
 
 1. The first pass knows nothing yet: every filter's peak (`mixture.peaks`).
 2. Each later pass has *anchors*: nodes of upper layers, or of the layer's own previous pass. Every
@@ -21,18 +21,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from explgraph.linking import Links, Motion, displacements, motion
-from explgraph.mixture import Grid, Patterns, locate, peaks
+from explgraph.linking import Links, displacements, motion
+from explgraph.mixture import Grid, Patterns, locate
 
 __all__ = [
     "OWN",
     "Anchors",
     "Found",
     "Pass",
+    "displaced",
     "expect",
     "gather",
     "infer",
-    "infer_peaks",
 ]
 
 OWN = -1
@@ -44,17 +44,14 @@ class Found(NamedTuple):
 
     Attributes
     ----------
-    positions : (N, V, 2)
+    positions : (n, V, 2)
         px.
-    scores : (N, V)
+    scores : (n, V)
         >= 0.
-    expected : (N, V, 2)
-        Where the anchors alone put the nodes, px.
     """
 
     positions: Tensor
     scores: Tensor
-    expected: Tensor
 
 
 class Anchors(NamedTuple):
@@ -113,12 +110,6 @@ def gather(layer: Tensor, node: Tensor, found: Mapping[int, Found]) -> tuple[Ten
     return positions, scores
 
 
-def _anchor_motion(anchors: Anchors, found: Mapping[int, Found]) -> Motion:
-    """How the anchors moved, seen from their means over the mined images."""
-    positions, scores = gather(anchors.layer, anchors.node, found)
-    return motion(positions, scores, anchors.mean, anchors.scale)
-
-
 def expect(fitted: Pass, found: Mapping[int, Found]) -> Tensor:
     """Where the anchors put every pattern.
 
@@ -130,57 +121,50 @@ def expect(fitted: Pass, found: Mapping[int, Found]) -> Tensor:
 
     Returns
     -------
-    (N, C, K, 2)
+    (n, C, K, 2)
         px.
     """
+    anchors = fitted.anchors
+    positions, scores = gather(anchors.layer, anchors.node, found)
     links = Links(fitted.parent, fitted.distance, fitted.distance)
-    if len(fitted.anchors.node):
-        delta = displacements(links, _anchor_motion(fitted.anchors, found))
-    else:
-        n = next(iter(found.values())).scores.shape[0]
-        delta = fitted.patterns.mean.new_zeros((n, len(fitted.parent), 2))
-    c, k = fitted.patterns.sigma.shape
-    return fitted.patterns.mean + delta.reshape(len(delta), c, -1, 2).expand(-1, -1, k, -1)
+    delta = displacements(links, motion(positions, scores, anchors.mean, anchors.scale))
+    return displaced(fitted.patterns, delta)
 
 
-def infer(
-    fitted: Pass, maps: Tensor, grid: Grid, found: Mapping[int, Found], block: int = 16
-) -> Found:
-    """Run a fitted pass over a layer's maps.
+def displaced(patterns: Patterns, delta: Tensor) -> Tensor:
+    """Add displacements of the filters ``(n, C, 2)`` or patterns ``(n, C K, 2)`` to their places.
+
+    Returns
+    -------
+    (n, C, K, 2)
+        px.
+    """
+    c, k = patterns.sigma.shape
+    return patterns.mean + delta.reshape(len(delta), c, -1, 2).expand(-1, -1, k, -1)
+
+
+def infer(fitted: Pass, maps: Tensor, expected: Tensor, grid: Grid) -> Found:
+    """Look around the expected places in a layer's maps.
 
     Parameters
     ----------
     fitted : Pass
-    maps : (N, C, H, W)
+    maps : (n, C, H, W)
         Rectified, each filter divided by its scale.
+    expected : (n, C, K, 2)
+        As `expect` gives them, px.
     grid : Grid
-    found : mapping of int to Found
-        As for `expect`.
-    block : int
-        Images at a time.
 
     Returns
     -------
     Found
         Of the ``C K`` patterns.
     """
-    expected = expect(fitted, found)
     window = float(fitted.window)
-    pieces = []
-    for i in range(0, len(maps), block):
-        here, centre = maps[i : i + block], expected[i : i + block]
-        if window:
-            wide = torch.full_like(fitted.patterns.sigma, window)
-            positions, scores = locate(here.square(), centre, wide, grid)
-            pieces.append((positions, scores.sqrt()))
-        else:
-            pieces.append(locate(here, centre, fitted.patterns.sigma, grid))
-    positions, scores = (torch.cat(p) for p in zip(*pieces, strict=True))
-    return Found(positions.flatten(1, 2), scores.flatten(1, 2), expected.flatten(1, 2))
-
-
-def infer_peaks(maps: Tensor, grid: Grid, reach: float, block: int = 32) -> Found:
-    """Run the first pass: one node per filter, its peak."""
-    pieces = [peaks(maps[i : i + block], grid, reach) for i in range(0, len(maps), block)]
-    positions, scores = (torch.cat(p) for p in zip(*pieces, strict=True))
-    return Found(positions, scores, positions)
+    if window:
+        wide = torch.full_like(fitted.patterns.sigma, window)
+        positions, scores = locate(maps.square(), expected, wide, grid)
+        scores = scores.sqrt()
+    else:
+        positions, scores = locate(maps, expected, fitted.patterns.sigma, grid)
+    return Found(positions.flatten(1, 2), scores.flatten(1, 2))

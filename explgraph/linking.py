@@ -8,84 +8,124 @@ centred at their weighted means,
 
 The published rule (Zhang et al., AAAI 2018, eqs. 5 and 7) takes the parents of least distance,
 which favours nodes that hardly move; dividing by both variances needs no rule against those.
-All of it is matrix products over images, taken over blocks of children.
+All of it is matrix products over images: sums that are added up block by block.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Links", "Motion", "displacements", "link", "motion"]
+from explgraph.streaming import Images, Table
+
+__all__ = [
+    "LinkSums",
+    "Links",
+    "Motion",
+    "Tracks",
+    "choose_links",
+    "displacements",
+    "link",
+    "link_sums",
+    "motion",
+    "track",
+]
 
 _TINY = 1e-9
 _MOST_WEIGHT = 2.0  # a single strong image must not decide for all
 
 
 class Motion(NamedTuple):
-    """How nodes move over the images.
+    """How nodes move in some images.
 
     Attributes
     ----------
-    moved : (N, V, 2)
-        Positions minus `mean`, px.
-    weight : (N, V)
-        Score over `scale`, at most 2.
+    moved : (n, V, 2)
+        Positions minus their usual mean, px.
+    weight : (n, V)
+        Scores over their usual scale, at most 2.
+    """
+
+    moved: Tensor
+    weight: Tensor
+
+    def square(self) -> Tensor:
+        """Weight times how far a node has moved, squared, ``(n, V)`` px^2."""
+        return self.weight * self.moved.square().sum(-1)
+
+    def only(self, images: Tensor) -> Motion:
+        """Let only some of the images count, ``(n,)`` bool."""
+        return self._replace(weight=self.weight * images[:, None])
+
+
+def motion(positions: Tensor, scores: Tensor, mean: Tensor, scale: Tensor) -> Motion:
+    """Centre positions and scale scores.
+
+    Parameters
+    ----------
+    positions : (n, V, 2)
+        px.
+    scores : (n, V)
+        >= 0.
+    mean : (V, 2)
+        Weighted mean position over the mined images, px.
+    scale : (V,)
+        Mean score over the mined images.
+
+    Returns
+    -------
+    Motion
+    """
+    return Motion(positions - mean, _weigh(scores, scale))
+
+
+def _weigh(scores: Tensor, scale: Tensor) -> Tensor:
+    """Scores over their scale, clipped."""
+    return (scores / scale.clamp(min=_TINY)).clamp(max=_MOST_WEIGHT)
+
+
+class Tracks(NamedTuple):
+    """Where nodes are in all images.
+
+    Attributes
+    ----------
+    table : Table
+        ``(N, V, 3)``: x, y in px, score.
     mean : (V, 2)
         Weighted mean position, px.
     scale : (V,)
         Mean score.
     """
 
-    moved: Tensor
-    weight: Tensor
+    table: Table
     mean: Tensor
     scale: Tensor
 
-    @property
-    def variance(self) -> Tensor:
-        """Weighted variance of each node's position, x and y together, ``(V,)`` px^2."""
-        square = self.weight * self.moved.square().sum(-1)
-        return square.sum(0) / self.weight.sum(0).clamp(min=_TINY)
+    def read(self, here: slice, nodes: slice | Tensor = slice(None)) -> tuple[Tensor, Tensor]:
+        """Give positions ``(n, V, 2)`` and scores ``(n, V)`` in some images."""
+        rows = self.table.read(here, nodes)
+        return rows[..., :2], rows[..., 2]
 
-    def take(self, nodes: Tensor) -> Motion:
-        """Keep some of the nodes."""
-        return Motion(
-            self.moved[:, nodes], self.weight[:, nodes], self.mean[nodes], self.scale[nodes]
-        )
-
-    def of_images(self, images: Tensor) -> Motion:
-        """Keep some of the images; means and scales stay those of all."""
-        return Motion(self.moved[images], self.weight[images], self.mean, self.scale)
+    def motion(self, here: slice, nodes: slice | Tensor = slice(None)) -> Motion:
+        """How nodes move in some images."""
+        return motion(*self.read(here, nodes), self.mean[nodes], self.scale[nodes])
 
 
-def motion(
-    positions: Tensor, scores: Tensor, mean: Tensor | None = None, scale: Tensor | None = None
-) -> Motion:
-    """Centre positions and scale scores.
+def track(images: Images, found: Iterable[tuple[Tensor, Tensor]]) -> Tracks:
+    """Keep positions ``(n, V, 2)`` and scores ``(n, V)`` of all blocks, and measure their means."""
+    table = images.table(torch.cat([at, scores[..., None]], -1) for at, scores in found)
+    (score,) = images.sum((table.read(here)[..., 2].sum(0),) for here in images)
+    scale = (score / images.n).float()
 
-    Parameters
-    ----------
-    positions : (N, V, 2)
-        px.
-    scores : (N, V)
-        >= 0.
-    mean, scale : (V, 2) and (V,), optional
-        Those of the mined images, when these images are others.
+    def pull(rows: Tensor) -> tuple[Tensor, Tensor]:
+        weight = _weigh(rows[..., 2], scale)
+        return weight.sum(0), (weight[..., None] * rows[..., :2]).sum(0)
 
-    Returns
-    -------
-    Motion
-    """
-    if scale is None:
-        scale = scores.mean(0)
-    weight = (scores / scale.clamp(min=_TINY)).clamp(max=_MOST_WEIGHT)
-    if mean is None:
-        total = weight.sum(0).clamp(min=_TINY)
-        mean = (weight[..., None] * positions).sum(0) / total[:, None]
-    return Motion(positions - mean, weight, mean, scale)
+    weight, place = images.sum(pull(table.read(here)) for here in images)
+    return Tracks(table, (place / weight.clamp(min=_TINY)[:, None]).float(), scale)
 
 
 class Links(NamedTuple):
@@ -106,23 +146,61 @@ class Links(NamedTuple):
     rho: Tensor
 
 
-def link(
-    children: Motion,
-    candidates: Motion,
+class LinkSums(NamedTuple):
+    """Sums over images from which links follow; those of several batches add up.
+
+    Attributes
+    ----------
+    both : (V, U)
+        ``sum_n w w``.
+    apart : (V, U)
+        ``sum_n w w |b - b|^2``, px^2.
+    child_weight, child_square : (V,)
+        ``sum_n w`` and ``sum_n w |b|^2``.
+    weight, square : (U,)
+        The same of the candidates.
+    """
+
+    both: Tensor
+    apart: Tensor
+    child_weight: Tensor
+    child_square: Tensor
+    weight: Tensor
+    square: Tensor
+
+
+def link_sums(children: Motion, candidates: Motion) -> LinkSums:
+    """Sum over some images what links are chosen by.
+
+    Parameters
+    ----------
+    children, candidates : Motion
+        Of V and U nodes in the same images.
+    """
+    square_v, square_u = children.square(), candidates.square()
+    w, w_u = children.weight, candidates.weight
+    moved, moved_u = (m.weight[..., None] * m.moved for m in (children, candidates))
+    # |b - b|^2 multiplied out: one product over images for all four terms
+    left = torch.cat([square_v, w, -2 * moved[..., 0], -2 * moved[..., 1]])
+    apart = left.T @ torch.cat([w_u, square_u, moved_u[..., 0], moved_u[..., 1]])
+    return LinkSums(w.T @ w_u, apart, w.sum(0), square_v.sum(0), w_u.sum(0), square_u.sum(0))
+
+
+def choose_links(
+    sums: LinkSums,
     n_parents: int,
     *,
     floor: float,
     least_variance: float,
     child_group: Tensor | None = None,
     candidate_group: Tensor | None = None,
-    block: int = 4096,
 ) -> Links:
     """Choose for every child the candidates that it moves most rigidly with.
 
     Parameters
     ----------
-    children, candidates : Motion
-        Over the same images.
+    sums : LinkSums
+        Over all images.
     n_parents : int
         M in the papers, at most; fewer if there are fewer candidates.
     floor : float
@@ -132,8 +210,6 @@ def link(
     child_group, candidate_group : (V,) and (U,) int, optional
         A child and a candidate of equal group are not linked: a node is no parent of itself,
         nor of its filter's other patterns.
-    block : int
-        Children at a time.
 
     Returns
     -------
@@ -144,38 +220,76 @@ def link(
     ----------
     Zhang et al., AAAI 2018, eqs. 5 and 7. Departure: relative distance, see the module.
     """
-    n_candidates = candidates.scale.shape[0]
-    m = min(n_parents, n_candidates)
-    variance = candidates.variance
-    useless = variance < least_variance
-    square_u = candidates.weight * candidates.moved.square().sum(-1)
-    x_u, y_u = (candidates.weight * candidates.moved[..., i] for i in (0, 1))
-    child_variance = children.variance
-    parts: list[Links] = []
-    for start in range(0, children.scale.shape[0], block):
-        here = slice(start, start + block)
-        w = children.weight[:, here]
-        moved = children.moved[:, here]
-        square_v = w * moved.square().sum(-1)
-        both = w.T @ candidates.weight
-        apart = square_v.T @ candidates.weight + w.T @ square_u
-        apart -= 2 * ((w * moved[..., 0]).T @ x_u + (w * moved[..., 1]).T @ y_u)
-        distance = (apart / both.clamp(min=_TINY)).clamp(min=floor)
-        rho = distance / (child_variance[here, None] + variance).clamp(min=_TINY)
-        # never seen together, or a candidate that stands still
-        rho[(both <= _TINY) | useless] = torch.inf
-        if child_group is not None and candidate_group is not None:
-            rho[child_group[here, None] == candidate_group] = torch.inf
-        best, parent = rho.topk(m, 1, largest=False)
-        chosen = distance.gather(1, parent).masked_fill(best.isinf(), torch.inf)
-        parts.append(Links(parent, chosen, best))
-    if not parts:
-        empty = child_variance.new_zeros((0, m))
-        return Links(empty.long(), empty, empty)
+    variance = sums.square / sums.weight.clamp(min=_TINY)
+    child_variance = sums.child_square / sums.child_weight.clamp(min=_TINY)
+    distance = (sums.apart / sums.both.clamp(min=_TINY)).clamp(min=floor)
+    rho = distance / (child_variance[:, None] + variance).clamp(min=_TINY)
+    # never seen together, or a candidate that stands still
+    rho[(sums.both <= _TINY) | (variance < least_variance)] = torch.inf
+    if child_group is not None and candidate_group is not None:
+        rho[child_group[:, None] == candidate_group] = torch.inf
+    best, parent = rho.topk(min(n_parents, len(variance)), 1, largest=False)
+    chosen = distance.gather(1, parent).masked_fill(best.isinf(), torch.inf)
+    return Links(parent, chosen.float(), best.float())
+
+
+def link(
+    images: Images,
+    children: Tracks,
+    candidates: Tracks,
+    n_parents: int,
+    *,
+    floor: float,
+    least_variance: float,
+    child_group: Tensor | None = None,
+    candidate_group: Tensor | None = None,
+    among: Tensor | None = None,
+    cells: int = 1 << 25,
+) -> Links:
+    """Link children to the candidates that they move most rigidly with over all images.
+
+    Parameters
+    ----------
+    images : Images
+    children, candidates : Tracks
+        V and U nodes.
+    n_parents, floor, least_variance, child_group, candidate_group
+        As for `choose_links`.
+    among : (N,) bool, optional
+        Only these images count; means and scales stay those of all.
+    cells : int
+        Of V x U that are worked on at a time, about 30 bytes each.
+
+    Returns
+    -------
+    Links
+    """
+
+    def sums(here: slice, some: slice) -> LinkSums:
+        motions = children.motion(here, some), candidates.motion(here)
+        if among is not None:
+            motions = motions[0].only(among[here]), motions[1].only(among[here])
+        return link_sums(*motions)
+
+    v, u = len(children.scale), len(candidates.scale)
+    step = max(1, cells // max(u, 1))
+    parts = []
+    for start in range(0, max(v, 1), step):
+        some = slice(start, start + step)
+        parts.append(
+            choose_links(
+                LinkSums(*images.sum(sums(here, some) for here in images)),
+                n_parents,
+                floor=floor,
+                least_variance=least_variance,
+                child_group=None if child_group is None else child_group[some],
+                candidate_group=candidate_group,
+            )
+        )
     return Links(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def displacements(links: Links, parents: Motion, block: int = 64) -> Tensor:
+def displacements(links: Links, parents: Motion) -> Tensor:
     """How far the parents say that each child has moved in each image.
 
     ``delta[n, v] = sum_u c b[n, u] / sum_u c`` with ``c = w[n, u] / d[v, u]``; 0 where no parent
@@ -185,29 +299,19 @@ def displacements(links: Links, parents: Motion, block: int = 64) -> Tensor:
     ----------
     links : Links
     parents : Motion
-        Of the candidates that the links were chosen from.
-    block : int
-        Images at a time.
+        Of the candidates that the links were chosen from, in some images.
 
     Returns
     -------
-    (N, V, 2)
+    (n, V, 2)
         px.
 
     References
     ----------
     Zhang et al., AAAI 2018, eq. 5.
     """
-    n, v = parents.weight.shape[0], links.parent.shape[0]
-    delta = parents.moved.new_zeros((n, v, 2))
-    if links.parent.shape[1] == 0:
-        return delta
-    trust = 1 / links.distance
-    for start in range(0, n, block):
-        here = slice(start, start + block)
-        c = parents.weight[here][:, links.parent] * trust
-        total = c.sum(-1)
-        for i in (0, 1):
-            pull = (c * parents.moved[here, :, i][:, links.parent]).sum(-1)
-            delta[here, :, i] = torch.where(total > _TINY, pull / total.clamp(min=_TINY), 0.0)
-    return delta
+    trust = parents.weight[:, links.parent] / links.distance
+    total = trust.sum(-1)
+    pull = [(trust * parents.moved[:, links.parent, i]).sum(-1) for i in (0, 1)]
+    delta = torch.stack(pull, -1) / total.clamp(min=_TINY)[..., None]
+    return torch.where(total[..., None] > _TINY, delta, 0.0)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
@@ -33,19 +33,29 @@ from tqdm import tqdm
 from explgraph.errors import ExplgraphError
 from explgraph.geometry import Layer
 from explgraph.graph import FORMAT_VERSION, ExplanatoryGraph
-from explgraph.images import ImageFolder, Images
-from explgraph.inference import (
-    OWN,
-    Anchors,
-    Found,
-    Pass,
-    gather,
-    infer,
-    infer_peaks,
+from explgraph.images import ImageFolder
+from explgraph.images import Images as AnyImages
+from explgraph.inference import OWN, Anchors, Found, Pass, displaced, gather, infer
+from explgraph.linking import (
+    Links,
+    Motion,
+    Tracks,
+    displacements,
+    link,
+    track,
 )
-from explgraph.linking import Links, Motion, displacements, link, motion
-from explgraph.mixture import Bounds, Grid, Patterns, Summary, from_summaries, locate, summarize
-from explgraph.recording import Activations, record
+from explgraph.mixture import (
+    Bounds,
+    Grid,
+    Patterns,
+    Summary,
+    from_summaries,
+    locate,
+    peaks,
+    summarize,
+)
+from explgraph.recording import record
+from explgraph.streaming import Images, Source, Table
 
 __all__ = ["Settings", "contrast", "mine", "mine_activations"]
 
@@ -120,6 +130,7 @@ _LEAST_VARIANCE = 0.003
 _FLOOR = 1e-4
 _EVIDENCE_SIGMA = 0.14  # of the window in which a node's own evidence is tested
 _PERMUTATIONS = 4
+_SAMPLE = 1024  # images whose displacements others are compared with
 _MOST_SEED = 2**40  # seeds are multiplied to give each image its own draws
 
 
@@ -150,8 +161,8 @@ class Fit(NamedTuple):
     Attributes
     ----------
     fitted : Pass
-    delta : (N, C, 1, 2)
-        Displacements that the anchors predict, px.
+    delta : Table
+        ``(N, C, 2)``: displacements that the anchors predict, px.
     energy : (C, K)
         Share of the filter's activation that each pattern answers for.
     bounds : list of float
@@ -160,7 +171,7 @@ class Fit(NamedTuple):
     """
 
     fitted: Pass
-    delta: Tensor
+    delta: Table
     energy: Tensor
     bounds: list[float]
     converged: bool
@@ -171,20 +182,29 @@ class Bench(NamedTuple):
 
     Attributes
     ----------
-    maps : (N, C, H, W)
-        Each filter divided by its scale.
-    peaks : Motion
-        How the filters' peaks move.
+    images : Images
+    source : Source
+        Of the activations.
+    layer : Layer
+    scale : (C,)
+        Of the filters (`filter_scale`).
     frame : Frame
     settings : Settings
     seed : int
     """
 
-    maps: Tensor
-    peaks: Motion
+    images: Images
+    source: Source
+    layer: Layer
+    scale: Tensor
     frame: Frame
     settings: Settings
     seed: int
+
+    def maps(self) -> Iterator[tuple[slice, Tensor]]:
+        """Go through blocks of maps ``(n, C, H, W)``, each filter divided by its scale."""
+        for here, maps in self.images.maps(self.source, self.layer.index):
+            yield here, scaled(maps, self.scale)
 
 
 @dataclass
@@ -200,8 +220,10 @@ class MinedLayer:
         Of the peaks' refinement, px.
     passes : tuple of Pass
         In order; the last gives the positions.
-    found : Found
+    found : Tracks
         The patterns in the mined images.
+    anchored : Tracks
+        The anchors of the last pass.
     energy, support, reliability : (V,)
     kept : (V,) bool
         Which patterns become nodes.
@@ -212,7 +234,8 @@ class MinedLayer:
     scale: Tensor
     reach: float
     passes: tuple[Pass, ...]
-    found: Found
+    found: Tracks
+    anchored: Tracks
     energy: Tensor
     support: Tensor
     reliability: Tensor
@@ -222,13 +245,13 @@ class MinedLayer:
     def anchors(self) -> Anchors:
         """Take the nodes of any reliability as bearings for the layer below."""
         node = (self.kept & (self.reliability > 0)).nonzero()[:, 0]
-        moved = motion(self.found.positions[:, node], self.found.scores[:, node])
-        return Anchors(torch.full_like(node, self.layer.index), node, moved.mean, moved.scale)
+        layer = torch.full_like(node, self.layer.index)
+        return Anchors(layer, node, self.found.mean[node], self.found.scale[node])
 
 
 def mine(
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     layers: Sequence[str],
     *,
     seed: int = 0,
@@ -281,7 +304,7 @@ def mine(
 
 
 def mine_activations(
-    activations: Activations,
+    activations: Source,
     *,
     seed: int = 0,
     settings: Settings | None = None,
@@ -292,7 +315,7 @@ def mine_activations(
 
     Parameters
     ----------
-    activations : Activations
+    activations : Activations or another Source
     seed : int
     settings : Settings, optional
     preprocessing : dict, optional
@@ -304,6 +327,7 @@ def mine_activations(
     ExplanatoryGraph
     """
     settings = _checked(settings, seed)
+    images = Images(len(activations.names))
     mined: dict[int, MinedLayer] = {}
     bar = tqdm(
         total=len(activations.layers),
@@ -314,12 +338,9 @@ def mine_activations(
     )
     with bar, torch.no_grad():
         for layer in reversed(activations.layers):
-            maps = torch.cat([block for _, block in activations.blocks(layer.index)])
-            mined[layer.index] = _mine_layer(
-                maps, layer, activations.image_size, mined, settings, seed
-            )
+            mined[layer.index] = _mine_layer(images, activations, layer, mined, settings, seed)
             bar.update()
-    return _graph(activations, mined, settings, seed, preprocessing or {})
+    return _graph(images, activations, mined, settings, seed, preprocessing or {})
 
 
 def _checked(settings: Settings | None, seed: int) -> Settings:
@@ -333,11 +354,26 @@ def _checked(settings: Settings | None, seed: int) -> Settings:
     return settings or Settings()
 
 
-def filter_scale(maps: Tensor) -> Tensor:
-    """Measure each filter's standard deviation, ``(C,)``; 0 if it never varies."""
-    deviation = maps.std((0, 2, 3), correction=0)
+def filter_scale(images: Images, maps: Iterable[Tensor]) -> Tensor:
+    """Measure each filter's standard deviation, ``(C,)``; 0 if it never varies.
+
+    Parameters
+    ----------
+    images : Images
+    maps : iterable of (n, C, H, W)
+        Of all blocks.
+    """
+
+    def moments(block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        variance, mean = (m.double() for m in torch.var_mean(block, (0, 2, 3), correction=0))
+        count = torch.full_like(mean, block[:, 0].numel())
+        return count, count * mean, count * (variance + mean.square())
+
+    count, first, second = images.sum(moments(block) for block in maps)
+    square = second / count
+    deviation = (square - (first / count).square()).clamp(min=0).sqrt()
     # what rounding makes of a constant map is no variation
-    return torch.where(deviation > 1e-5 * maps.amax((0, 2, 3)), deviation, 0.0)
+    return torch.where(deviation > 1e-5 * square.sqrt(), deviation, 0.0).float()
 
 
 def scaled(maps: Tensor, scale: Tensor) -> Tensor:
@@ -347,49 +383,58 @@ def scaled(maps: Tensor, scale: Tensor) -> Tensor:
 
 
 def _mine_layer(
-    maps: Tensor,
+    images: Images,
+    source: Source,
     layer: Layer,
-    image_size: tuple[int, int],
     mined: dict[int, MinedLayer],
     settings: Settings,
     seed: int,
 ) -> MinedLayer:
     """Mine one layer, those above it being in `mined`."""
-    frame = Frame.of(layer, image_size, settings)
-    scale = filter_scale(maps)
-    maps = scaled(maps, scale)
-    first = infer_peaks(maps, frame.grid, frame.reach)
-    bench = Bench(maps, motion(first.positions, first.scores), frame, settings, seed + layer.index)
-    found = {index: m.found for index, m in mined.items()}
+    frame = Frame.of(layer, source.image_size, settings)
+    scale = filter_scale(images, (maps for _, maps in images.maps(source, layer.index)))
+    bench = Bench(images, source, layer, scale, frame, settings, seed + layer.index)
+    first = track(images, (peaks(maps, frame.grid, frame.reach) for _, maps in bench.maps()))
     fits, own, anchors = _bearings(bench, first, mined)
-    found[OWN] = own
+    found = {index: m.found for index, m in mined.items()} | {OWN: own}
+    anchored = _track_anchors(images, anchors, found)
     k = max(1, round(settings.patterns * layer.height * layer.width))
-    last = _fit(bench, bench.peaks, anchors, found, k)
-    reliability = contrast(bench, last.fitted, found)
+    last = _fit(bench, first, anchors, anchored, k)
+    reliability = contrast(bench, last.fitted, first, anchored)
 
     fires = (scale > 0)[:, None].expand(-1, k)
     reliable = reliability.reshape(-1, k) > 0
     strongest = torch.zeros_like(reliable).scatter(1, last.energy.argmax(1, keepdim=True), True)
     wanted = fires & (reliable | strongest) & ~_repeats(last)
     last = _climb(bench, last.fitted, last.delta, wanted)
-    fitted = last.fitted._replace(window=torch.tensor([settings.window * frame.side]))
-    result = infer(fitted, maps, frame.grid, found)
-    support = _support(result.scores)
+    last = last._replace(
+        fitted=last.fitted._replace(window=torch.tensor([settings.window * frame.side]))
+    )
+    result = track(images, _look(bench, last))
+    support = _support(images, result)
     energy = last.energy.flatten()
-    kept = fitted.patterns.alive.flatten().bool() & (energy > 0)
+    kept = last.fitted.patterns.alive.flatten().bool() & (energy > 0)
     kept &= support >= settings.min_support
     return MinedLayer(
         layer=layer,
         scale=scale,
         reach=frame.reach,
-        passes=(*(fit.fitted for fit in fits), fitted),
+        passes=tuple(fit.fitted for fit in (*fits, last)),
         found=result,
+        anchored=anchored,
         energy=energy,
         support=support,
         reliability=reliability,
         kept=kept,
         convergence=[_report(layer, i, fit) for i, fit in enumerate((*fits, last))],
     )
+
+
+def _look(bench: Bench, fit: Fit) -> Iterator[Found]:
+    """Find a pass's patterns, block by block."""
+    for here, maps in bench.maps():
+        expected = displaced(fit.fitted.patterns, fit.delta.read(here))
+        yield infer(fit.fitted, maps, expected, bench.frame.grid)
 
 
 def _repeats(fit: Fit) -> Tensor:
@@ -418,16 +463,16 @@ def _report(layer: Layer, number: int, fit: Fit) -> dict[str, Any]:
 
 
 def _bearings(
-    bench: Bench, first: Found, mined: dict[int, MinedLayer]
-) -> tuple[list[Fit], Found, Anchors]:
+    bench: Bench, first: Tracks, mined: dict[int, MinedLayer]
+) -> tuple[list[Fit], Tracks, Anchors]:
     """Find what a layer takes its bearings from.
 
     Returns
     -------
     list of Fit
         The layer's own passes that lead there; none where the layer above has reliable nodes.
-    Found
-        What the last of them found.
+    Tracks
+        What the last of them found; the peaks if there are none.
     Anchors
         For the pass that comes next.
     """
@@ -436,69 +481,79 @@ def _bearings(
         if len(above.node):
             return [], first, above
     fits: list[Fit] = []
-    own, moved = first, bench.peaks
+    own = first
     for _ in range(bench.settings.rounds):
-        fits.append(_fit(bench, moved, _own_anchors(bench, moved), {OWN: own}, 1))
-        own = infer(fits[-1].fitted, bench.maps, bench.frame.grid, {OWN: own})
-        moved = motion(own.positions, own.scores)
-    return fits, own, _own_anchors(bench, moved)
+        anchors = _own_anchors(bench, own)
+        anchored = _track_anchors(bench.images, anchors, {OWN: own})
+        fits.append(_fit(bench, own, anchors, anchored, 1))
+        own = track(bench.images, _look(bench, fits[-1]))
+    return fits, own, _own_anchors(bench, own)
 
 
-def _own_anchors(bench: Bench, moved: Motion) -> Anchors:
+def _own_anchors(bench: Bench, own: Tracks) -> Anchors:
     """Take the filters that move most consistently with their companions, and mutual pairs.
 
     The pairs keep parts in play that few filters follow: a tail is not outvoted by the head.
     """
-    filters = torch.arange(moved.scale.shape[0])
-    links = _link(bench, moved, moved, filters, filters)
-    chosen = torch.zeros(len(filters), dtype=torch.bool)
+    filters = torch.arange(len(own.scale), device=own.scale.device)
+    links = _link(bench, own, own, filters)
+    chosen = torch.zeros_like(filters, dtype=torch.bool)
     rho = links.rho.clamp(max=2)
     most = math.ceil(bench.settings.anchors * len(filters))
     chosen[rho.mean(1).topk(most, largest=False)[1]] = True
     best = links.parent[:, 0]
     chosen |= (best[best] == filters) & (rho[:, 0] < 1)
     node = chosen.nonzero()[:, 0]
-    return Anchors(torch.full_like(node, OWN), node, moved.mean[node], moved.scale[node])
+    return Anchors(torch.full_like(node, OWN), node, own.mean[node], own.scale[node])
+
+
+def _track_anchors(images: Images, anchors: Anchors, found: Mapping[int, Tracks]) -> Tracks:
+    """Where anchors are in all images."""
+    layers = set(anchors.layer.tolist()) or {OWN}
+
+    def rows(here: slice) -> Tensor:
+        there = {index: Found(*found[index].read(here)) for index in layers}
+        positions, scores = gather(anchors.layer, anchors.node, there)
+        return torch.cat([positions, scores[..., None]], -1)
+
+    return Tracks(images.table(rows(here) for here in images), anchors.mean, anchors.scale)
 
 
 def _link(
-    bench: Bench, children: Motion, candidates: Motion, child_group: Tensor, candidate_group: Tensor
+    bench: Bench,
+    filters: Tracks,
+    candidates: Tracks,
+    candidate_filter: Tensor,
+    among: Tensor | None = None,
 ) -> Links:
-    """Link with the lengths of this image size."""
+    """Link filters with the lengths of this image size; a filter is no parent of itself."""
     area = bench.frame.side**2
     return link(
-        children,
+        bench.images,
+        filters,
         candidates,
         bench.settings.n_parents,
         floor=_FLOOR * area,
         least_variance=_LEAST_VARIANCE * area,
-        child_group=child_group,
-        candidate_group=candidate_group,
+        child_group=torch.arange(len(filters.scale), device=filters.scale.device),
+        candidate_group=candidate_filter,
+        among=among,
     )
 
 
-def _link_anchors(bench: Bench, children: Motion, anchors: Anchors, moved: Motion) -> Links:
-    """Link filters to anchors; an anchor of the same filter of the same layer is none."""
-    filters = torch.arange(children.scale.shape[0])
-    return _link(
-        bench, children, moved, filters, torch.where(anchors.layer == OWN, anchors.node, -1)
-    )
+def _link_anchors(
+    bench: Bench, filters: Tracks, anchors: Anchors, anchored: Tracks, among: Tensor | None = None
+) -> Links:
+    """Link filters to anchors; those of other layers are no filter of this one."""
+    own = torch.where(anchors.layer == OWN, anchors.node, -1)
+    return _link(bench, filters, anchored, own, among)
 
 
-def _anchor_motion(anchors: Anchors, found: dict[int, Found]) -> Motion:
-    """How anchors moved over the mined images."""
-    return motion(*gather(anchors.layer, anchors.node, found), anchors.mean, anchors.scale)
-
-
-def _fit(bench: Bench, children: Motion, anchors: Anchors, found: dict[int, Found], k: int) -> Fit:
+def _fit(bench: Bench, filters: Tracks, anchors: Anchors, anchored: Tracks, k: int) -> Fit:
     """Link filters to anchors, then split each filter into `k` patterns by EM."""
-    moved = _anchor_motion(anchors, found)
-    links = _link_anchors(bench, children, anchors, moved)
-    delta = displacements(links, moved)[:, :, None]
-    if k == 1:
-        mean = children.mean[:, None]
-    else:
-        mean = _draw_starts(bench.maps, delta, bench.frame.grid, k, bench.seed)
+    links = _link_anchors(bench, filters, anchors, anchored)
+    delta = bench.images.table(displacements(links, anchored.motion(here)) for here in bench.images)
+    mean = filters.mean[:, None] if k == 1 else _draw_starts(bench, delta, k)
     shape = mean.shape[:2]
     sigma = mean.new_full(shape, bench.frame.bounds.sigma_max)
     fitted = Pass(
@@ -511,62 +566,67 @@ def _fit(bench: Bench, children: Motion, anchors: Anchors, found: dict[int, Foun
     return _climb(bench, fitted, delta)
 
 
-def _climb(bench: Bench, fitted: Pass, delta: Tensor, alive: Tensor | None = None) -> Fit:
+def _climb(bench: Bench, fitted: Pass, delta: Table, alive: Tensor | None = None) -> Fit:
     """Run EM until the bound hardly rises any more, with some of the patterns or all."""
     patterns = fitted.patterns
     if alive is not None:
         patterns = patterns._replace(alive=alive.float())
+    frame = bench.frame
     bounds: list[float] = []
     converged = False
-    total = max(bench.maps.sum(dtype=torch.float64).item(), 1e-12)
     while len(bounds) < bench.settings.max_iter and not converged:
-        summary = _summarize(bench.maps, delta, patterns, bench.frame)
-        patterns = from_summaries(summary, patterns, bench.frame.bounds)
-        bounds.append(summary.bound.item() / total)
+        summary = Summary(
+            *bench.images.sum(
+                summarize(maps, delta.read(here)[:, :, None], patterns, frame.grid, frame.bounds)
+                for here, maps in bench.maps()
+            )
+        )
+        patterns = from_summaries(summary, patterns, frame.bounds)
+        bounds.append(summary.bound.item() / max(summary.total.sum().item(), 1e-12))
         converged = len(bounds) > 1 and bounds[-1] - bounds[-2] < bench.settings.tol
-    energy = summary.count / summary.total.clamp(min=1e-12)[:, None]
+    energy = (summary.counts / summary.total.clamp(min=1e-12)[:, None]).float()
     return Fit(fitted._replace(patterns=patterns), delta, energy, bounds, converged)
 
 
-def _summarize(maps: Tensor, delta: Tensor, patterns: Patterns, frame: Frame) -> Summary:
-    """E step over all images, in blocks."""
-    block = 32
-    parts = [
-        summarize(maps[i : i + block], delta[i : i + block], patterns, frame.grid, frame.bounds)
-        for i in range(0, len(maps), block)
-    ]
-    return sum(parts[1:], parts[0])
-
-
-def _draw_starts(maps: Tensor, delta: Tensor, grid: Grid, k: int, seed: int) -> Tensor:
+def _draw_starts(bench: Bench, delta: Table, k: int) -> Tensor:
     """Draw `k` units of each filter by squared activation, where they are without displacement.
 
     By the largest of ``log a^2`` plus Gumbel noise that depends on the seed and the image's
-    number only, so that it does not matter how images are shared out.
+    number only, so that it does not matter how images are shared out. Where fewer than `k` units
+    are active, the rest start in the middle.
     """
-    n, c, h, w = maps.shape
-    best = maps.new_full((c, k), -torch.inf)
-    mean = maps.new_zeros((c, k, 2))
-    mean[..., 0], mean[..., 1] = grid.x.mean(), grid.y.mean()
-    for i in range(n):
-        noise = torch.Generator().manual_seed(seed * 1_000_003 + i)
-        gumbel = -torch.rand(c, h * w, generator=noise).clamp(1e-20, 1).log().neg().log()
-        key, unit = (2 * maps[i].flatten(1).log() + gumbel).topk(min(k, h * w), 1)
-        place = torch.stack([grid.x[unit % w], grid.y[unit // w]], -1) - delta[i]
-        key = torch.cat([best, key], 1)
-        mean = torch.cat([mean, place], 1)
-        best, chosen = key.topk(k, 1)
-        mean = mean.gather(1, chosen[..., None].expand(-1, -1, 2))
-    return mean
+    grid = bench.frame.grid
+    middle = torch.stack([grid.x.mean(), grid.y.mean()])
+
+    def draw(image: int, maps: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        c, _, w = maps.shape
+        noise = torch.Generator().manual_seed(bench.seed * 1_000_003 + image)
+        uniform = torch.rand(c, maps[0].numel(), generator=noise).clamp(1e-20, 1)
+        gumbel = -uniform.log().neg().log()
+        key, unit = (2 * maps.flatten(1).log() + gumbel.to(maps.device)).topk(k, 1)
+        place = torch.stack([grid.x[unit % w], grid.y[unit // w]], -1) - shift[:, None]
+        return key, torch.where(key.isinf()[..., None], middle, place)
+
+    def draws() -> Iterator[tuple[Tensor, Tensor]]:
+        for here, maps in bench.maps():
+            for i, (image, shift) in enumerate(zip(maps, delta.read(here), strict=True)):
+                yield draw(here.start + i, image, shift)
+
+    return bench.images.largest(k, draws())[1]
 
 
-def _support(scores: Tensor) -> Tensor:
+def _support(images: Images, found: Tracks) -> Tensor:
     """Share of images where a node scores at least 0.2 of the mean of its top fifth."""
-    top = scores.topk(max(1, math.ceil(0.2 * len(scores))), 0)[0].mean(0)
-    return ((scores >= 0.2 * top) & (scores > 0)).float().mean(0)
+
+    def scores() -> Iterator[Tensor]:
+        return (found.read(here)[1] for here in images)
+
+    least = 0.2 * images.mean_of_largest(0.2, scores)
+    (count,) = images.sum((((s >= least) & (s > 0)).sum(0),) for s in scores())
+    return (count / images.n).float()
 
 
-def contrast(bench: Bench, fitted: Pass, found: dict[int, Found]) -> Tensor:
+def contrast(bench: Bench, fitted: Pass, filters: Tracks, anchored: Tracks) -> Tensor:
     """How much a pattern's own filter says of where the anchors expect it: the reliability.
 
     A pattern's score at its expected place is compared with its score at the places expected in
@@ -575,8 +635,9 @@ def contrast(bench: Bench, fitted: Pass, found: dict[int, Found]) -> Tensor:
         reliability = (mean_n D - 2 sd_n(D) / sqrt(N)) / mean_n S(e_n),    D = S(e_n) - S(e_m)
 
     with ``S`` the activation under a wide Gaussian and ``S(e_m)`` its mean over several random
-    ``m``. The links that predict the displacement in one half of the images are learnt on the
-    other half, so that links found by chance predict nothing. A node that only repeats its
+    ``m`` (of a random thousand, if there are more images). The links that predict the displacement
+    in one half of the images are learnt on the other half, so that links found by chance predict
+    nothing. A node that only repeats its
     parents has 0: its filter fires as much elsewhere.
 
     Parameters
@@ -584,52 +645,52 @@ def contrast(bench: Bench, fitted: Pass, found: dict[int, Found]) -> Tensor:
     bench : Bench
     fitted : Pass
         Its patterns and anchors; its links are learnt anew.
-    found : dict
-        Of the anchors.
+    filters, anchored : Tracks
+        The filters' peaks, and the anchors.
 
     Returns
     -------
     (C K,)
         In [0, 1].
     """
-    n = len(bench.maps)
-    c, k = fitted.patterns.sigma.shape
-    anchors = fitted.anchors
+    images, patterns, anchors = bench.images, fitted.patterns, fitted.anchors
+    n = images.n
     if n < 4 or not len(anchors.node):
-        return torch.zeros(c * k)
+        return torch.zeros_like(patterns.sigma).flatten()
     draws = torch.Generator().manual_seed(bench.seed)
     half = torch.zeros(n, dtype=torch.bool)
     half[torch.randperm(n, generator=draws)[: n // 2]] = True
-    moved = _anchor_motion(anchors, found)
-    delta = bench.maps.new_zeros((n, c, 2))
-    for learn, test in ((half, ~half), (~half, half)):
-        links = _link_anchors(bench, bench.peaks.of_images(learn), anchors, moved.of_images(learn))
-        delta[test] = displacements(links, moved.of_images(test))
-    sigma = torch.full_like(fitted.patterns.sigma, _EVIDENCE_SIGMA * bench.frame.side)
+    links = [_link_anchors(bench, filters, anchors, anchored, learn) for learn in (half, ~half)]
 
-    def score(order: Tensor) -> Tensor:
-        expected = fitted.patterns.mean + delta[order][:, :, None]
-        block = 16
-        return torch.cat(
-            [
-                locate(bench.maps[i : i + block], expected[i : i + block], sigma, bench.frame.grid)[
-                    1
-                ]
-                for i in range(0, n, block)
-            ]
-        )
+    def predict(here: slice) -> Tensor:
+        """Displacements by the links of the other half."""
+        ours, others = (displacements(some, anchored.motion(here)) for some in links)
+        return torch.where(half[here, None, None].to(ours.device), others, ours)
 
-    there = score(torch.arange(n))
-    elsewhere = torch.zeros_like(there)
-    for _ in range(_PERMUTATIONS):
-        elsewhere += score(torch.randperm(n, generator=draws)) / _PERMUTATIONS
-    gain = there - elsewhere
-    low = gain.mean(0) - 2 * gain.std(0) / math.sqrt(n)
-    return (low / there.mean(0).clamp(min=1e-12)).clamp(0, 1).flatten()
+    delta = images.table(predict(here) for here in images)
+    others = [torch.randperm(n, generator=draws) for _ in range(_PERMUTATIONS)]
+    sample = torch.randperm(n, generator=draws)[:_SAMPLE].sort()[0]
+    elsewhere = delta.read(sample)
+    sigma = torch.full_like(patterns.sigma, _EVIDENCE_SIGMA * bench.frame.side)
+
+    def compare(here: slice, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def score(shift: Tensor) -> Tensor:
+            return locate(maps, displaced(patterns, shift), sigma, bench.frame.grid)[1].double()
+
+        there = score(delta.read(here))
+        chance = sum(score(elsewhere[order[here] % len(sample)]) for order in others)
+        gain = there - chance / _PERMUTATIONS
+        return there.sum(0), gain.sum(0), gain.square().sum(0)
+
+    there, gain, square = images.sum(compare(here, maps) for here, maps in bench.maps())
+    deviation = ((square - gain.square() / n).clamp(min=0) / (n - 1)).sqrt()
+    low = gain / n - 2 * deviation / math.sqrt(n)
+    return (low / (there / n).clamp(min=1e-12)).clamp(0, 1).flatten().float()
 
 
 def _graph(
-    activations: Activations,
+    images: Images,
+    activations: Source,
     mined: dict[int, MinedLayer],
     settings: Settings,
     seed: int,
@@ -640,7 +701,7 @@ def _graph(
         format_version=FORMAT_VERSION,
         image_size=list(activations.image_size),
         layers=[layer.as_dict() for layer in activations.layers],
-        n_images=activations.n_images,
+        n_images=images.n,
         config=asdict(settings)
         | {"convergence": [c for m in mined.values() for c in m.convergence]},
         seed=seed,
@@ -652,10 +713,10 @@ def _graph(
     top_images: dict[str, list[list[Any]]] = {}
     ids: dict[int, dict[int, str]] = {}
     for index, layer in mined.items():
-        ids[index] = _add_nodes(graph, layer, activations, top_images)
+        ids[index] = _add_nodes(graph, images, layer, activations, top_images)
         fitted |= pack(layer)
     for layer in mined.values():
-        _add_edges(graph, layer, mined, ids)
+        _add_edges(graph, images, layer, ids)
     if not graph:
         raise ExplgraphError(
             "no filter of the layers fires at varying places in these images; "
@@ -680,8 +741,9 @@ _TOP_IMAGES = 16
 
 def _add_nodes(
     graph: networkx.DiGraph,
+    images: Images,
     mined: MinedLayer,
-    activations: Activations,
+    activations: Source,
     top_images: dict[str, list[list[Any]]],
 ) -> dict[int, str]:
     """Add a layer's kept patterns as nodes, the most reliable first; give their ids."""
@@ -692,10 +754,9 @@ def _add_nodes(
     mean = mined.passes[-1].patterns.mean.flatten(0, 1)
     sigma = mined.passes[-1].patterns.sigma.flatten()
     height, width = activations.image_size
-    positions, scores = mined.found.positions, mined.found.scores
-    best_scores, best_images = scores.topk(min(_TOP_IMAGES, len(scores)), 0)
+    best = _best_images(images, mined.found, nodes)
     ids: dict[int, str] = {}
-    for v in nodes.tolist():
+    for v, shown in zip(nodes.tolist(), best, strict=True):
         name = f"{layer.name}/{v // k}/{v % k}"
         ids[v] = name
         graph.add_node(
@@ -713,31 +774,35 @@ def _add_nodes(
             receptive_field=float(max(layer.receptive_field)),
             label="",
         )
-        seen = zip(best_images[:, v].tolist(), best_scores[:, v].tolist(), strict=True)
-        top_images[name] = [
-            [activations.names[n], *positions[n, v].tolist(), score] for n, score in seen if score
-        ]
+        top_images[name] = [[activations.names[int(n)], *rest] for n, *rest in shown if rest[-1]]
     return ids
 
 
+def _best_images(images: Images, found: Tracks, nodes: Tensor) -> list[list[list[float]]]:
+    """Find where each node scores highest: number of the image, x, y, score; best first."""
+
+    def rows(here: slice) -> tuple[Tensor, Tensor]:
+        rows = found.table.read(here, nodes).transpose(0, 1).double()
+        number = torch.arange(here.start, here.stop, device=rows.device).expand(len(nodes), -1)
+        return rows[..., 2], torch.cat([number[..., None], rows], -1)
+
+    best: list[list[list[float]]]
+    best = images.largest(_TOP_IMAGES, (rows(here) for here in images))[1].tolist()
+    return best
+
+
 def _add_edges(
-    graph: networkx.DiGraph,
-    mined: MinedLayer,
-    others: dict[int, MinedLayer],
-    ids: dict[int, dict[int, str]],
+    graph: networkx.DiGraph, images: Images, mined: MinedLayer, ids: dict[int, dict[int, str]]
 ) -> None:
     """Link a layer's nodes to those nodes above that predict them best.
 
     A parent less than half as consistent as the child's best predicts little and is no edge.
     """
     fitted = mined.passes[-1]
-    if not (fitted.anchors.layer != OWN).all() or not len(fitted.anchors.node):
+    anchors = fitted.anchors
+    if not (anchors.layer != OWN).all() or not len(anchors.node):
         return
     c, k = fitted.patterns.sigma.shape
-    found = {index: other.found for index, other in others.items()}
-    anchors = fitted.anchors
-    parents = motion(*gather(anchors.layer, anchors.node, found))
-    children = motion(mined.found.positions, mined.found.scores)
     parent_ids = [
         ids[i].get(u) for i, u in zip(anchors.layer.tolist(), anchors.node.tolist(), strict=True)
     ]
@@ -746,7 +811,7 @@ def _add_edges(
     block = 256
     for start in range(0, len(nodes), block):
         here, row = nodes[start : start + block], rows[start : start + block]
-        edges = _measure_edges(children.take(here), parents, fitted.parent[row])
+        edges = _measure_edges(images, mined.found, here, mined.anchored, fitted.parent[row])
         # where good anchors are few, the rest of a filter's M best are there by chance only
         least = 0.5 * edges["consistency"].amax(1, keepdim=True).clamp(min=1e-9)
         linked = (fitted.distance[row].isfinite() & (edges["consistency"] >= least)).tolist()
@@ -758,23 +823,39 @@ def _add_edges(
                     graph.add_edge(parent_ids[a], ids[mined.layer.index][v], **values)
 
 
-def _measure_edges(children: Motion, parents: Motion, parent: Tensor) -> dict[str, Tensor]:
-    """Attributes ``(V, M)`` of the edges to each child's parents: see `linking`."""
-    w, w_up = children.weight[:, :, None], parents.weight[:, parent]
-    both = w * w_up
-    total = both.sum(0).clamp(min=1e-12)
-    apart = children.moved[:, :, None] - parents.moved[:, parent]
-    mean = (both[..., None] * apart).sum(0) / total[..., None]
-    distance = (both * apart.square().sum(-1)).sum(0) / total
-    rho = distance / (children.variance[:, None] + parents.variance[parent]).clamp(min=1e-9)
-    norm = (w.square().sum(0) * w_up.square().sum(0)).sqrt().clamp(min=1e-12)
-    offset = children.mean[:, None] - parents.mean[parent] + mean
+def _measure_edges(
+    images: Images, found: Tracks, nodes: Tensor, anchored: Tracks, parent: Tensor
+) -> dict[str, Tensor]:
+    """Attributes ``(V, M)`` of the edges from anchors to some nodes: see `linking`."""
+
+    def sums(child: Motion, up: Motion) -> tuple[Tensor, ...]:
+        both = child.weight[:, :, None] * up.weight[:, parent]
+        apart = child.moved[:, :, None] - up.moved[:, parent]
+        of_nodes = (
+            m.sum(0) for n in (child, up) for m in (n.weight, n.square(), n.weight.square())
+        )
+        return (
+            both.sum(0),
+            (both[..., None] * apart).sum(0),
+            (both * apart.square().sum(-1)).sum(0),
+            *of_nodes,
+        )
+
+    both, pull, square, *of_nodes = images.sum(
+        sums(found.motion(here, nodes), anchored.motion(here)) for here in images
+    )
+    variance, variance_up = (of_nodes[i + 1] / of_nodes[i].clamp(min=1e-9) for i in (0, 3))
+    total = both.clamp(min=1e-12)
+    distance = square / total
+    rho = distance / (variance[:, None] + variance_up[parent]).clamp(min=1e-9)
+    norm = (of_nodes[2][:, None] * of_nodes[5][parent]).sqrt().clamp(min=1e-12)
+    offset = found.mean[nodes][:, None] - anchored.mean[parent] + pull / total[..., None]
     return {
         "dx": offset[..., 0],
         "dy": offset[..., 1],
         "sigma": (distance / 2).sqrt(),
         "consistency": (1 - rho).clamp(0, 1),
-        "coactivation": (both.sum(0) / norm).clamp(0, 1),
+        "coactivation": (both / norm).clamp(0, 1),
     }
 
 

@@ -19,7 +19,6 @@ go over every map (`kernel`); the torch code here is for GPUs, for gradients and
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -103,13 +102,12 @@ class Patterns(NamedTuple):
     alive: Tensor
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """Sums over images, units and patterns that one iteration needs; they add up over batches.
 
     Attributes
     ----------
-    count : (C, K)
+    counts : (C, K)
         Activation that each pattern answers for.
     offset : (C, K, 2)
         The same times ``x_u - mu_k - delta``, px.
@@ -122,21 +120,11 @@ class Summary:
         over everything.
     """
 
-    count: Tensor
+    counts: Tensor
     offset: Tensor
     square: Tensor
     total: Tensor
     bound: Tensor
-
-    def __add__(self, other: Summary) -> Summary:
-        """Join the summaries of two batches, made with the same patterns."""
-        return Summary(
-            self.count + other.count,
-            self.offset + other.offset,
-            self.square + other.square,
-            self.total + other.total,
-            self.bound + other.bound,
-        )
 
 
 def _factors(centre: Tensor, sigma: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -228,14 +216,15 @@ def from_summaries(summary: Summary, patterns: Patterns, bounds: Bounds) -> Patt
     ----------
     Zhang et al., AAAI 2018, eq. 6.
     """
-    alive = summary.count > _TINY
-    count = summary.count.clamp(min=_TINY)
+    alive = summary.counts > _TINY
+    count = summary.counts.clamp(min=_TINY)
     step = summary.offset / count[..., None]
     variance = (summary.square / count - step.square().sum(-1)) / 2
     sigma = variance.clamp(min=0).sqrt().clamp(bounds.sigma_min, bounds.sigma_max)
+    mean, kind = patterns.mean, patterns.mean.dtype  # sums over all images may be float64
     return Patterns(
-        torch.where(alive[..., None], patterns.mean + step, patterns.mean),
-        torch.where(alive, sigma, patterns.sigma),
+        torch.where(alive[..., None], (mean + step).to(kind), mean),
+        torch.where(alive, sigma.to(kind), patterns.sigma),
         patterns.alive,
     )
 

@@ -25,11 +25,11 @@ from explgraph.inference import (
     Anchors,
     Found,
     Pass,
+    expect,
     infer,
-    infer_peaks,
 )
 from explgraph.mining import scaled
-from explgraph.mixture import Grid, Patterns
+from explgraph.mixture import Grid, Patterns, peaks
 from explgraph.recording import Activations, fingerprint, stream
 
 if TYPE_CHECKING:
@@ -275,12 +275,14 @@ class Parser:
             Rectified maps by layer index.
         """
         found: dict[int, Found] = {}
+        places: dict[int, Tensor] = {}
         for fit in self.layers:
             values = scaled(maps[fit.index], fit.scale)
             grid = self.grids[fit.index]
-            found[OWN] = infer_peaks(values, grid, fit.reach)
+            found[OWN] = Found(*peaks(values, grid, fit.reach))
             for fitted in fit.passes:
-                found[OWN] = infer(fitted, values, grid, found)
+                places[fit.index] = expect(fitted, found)
+                found[OWN] = infer(fitted, values, places[fit.index], grid)
             found[fit.index] = found.pop(OWN)
         n = len(values)
         v = len(self.node)
@@ -290,7 +292,7 @@ class Parser:
             here = self.node_layer == index
             nodes = self.node[here]
             positions[:, here] = found[index].positions[:, nodes]
-            expected[:, here] = found[index].expected[:, nodes]
+            expected[:, here] = places[index].flatten(1, 2)[:, nodes]
             scores[:, here] = found[index].scores[:, nodes]
         return positions, expected, scores
 

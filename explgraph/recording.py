@@ -106,7 +106,9 @@ class Activations:
         """Number of images, N."""
         return len(self.names)
 
-    def blocks(self, layer_index: int, size: int | None = None) -> Iterator[tuple[slice, Tensor]]:
+    def blocks(
+        self, layer_index: int, size: int | None = None, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
         """Go through a layer's maps in blocks of images.
 
         Parameters
@@ -115,6 +117,8 @@ class Activations:
             0 is the lowest layer.
         size : int, optional
             Images in a block; all in one by default.
+        start, stop : int
+            Of the images; all by default.
 
         Yields
         ------
@@ -124,9 +128,10 @@ class Activations:
             Their maps; not to be changed.
         """
         maps = self.maps[layer_index]
+        end = self.n_images if stop is None else stop
         step = size or max(1, self.n_images)
-        for start in range(0, self.n_images, step):
-            here = slice(start, min(start + step, self.n_images))
+        for first in range(start, end, step):
+            here = slice(first, min(first + step, end))
             yield here, maps[here]
 
 

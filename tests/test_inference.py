@@ -17,7 +17,6 @@ from explgraph.inference import (
     expect,
     gather,
     infer,
-    infer_peaks,
 )
 from explgraph.mixture import Grid, Patterns
 
@@ -38,7 +37,7 @@ def a_case(seed, n=3, c=3, k=2, h=5, w=6, per_pattern=False, own=True, window=0.
         return torch.from_numpy(rng.uniform(low, high, shape)).float()
 
     found = {
-        index: Found(some(n, v, 2, high=48), some(n, v, high=3), some(n, v, 2))
+        index: Found(some(n, v, 2, high=48), some(n, v, high=3))
         for index, v in {4: 5, 7: 3, **({OWN: c} if own else {})}.items()
     }
     layer = [4, 7, 4, *([OWN, OWN] if own else [])]
@@ -55,6 +54,12 @@ def a_case(seed, n=3, c=3, k=2, h=5, w=6, per_pattern=False, own=True, window=0.
     fitted = Pass(anchors, parent, distance, patterns, torch.tensor([window]))
     maps = some(n, c, h, w) * (some(n, c, h, w) < 0.7)
     return fitted, maps, a_grid(h, w), found
+
+
+def look(fitted, maps, grid, found):
+    """Expected places and what is found there."""
+    expected = expect(fitted, found)
+    return expected.flatten(1, 2), infer(fitted, maps, expected, grid)
 
 
 def expect_by_loops(fitted, found):
@@ -115,7 +120,7 @@ def test_expected_places_are_the_formula(seed, per_pattern, own):
 
 
 def test_without_anchors_every_pattern_is_at_its_usual_place():
-    fitted, maps, grid, found = a_case(0)
+    fitted, _, _, found = a_case(0)
     none = torch.zeros(0, dtype=torch.int64)
     fitted = fitted._replace(
         anchors=Anchors(none, none, torch.zeros(0, 2), torch.zeros(0)),
@@ -124,7 +129,6 @@ def test_without_anchors_every_pattern_is_at_its_usual_place():
     )
     expected = expect(fitted, found)
     assert_array_equal(expected, fitted.patterns.mean.expand(3, -1, -1, -1))
-    assert_array_equal(infer(fitted, maps, grid, found).expected, expected.flatten(1, 2))
 
 
 def test_silent_anchors_say_nothing():
@@ -180,7 +184,7 @@ def test_gather_of_nothing():
 @settings(max_examples=25, deadline=None)
 def test_infer_is_the_formula(seed, per_pattern, window):
     fitted, maps, grid, found = a_case(seed, per_pattern=per_pattern, window=window)
-    got = infer(fitted, maps, grid, found)
+    places, got = look(fitted, maps, grid, found)
     expected = expect_by_loops(fitted, found)
     if window:  # through a wide window at the squared map; scores are in units of the map again
         sigma = torch.full_like(fitted.patterns.sigma, window)
@@ -188,28 +192,18 @@ def test_infer_is_the_formula(seed, per_pattern, window):
         scores = np.sqrt(squares)
     else:
         positions, scores = look_by_loops(maps, expected, fitted.patterns.sigma, grid)
-    assert_allclose(got.expected, expected.reshape(3, 6, 2), rtol=1e-4, atol=1e-3)
+    assert_allclose(places, expected.reshape(3, 6, 2), rtol=1e-4, atol=1e-3)
     assert_allclose(got.scores, scores.reshape(3, 6), rtol=2e-3, atol=1e-5)
     seen = scores.reshape(3, 6) > 1e-4  # far from any activation, rounding decides
     assert_allclose(got.positions[seen], positions.reshape(3, 6, 2)[seen], atol=0.02)
 
 
-@pytest.mark.parametrize("window", [0.0, 20.0])
-@pytest.mark.parametrize("block", [1, 2, 100])
-def test_blocks_of_images_do_not_matter(window, block):
-    fitted, maps, grid, found = a_case(4, n=5, window=window)
-    whole = infer(fitted, maps, grid, found)
-    pieces = infer(fitted, maps, grid, found, block=block)
-    for one, other in zip(pieces, whole, strict=True):
-        assert_allclose(one, other, rtol=1e-5, atol=1e-5)
-
-
 def test_images_do_not_know_of_each_other():
     fitted, maps, grid, found = a_case(5, n=4, window=20.0)
-    whole = infer(fitted, maps, grid, found)
+    _, whole = look(fitted, maps, grid, found)
     for i in range(4):
         here = {index: Found(*(t[i : i + 1] for t in f)) for index, f in found.items()}
-        one = infer(fitted, maps[i : i + 1], grid, here)
+        _, one = look(fitted, maps[i : i + 1], grid, here)
         for part, all_of_them in zip(one, whole, strict=True):
             assert_allclose(part[0], all_of_them[i], rtol=1e-5, atol=1e-5)
 
@@ -236,25 +230,25 @@ def test_a_narrow_window_repeats_the_anchors_a_wide_one_finds_the_part():
     """The mean of a product of Gaussians lies between theirs, by the variances."""
     at, expected = torch.tensor([44.0, 40.0]), [28.0, 31.0]
     maps, grid = a_bump(at), a_grid(8, 8)
-    found = {OWN: Found(torch.zeros(1, 1, 2), torch.zeros(1, 1), torch.zeros(1, 1, 2))}
+    found = {OWN: Found(torch.zeros(1, 1, 2), torch.zeros(1, 1))}
     away = at - torch.tensor(expected)
 
-    narrow = infer(one_pattern(expected, 4.0, 0.0), maps, grid, found)
+    at_narrow, narrow = look(one_pattern(expected, 4.0, 0.0), maps, grid, found)
     share = 4.0**2 / (4.0**2 + 5.0**2)
     assert_allclose(narrow.positions[0, 0], torch.tensor(expected) + share * away, atol=1.0)
 
-    wide = infer(one_pattern(expected, 4.0, 30.0), maps, grid, found)
+    at_wide, wide = look(one_pattern(expected, 4.0, 30.0), maps, grid, found)
     share = 30.0**2 / (30.0**2 + 5.0**2 / 2)  # the squared map is half as wide in variance
     assert_allclose(wide.positions[0, 0], torch.tensor(expected) + share * away, atol=0.3)
-    assert_array_equal(narrow.expected, wide.expected)
+    assert_array_equal(at_narrow, at_wide)
 
 
 def test_scores_do_not_depend_on_where_the_window_is_but_on_the_map_under_it():
     grid = a_grid(40, 40)
     flat = torch.full((1, 1, 40, 40), 3.0)
-    found = {OWN: Found(torch.zeros(1, 1, 2), torch.zeros(1, 1), torch.zeros(1, 1, 2))}
+    found = {OWN: Found(torch.zeros(1, 1, 2), torch.zeros(1, 1))}
     for window in (0.0, 20.0):
-        got = infer(one_pattern([160.0, 160.0], 16.0, window), flat, grid, found)
+        _, got = look(one_pattern([160.0, 160.0], 16.0, window), flat, grid, found)
         assert float(got.scores) == pytest.approx(3.0, rel=1e-3)  # a mean, of the map itself
         assert_allclose(got.positions[0, 0], [160, 160], atol=1e-2)
 
@@ -263,39 +257,8 @@ def test_scores_do_not_depend_on_where_the_window_is_but_on_the_map_under_it():
 def test_without_activation_a_node_is_where_it_is_expected(window):
     fitted, maps, grid, found = a_case(6, window=window)
     maps[1, 2] = 0
-    got = infer(fitted, maps, grid, found)
+    expected, got = look(fitted, maps, grid, found)
     assert (got.scores[1, 4:] == 0).all()
-    assert_array_equal(got.positions[1, 4:], got.expected[1, 4:])
+    assert_array_equal(got.positions[1, 4:], expected[1, 4:])
     assert got.positions.isfinite().all()
     assert (got.scores >= 0).all()
-
-
-# ----------------------------------------------------------------------------------------- peaks
-
-
-@pytest.mark.parametrize("block", [1, 2, 32])
-def test_peaks_are_the_mean_around_the_highest_unit(block):
-    rng = np.random.default_rng(0)
-    maps = rng.random((4, 3, 5, 7)).astype(np.float32)
-    maps[2, 1] = 0
-    grid, reach = a_grid(5, 7), 9.0
-    got = infer_peaks(torch.from_numpy(maps), grid, reach, block=block)
-    for i in range(4):
-        for c in range(3):
-            row, column = divmod(int(maps[i, c].argmax()), 7)
-            top = maps[i, c, row, column]
-            near = [
-                (maps[i, c, r, q].astype(float), float(grid.x[q]), float(grid.y[r]))
-                for r in range(5)
-                for q in range(7)
-                if abs(r - row) * 8 <= reach and abs(q - column) * 8 <= reach
-            ]
-            mass = sum(a for a, *_ in near)
-            place = (
-                [sum(a * x for a, x, _ in near) / mass, sum(a * y for a, _, y in near) / mass]
-                if mass
-                else [28.0, 23.0]  # the middle of the grid
-            )
-            assert_allclose(got.positions[i, c], place, rtol=1e-5)
-            assert float(got.scores[i, c]) == pytest.approx(float(top))
-    assert_array_equal(got.expected, got.positions)

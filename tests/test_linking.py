@@ -9,9 +9,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from explgraph.linking import Links, Motion, displacements, link, motion
+from explgraph import linking
+from explgraph.linking import Links, Motion, displacements, motion, track
+from explgraph.streaming import BLOCK, Images, Table
 
 MOST_WEIGHT = 2.0
+
+
+def tracks(positions, scores):
+    """Nodes in images that are all there."""
+    images = Images(len(scores))
+    return track(images, ((positions[here], scores[here]) for here in images))
+
+
+def link(children, candidates, n_parents, **options):
+    """Link over all images."""
+    images = Images(children.table.shape[0])
+    return linking.link(images, children, candidates, n_parents, **options)
+
+
+def whole(nodes):
+    """How nodes move in all images."""
+    return nodes.motion(slice(0, nodes.table.shape[0]))
 
 
 def draw(n, v, seed, silent=()):
@@ -24,7 +43,7 @@ def draw(n, v, seed, silent=()):
 
 
 def motion_by_loops(positions, scores):
-    """The same as `motion`, one number at a time."""
+    """The same as `track` and `motion`, one number at a time."""
     p, s = positions.double().tolist(), scores.double().tolist()
     n, v = scores.shape
     weight = np.zeros((n, v))
@@ -91,54 +110,52 @@ def displacement_by_loops(parent, distance, moved, weight):
 @settings(max_examples=40, deadline=None)
 def test_motion_is_the_formula(n, v, seed):
     positions, scores = draw(n, v, seed, silent=[0] if seed % 3 == 0 else [])
-    found = motion(positions, scores)
+    nodes = tracks(positions, scores)
+    found = whole(nodes)
     moved, weight, mean, scale = motion_by_loops(positions, scores)
-    assert_allclose(found.scale, scale, rtol=1e-5)
+    assert_allclose(nodes.scale, scale, rtol=1e-5)
     assert_allclose(found.weight, weight, rtol=1e-5, atol=1e-6)
     alive = scale > 0
-    assert_allclose(found.mean[alive], mean[alive], rtol=1e-5)
+    assert_allclose(nodes.mean[alive], mean[alive], rtol=1e-5)
     assert_allclose(found.moved[:, alive], moved[:, alive], atol=1e-4)
     # seen from the mean nothing has moved, as the weights see it
     assert_allclose((found.weight[..., None] * found.moved).sum(0)[alive], 0, atol=1e-2)
-    square = (weight * (moved**2).sum(-1)).sum(0)
-    variance = square[alive] / weight.sum(0)[alive]
-    assert_allclose(found.variance[alive], variance, rtol=1e-4, atol=1e-6)
-    assert (found.variance[~alive] == 0).all()
+    square = weight * (moved**2).sum(-1)
+    assert_allclose(found.square()[:, alive], square[:, alive], rtol=1e-4, atol=1e-2)
+    assert (found.square()[:, ~alive] == 0).all()
 
 
 def test_one_strong_image_counts_at_most_twice():
     scores = torch.tensor([[1.0], [1.0], [1.0], [97.0]])
     positions = torch.tensor([[[0.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]], [[10.0, -4.0]]])
-    found = motion(positions, scores)
+    nodes = tracks(positions, scores)
+    found = whole(nodes)
     # mean score 25: weights 0.04, 0.04, 0.04 and 97 / 25 clipped to 2
     assert_allclose(found.weight[:, 0], [0.04, 0.04, 0.04, 2.0], rtol=1e-6)
-    assert_allclose(found.mean[0], [20 / 2.12, -8 / 2.12], rtol=1e-6)
+    assert_allclose(nodes.mean[0], [20 / 2.12, -8 / 2.12], rtol=1e-6)
 
 
 def test_other_images_are_seen_from_the_mined_mean_and_scale():
-    positions, scores = draw(12, 4, 0)
-    mined = motion(positions, scores)
+    mined = tracks(*draw(12, 4, 0))
     new_positions, new_scores = draw(3, 4, 1)
     found = motion(new_positions, new_scores, mined.mean, mined.scale)
     assert_allclose(found.moved, new_positions - mined.mean, rtol=1e-6)
     assert_allclose(found.weight, (new_scores / mined.scale).clamp(max=2), rtol=1e-6)
-    again = motion(positions, scores, mined.mean, mined.scale)
-    for one, other in zip(again, mined, strict=True):
+    again = motion(*mined.read(slice(2, 9)), mined.mean, mined.scale)
+    for one, other in zip(again, mined.motion(slice(2, 9)), strict=True):
         assert_array_equal(one, other)
 
 
 def test_taking_nodes_and_images():
-    whole = motion(*draw(6, 5, 2))
+    every = tracks(*draw(6, 5, 2))
     nodes, images = torch.tensor([3, 0]), torch.tensor([True, False, True, True, False, True])
-    some = whole.take(nodes)
-    assert_array_equal(some.moved, whole.moved[:, [3, 0]])
-    assert_array_equal(some.weight, whole.weight[:, [3, 0]])
-    assert_array_equal(some.mean, whole.mean[[3, 0]])
-    assert_array_equal(some.scale, whole.scale[[3, 0]])
-    few = whole.of_images(images)
-    assert_array_equal(few.moved, whole.moved[[0, 2, 3, 5]])
-    assert_array_equal(few.weight, whole.weight[[0, 2, 3, 5]])
-    assert_array_equal(few.mean, whole.mean)
+    some = every.motion(slice(1, 4), nodes)
+    assert_array_equal(some.moved, whole(every).moved[1:4, [3, 0]])
+    assert_array_equal(some.weight, whole(every).weight[1:4, [3, 0]])
+    few = whole(every).only(images)
+    assert_array_equal(few.moved, whole(every).moved)
+    assert_array_equal(few.weight[images], whole(every).weight[images])
+    assert (few.weight[~images] == 0).all()
 
 
 # -------------------------------------------------------------------------------------------- link
@@ -160,8 +177,8 @@ def test_link_is_the_formula(n, v, u, m, floor, least, grouped, seed):
     rng = np.random.default_rng(seed)
     groups = (rng.integers(0, 3, v), rng.integers(0, 3, u))
     found = link(
-        motion(*children),
-        motion(*candidates),
+        tracks(*children),
+        tracks(*candidates),
         m,
         floor=floor,
         least_variance=least,
@@ -201,14 +218,14 @@ def rigid_groups(n=60, groups=3, members=4, noise=0.5, seed=0):
 
 def test_nodes_of_a_rigid_group_are_each_others_parents():
     positions, scores, group = rigid_groups()
-    moved = motion(positions, scores)
+    moved = tracks(positions, scores)
     nodes = torch.arange(len(group))
     found = link(
         moved, moved, 3, floor=0.01, least_variance=30, child_group=nodes, candidate_group=nodes
     )
     assert_array_equal(group[found.parent], np.repeat(group[:, None], 3, 1))
     assert not (found.parent == nodes[:, None]).any()
-    even = motion(positions, torch.ones_like(scores))
+    even = tracks(positions, torch.ones_like(scores))
     found = link(
         even, even, 3, floor=0.01, least_variance=30, child_group=nodes, candidate_group=nodes
     )
@@ -216,7 +233,7 @@ def test_nodes_of_a_rigid_group_are_each_others_parents():
     assert_allclose(found.distance, 1.0, rtol=0.6)
     assert_allclose(found.rho, 1.0 / (2 * 2 * 144), rtol=0.9)
 
-    delta = displacements(found, moved)
+    delta = displacements(found, whole(moved))
     true = positions.numpy() - positions.numpy().mean(0)
     assert np.sqrt(((delta.numpy() - true) ** 2).sum(-1).mean()) < 2  # px; points move 17
 
@@ -229,48 +246,81 @@ def test_distances_do_not_decide_alone():
     lazy = 0.5 * rng.standard_normal((400, 2))
     positions = torch.from_numpy(np.stack([companion, 1.5 * companion + 3, lazy], 1)).float()
     ones = torch.ones(400, 3)
-    one = motion(torch.from_numpy(child)[:, None].float(), ones[:, :1])
-    found = link(one, motion(positions, ones), 3, floor=1e-3, least_variance=0.0)
+    one = tracks(torch.from_numpy(child)[:, None].float(), ones[:, :1])
+    found = link(one, tracks(positions, ones), 3, floor=1e-3, least_variance=0.0)
     assert found.parent[0].tolist() == [0, 1, 2]
     assert float(found.rho[0, 0]) == pytest.approx(128 / (288 + 288 + 128), rel=0.15)
     assert float(found.rho[0, 2]) == pytest.approx(1, rel=0.05)  # independent
     # and with a least variance it is out
-    found = link(one, motion(positions, ones), 3, floor=1e-3, least_variance=1.0)
+    found = link(one, tracks(positions, ones), 3, floor=1e-3, least_variance=1.0)
     assert found.parent[0, :2].tolist() == [0, 1]
     assert torch.isinf(found.rho[0, 2])
     assert torch.isinf(found.distance[0, 2])
 
 
+def opposed(nodes):
+    """Nodes that move the other way."""
+    n = nodes.table.shape[0]
+    positions, scores = nodes.read(slice(0, n))
+    return tracks(2 * nodes.mean - positions, scores)
+
+
 def test_opposed_motion_has_rho_two():
     positions, scores = draw(50, 1, 3)
-    here = motion(positions, scores)
-    there = Motion(-here.moved, here.weight, here.mean, here.scale)
+    here = tracks(positions, scores)
+    there = opposed(here)
     # with weights on both sides d is no longer 4 var exactly, unless all weights are equal
-    even = motion(positions, torch.ones(50, 1))
-    against = Motion(-even.moved, even.weight, even.mean, even.scale)
+    even = tracks(positions, torch.ones(50, 1))
+    against = opposed(even)
     assert float(link(even, against, 1, floor=0, least_variance=0).rho) == pytest.approx(2)
     assert float(link(here, there, 1, floor=0, least_variance=0).rho) > 1.5
 
 
-@pytest.mark.parametrize("block", [1, 2, 5, 100])
-def test_blocks_of_children_do_not_matter(block):
-    children, candidates = motion(*draw(30, 11, 4)), motion(*draw(30, 9, 5))
+@pytest.mark.parametrize("cells", [1, 9, 20, 1000])
+def test_blocks_of_children_do_not_matter(cells):
+    children, candidates = tracks(*draw(30, 11, 4)), tracks(*draw(30, 9, 5))
     groups = {"child_group": torch.arange(11) % 4, "candidate_group": torch.arange(9) % 4}
     options = {"floor": 1.0, "least_variance": 20.0, **groups}
-    whole = link(children, candidates, 4, **options)
-    pieces = link(children, candidates, 4, block=block, **options)
-    assert_array_equal(pieces.parent, whole.parent)
-    assert_allclose(pieces.distance, whole.distance, rtol=1e-4)
-    assert_allclose(pieces.rho, whole.rho, rtol=1e-4)
+    at_once = link(children, candidates, 4, **options)
+    pieces = link(children, candidates, 4, cells=cells, **options)
+    assert_array_equal(pieces.parent, at_once.parent)
+    assert_allclose(pieces.distance, at_once.distance, rtol=1e-4)
+    assert_allclose(pieces.rho, at_once.rho, rtol=1e-4)
+
+
+def test_blocks_of_images_add_up():
+    """Many blocks against one, and a table in a file against one in memory."""
+    n = 2 * BLOCK + 7
+    positions, scores = draw(n, 6, 8)
+    nodes = tracks(positions, scores)
+    sums = linking.link_sums(whole(nodes), whole(nodes))
+    options = {"floor": 1.0, "least_variance": 20.0}
+    at_once = linking.choose_links(sums, 4, **options)
+    blocks = link(nodes, nodes, 4, **options)
+    assert_array_equal(blocks.parent, at_once.parent)
+    assert_allclose(blocks.distance, at_once.distance, rtol=1e-3)
+
+
+def test_links_among_some_images_are_those_of_the_images():
+    """With means and scales of all images, as if the others were not there."""
+    some = torch.rand(50, generator=torch.Generator().manual_seed(0)) < 0.5
+    children, candidates = tracks(*draw(50, 5, 17)), tracks(*draw(50, 6, 18))
+    options = {"floor": 1.0, "least_variance": 20.0}
+    found = link(children, candidates, 4, among=some, **options)
+    few = [t._replace(table=Table([t.table.read(some)])) for t in (children, candidates)]
+    alone = link(*few, 4, **options)
+    assert_array_equal(found.parent, alone.parent)
+    assert_allclose(found.distance, alone.distance, rtol=1e-4)
+    assert_allclose(found.rho, alone.rho, rtol=1e-4)
 
 
 def test_moving_everything_alike_changes_nothing():
     (positions, scores), (upper, upper_scores) = draw(40, 6, 6), draw(40, 5, 7)
     options = {"floor": 0.1, "least_variance": 1.0}
-    plain = link(motion(positions, scores), motion(upper, upper_scores), 3, **options)
+    plain = link(tracks(positions, scores), tracks(upper, upper_scores), 3, **options)
     turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
     other = link(
-        motion(positions @ turn + 30, 7 * scores), motion(upper @ turn - 5, upper_scores), 3,
+        tracks(positions @ turn + 30, 7 * scores), tracks(upper @ turn - 5, upper_scores), 3,
         **options,
     )  # fmt: skip
     assert_array_equal(other.parent, plain.parent)
@@ -290,11 +340,11 @@ def test_moving_everything_alike_changes_nothing():
 @settings(max_examples=40, deadline=None)
 def test_displacements_are_the_formula(n, v, u, m, seed):
     rng = np.random.default_rng(seed)
-    parents = motion(*draw(n, u, seed))
+    parents = whole(tracks(*draw(n, u, seed)))
     parent = torch.from_numpy(rng.integers(0, u, (v, m)))
     distance = torch.from_numpy(rng.uniform(0.5, 50, (v, m))).float()
     distance[torch.from_numpy(rng.random((v, m)) < 0.2)] = torch.inf
-    found = displacements(Links(parent, distance, distance), parents, block=2)
+    found = displacements(Links(parent, distance, distance), parents)
     expected = displacement_by_loops(
         parent.numpy(), distance.double().numpy(), parents.moved.double().numpy(),
         parents.weight.double().numpy(),
@@ -302,21 +352,10 @@ def test_displacements_are_the_formula(n, v, u, m, seed):
     assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("block", [1, 7, 1000])
-def test_blocks_of_images_do_not_matter(block):
-    parents = motion(*draw(23, 6, 8))
-    links = link(motion(*draw(23, 5, 9)), parents, 4, floor=1, least_variance=0)
-    assert_allclose(
-        displacements(links, parents, block=block), displacements(links, parents), rtol=1e-6
-    )
-
-
 def test_a_near_parent_counts_by_its_closeness():
     parents = Motion(
         torch.tensor([[[10.0, 0.0], [0.0, 20.0]]]),
         torch.ones(1, 2),
-        torch.zeros(2, 2),
-        torch.ones(2),
     )
     distance = torch.tensor([[1.0, 4.0]])
     delta = displacements(Links(torch.tensor([[0, 1]]), distance, distance), parents)
@@ -329,38 +368,38 @@ def test_a_near_parent_counts_by_its_closeness():
 def test_one_image_gives_no_links():
     """In a single image nothing moves, so nobody says anything about anybody."""
     positions, scores = draw(1, 4, 10)
-    moved = motion(positions, scores + 1)
-    assert_allclose(moved.moved, 0, atol=1e-5)
+    moved = tracks(positions, scores + 1)
+    assert_allclose(whole(moved).moved, 0, atol=1e-5)
     nodes = torch.arange(4)
     found = link(
         moved, moved, 2, floor=1, least_variance=1, child_group=nodes, candidate_group=nodes
     )
     assert found.rho.isinf().all()
     assert found.distance.isinf().all()
-    assert_array_equal(displacements(found, moved), torch.zeros(1, 4, 2))
+    assert_array_equal(displacements(found, whole(moved)), torch.zeros(1, 4, 2))
 
 
 def test_without_candidates_nothing_is_displaced():
-    children = motion(*draw(5, 3, 11))
-    nobody = motion(torch.zeros(5, 0, 2), torch.zeros(5, 0))
+    children = tracks(*draw(5, 3, 11))
+    nobody = tracks(torch.zeros(5, 0, 2), torch.zeros(5, 0))
     found = link(children, nobody, 15, floor=1, least_variance=1)
     assert found.parent.shape == (3, 0)
-    assert_array_equal(displacements(found, nobody), torch.zeros(5, 3, 2))
+    assert_array_equal(displacements(found, whole(nobody)), torch.zeros(5, 3, 2))
 
 
 def test_without_children_there_are_no_links():
-    nobody = motion(torch.zeros(5, 0, 2), torch.zeros(5, 0))
-    candidates = motion(*draw(5, 3, 12))
+    nobody = tracks(torch.zeros(5, 0, 2), torch.zeros(5, 0))
+    candidates = tracks(*draw(5, 3, 12))
     found = link(nobody, candidates, 2, floor=1, least_variance=1)
     assert found.parent.shape == found.distance.shape == (0, 2)
     assert found.parent.dtype == torch.int64
-    assert displacements(found, candidates).shape == (5, 0, 2)
+    assert displacements(found, whole(candidates)).shape == (5, 0, 2)
 
 
 def test_silent_nodes_are_nobodys_parents_and_have_none():
     positions, scores = draw(20, 4, 13, silent=[1])
-    moved = motion(positions, scores)
-    assert_array_equal(moved.weight[:, 1], torch.zeros(20))
+    moved = tracks(positions, scores)
+    assert_array_equal(whole(moved).weight[:, 1], torch.zeros(20))
     nodes = torch.arange(4)
     found = link(
         moved, moved, 4, floor=1, least_variance=1, child_group=nodes, candidate_group=nodes
@@ -369,17 +408,21 @@ def test_silent_nodes_are_nobodys_parents_and_have_none():
     linked = found.rho.isfinite()
     assert not ((found.parent == 1) & linked).any()
     assert linked[0].sum() == linked[2].sum() == 2  # neither itself nor the silent one
-    assert_array_equal(displacements(found, moved)[:, 1], torch.zeros(20, 2))
-    assert displacements(found, moved).isfinite().all()
+    assert_array_equal(displacements(found, whole(moved))[:, 1], torch.zeros(20, 2))
+    assert displacements(found, whole(moved)).isfinite().all()
 
 
 def test_never_seen_together_is_no_link():
     positions, _ = draw(20, 2, 14)
     scores = torch.zeros(20, 2)
     scores[:10, 0] = scores[10:, 1] = 1
-    moved = motion(positions, scores)
+    moved = tracks(positions, scores)
     found = link(
-        moved.take(torch.tensor([0])), moved.take(torch.tensor([1])), 1, floor=1, least_variance=0
+        tracks(*moved.read(slice(0, 20), torch.tensor([0]))),
+        tracks(*moved.read(slice(0, 20), torch.tensor([1]))),
+        1,
+        floor=1,
+        least_variance=0,
     )
     assert found.rho.isinf().all()
 
@@ -387,8 +430,8 @@ def test_never_seen_together_is_no_link():
 def test_images_without_any_parent_are_not_displaced():
     positions, scores = draw(10, 3, 15)
     scores[4] = 0
-    parents = motion(positions, scores)
-    links = link(motion(*draw(10, 2, 16)), parents, 3, floor=1, least_variance=0)
-    delta = displacements(links, parents)
+    parents = tracks(positions, scores)
+    links = link(tracks(*draw(10, 2, 16)), parents, 3, floor=1, least_variance=0)
+    delta = displacements(links, whole(parents))
     assert_array_equal(delta[4], torch.zeros(2, 2))
     assert (delta[[0, 1, 2]].abs().sum((1, 2)) > 0).any()

@@ -20,6 +20,7 @@ from explgraph.metrics import node_tracking, planted_parts
 from explgraph.mining import Settings, filter_scale, mine, mine_activations, scaled
 from explgraph.parsing import parse_activations
 from explgraph.recording import Activations, record
+from explgraph.streaming import Images
 
 SINGLE = tuple(PARTS)
 MIXED = ("ab", "cd")
@@ -451,9 +452,14 @@ def test_nothing_fires(value):
         mine_activations(activations)
 
 
+def scale_of(maps):
+    images = Images(len(maps))
+    return filter_scale(images, (maps[here] for here in images))
+
+
 def test_scale_is_the_standard_deviation(world):
     for maps in world.activations.maps:
-        scale = filter_scale(maps)
+        scale = scale_of(maps)
         wanted = maps.numpy().astype(float).transpose(1, 0, 2, 3).reshape(maps.shape[1], -1).std(1)
         assert_allclose(scale, wanted, rtol=1e-5, atol=1e-9)
         after = scaled(maps, scale).transpose(0, 1).flatten(1)
@@ -463,11 +469,11 @@ def test_scale_is_the_standard_deviation(world):
 
 def test_a_constant_filter_has_no_scale_whatever_its_rounding():
     nearly = torch.full((4, 1, 8, 8), 1e4) + 1e-3 * torch.rand(4, 1, 8, 8)
-    assert filter_scale(nearly).item() == 0
-    assert filter_scale(torch.full((4, 1, 8, 8), 0.1)).item() == 0
+    assert scale_of(nearly).item() == 0
+    assert scale_of(torch.full((4, 1, 8, 8), 0.1)).item() == 0
     one_unit = torch.zeros(4, 1, 8, 8)
     one_unit[0, 0, 0, 0] = 1e-6
-    assert filter_scale(one_unit).item() > 0
+    assert scale_of(one_unit).item() > 0
 
 
 # ---------------------------------------------------------------------------------------- settings

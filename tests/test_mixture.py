@@ -81,7 +81,7 @@ def written_out(maps, displacement, patterns, grid, bounds):
     density = part.sum(2, keepdims=True) + bounds.background
     share = a * part / density
     return {
-        "count": share.sum((0, 3, 4)),
+        "counts": share.sum((0, 3, 4)),
         "offset": np.stack([(share * d).sum((0, 3, 4)) for d in (dx, dy)], -1),
         "square": (share * square).sum((0, 3, 4)),
         "total": a.sum((0, 2, 3, 4)),
@@ -92,9 +92,9 @@ def written_out(maps, displacement, patterns, grid, bounds):
 def assert_agree(found, truth, bounds):
     """Demand 1e-5 of each pattern's own size, or of a thousandth of its filter's activation."""
     least = 1e-3 * truth["total"][:, None]
-    count, square = truth["count"], truth["square"]
+    count, square = truth["counts"], truth["square"]
     sizes = {
-        "count": count + least,
+        "counts": count + least,
         "offset": (np.sqrt(count * square) + least * bounds.sigma_max)[..., None],
         "square": square + least * bounds.sigma_max**2,
         "total": truth["total"],
@@ -111,13 +111,13 @@ def test_the_e_step_is_the_formula(backend, shape, per_pattern):
     case = make(shape, per_pattern=per_pattern)
     found = mixture.summarize(*case)
     assert_agree(found, written_out(*case), case[-1])
-    assert found.count.dtype == torch.float32
+    assert found.counts.dtype == torch.float32
     assert found.bound.dtype == torch.float64
 
 
 def test_a_summary_has_the_shapes_it_promises(backend):
     found = mixture.summarize(*make((3, 4, 5, 6, 7)))
-    assert found.count.shape == found.square.shape == (4, 5)
+    assert found.counts.shape == found.square.shape == (4, 5)
     assert found.offset.shape == (4, 5, 2)
     assert found.total.shape == (4,)
     assert found.bound.shape == ()
@@ -167,10 +167,10 @@ def test_silent_filters_and_dead_patterns_have_nothing(backend):
     patterns.alive[0, 2] = 0
     found = mixture.summarize(maps, delta, patterns, grid, bounds)
     assert_agree(found, written_out(maps, delta, patterns, grid, bounds), bounds)
-    for values in (found.count, found.offset, found.square, found.total):
+    for values in (found.counts, found.offset, found.square, found.total):
         assert (values[1] == 0).all()
         assert values.isfinite().all()
-    assert found.count[0, 2] == found.square[0, 2] == 0
+    assert found.counts[0, 2] == found.square[0, 2] == 0
     after = mixture.from_summaries(found, patterns, bounds)
     assert torch.equal(after.mean[1], patterns.mean[1])
     assert torch.equal(after.sigma[1], patterns.sigma[1])
@@ -181,7 +181,7 @@ def test_silent_filters_and_dead_patterns_have_nothing(backend):
 def test_subnormal_activations_are_no_trouble(backend):
     maps, *rest = make((2, 2, 3, 14, 14))
     found = mixture.summarize(maps * 1e-42, *rest)
-    for values in vars(found).values():
+    for values in found:
         assert values.isfinite().all()
 
 
@@ -195,7 +195,7 @@ def test_layouts_in_memory_do_not_matter(backend):
         grid,
         bounds,
     )
-    for a, b in zip(vars(plain).values(), vars(turned).values(), strict=True):
+    for a, b in zip(plain, turned, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-4)
 
 
@@ -207,8 +207,8 @@ def test_batches_add_up(backend, piece):
         mixture.summarize(maps[i : i + piece], delta[i : i + piece], patterns, grid, bounds)
         for i in range(0, len(maps), piece)
     ]
-    joined = sum(parts[1:], parts[0])
-    truth = {name: values.double().numpy() for name, values in vars(whole).items()}
+    joined = mixture.Summary(*map(sum, zip(*parts, strict=True)))
+    truth = {name: values.double().numpy() for name, values in whole._asdict().items()}
     assert_agree(joined, truth, bounds)
 
 
@@ -226,7 +226,7 @@ def test_the_number_of_threads_changes_no_bit(backend, monkeypatch):
             torch.set_num_threads(number)
             results.append(
                 (
-                    *vars(mixture.summarize(*case)).values(),
+                    *mixture.summarize(*case),
                     *mixture.locate(maps, expected, patterns.sigma, grid),
                     *mixture.peaks(maps, grid, 40.0),
                 )
@@ -263,7 +263,7 @@ def test_the_moments_are_the_bound_s_slope(backend):
         e[c, k] = step
         slope = (bound(mean, sigma + e) - bound(mean, sigma - e)) / (2 * step)
         s = sigma[c, k]
-        expected = found.square[c, k] / s**3 - 2 * found.count[c, k] / s
+        expected = found.square[c, k] / s**3 - 2 * found.counts[c, k] / s
         assert slope == pytest.approx(expected.item(), abs=1e-6 * scale)
 
 
@@ -287,8 +287,8 @@ def test_float64_stays_float64():
     )
     found = mixture.summarize(*case)
     truth = written_out(*case)
-    assert found.count.dtype == torch.float64
-    np.testing.assert_allclose(found.count, truth["count"], rtol=1e-9, atol=1e-12)
+    assert found.counts.dtype == torch.float64
+    np.testing.assert_allclose(found.counts, truth["counts"], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(found.bound, truth["bound"], rtol=1e-12)
 
 
@@ -298,9 +298,9 @@ def test_the_m_step_is_the_weighted_mean_and_spread(backend):
     wide = bounds._replace(sigma_min=1e-3, sigma_max=1e3)
     after = mixture.from_summaries(mixture.summarize(*case), patterns, wide)
     truth = written_out(*case)
-    step = truth["offset"] / truth["count"][..., None]
+    step = truth["offset"] / truth["counts"][..., None]
     mean = patterns.mean.double().numpy() + step
-    variance = (truth["square"] / truth["count"] - (step**2).sum(-1)) / 2
+    variance = (truth["square"] / truth["counts"] - (step**2).sum(-1)) / 2
     np.testing.assert_allclose(after.mean, mean, rtol=1e-4)
     np.testing.assert_allclose(after.sigma, np.sqrt(variance), rtol=1e-4)
 
@@ -319,8 +319,8 @@ def test_the_m_step_is_best_within_its_bounds(backend):
     def expected(mean, sigma):
         move = (mean - patterns.mean).double()
         square = found.square - 2 * (move * found.offset).sum(-1)
-        square = square + move.square().sum(-1) * found.count
-        return -square / (2 * sigma.double().square()) - 2 * found.count * sigma.double().log()
+        square = square + move.square().sum(-1) * found.counts
+        return -square / (2 * sigma.double().square()) - 2 * found.counts * sigma.double().log()
 
     top = expected(best.mean, best.sigma)
     slack = 1e-5 * top.abs()

@@ -1,0 +1,138 @@
+"""Sums, best-of lists and tables against what numpy does with all images at once."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from planted import plant
+
+from explgraph import streaming
+from explgraph.mining import mine_activations
+from explgraph.streaming import BLOCK, Images, Table
+
+SIZES = [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5]
+
+
+def numbers(n, *shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).random((n, *shape))).float()
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_blocks_are_all_images_once(n):
+    blocks = list(Images(n))
+    assert [i for here in blocks for i in range(n)[here]] == list(range(n))
+    assert all(here.start % BLOCK == 0 for here in blocks)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_sums_are_in_float64(n):
+    values = numbers(n, 3) + 1e4
+    before = values.clone()
+    first, second = Images(n).sum(
+        (values[here].double().sum(0), values[here].double().square().sum(0)) for here in Images(n)
+    )
+    assert first.dtype == torch.float64
+    assert_allclose(first, values.double().sum(0), rtol=1e-14)
+    assert_allclose(second, values.double().square().sum(0), rtol=1e-14)
+    assert_array_equal(values, before)
+
+
+def test_a_single_blocks_own_tensor_is_not_added_to():
+    part = torch.ones(2, dtype=torch.float64)
+    (total,) = Images(2).sum((part,) for _ in range(3))
+    assert_array_equal(total, [3, 3])
+    assert_array_equal(part, [1, 1])
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("k", [1, 4, 200])
+def test_largest_is_sorting(n, k):
+    keys, values = numbers(n, 5), numbers(n, 5, 2, seed=1)
+    best, belongs = Images(n).largest(
+        k, ((keys[here].T, values[here].transpose(0, 1)) for here in Images(n))
+    )
+    order = np.argsort(-keys.numpy(), 0)[:k].T
+    for v in range(5):
+        assert_array_equal(best[v], keys[order[v], v])
+        assert_array_equal(belongs[v], values[order[v], v])
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("n", SIZES)
+def test_tables_give_back_their_rows(n, folder, tmp_path):
+    values = numbers(n, 4, 3)
+    images = Images(n, tmp_path if folder else None)
+    table = images.table(values[here] for here in images)
+    assert table.shape == (n, 4, 3)
+    assert len(list(tmp_path.iterdir())) == folder
+    some, nodes = torch.arange(n)[:: max(1, n // 3)], torch.tensor([2, 0])
+    for here in (*images, slice(0, n), some):
+        assert_array_equal(table.read(here), values[here])
+        assert_array_equal(table.read(here, nodes), values[here][:, nodes])
+        assert_array_equal(table.read(here, slice(1, 3)), values[here][:, 1:3])
+
+
+def test_tables_without_nodes(tmp_path):
+    for file in (None, tmp_path / "none"):
+        table = Table([torch.zeros(3, 0, 2), torch.zeros(1, 0, 2)], file)
+        assert table.read(slice(1, 4)).shape == (3, 0, 2)
+
+
+@given(
+    n=st.integers(1, 80),
+    share=st.sampled_from([0.01, 0.2, 0.5, 1.0]),
+    kind=st.sampled_from(["any", "ties", "zeros", "tiny"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=40, deadline=None)
+def test_mean_of_largest_is_that_of_sorting(n, share, kind, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.gamma(0.5, 10.0, (n, 4)).astype(np.float32)
+    if kind == "ties":
+        values = np.round(values / 4)
+    elif kind == "zeros":
+        values[rng.random(values.shape) < 0.9] = 0
+    elif kind == "tiny":
+        values *= np.float32(1e-38)
+    images, given_ = Images(n), torch.from_numpy(values)
+    found = images.mean_of_largest(share, lambda: (given_[here] for here in images))
+    most = math.ceil(share * n)
+    true = np.sort(values.astype(float), 0)[n - most :].mean(0)
+    assert_allclose(found, true, rtol=1e-6, atol=1e-45)
+
+
+# ------------------------------------------------------------------------------------------ mining
+
+
+@pytest.fixture(scope="module")
+def world():
+    return plant(80)
+
+
+def assert_same_graph(one, other):
+    """Same nodes and edges, places within 1e-3 px."""
+    assert list(one.nx) == list(other.nx)
+    assert list(one.nx.edges) == list(other.nx.edges)
+    for attributes in ("nodes", "edges"):
+        for a, b in zip(
+            getattr(one.nx, attributes).values(),
+            getattr(other.nx, attributes).values(),
+            strict=True,
+        ):
+            for name, value in a.items():
+                assert b[name] == pytest.approx(value, abs=1e-3)
+    assert one.top_images.keys() == other.top_images.keys()
+    for node, rows in one.top_images.items():
+        assert [row[0] for row in rows] == [row[0] for row in other.top_images[node]]
+
+
+@pytest.mark.parametrize("block", [7, 80, 1000])
+def test_the_size_of_blocks_does_not_matter(world, block, monkeypatch):
+    """All images in one block: nothing is added up, as if there were no streaming."""
+    graph = mine_activations(world.activations)
+    monkeypatch.setattr(streaming, "BLOCK", block)
+    assert_same_graph(mine_activations(world.activations), graph)
