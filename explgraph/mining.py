@@ -191,6 +191,8 @@ class Bench(NamedTuple):
     frame : Frame
     settings : Settings
     seed : int
+    ready : Table, optional
+        The maps divided by the filters' scales, where they are few.
     """
 
     images: Images
@@ -200,9 +202,13 @@ class Bench(NamedTuple):
     frame: Frame
     settings: Settings
     seed: int
+    ready: Table | None = None
 
     def maps(self) -> Iterator[tuple[slice, Tensor]]:
         """Go through blocks of maps ``(n, C, H, W)``, each filter divided by its scale."""
+        if self.ready is not None:
+            yield from ((here, self.ready.read(here)) for here in self.images)
+            return
         for here, maps in self.images.maps(self.source, self.layer.index):
             yield here, scaled(maps, self.scale)
 
@@ -394,6 +400,8 @@ def _mine_layer(
     frame = Frame.of(layer, source.image_size, settings)
     scale = filter_scale(images, (maps for _, maps in images.maps(source, layer.index)))
     bench = Bench(images, source, layer, scale, frame, settings, seed + layer.index)
+    if images.few:
+        bench = bench._replace(ready=images.table(maps for _, maps in bench.maps()))
     first = track(images, (peaks(maps, frame.grid, frame.reach) for _, maps in bench.maps()))
     fits, own, anchors = _bearings(bench, first, mined)
     found = {index: m.found for index, m in mined.items()} | {OWN: own}

@@ -65,6 +65,8 @@ class Table:
 
     Parameters
     ----------
+    n : int
+        Number of images.
     parts : iterable of (n, ...) float32
         The rows of one block of images after the other.
     file : Path, optional
@@ -74,20 +76,29 @@ class Table:
     """
 
     def __init__(
-        self, parts: Iterable[Tensor], file: Path | None = None, device: str | torch.device = "cpu"
+        self,
+        n: int,
+        parts: Iterable[Tensor],
+        file: Path | None = None,
+        device: str | torch.device = "cpu",
     ) -> None:
         self.device = device
         self._file = file
-        self._rows = torch.zeros(0)
+        self._rows = torch.empty(0)
+        row = torch.Size()
         if file is None:
-            self._rows = torch.cat([part.cpu() for part in parts])
-            self.shape = self._rows.shape
-            return
-        n, row = 0, torch.Size()
-        with file.open("wb") as out:
+            done = 0
             for part in parts:
-                out.write(part.cpu().contiguous().numpy().data)
-                n, row = n + len(part), part.shape[1:]
+                if not done:
+                    self._rows = torch.empty((n, *part.shape[1:]), device=device)
+                self._rows[done : done + len(part)] = part
+                done += len(part)
+            row = self._rows.shape[1:]
+        else:
+            with file.open("wb") as out:
+                for part in parts:
+                    out.write(part.cpu().contiguous().numpy().data)
+                    row = part.shape[1:]
         self.shape = torch.Size((n, *row))
 
     def read(self, here: slice | Tensor, nodes: slice | Tensor = slice(None)) -> Tensor:
@@ -126,6 +137,11 @@ class Images:
         self.device = torch.device(device)
         self._folder = folder
         self._tables = 0
+
+    @property
+    def few(self) -> bool:
+        """Whether everything about the images may stay in memory."""
+        return self._folder is None
 
     def __iter__(self) -> Iterator[slice]:
         """Go through the blocks."""
@@ -179,7 +195,7 @@ class Images:
         """Keep a row for every image."""
         self._tables += 1
         file = self._folder / f"{self._tables}.f32" if self._folder else None
-        return Table(parts, file, self.device)
+        return Table(self.n, parts, file, self.device)
 
     def mean_of_largest(self, share: float, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
         """Take the mean of each column's largest values.

@@ -78,7 +78,7 @@ def test_tables_give_back_their_rows(n, folder, tmp_path):
 
 def test_tables_without_nodes(tmp_path):
     for file in (None, tmp_path / "none"):
-        table = Table([torch.zeros(3, 0, 2), torch.zeros(1, 0, 2)], file)
+        table = Table(4, [torch.zeros(3, 0, 2), torch.zeros(1, 0, 2)], file)
         assert table.read(slice(1, 4)).shape == (3, 0, 2)
 
 
