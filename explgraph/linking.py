@@ -14,6 +14,7 @@ All of it is matrix products over images: sums that are added up block by block.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -58,7 +59,7 @@ class Motion(NamedTuple):
 
     def only(self, images: Tensor) -> Motion:
         """Let only some of the images count, ``(n,)`` bool."""
-        return self._replace(weight=self.weight * images[:, None])
+        return self._replace(weight=self.weight * images[:, None].to(self.weight.device))
 
 
 def motion(positions: Tensor, scores: Tensor, mean: Tensor, scale: Tensor) -> Motion:
@@ -271,21 +272,23 @@ def link(
             motions = motions[0].only(among[here]), motions[1].only(among[here])
         return link_sums(*motions)
 
+    def choose(some: slice) -> Links:
+        return choose_links(
+            LinkSums(*images.sum(sums(here, some) for here in images)),
+            n_parents,
+            floor=floor,
+            least_variance=least_variance,
+            child_group=None if child_group is None else child_group[some],
+            candidate_group=candidate_group,
+        )
+
     v, u = len(children.scale), len(candidates.scale)
     step = max(1, cells // max(u, 1))
-    parts = []
-    for start in range(0, max(v, 1), step):
-        some = slice(start, start + step)
-        parts.append(
-            choose_links(
-                LinkSums(*images.sum(sums(here, some) for here in images)),
-                n_parents,
-                floor=floor,
-                least_variance=least_variance,
-                child_group=None if child_group is None else child_group[some],
-                candidate_group=candidate_group,
-            )
-        )
+    # what is chosen is kept, not the sums, of which there are V x U
+    parts = [
+        images.once(partial(choose, slice(start, start + step)))
+        for start in range(0, max(v, 1), step)
+    ]
     return Links(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 

@@ -18,10 +18,14 @@ Everything depends on the seed, the settings and the activations only.
 from __future__ import annotations
 
 import math
+import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import networkx
@@ -30,6 +34,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from explgraph.checkpoint import Checkpoint
 from explgraph.errors import ExplgraphError
 from explgraph.geometry import Layer
 from explgraph.graph import FORMAT_VERSION, ExplanatoryGraph
@@ -54,8 +59,9 @@ from explgraph.mixture import (
     peaks,
     summarize,
 )
-from explgraph.recording import record
-from explgraph.streaming import Images, Source, Table
+from explgraph.processes import Team
+from explgraph.recording import checked_device, record
+from explgraph.streaming import BLOCK, Images, Source, Table
 
 __all__ = ["Settings", "contrast", "mine", "mine_activations"]
 
@@ -143,11 +149,17 @@ class Frame(NamedTuple):
     side: float
 
     @classmethod
-    def of(cls, layer: Layer, image_size: tuple[int, int], settings: Settings) -> Frame:
+    def of(
+        cls,
+        layer: Layer,
+        image_size: tuple[int, int],
+        settings: Settings,
+        device: torch.device,
+    ) -> Frame:
         """Turn shares of the image into pixels."""
         area = float(image_size[0] * image_size[1])
         side = math.sqrt(area)
-        grid = Grid.of(layer)
+        grid = Grid.of(layer, device)
         sigma_max = settings.sigma_max * side
         bounds = Bounds(
             settings.background / area, min(math.sqrt(grid.cell) / 4, sigma_max), sigma_max
@@ -315,6 +327,8 @@ def mine_activations(
     seed: int = 0,
     settings: Settings | None = None,
     preprocessing: dict[str, Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
     progress: bool = False,
 ) -> ExplanatoryGraph:
     """Mine an explanatory graph from activations that were recorded before: see `mine`.
@@ -326,27 +340,57 @@ def mine_activations(
     settings : Settings, optional
     preprocessing : dict, optional
         How images were made ready; kept in the graph.
+    checkpoint : path, optional
+        Folder for what is finished: an interrupted run that is started again goes on there and
+        gives the same graph. Delete it (`explgraph.checkpoint.discard`) once the graph is saved.
+    device : str
+        Where the arithmetic is done; "auto" is the GPU if there is one.
     progress : bool
 
     Returns
     -------
     ExplanatoryGraph
+
+    Raises
+    ------
+    ExplgraphError
+        If the checkpoint is of another job, or no filter of the layers ever fires.
     """
     settings = _checked(settings, seed)
-    images = Images(len(activations.names))
+    target = checked_device(device)
+    team = Team()
     mined: dict[int, MinedLayer] = {}
     bar = tqdm(
         total=len(activations.layers),
         desc="mining",
         unit="layer",
         delay=2,
-        disable=None if progress else True,
+        disable=None if progress and team.rank == 0 else True,
     )
-    with bar, torch.no_grad():
+    with bar, torch.no_grad(), ExitStack() as stack:
+        kept = folder = None
+        if checkpoint is not None:
+            kept = Checkpoint(checkpoint, _job(activations, settings, seed), team)
+        elif not activations.in_memory:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="explgraph-")))
+        images = Images(
+            len(activations.names), folder=folder, checkpoint=kept, team=team, device=target
+        )
         for layer in reversed(activations.layers):
             mined[layer.index] = _mine_layer(images, activations, layer, mined, settings, seed)
             bar.update()
-    return _graph(images, activations, mined, settings, seed, preprocessing or {})
+        return _graph(images, activations, mined, settings, seed, preprocessing or {})
+
+
+def _job(activations: Source, settings: Settings, seed: int) -> dict[str, Any]:
+    """Name what the steps of mining depend on."""
+    return {
+        "activations": activations.fingerprint,
+        "settings": asdict(settings),
+        "seed": seed,
+        "block": BLOCK,
+        "versions": _versions(),
+    }
 
 
 def _checked(settings: Settings | None, seed: int) -> Settings:
@@ -397,11 +441,11 @@ def _mine_layer(
     seed: int,
 ) -> MinedLayer:
     """Mine one layer, those above it being in `mined`."""
-    frame = Frame.of(layer, source.image_size, settings)
+    frame = Frame.of(layer, source.image_size, settings, images.device)
     scale = filter_scale(images, (maps for _, maps in images.maps(source, layer.index)))
     bench = Bench(images, source, layer, scale, frame, settings, seed + layer.index)
-    if images.few:
-        bench = bench._replace(ready=images.table(maps for _, maps in bench.maps()))
+    if source.in_memory:
+        bench = bench._replace(ready=images.keep(maps for _, maps in bench.maps()))
     first = track(images, (peaks(maps, frame.grid, frame.reach) for _, maps in bench.maps()))
     fits, own, anchors = _bearings(bench, first, mined)
     found = {index: m.found for index, m in mined.items()} | {OWN: own}
@@ -678,7 +722,7 @@ def contrast(bench: Bench, fitted: Pass, filters: Tracks, anchored: Tracks) -> T
     delta = images.table(predict(here) for here in images)
     others = [torch.randperm(n, generator=draws) for _ in range(_PERMUTATIONS)]
     sample = torch.randperm(n, generator=draws)[:_SAMPLE].sort()[0]
-    elsewhere = delta.read(sample)
+    elsewhere = images.rows(delta, sample)
     sigma = torch.full_like(patterns.sigma, _EVIDENCE_SIGMA * bench.frame.side)
 
     def compare(here: slice, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -858,13 +902,14 @@ def _measure_edges(
     rho = distance / (variance[:, None] + variance_up[parent]).clamp(min=1e-9)
     norm = (of_nodes[2][:, None] * of_nodes[5][parent]).sqrt().clamp(min=1e-12)
     offset = found.mean[nodes][:, None] - anchored.mean[parent] + pull / total[..., None]
-    return {
+    edges = {
         "dx": offset[..., 0],
         "dy": offset[..., 1],
         "sigma": (distance / 2).sqrt(),
         "consistency": (1 - rho).clamp(0, 1),
         "coactivation": (both / norm).clamp(0, 1),
     }
+    return {name: values.float() for name, values in edges.items()}
 
 
 def pack(mined: MinedLayer) -> dict[str, np.ndarray[Any, Any]]:
@@ -880,4 +925,4 @@ def pack(mined: MinedLayer) -> dict[str, np.ndarray[Any, Any]]:
             f"{prefix}/distance": fitted.distance,
             f"{prefix}/window": fitted.window,
         }
-    return {name: tensor.numpy() for name, tensor in arrays.items()}
+    return {name: tensor.cpu().numpy() for name, tensor in arrays.items()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -105,6 +106,20 @@ class Activations:
     def n_images(self) -> int:
         """Number of images, N."""
         return len(self.names)
+
+    @property
+    def in_memory(self) -> bool:
+        """True; those of a store are not."""
+        return True
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the activations and the names of their images: SHA-256, hexadecimal."""
+        about = [[layer.as_dict() for layer in self.layers], self.names, self.image_size]
+        digest = hashlib.sha256(json.dumps(about).encode())
+        for maps in self.maps:
+            digest.update(maps.contiguous().numpy().data)
+        return digest.hexdigest()
 
     def blocks(
         self, layer_index: int, size: int | None = None, start: int = 0, stop: int | None = None
@@ -398,6 +413,21 @@ def _checked_layers(layers: Sequence[str]) -> list[str]:
     return names
 
 
+def checked_device(device: str | torch.device) -> torch.device:
+    """Give the device that is meant, "auto" being the GPU if there is one; refuse others."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+    except RuntimeError as err:
+        raise ExplgraphError(f"device {device!r} isn't known; auto, cpu or cuda are") from err
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise ExplgraphError(f"device {str(device)!r}: torch finds no GPU; use device='cpu'")
+    if target.type == "meta":
+        raise ExplgraphError("device 'meta' holds no values; use device='cpu'")
+    return target
+
+
 @contextmanager
 def on_device(model: nn.Module, device: str | torch.device) -> Iterator[None]:
     """Move a model to a device, and back where it was at the end."""
@@ -406,14 +436,7 @@ def on_device(model: nn.Module, device: str | torch.device) -> Iterator[None]:
     if len(homes) > 1 or (device == "auto" and not torch.cuda.is_available()):
         yield  # a model that is spread over devices stays as it is
         return
-    try:
-        target = torch.device("cuda" if device == "auto" else device)
-    except RuntimeError as err:
-        raise ExplgraphError(f"device {device!r} isn't known; auto, cpu or cuda are") from err
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise ExplgraphError(f"device {str(device)!r}: torch finds no GPU; use device='cpu'")
-    if target.type == "meta":
-        raise ExplgraphError("device 'meta' holds no values; use device='cpu'")
+    target = checked_device(device)
     try:
         try:
             model.to(target)

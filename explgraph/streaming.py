@@ -20,9 +20,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from explgraph.atomic import atomic_write
+from explgraph.checkpoint import Checkpoint
+from explgraph.errors import ExplgraphError
 from explgraph.geometry import Layer
+from explgraph.processes import Team
 
 __all__ = ["BLOCK", "Images", "Source", "Table"]
 
@@ -42,6 +47,10 @@ class Source(Protocol):
     image_size : (int, int)
         ``(H, W)`` px.
     model_fingerprint : str
+    fingerprint : str
+        Of the activations.
+    in_memory : bool
+        Whether they are in memory, and so few.
     """
 
     @property
@@ -52,6 +61,10 @@ class Source(Protocol):
     def image_size(self) -> tuple[int, int]: ...  # noqa: D102
     @property
     def model_fingerprint(self) -> str: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+    @property
+    def in_memory(self) -> bool: ...  # noqa: D102
 
     def blocks(
         self, layer_index: int, size: int | None = None, start: int = 0, stop: int | None = None
@@ -61,108 +74,192 @@ class Source(Protocol):
 
 
 class Table:
-    """A row of float32 numbers, of some shape, for every image.
+    """A row of float32 numbers, of some shape, for every image of this process.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the rows that there are, ``(n, ...)``.
 
     Parameters
     ----------
-    n : int
-        Number of images.
+    rows : range
+        The images that have a row.
     parts : iterable of (n, ...) float32
-        The rows of one block of images after the other.
+        The rows of one block of images after the other; None if the file is there already.
     file : Path, optional
-        Where rows are kept; in memory by default.
+        Where rows are kept (.npy); in memory by default.
     device : torch.device
         Where rows are given.
     """
 
     def __init__(
         self,
-        n: int,
-        parts: Iterable[Tensor],
+        rows: range,
+        parts: Iterable[Tensor] | None,
         file: Path | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.device = device
+        self._first = rows.start
+        self._device = device
         self._file = file
         self._rows = torch.empty(0)
-        row = torch.Size()
         if file is None:
-            done = 0
-            for part in parts:
-                if not done:
-                    self._rows = torch.empty((n, *part.shape[1:]), device=device)
-                self._rows[done : done + len(part)] = part
-                done += len(part)
-            row = self._rows.shape[1:]
-        else:
-            with file.open("wb") as out:
-                for part in parts:
-                    out.write(part.cpu().contiguous().numpy().data)
-                    row = part.shape[1:]
-        self.shape = torch.Size((n, *row))
+            self._rows = _collect(len(rows), parts or (), device)
+            self.shape = tuple(self._rows.shape)
+            return
+        if parts is not None:
+            _write(file, len(rows), parts)
+        with file.open("rb") as begin:
+            np.lib.format.read_magic(begin)
+            self.shape = np.lib.format.read_array_header_1_0(begin)[0]
 
     def read(self, here: slice | Tensor, nodes: slice | Tensor = slice(None)) -> Tensor:
         """Give the rows of some images, of all nodes (the second dimension) or of some."""
-        if self._file is None or not math.prod(self.shape):
-            rows = self._rows.reshape(self.shape)[here][:, nodes]
+        if isinstance(here, slice):
+            here = slice(here.start - self._first, here.stop - self._first)
         else:
-            # opened anew: pages of a map that stays open would count as our memory
-            file = np.memmap(self._file, np.float32, "r", shape=tuple(self.shape))
-            rows = torch.from_numpy(np.array(file[_plain(here)][:, _plain(nodes)]))
-        return rows.to(self.device)
+            here = here - self._first
+        if self._file is None:
+            return self._rows[here][:, nodes]
+        if not math.prod(self.shape):
+            return torch.empty(self.shape, device=self._device)[here][:, nodes]
+        # opened anew: pages of a map that stays open would count as our memory
+        file = np.load(self._file, mmap_mode="r")
+        values = np.array(file[_plain(here)][:, _plain(nodes)])
+        return torch.from_numpy(values).to(self._device)
 
 
-def _plain(index: slice | Tensor) -> slice | np.ndarray:
+def _plain(index: slice | Tensor) -> slice | NDArray[np.int64]:
     """Give an index that numpy takes."""
     return index if isinstance(index, slice) else index.cpu().numpy()
+
+
+def _collect(n: int, parts: Iterable[Tensor], device: str | torch.device) -> Tensor:
+    """Put the rows of blocks into one tensor, without a second copy of all."""
+    rows, done = torch.empty(0), 0
+    for part in parts:
+        if not done:
+            rows = torch.empty((n, *part.shape[1:]), device=device)
+        rows[done : done + len(part)] = part
+        done += len(part)
+    return rows
+
+
+def _write(file: Path, n: int, parts: Iterable[Tensor]) -> None:
+    """Write the rows of blocks to a .npy file."""
+    with atomic_write(file) as path, path.open("wb") as out:
+        header = None
+        for part in parts:
+            if header is None:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (n, *part.shape[1:])}
+                np.lib.format.write_array_header_1_0(out, header)
+            out.write(part.cpu().contiguous().numpy().data)
 
 
 class Images:
     """The images that are mined, in blocks, and what can be gathered over them.
 
-    Parameters
+    With several processes every one of them has a run of blocks of its own, and gathers the same
+    over all of them. With a checkpoint, what is gathered is kept, and not gathered again after an
+    interruption.
+
+    Attributes
     ----------
     n : int
         Number of images.
-    folder : Path, optional
-        Where tables are kept; in memory by default.
     device : torch.device
         Where work is done.
+
+    Parameters
+    ----------
+    n : int
+    folder : Path, optional
+        Where tables are kept; in memory by default.
+    checkpoint : Checkpoint, optional
+        It keeps tables, too.
+    team : Team, optional
+        The processes; those of ``torch.distributed`` by default, if that was set up.
+    device : torch.device
+
+    Raises
+    ------
+    ExplgraphError
+        If there are fewer blocks than processes.
     """
 
     def __init__(
-        self, n: int, folder: Path | None = None, device: str | torch.device = "cpu"
+        self,
+        n: int,
+        *,
+        folder: Path | None = None,
+        checkpoint: Checkpoint | None = None,
+        team: Team | None = None,
+        device: str | torch.device = "cpu",
     ) -> None:
         self.n = n
         self.device = torch.device(device)
+        self._team = team or Team()
         self._folder = folder
         self._tables = 0
-
-    @property
-    def few(self) -> bool:
-        """Whether everything about the images may stay in memory."""
-        return self._folder is None
+        self._checkpoint = checkpoint
+        blocks = math.ceil(n / BLOCK)
+        if blocks < self._team.size:
+            raise ExplgraphError(
+                f"{n} images are {blocks} blocks of {BLOCK}, too few for {self._team.size} "
+                f"processes; start at most {blocks}"
+            )
+        share = self._team.share(blocks)
+        self._rows = range(share.start * BLOCK, min(share.stop * BLOCK, n))
 
     def __iter__(self) -> Iterator[slice]:
-        """Go through the blocks."""
-        for start in range(0, self.n, BLOCK):
-            yield slice(start, min(start + BLOCK, self.n))
+        """Go through this process's blocks."""
+        for start in range(self._rows.start, self._rows.stop, BLOCK):
+            yield slice(start, min(start + BLOCK, self._rows.stop))
 
     def maps(self, source: Source, layer_index: int) -> Iterator[tuple[slice, Tensor]]:
         """Go through a layer's maps in the same blocks."""
-        for here, maps in source.blocks(layer_index, BLOCK):
+        for here, maps in source.blocks(layer_index, BLOCK, self._rows.start, self._rows.stop):
             yield here, maps.to(self.device)
+
+    def keep(self, parts: Iterable[Tensor]) -> Table:
+        """Keep a row for every image in memory."""
+        return Table(self._rows, parts, device=self.device)
+
+    def table(self, parts: Iterable[Tensor]) -> Table:
+        """Keep a row for every image where tables are kept."""
+        if self._checkpoint is not None:
+            file, done = self._checkpoint.table(self._rows)
+            return Table(self._rows, None if done else parts, file, self.device)
+        if self._folder is None:
+            return self.keep(parts)
+        self._tables += 1
+        return Table(self._rows, parts, self._folder / f"{self._tables}.npy", self.device)
+
+    def once(self, compute: Callable[[], Sequence[Tensor]]) -> tuple[Tensor, ...]:
+        """Give what `compute` gathers, without gathering it again after an interruption."""
+        checkpoint, self._checkpoint = self._checkpoint, None  # one step, whatever is in it
+        try:
+            if checkpoint is None:
+                return tuple(compute())
+            return tuple(value.to(self.device) for value in checkpoint.once(compute))
+        finally:
+            self._checkpoint = checkpoint
 
     def sum(self, parts: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...]:
         """Add up the blocks' tensors, in float64."""
-        total: list[Tensor] = []
-        for part in parts:
-            if not total:
-                total = [value.to(torch.float64, copy=True) for value in part]
-            else:
-                for sum_, value in zip(total, part, strict=True):
-                    sum_ += value
-        return tuple(total)
+
+        def add() -> Sequence[Tensor]:
+            total: list[Tensor] = []
+            for part in parts:
+                if not total:
+                    total = [value.to(torch.float64, copy=True) for value in part]
+                else:
+                    for sum_, value in zip(total, part, strict=True):
+                        sum_ += value
+            return self._team.sum(total)
+
+        return self.once(add)
 
     def largest(self, k: int, parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Keep the `k` largest keys of each row, and what belongs to them.
@@ -179,23 +276,31 @@ class Images:
             Descending.
         values : (V, min(k, all), ...)
         """
-        best: tuple[Tensor, Tensor] | None = None
-        for part in parts:
-            keys, values = (
-                part
-                if best is None
-                else (torch.cat(pair, 1) for pair in zip(best, part, strict=True))
-            )
-            best = _largest(k, keys, values)
-        if best is None:
-            raise ValueError("there are no blocks")
-        return best
 
-    def table(self, parts: Iterable[Tensor]) -> Table:
-        """Keep a row for every image."""
-        self._tables += 1
-        file = self._folder / f"{self._tables}.f32" if self._folder else None
-        return Table(self.n, parts, file, self.device)
+        def choose() -> tuple[Tensor, Tensor]:
+            best: tuple[Tensor, Tensor] | None = None
+            for part in parts:
+                best = _largest(k, part if best is None else _joined(best, part))
+            if best is None:
+                raise ValueError("there are no blocks")
+            everybodys = map(self._team.gather, _filled(k, *best))
+            keys, values = _largest(k, _joined(*zip(*everybodys, strict=True)))
+            there = int(self._team.sum([torch.tensor([best[0].shape[1]])])[0])
+            return keys[:, :there], values[:, :there]
+
+        keys, values = self.once(choose)
+        return keys, values
+
+    def rows(self, table: Table, chosen: Tensor) -> Tensor:
+        """Collect a table's rows of some images from all processes: as many as memory bears."""
+
+        def collect() -> Sequence[Tensor]:
+            mine = (chosen >= self._rows.start) & (chosen < self._rows.stop)
+            rows = torch.zeros((len(chosen), *table.shape[1:]), device=self.device)
+            rows[mine] = table.read(chosen[mine])
+            return self._team.sum([rows])
+
+        return self.once(collect)[0].float()
 
     def mean_of_largest(self, share: float, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
         """Take the mean of each column's largest values.
@@ -214,6 +319,9 @@ class Images:
         -------
         (V,) float32
         """
+        return self.once(lambda: [self._mean_of_largest(share, blocks)])[0]
+
+    def _mean_of_largest(self, share: float, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
         most = max(1, math.ceil(share * self.n))
         least = left = torch.zeros(0)
         for shift in (24, 16, 8, 0):
@@ -233,12 +341,26 @@ class Images:
         return ((above + left * smallest.double()) / most).float()
 
 
-def _largest(k: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def _joined(*best: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Put lists of keys (V, m) and values (V, m, ...) side by side."""
+    keys, values = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
+    return keys, values
+
+
+def _largest(k: int, best: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Keep the `k` largest keys (V, m) of each row, and their values (V, m, ...)."""
-    best, index = keys.topk(min(k, keys.shape[1]), 1)
+    keys, values = best
+    chosen, index = keys.topk(min(k, keys.shape[1]), 1)
     rest = values.shape[2:]
     index = index.reshape(*index.shape, *(1 for _ in rest)).expand(*index.shape, *rest)
-    return best, values.gather(1, index)
+    return chosen, values.gather(1, index)
+
+
+def _filled(k: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Fill up to `k` keys in every row with the least."""
+    v, m = keys.shape
+    missing = values.new_zeros((v, k - m, *values.shape[2:]))
+    return _joined((keys, values), (keys.new_full((v, k - m), -torch.inf), missing))
 
 
 def _count_bytes(values: Tensor, prefix: Tensor, shift: int) -> Tensor:

@@ -308,7 +308,7 @@ def test_links_among_some_images_are_those_of_the_images():
     options = {"floor": 1.0, "least_variance": 20.0}
     found = link(children, candidates, 4, among=some, **options)
     few = [
-        t._replace(table=Table(int(some.sum()), [t.table.read(some)]))
+        t._replace(table=Table(range(int(some.sum())), [t.table.read(some.nonzero()[:, 0])]))
         for t in (children, candidates)
     ]
     alone = link(*few, 4, **options)

@@ -65,7 +65,7 @@ def test_largest_is_sorting(n, k):
 @pytest.mark.parametrize("n", SIZES)
 def test_tables_give_back_their_rows(n, folder, tmp_path):
     values = numbers(n, 4, 3)
-    images = Images(n, tmp_path if folder else None)
+    images = Images(n, folder=tmp_path if folder else None)
     table = images.table(values[here] for here in images)
     assert table.shape == (n, 4, 3)
     assert len(list(tmp_path.iterdir())) == folder
@@ -77,8 +77,8 @@ def test_tables_give_back_their_rows(n, folder, tmp_path):
 
 
 def test_tables_without_nodes(tmp_path):
-    for file in (None, tmp_path / "none"):
-        table = Table(4, [torch.zeros(3, 0, 2), torch.zeros(1, 0, 2)], file)
+    for file in (None, tmp_path / "none.npy"):
+        table = Table(range(4), [torch.zeros(3, 0, 2), torch.zeros(1, 0, 2)], file)
         assert table.read(slice(1, 4)).shape == (3, 0, 2)
 
 
