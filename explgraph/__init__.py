@@ -6,8 +6,10 @@ from explgraph.images import ImageFolder
 from explgraph.mining import Settings, mine, mine_activations
 from explgraph.parsing import Parse, parse_activations
 from explgraph.recording import Activations, list_layers, record, suggest_layers
+from explgraph.store import ActivationStore, open_store
 
 __all__ = [
+    "ActivationStore",
     "Activations",
     "ExplanatoryGraph",
     "ExplgraphError",
@@ -19,6 +21,7 @@ __all__ = [
     "load",
     "mine",
     "mine_activations",
+    "open_store",
     "parse_activations",
     "record",
     "suggest_layers",

@@ -10,6 +10,8 @@ at ``(0.5, 0.5)``), of the photograph the right way up, after its EXIF orientati
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
 import os
 import re
@@ -39,7 +41,16 @@ from tqdm import tqdm
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.hooks import nearest
 
-__all__ = ["ImageFolder", "Images", "batches", "count"]
+__all__ = [
+    "ImageFolder",
+    "Images",
+    "ahead",
+    "batches",
+    "choose",
+    "count",
+    "image_names",
+    "images_fingerprint",
+]
 
 Box: TypeAlias = Sequence[float]
 Boxes: TypeAlias = Mapping[str, "Box | Sequence[Box]"]
@@ -249,6 +260,13 @@ class ImageFolder(Dataset[Tensor]):
             raise ExplgraphError(f"indices names {repeated[0]!r} more than once")
         return other
 
+    def _sources(self) -> list[Any]:
+        """Give what each image is cut out of, and the size of its file in bytes, as JSON values."""
+        return [
+            [crop.file, crop.source, crop.target, (self.path / crop.file).stat().st_size]
+            for crop in self._crops
+        ]
+
     def describe(self) -> dict[str, Any]:
         """Give the preprocessing as JSON values: arguments of `ImageFolder` for other images."""
         return {
@@ -318,6 +336,60 @@ def batches(images: Images, batch_size: int) -> Iterator[tuple[tuple[str, ...], 
         raise ExplgraphError("images is empty; at least one image is needed")
 
 
+def image_names(images: Images) -> tuple[str, ...]:
+    """Give all images' names, as `batches` gives them.
+
+    Raises
+    ------
+    ExplgraphError
+        If the images can't be counted beforehand.
+    """
+    total = count(images)
+    if total is None:
+        raise ExplgraphError(
+            "the number of images must be known to record them into a store; give an ImageFolder, "
+            "a tensor, or a Dataset that has a length"
+        )
+    digits = len(str(total - 1))
+    return tuple(_names_of(images) or (str(i).zfill(digits) for i in range(total)))
+
+
+def choose(images: Images, indices: Sequence[int], batch_size: int) -> Images:
+    """Take some of the images, in the order of `indices`; a loader gets batches of `batch_size`."""
+    if isinstance(images, ImageFolder):
+        return images.subset(indices)
+    if isinstance(images, DataLoader):
+        return DataLoader(
+            Subset(images.dataset, indices),
+            batch_size,
+            num_workers=images.num_workers,
+            collate_fn=images.collate_fn,
+        )
+    return Subset(images, indices)  # type: ignore[arg-type]
+
+
+def images_fingerprint(images: Images) -> str:
+    """Give a digest by which it is noticed that images are others than they were.
+
+    Of a folder: names, what is cut out of which file, sizes of files and how they are made ready;
+    of other sources: their number, names, and the pixels of sixteen of them.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+    """
+    names = image_names(images)
+    digest = hashlib.sha256(json.dumps(names).encode())
+    if isinstance(images, ImageFolder):
+        digest.update(json.dumps([images.describe(), images._sources()]).encode())
+    else:
+        some = sorted({round(i) for i in np.linspace(0, len(names) - 1, 16)})
+        for _, batch in batches(choose(images, some, len(some)), len(some)):
+            digest.update(batch.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
 def _raw_batches(images: Images, batch_size: int) -> Iterator[Tensor | list[Any]]:
     """Go through a source in batches: tensors, or lists of items, as they come."""
     if isinstance(images, Tensor):
@@ -348,7 +420,7 @@ def _raw_batches(images: Images, batch_size: int) -> Iterator[Tensor | list[Any]
         read = images.__getitem__
         # only an ImageFolder is known to bear several threads
         items = (
-            _ahead(read, range(len(images)), 2 * batch_size)
+            ahead(read, range(len(images)), 2 * batch_size)
             if isinstance(images, ImageFolder)
             else (read(i) for i in range(len(images)))
         )
@@ -377,14 +449,14 @@ def _chunks(items: Iterator[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def _ahead(do: Callable[[S], T], over: Iterable[S], ahead: int) -> Iterator[T]:
-    """Map with a few threads, at most `ahead` results before they are asked for."""
+def ahead(do: Callable[[S], T], over: Iterable[S], number: int) -> Iterator[T]:
+    """Map with a few threads, at most `number` results before they are asked for."""
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="explgraph-images") as pool:
         waiting: deque[Future[T]] = deque()
         try:
             for value in over:
                 waiting.append(pool.submit(do, value))
-                if len(waiting) > ahead:
+                if len(waiting) > number:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -606,7 +678,7 @@ def _photo_sizes(
     sizes, broken = {}, {}
     files = list(files)
     bar = tqdm(
-        zip(files, _ahead(check, files, 64), strict=True),
+        zip(files, ahead(check, files, 64), strict=True),
         desc="checking",
         total=len(files),
         unit="file",

@@ -61,6 +61,7 @@ from explgraph.mixture import (
 )
 from explgraph.processes import Team
 from explgraph.recording import checked_device, record
+from explgraph.store import ActivationStore, open_store
 from explgraph.streaming import BLOCK, Images, Source, Table
 
 __all__ = ["Settings", "contrast", "mine", "mine_activations"]
@@ -268,30 +269,39 @@ class MinedLayer:
 
 
 def mine(
-    model: nn.Module,
-    images: AnyImages,
-    layers: Sequence[str],
+    model: nn.Module | None = None,
+    images: AnyImages | None = None,
+    layers: Sequence[str] | None = None,
     *,
+    store: str | os.PathLike[str] | ActivationStore | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     seed: int = 0,
     device: str = "auto",
     batch_size: int = 32,
     settings: Settings | None = None,
     progress: bool = False,
 ) -> ExplanatoryGraph:
-    """Mine an explanatory graph from a trained network and images.
+    """Mine an explanatory graph from a trained network and images, or from a store of activations.
 
     Parameters
     ----------
     model : torch.nn.Module
-        In evaluation mode.
+        In evaluation mode. None, as `images` and `layers` then are, to mine from a `store` that
+        was recorded before.
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Normalised as the model expects it. One object per image is assumed: a crop, or a
         photograph that shows one.
     layers : sequence of str
         Names of modules whose outputs are feature maps; their order doesn't matter.
+    store : path, URL or ActivationStore, optional
+        Activations on disk. With a model they are recorded there, as far as they are missing;
+        without a store they are held in memory.
+    checkpoint : path, optional
+        Folder for what is finished, from which an interrupted run goes on: see `mine_activations`.
     seed : int
     device : str
-        Where the model runs.
+        Where the model runs and the arithmetic of mining is done; "auto" is the GPU if there is
+        one.
     batch_size : int
         Images per forward pass; the result does not depend on it beyond rounding.
     settings : Settings, optional
@@ -305,18 +315,42 @@ def mine(
     Raises
     ------
     ExplgraphError
-        See `explgraph.recording.record`; also if no filter of the layers ever fires.
+        See `explgraph.record` and `explgraph.store.open_store`; also if no filter of the layers
+        ever fires, or several processes have no store.
     """
     settings = _checked(settings, seed)
-    activations = record(
-        model, images, layers, batch_size=batch_size, device=device, progress=progress
-    )
-    preprocessing = images.describe() if isinstance(images, ImageFolder) else {}
+    activations: Source
+    if model is None:
+        if store is None or images is not None or layers is not None:
+            raise ExplgraphError("mine needs a model, images and layers, or else a store alone")
+        activations = store if isinstance(store, ActivationStore) else open_store(store)
+        preprocessing = activations.preprocessing
+    elif images is None or layers is None or isinstance(store, ActivationStore):
+        raise ExplgraphError(
+            "mine needs images and layers with a model, and the path of a store, if any"
+        )
+    else:
+        if store is None and Team().size > 1:
+            raise ExplgraphError(
+                "several processes need store=..., a place where all of them can read and write"
+            )
+        activations = record(
+            model,
+            images,
+            layers,
+            store=store,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
+        )
+        preprocessing = images.describe() if isinstance(images, ImageFolder) else {}
     return mine_activations(
         activations,
         seed=seed,
         settings=settings,
         preprocessing=preprocessing,
+        checkpoint=checkpoint,
+        device=device,
         progress=progress,
     )
 

@@ -13,10 +13,11 @@ import hashlib
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ from explgraph.hooks import (
     read_maps,
 )
 from explgraph.images import Images, batches, count
+
+if TYPE_CHECKING:
+    from explgraph.store import ActivationStore
 
 __all__ = [
     "Activations",
@@ -150,15 +154,41 @@ class Activations:
             yield here, maps[here]
 
 
+@overload
 def record(
     model: nn.Module,
     images: Images,
     layers: Sequence[str],
     *,
+    store: None = None,
+    dtype: str = "float16",
     batch_size: int = 32,
     device: str | torch.device = "auto",
     progress: bool = False,
-) -> Activations:
+) -> Activations: ...
+@overload
+def record(
+    model: nn.Module,
+    images: Images,
+    layers: Sequence[str],
+    *,
+    store: str | os.PathLike[str],
+    dtype: str = "float16",
+    batch_size: int = 32,
+    device: str | torch.device = "auto",
+    progress: bool = False,
+) -> ActivationStore: ...
+def record(
+    model: nn.Module,
+    images: Images,
+    layers: Sequence[str],
+    *,
+    store: str | os.PathLike[str] | None = None,
+    dtype: str = "float16",
+    batch_size: int = 32,
+    device: str | torch.device = "auto",
+    progress: bool = False,
+) -> Activations | ActivationStore:
     """Record what some modules give for some images, rectified at zero.
 
     Parameters
@@ -170,8 +200,14 @@ def record(
     layers : sequence of str
         Names of modules as in ``model.named_modules()``, in any order; ``"name@k"`` is the k-th
         call (from 0) of a module that runs more than once in a forward pass.
+    store : path or URL, optional
+        Where activations are kept (see `explgraph.store`); in memory by default. Recording that
+        was interrupted goes on where it was, and what is finished is not recorded again. Needs
+        images that can be counted and taken in any order.
+    dtype : str
+        Of a store: "float16", or "uint8", which takes half the place.
     batch_size : int
-        Images at a time.
+        Images at a time; at most 32 with a store.
     device : str or torch.device
         "auto" is the GPU if there is one, otherwise where the model is.
     progress : bool
@@ -179,16 +215,30 @@ def record(
 
     Returns
     -------
-    Activations
+    Activations or ActivationStore
 
     Raises
     ------
     ExplgraphError
         For unknown layers (the nearest names are offered), layers without a spatial grid, a model
-        in training mode, images that don't fit, and activations that are NaN or infinite.
+        in training mode, images that don't fit, activations that are NaN or infinite or too many
+        for this machine's memory, and a store that was recorded from something else.
     """
     check_model(model)
-    names = _checked_layers(layers)
+    if store is not None:
+        from explgraph.store import record_to_store
+
+        return record_to_store(
+            model,
+            images,
+            layers,
+            store,
+            dtype=dtype,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
+        )
+    names = checked_layers(layers)
     # the maps are ordinary tensors, whatever mode the caller is in
     with torch.inference_mode(False), on_device(model, device):
         source = batches(images, batch_size)
@@ -197,12 +247,13 @@ def record(
         measured = measure_layers(model, names, size)
         total = count(images)
         shapes = [(layer.channels, layer.height, layer.width) for layer in measured]
+        _check_memory(4 * (total or 0) * sum(map(math.prod, shapes)))
         # one tensor from the start where the number of images is known: no second copy at the end
         maps = [torch.empty((total or 0, *shape)) for shape in shapes]
         pieces: list[list[Tensor]] = [[] for _ in measured]
         seen: list[str] = []
-        runs = _run(model, itertools.chain([first], source), measured)
-        for here, caught in _bar(runs, total, progress):
+        runs = run(model, itertools.chain([first], source), measured)
+        for here, caught in with_bar(runs, total, progress):
             for i, layer in enumerate(measured):
                 if total is None:
                     pieces[i].append(caught[layer.name])
@@ -214,6 +265,18 @@ def record(
     return Activations(
         measured, tuple(seen), size, [m[: len(seen)] for m in maps], fingerprint(model)
     )
+
+
+def _check_memory(need: int) -> None:
+    """Refuse to hold more bytes than the machine has, before a long run over the images."""
+    if not hasattr(os, "sysconf"):
+        return  # Windows doesn't tell
+    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > have:
+        raise ExplgraphError(
+            f"the activations take {need / 1e9:.0f} GB, this machine has {have / 1e9:.0f} GB of "
+            "memory; keep them on disk (store=..., --store)"
+        )
 
 
 def stream(
@@ -250,10 +313,10 @@ def stream(
         they were measured with.
     """
     check_model(model)
-    _checked_layers([layer.name for layer in layers])
+    checked_layers([layer.name for layer in layers])
     with on_device(model, device):
         source = _of_size(batches(images, batch_size), image_size)
-        yield from _bar(_run(model, source, layers), count(images), progress)
+        yield from with_bar(run(model, source, layers), count(images), progress)
 
 
 class LayerSummary(NamedTuple):
@@ -403,7 +466,7 @@ def check_finite(values: Tensor, layer: str, names: Sequence[str]) -> None:
         )
 
 
-def _checked_layers(layers: Sequence[str]) -> list[str]:
+def checked_layers(layers: Sequence[str]) -> list[str]:
     """Give the layers' names as a list."""
     names = list(layers) if isinstance(layers, Iterable) else [layers]
     if isinstance(layers, str) or not all(isinstance(name, str) for name in names):
@@ -463,7 +526,7 @@ def _of_size(
         yield names, batch
 
 
-def _run(
+def run(
     model: nn.Module,
     source: Iterator[tuple[tuple[str, ...], Tensor]],
     layers: Sequence[Layer],
@@ -485,7 +548,7 @@ def _run(
         yield names, {name: caught[name] for name in shapes}
 
 
-def _bar(
+def with_bar(
     runs: Iterator[tuple[tuple[str, ...], dict[str, Tensor]]], total: int | None, progress: bool
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Show a progress bar beside."""
