@@ -1,4 +1,4 @@
-"""The command line: ``explgraph demo | mine | parse | evaluate | export | view | info``.
+"""The command line: ``explgraph demo | record | mine | parse | evaluate | export | view | info``.
 
 Exit codes: 0 all went well; 1 something that the user can mend, said in one line on stderr; 2 the
 command line itself is wrong; 130 stopped by Ctrl-C. Results go to stdout; warnings and progress
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from explgraph.atomic import atomic_write
+from explgraph.checkpoint import discard
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.export import SUFFIXES, write
 from explgraph.export.several import write_formats
@@ -33,7 +34,9 @@ from explgraph.landmarks import read_landmarks
 from explgraph.mining import mine_activations
 from explgraph.models import load_model
 from explgraph.parsing import Parse, parse, parse_activations
-from explgraph.recording import list_layers, record, suggest_layers
+from explgraph.processes import Team, joined
+from explgraph.recording import Activations, list_layers, record, suggest_layers
+from explgraph.store import ActivationStore, open_store
 
 __all__ = ["main"]
 
@@ -141,20 +144,45 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="explgraph-demo", metavar="DIR", help="folder to fill")
     demo.add_argument("--seed", type=_seed, default=0)
 
+    recording = command(
+        "record",
+        _record,
+        "keep a network's activations for photographs on disk, to mine from",
+        "explgraph record --images birds --model torchvision:vgg16 \\",
+        "    --layers features.28,features.21,features.14 --store birds.zarr",
+        "explgraph mine --store birds.zarr --out birds-graph",
+    )
+    recording.add_argument(
+        "--store",
+        required=True,
+        metavar="PLACE",
+        help="folder or URL (s3://...); what is there already isn't recorded again",
+    )
+    recording.add_argument(
+        "--dtype",
+        choices=("float16", "uint8"),
+        default="float16",
+        help="uint8 takes half the place (default: float16)",
+    )
+    _add_layers(recording, required=True)
+    _add_model(recording, required=True)
+    _add_images(recording, required=True)
+
     mine = command(
         "mine",
         _mine,
         "mine a graph from a folder of photographs, each showing one object",
         "explgraph mine --images birds --model torchvision:vgg16 \\",
         "    --layers features.28,features.21,features.14 --out birds-graph",
+        "torchrun --nproc-per-node 8 -m explgraph mine --store birds.zarr --out birds-graph",
     )
     mine.add_argument(
-        "--layers",
-        required=True,
-        type=_names,
-        metavar="A,B,C",
-        help="modules to mine; 'explgraph info --model SPEC' lists them",
+        "--store",
+        metavar="PLACE",
+        help="activations on disk: those that 'explgraph record' kept, or, with a model, a place "
+        "to keep them; an interrupted run goes on where it was",
     )
+    _add_layers(mine, required=False)
     mine.add_argument("--out", required=True, metavar="DIR", help="folder for graph.*")
     mine.add_argument(
         "--formats",
@@ -165,8 +193,9 @@ def _parser() -> argparse.ArgumentParser:
         "(default: graphml,json,dot,svg,html)",
     )
     mine.add_argument("--seed", type=_seed, default=0)
-    _add_model(mine, required=True)
-    _add_images(mine, required=True)
+    _add_model(mine, required=False, running=True)
+    _add_images(mine, required=False)
+    mine.set_defaults(wrong=mine.error)
 
     parsing = command(
         "parse",
@@ -268,8 +297,21 @@ def _add_graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graph", metavar="GRAPH", help="file written by mine (graph.explgraph)")
 
 
-def _add_model(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add what names a model and where it runs."""
+def _add_layers(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add what names layers."""
+    parser.add_argument(
+        "--layers",
+        required=required,
+        type=_names,
+        metavar="A,B,C",
+        help="modules to mine; 'explgraph info --model SPEC' lists them",
+    )
+
+
+def _add_model(
+    parser: argparse.ArgumentParser, *, required: bool, running: bool | None = None
+) -> None:
+    """Add what names a model and, if it runs (if it is required, by default), where."""
     parser.add_argument(
         "--model",
         required=required,
@@ -279,7 +321,7 @@ def _add_model(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--weights", metavar="FILE", help="safetensors, or a state dict that torch saved"
     )
-    if required:
+    if required if running is None else running:
         parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
         parser.add_argument("--batch-size", type=_positive, default=32, metavar="N")
 
@@ -411,37 +453,92 @@ def _demo(options: argparse.Namespace) -> None:
     )
 
 
+def _record(options: argparse.Namespace) -> None:
+    """Run ``explgraph record``."""
+    with joined(options.device) as team:
+        alone = team.rank == 0
+        start = time.perf_counter()
+        store = record(
+            load_model(options.model, weights=options.weights),
+            _folder(options, None),
+            options.layers,
+            store=options.store,
+            dtype=options.dtype,
+            batch_size=options.batch_size,
+            device=options.device,
+            progress=alone and not options.quiet,
+        )
+        if alone and not options.quiet:
+            print(
+                f"{store.n_images} images, {len(store.layers)} layers: recorded in "
+                f"{time.perf_counter() - start:.1f} s to {options.store}"
+            )
+
+
 def _mine(options: argparse.Namespace) -> None:
     """Run ``explgraph mine``."""
-    folder = Path(options.out)
-    _check_folder(folder / "graph.explgraph")
-    progress = not options.quiet
-    images = _folder(options, None)
-    model = load_model(options.model, weights=options.weights)
+    needed = ("images", "model", "layers")
+    missing = [f"--{name}" for name in needed if getattr(options, name) is None]
+    if missing and (options.store is None or len(missing) < len(needed)):
+        options.wrong(f"the following arguments are required: {', '.join(missing)}")
+    with joined(options.device) as team:
+        _mine_together(options, Path(options.out), team)
+
+
+def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> None:
+    """Mine with all processes; the first one writes and tells."""
+    first = team.rank == 0
+    progress = first and not options.quiet
+    if first:
+        _check_folder(folder / "graph.explgraph")
+    if team.size > 1 and options.store is None:
+        raise ExplgraphError(
+            "several processes need --store, a place where all of them can read and write"
+        )
+    images = _folder(options, None) if options.images is not None else None
     start = time.perf_counter()
-    activations = record(
-        model,
-        images,
-        options.layers,
-        batch_size=options.batch_size,
+    activations: Activations | ActivationStore
+    if images is None:
+        activations = open_store(options.store)
+        preprocessing = activations.preprocessing
+    else:
+        preprocessing = images.describe()
+        activations = record(
+            load_model(options.model, weights=options.weights),
+            images,
+            options.layers,
+            store=options.store,
+            batch_size=options.batch_size,
+            device=options.device,
+            progress=progress,
+        )
+    recorded = time.perf_counter()
+    checkpoint = folder / "unfinished" if options.store is not None else None
+    graph = mine_activations(
+        activations,
+        seed=options.seed,
+        preprocessing=preprocessing,
+        checkpoint=checkpoint,
         device=options.device,
         progress=progress,
     )
-    recorded = time.perf_counter()
-    graph = mine_activations(
-        activations, seed=options.seed, preprocessing=images.describe(), progress=progress
-    )
     mined = time.perf_counter()
+    if not first:
+        return
     graph.save(folder / "graph.explgraph")
     pictured: dict[str, Any] = {}
-    if "html" in options.formats:
-        pictured = {"images": images, "parse": parse_activations(graph, activations)}
+    if "html" in options.formats and images is not None:
+        pictured = {"images": images}
+        if isinstance(activations, Activations):
+            pictured["parse"] = parse_activations(graph, activations)
     files = write_formats(graph, folder, options.formats, progress=progress, **pictured)
+    if checkpoint is not None:
+        discard(checkpoint)
     if not options.quiet:
         print(
-            f"{len(graph)} nodes and {graph.nx.number_of_edges()} edges from {len(images)} images: "
-            f"recorded in {recorded - start:.1f} s, mined in {mined - recorded:.1f} s, written in "
-            f"{time.perf_counter() - mined:.1f} s"
+            f"{len(graph)} nodes and {graph.nx.number_of_edges()} edges from "
+            f"{activations.n_images} images: recorded in {recorded - start:.1f} s, mined in "
+            f"{mined - recorded:.1f} s, written in {time.perf_counter() - mined:.1f} s"
         )
         print(f"{folder}{os.sep}: {', '.join(['graph.explgraph', *(f.name for f in files)])}")
 

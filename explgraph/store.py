@@ -58,7 +58,7 @@ _DTYPES = ("float16", "uint8")
 _LARGEST = 65504.0  # of float16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ActivationStore:
     """Rectified activations of some layers for some images, on disk.
 
@@ -93,7 +93,11 @@ class ActivationStore:
     preprocessing: dict[str, Any]
     dtype: str
     fingerprint: str
-    _group: zarr.Group = field(repr=False, compare=False)
+    _group: zarr.Group = field(compare=False)
+
+    def __repr__(self) -> str:
+        layers = ", ".join(layer.name for layer in self.layers)
+        return f"ActivationStore({self.path!r}, {self.n_images} images, {layers}, {self.dtype})"
 
     @property
     def n_images(self) -> int:

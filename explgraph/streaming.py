@@ -126,7 +126,8 @@ class Table:
             return torch.empty(self.shape, device=self._device)[here][:, nodes]
         # opened anew: pages of a map that stays open would count as our memory
         file = np.load(self._file, mmap_mode="r")
-        values = np.array(file[_plain(here)][:, _plain(nodes)])
+        # laid out as torch would have it: rounding depends on the order of sums
+        values = np.array(file[_plain(here)][:, _plain(nodes)], order="C")
         return torch.from_numpy(values).to(self._device)
 
 
