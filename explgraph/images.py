@@ -46,6 +46,7 @@ __all__ = [
     "Images",
     "ahead",
     "batches",
+    "check_batch_size",
     "choose",
     "count",
     "image_names",
@@ -293,6 +294,12 @@ def count(images: Images) -> int | None:
         return None
 
 
+def check_batch_size(batch_size: int) -> None:
+    """Refuse what is no number of images."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ExplgraphError(f"batch_size must be a whole number above 0, got {batch_size!r}")
+
+
 def batches(images: Images, batch_size: int) -> Iterator[tuple[tuple[str, ...], Tensor]]:
     """Go through images in batches.
 
@@ -316,8 +323,7 @@ def batches(images: Images, batch_size: int) -> Iterator[tuple[tuple[str, ...], 
         If there is no image, they are of different sizes, not float, not finite, or come from a
         loader that shuffles.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ExplgraphError(f"batch_size must be a whole number above 0, got {batch_size!r}")
+    check_batch_size(batch_size)
     names = _names_of(images)
     total = count(images)
     digits = len(str(total - 1)) if total else 6

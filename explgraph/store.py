@@ -12,9 +12,9 @@ A store is a zarr group (format 3) in a folder or at any URL that fsspec knows:
     The images' names, as JSON in UTF-8.
 
 The group's attribute ``explgraph`` says what was recorded from which model and images, its version,
-and, once all chunks are there, carries a checksum of itself. Chunks appear whole or not at all, the
-last layer's chunk after those of the others; so recording that was interrupted goes on where it
-was, with at most one chunk (for each process) recorded again. Nothing is ever unpickled.
+and, once all chunks are there, carries a checksum of itself. Chunks appear whole or not at all, so
+recording that was interrupted goes on where it was, with at most one block of images (for each
+process) recorded again. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from explgraph.images import (
     Images,
     ahead,
     batches,
+    check_batch_size,
     choose,
     image_names,
     images_fingerprint,
@@ -147,10 +148,18 @@ class ActivationStore:
 
     def _read(self, layer_index: int, here: slice) -> Tensor:
         """Give some images' maps."""
-        kept = torch.from_numpy(np.asarray(_array(self._group, str(layer_index))[here]))
-        maps = kept.float()
+        array = _array(self._group, str(layer_index))
+        maps = torch.from_numpy(np.asarray(array[here])).float()
+        chunks = slice(here.start // BLOCK, math.ceil(here.stop / BLOCK))
+        for chunk in range(chunks.start, chunks.stop):
+            # zarr fills in zeros where a chunk is missing
+            part = maps[max(0, chunk * BLOCK - here.start) : (chunk + 1) * BLOCK - here.start]
+            if not part.any() and not _has_chunk(array, chunk):
+                raise ExplgraphError(
+                    f"chunk {chunk} of layer {layer_index} is missing in the store {self.path!r}; "
+                    "record again, only what is missing will be"
+                )
         if self.dtype == "uint8":
-            chunks = slice(here.start // BLOCK, math.ceil(here.stop / BLOCK))
             scale = torch.from_numpy(np.asarray(_array(self._group, f"scale{layer_index}")[chunks]))
             of_images = torch.arange(here.start, here.stop) // BLOCK - chunks.start
             maps *= (scale / 255)[of_images, :, None, None]
@@ -285,6 +294,7 @@ def record_to_store(
     """Record into a store, or go on with one, or open it if it is finished: see `record`."""
     if dtype not in _DTYPES:
         raise ExplgraphError(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}")
+    check_batch_size(batch_size)
     names = image_names(images)
     team = Team()
     with torch.inference_mode(False), on_device(model, device):
@@ -378,12 +388,16 @@ def _check_same(path: str, kept: dict[str, Any], about: dict[str, Any]) -> None:
 
 def _missing(group: zarr.Group, n_layers: int, n_blocks: int) -> list[int]:
     """List the blocks of which not all chunks are there."""
+    arrays = [_array(group, str(i)) for i in range(n_layers)]
+    return [b for b in range(n_blocks) if not all(_has_chunk(array, b) for array in arrays)]
+
+
+def _has_chunk(array: Any, chunk: int) -> bool:
+    """Whether a chunk of images has been written."""
     from zarr.core.sync import sync
 
-    last = _array(group, str(n_layers - 1))
-    keys = (last.metadata.encode_chunk_key((block, 0, 0, 0)) for block in range(n_blocks))
-    place = last.store_path
-    return [block for block, key in enumerate(keys) if not sync((place / key).exists())]
+    key = array.metadata.encode_chunk_key((chunk, *(0 for _ in array.shape[1:])))
+    return bool(sync((array.store_path / key).exists()))
 
 
 def _blocks_of(
@@ -418,7 +432,7 @@ def _whole_blocks(
 
 
 def _write(group: zarr.Group, block: int, maps: Sequence[Tensor], dtype: str) -> None:
-    """Write a block's chunks, the last layer's last."""
+    """Write a block's chunks."""
     start = block * BLOCK
     for index, values in enumerate(maps):
         here = slice(start, start + len(values))

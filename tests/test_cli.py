@@ -65,6 +65,45 @@ def images(place, **options):
 # ------------------------------------------------------------------------------- what it does
 
 
+def test_record_then_mine(place, capsys, tmp_path):
+    """In two steps, in one, and again: the graph is that of the store's activations."""
+    kept, out = tmp_path / "kept", tmp_path / "out"
+    recording = ["record", *mine_command(place)[1:], "--store", kept]
+    code, said, _ = run(capsys, *recording)
+    assert code == 0
+    assert said.startswith("24 images, 2 layers: recorded in ")
+    assert run(capsys, *recording, "--quiet") == (0, "", "")
+    code, said, _ = run(capsys, "mine", "--store", kept, "--out", out, "--formats", "svg,html")
+    assert code == 0
+    assert "from 24 images: recorded in 0." in said
+    assert {file.name for file in out.iterdir()} == {"graph.explgraph", "graph.svg", "graph.html"}
+    graph = explgraph.load(out / "graph.explgraph")
+    assert graph == explgraph.mine(store=kept)
+    assert graph.nx.graph["preprocessing"] == images(place).describe()
+
+    at_once = [*mine_command(place), "--store", tmp_path / "new", "--formats", "none", "--quiet"]
+    assert run(capsys, *at_once, "--out", tmp_path / "once")[0] == 0
+    assert explgraph.load(tmp_path / "once" / "graph.explgraph") == graph
+
+
+def test_an_interrupted_mine_goes_on(place, capsys, tmp_path, monkeypatch):
+    command = [*mine_command(place, "stage4"), "--store", tmp_path / "kept", "--formats", "none"]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(explgraph.mining, "contrast", interrupted)
+        assert run(capsys, *command, "--out", tmp_path / "out") == (130, "", "stopped\n")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["unfinished"]
+    code, _, said = run(capsys, *command, "--out", tmp_path / "out", "--seed", "1")
+    assert (code, "is of another job: seed differ" in said) == (1, True)
+    assert run(capsys, *command, "--out", tmp_path / "out")[0] == 0
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["graph.explgraph"]
+    graph = explgraph.load(tmp_path / "out" / "graph.explgraph")
+    assert graph == explgraph.mine(store=tmp_path / "kept")
+
+
 def test_mine_gives_what_the_library_gives(place):
     graph = explgraph.load(place / "out" / "graph.explgraph")
     assert graph == explgraph.mine(creatures.network(), images(place), ["stage4", "stage3"])
@@ -310,7 +349,16 @@ def commands():
 
 
 def test_the_commands():
-    assert set(commands()) == {"demo", "mine", "parse", "evaluate", "export", "view", "info"}
+    assert set(commands()) == {
+        "demo",
+        "record",
+        "mine",
+        "parse",
+        "evaluate",
+        "export",
+        "view",
+        "info",
+    }
 
 
 @pytest.mark.parametrize("name", commands())
@@ -340,6 +388,9 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--formats", "jpg"], "no format 'jpg'"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--seed", "-1"], "expected 0 to"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--batch-size", "0"], "above 0"),
+        (["mine", "--out", "y"], "--images, --model, --layers"),
+        (["mine", "--out", "y", "--store", "s", "--model", "a:b"], "--images, --layers"),
+        (["record", *mine_command(Path("x"))[1:]], "--store"),
         (["mine", "--layers", "a,,b"], "names with commas between"),
     ],
 )
@@ -465,6 +516,8 @@ WRONG = {
     "device": (MINE + "--device gpu7", "'gpu7'"),
     "out is a file": (MINE + "--out {here}/file", "can't write", "file"),
     "out in a file": (MINE + "--out {here}/file/deep", "can't write", "writable"),
+    "no store": ("mine --store {here}/nothing --out {here}/out", "is no store of activations"),
+    "store in the way": (MINE + "--store {pictures}", "holds something else"),
     "no graph": ("info {here}/nothing", "nothing"),
     "truncated": (PARSE.replace("{graph}", "{here}/truncated.explgraph"), "truncated.explgraph"),
     "not a graph": ("info {here}/text.explgraph", "text.explgraph"),
