@@ -150,7 +150,6 @@ def _parser() -> argparse.ArgumentParser:
         "keep a network's activations for photographs on disk, to mine from",
         "explgraph record --images birds --model torchvision:vgg16 \\",
         "    --layers features.28,features.21,features.14 --store birds.zarr",
-        "explgraph mine --store birds.zarr --out birds-graph",
     )
     recording.add_argument(
         "--store",

@@ -30,7 +30,7 @@ from explgraph.inference import (
 )
 from explgraph.mining import scaled
 from explgraph.mixture import Grid, Patterns, peaks
-from explgraph.recording import Activations, fingerprint, stream
+from explgraph.recording import Activations, checked_device, fingerprint, stream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +156,7 @@ def parse(
         Of the size that was mined.
     batch_size : int
     device : str
-        Where the model runs.
+        Where the model runs and nodes are looked for; "auto" is the GPU if there is one.
     progress : bool
         Show a bar on a terminal.
 
@@ -174,7 +174,7 @@ def parse(
     ExplgraphWarning
         If the weights are not those that were mined.
     """
-    parser = Parser(graph)
+    parser = Parser(graph, checked_device(device))
     names: list[str] = []
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for here, maps in stream_layers(
@@ -252,11 +252,12 @@ def _parse(
 
 
 class Parser:
-    """A graph's parameters, ready to be run over batches of maps."""
+    """A graph's parameters, ready to be run over batches of maps on a device."""
 
-    def __init__(self, graph: ExplanatoryGraph) -> None:
-        self.layers = [unpack(graph.fitted, layer) for layer in reversed(graph.layers)]
-        self.grids = {layer.index: Grid.of(layer) for layer in graph.layers}
+    def __init__(self, graph: ExplanatoryGraph, device: str | torch.device = "cpu") -> None:
+        self.device = device
+        self.layers = [unpack(graph.fitted, layer, device) for layer in reversed(graph.layers)]
+        self.grids = {layer.index: Grid.of(layer, device) for layer in graph.layers}
         k = {fit.index: fit.passes[-1].patterns.sigma.shape[1] for fit in self.layers}
         where = [
             (a["layer_index"], a["filter"] * k[a["layer_index"]] + a["pattern"])
@@ -277,7 +278,7 @@ class Parser:
         found: dict[int, Found] = {}
         places: dict[int, Tensor] = {}
         for fit in self.layers:
-            values = scaled(maps[fit.index], fit.scale)
+            values = scaled(maps[fit.index].to(self.device), fit.scale)
             grid = self.grids[fit.index]
             found[OWN] = Found(*peaks(values, grid, fit.reach))
             for fitted in fit.passes:
@@ -291,9 +292,9 @@ class Parser:
         for index in sorted(set(self.node_layer.tolist())):
             here = self.node_layer == index
             nodes = self.node[here]
-            positions[:, here] = found[index].positions[:, nodes]
-            expected[:, here] = places[index].flatten(1, 2)[:, nodes]
-            scores[:, here] = found[index].scores[:, nodes]
+            positions[:, here] = found[index].positions[:, nodes].cpu()
+            expected[:, here] = places[index].flatten(1, 2)[:, nodes].cpu()
+            scores[:, here] = found[index].scores[:, nodes].cpu()
         return positions, expected, scores
 
 
@@ -307,7 +308,9 @@ class FittedLayer:
     passes: tuple[Pass, ...]
 
 
-def unpack(fitted: Mapping[str, NDArray[Any]], layer: Layer) -> FittedLayer:
+def unpack(
+    fitted: Mapping[str, NDArray[Any]], layer: Layer, device: str | torch.device = "cpu"
+) -> FittedLayer:
     """Read a layer's parameters as `mining.pack` wrote them."""
 
     def read(name: str) -> Tensor:
@@ -316,7 +319,7 @@ def unpack(fitted: Mapping[str, NDArray[Any]], layer: Layer) -> FittedLayer:
             raise ExplgraphError(
                 f"the graph lacks the parameter {key!r}, so it can't be parsed; mine it again"
             )
-        return torch.from_numpy(np.array(fitted[key]))
+        return torch.from_numpy(np.array(fitted[key])).to(device)
 
     def read_pass(name: str) -> Pass:
         return Pass(
