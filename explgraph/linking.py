@@ -274,7 +274,7 @@ def link(
 
     def choose(some: slice) -> Links:
         return choose_links(
-            LinkSums(*images.sum(sums(here, some) for here in images)),
+            LinkSums(*images.sum(sums(here, some) for here in images.groups())),
             n_parents,
             floor=floor,
             least_variance=least_variance,

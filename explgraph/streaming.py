@@ -33,6 +33,8 @@ __all__ = ["BLOCK", "Images", "Source", "Table"]
 
 BLOCK = 32
 """Images at a time."""
+_GROUP = 256  # at a time in matrix products over images alone, which like them long
+_MANY = 1000  # images from which on there are such groups
 
 
 class Source(Protocol):
@@ -186,7 +188,7 @@ class Images:
     Raises
     ------
     ExplgraphError
-        If there are fewer blocks than processes.
+        If there are fewer blocks of images than processes.
     """
 
     def __init__(
@@ -204,19 +206,29 @@ class Images:
         self._folder = folder
         self._tables = 0
         self._checkpoint = checkpoint
-        blocks = math.ceil(n / BLOCK)
-        if blocks < self._team.size:
+        # shares are made of whole groups, so that these are the same however many share
+        self._group = _GROUP if n >= _MANY else BLOCK
+        groups = math.ceil(n / self._group)
+        if groups < self._team.size:
             raise ExplgraphError(
-                f"{n} images are {blocks} blocks of {BLOCK}, too few for {self._team.size} "
-                f"processes; start at most {blocks}"
+                f"{n} images are {groups} groups of {self._group}, too few for {self._team.size} "
+                f"processes; start at most {groups}"
             )
-        share = self._team.share(blocks)
-        self._rows = range(share.start * BLOCK, min(share.stop * BLOCK, n))
+        share = self._team.share(groups)
+        self._rows = range(share.start * self._group, min(share.stop * self._group, n))
 
     def __iter__(self) -> Iterator[slice]:
         """Go through this process's blocks."""
-        for start in range(self._rows.start, self._rows.stop, BLOCK):
-            yield slice(start, min(start + BLOCK, self._rows.stop))
+        return self._runs(BLOCK)
+
+    def groups(self) -> Iterator[slice]:
+        """Go through this process's images in larger groups, for what needs no maps."""
+        return self._runs(self._group)
+
+    def _runs(self, length: int) -> Iterator[slice]:
+        """Go through this process's images, so many at a time."""
+        for start in range(self._rows.start, self._rows.stop, length):
+            yield slice(start, min(start + length, self._rows.stop))
 
     def maps(self, source: Source, layer_index: int) -> Iterator[tuple[slice, Tensor]]:
         """Go through a layer's maps in the same blocks."""

@@ -115,7 +115,7 @@ def test_shares_are_everything_once(size, n):
 def test_more_processes_than_blocks_are_refused():
     team = Team()
     team.size = 3
-    with pytest.raises(ExplgraphError, match=r"40 images are 2 blocks .* start at most 2"):
+    with pytest.raises(ExplgraphError, match=r"40 images are 2 groups of 32, .* start at most 2"):
         Images(40, team=team)
 
 
@@ -128,12 +128,13 @@ def test_several_processes_need_a_store(monkeypatch):
         mine(creatures.network(), torch.zeros(40, 3, 112, 112), ["stage4"])
 
 
-def test_blocks_are_the_same_whoever_has_them():
-    n = 3 * BLOCK + 1
-    whole = list(Images(n))
+@pytest.mark.parametrize("n", [3 * BLOCK + 1, 2000])
+def test_blocks_and_groups_are_the_same_whoever_has_them(n):
+    whole = Images(n)
     parts = []
     for rank in range(3):
         team = Team()
         team.rank, team.size = rank, 3
-        parts += list(Images(n, team=team))
-    assert parts == whole
+        parts.append(Images(n, team=team))
+    assert [here for part in parts for here in part] == list(whole)
+    assert [here for part in parts for here in part.groups()] == list(whole.groups())
