@@ -170,6 +170,8 @@ class Bias:
         All A (A - 1), the most suspicious first.
     own_effects : (A,) float64
         By how much an attribute's presence moves its own output. Near 0: it wasn't learnt.
+    own_at_part : (A,) float64
+        Share of that which lies on nodes at the attribute's part; NaN where it isn't marked.
     nodes : tuple of str
         Ids of the layer's V nodes.
     node_effects : (A, A, V) float64
@@ -182,6 +184,7 @@ class Bias:
     attributes: tuple[str, ...]
     relations: tuple[Relation, ...]
     own_effects: Array
+    own_at_part: Array
     nodes: tuple[str, ...]
     node_effects: Array
     judged: Judged
@@ -383,6 +386,7 @@ def find_bias(
         attributes=names,
         relations=tuple(relations),
         own_effects=own,
+        own_at_part=np.einsum("ttt->t", at).copy(),
         nodes=found.nodes,
         node_effects=node_effects,
         judged=_judge(names, found.names, given, reading, relations),

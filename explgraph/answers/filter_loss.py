@@ -1,18 +1,19 @@
-"""Filters that stand for one part: a loss and a layer for training loops of your own.
+"""Filters that stand for one part: a layer and a loss for training loops of your own.
 
 An ordinary filter fires at several places of an image. Two plain torch modules teach the filters
-of a layer to fire at one place, with no annotation of parts:
+of a layer to fire at one, with no annotation of parts:
 
 1. `PartMask`, behind the layer's ReLU, keeps of every map what lies around its strongest unit, so
-   that the layers above can only use that.
-2. `FilterLoss`, added to the task's loss, rewards maps that look like a single peak and that the
-   position of the peak explains: the mutual information of maps and *templates* (`templates`), one
-   template for each unit at which a part may be, and one for its absence.
+   that the layers above can use nothing else.
+2. `FilterLoss`, added to the task's loss, rewards maps that look like a single peak, wherever it
+   is: it is minus the mutual information of maps and *templates*, of which there is one for every
+   unit at which a part may be, and one for its absence.
 
-    mask, interpretable = PartMask(), FilterLoss()
-    maps = relu(conv(x))                      # (N, C, H, W)
-    logits = head(mask(maps).mean((2, 3)))
-    loss = task_loss(logits, targets) + weight * interpretable(maps)
+In a training loop::
+
+    mask, filter_loss = PartMask(), FilterLoss()
+    maps = relu(conv(x))  # (N, C, H, W)
+    loss = task_loss(head(mask(maps).mean((2, 3))), targets) + filter_loss(maps)
 
 References
 ----------
@@ -21,6 +22,9 @@ Zhang, Wu, Zhu: Interpretable Convolutional Neural Networks, CVPR 2018 (arXiv 17
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+
 import torch
 from torch import Tensor, nn
 
@@ -28,11 +32,13 @@ from explgraph.errors import ExplgraphError
 
 __all__ = ["FilterLoss", "PartMask", "templates"]
 
+_TINY = 1e-12
+
 
 def templates(height: int, width: int, *, beta: float = 4.0) -> Tensor:
-    """Ideal maps of a filter that stands for one part, without the factor tau.
+    """Make the ideal maps of a filter that stands for one part, without the paper's factor tau.
 
-    The template of unit ``u`` falls from 1 at ``u`` to -1, linearly in the L1 distance. The
+    The template of a unit is 1 there and falls linearly with the L1 distance, down to -1. The
     negative template, for images without the part, is -1 everywhere.
 
     Parameters
@@ -40,7 +46,7 @@ def templates(height: int, width: int, *, beta: float = 4.0) -> Tensor:
     height, width : int
         Units of a map.
     beta : float
-        How fast templates fall: they reach 0 at the distance 1 / beta of the map's side.
+        How fast templates fall: to 0 at 1 / beta of the map's side.
 
     Returns
     -------
@@ -52,8 +58,7 @@ def templates(height: int, width: int, *, beta: float = 4.0) -> Tensor:
     CVPR 2018, section 3, "Part templates". Departure: maps need not be square; distances are
     divided by the side that they run along.
     """
-    rows = torch.arange(height).float() / height
-    columns = torch.arange(width).float() / width
+    rows, columns = torch.arange(height) / height, torch.arange(width) / width
     vertical = (rows[:, None] - rows).abs()
     horizontal = (columns[:, None] - columns).abs()
     distance = vertical[:, None, :, None] + horizontal[None, :, None, :]
@@ -62,10 +67,10 @@ def templates(height: int, width: int, *, beta: float = 4.0) -> Tensor:
 
 
 class PartMask(nn.Module):
-    """Keep of each map what lies around its strongest unit.
+    """Keep of every map what lies around its strongest unit.
 
-    ``relu(x * T)`` with the template ``T`` of the map's strongest unit (the first of equals). The
-    gradient goes through what is kept; the choice of the unit has none.
+    A map ``x`` becomes ``relu(x * T)`` with the template ``T`` of its strongest unit (the first of
+    equals). Gradients flow through what is kept; which unit it is has none.
 
     Parameters
     ----------
@@ -74,8 +79,8 @@ class PartMask(nn.Module):
 
     References
     ----------
-    CVPR 2018, section 3, "During the forward propagation". Departure: the template's factor tau
-    is left out, as in the authors' code, so that peaks keep their value.
+    CVPR 2018, section 3, "During the forward-propagation process". Departure: without the
+    template's factor tau, as in the authors' code, so that peaks keep their value.
     """
 
     def __init__(self, *, beta: float = 4.0) -> None:
@@ -83,46 +88,95 @@ class PartMask(nn.Module):
         self.beta = _positive("beta", beta)
 
     def extra_repr(self) -> str:
-        """Show the options."""
+        """Show the option."""
         return f"beta={self.beta:g}"
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Mask rectified maps (N, C, H, W); the same shape comes back."""
-        _check(maps)
+        """Mask maps (N, C, H, W) >= 0; the same shape comes back."""
+        _check_maps(maps)
         height, width = maps.shape[2:]
         positive = templates(height, width, beta=self.beta)[:-1].to(maps)
-        return torch.relu(maps * positive[maps.flatten(2).argmax(2)])
+        return torch.relu(maps * positive[maps.flatten(2).argmax(dim=2)])
 
 
 class FilterLoss(nn.Module):
-    """Minus the mutual information between a filter's maps and the templates, averaged over filters.
+    """Minus the mutual information of maps and templates, averaged over filters.
 
-    With ``fit[x, T] = sum_u x[u] T[u]``, ``p(x | T)`` is the softmax of ``tau * fit`` over the
-    batch's images, ``p(T)`` is `alpha` shared by the positive templates and ``1 - alpha`` for the
-    negative one, ``p(x) = sum_T p(T) p(x | T)``, and
+    Of one filter's maps ``x`` in a batch and templates ``T``, with ``fit = sum_u x[u] T[u]``:
+    ``p(x | T)`` is the softmax of ``tau fit`` over the batch's images, ``p(T)`` is `alpha` in equal
+    shares for the positive templates and ``1 - alpha`` for the negative one, and
 
-        loss = - sum_T p(T) sum_x p(x | T) log(p(x | T) / p(x)).
+        loss = - sum_T p(T) sum_x p(x | T) log(p(x | T) / p(x)),  p(x) = sum_T p(T) p(x | T).
 
-    It lies between minus the logarithm of the number of images and 0. A batch of one image teaches
-    nothing: its loss is 0.
+    It lies between minus the logarithm of the batch's size and 0: there is nothing to learn from a
+    batch of one image.
 
     Parameters
     ----------
     tau : float
-        How sharply a map must fit: what a map gains that is 0 but for one unit of the usual
-        strength, if that unit is the template's.
+        How sharply maps must fit: what ``tau fit`` is for a map of a single unit, of the filter's
+        usual peak, and this unit's template. Above 2 or so filters come to differ less from each
+        other, and the task suffers.
     beta : float
         How fast templates fall; see `templates`.
     alpha : float, optional
-        Prior probability that the part is there; by default ``n / (1 + n)`` for n units, as in the
-        paper, which makes all templates equally probable.
+        Probability that the part is there, in (0, 1). By default ``n / (1 + n)`` for n units, as
+        in the paper: all templates are equally probable.
 
     References
     ----------
-    CVPR 2018, eqs. 1 and 2. Departures: (1) maps are divided by the filter's mean peak over the
-    batch (a constant for the gradient), so that `tau` means the same in every network, and a
-    filter can't gain by growing; the paper takes ``tau = 0.5 / n`` of raw activations. (2) The
-    gradient is that of eq. 1 itself, normalisers ``Z`` included. The paper's eq. 4 treats them as
-    constants and keeps one template per map, chosen by the image's category; here all templates
-    count, and no category is needed.
+    CVPR 2018, eqs. 1 and 2. Departures: (1) maps are divided by the filter's mean peak in the
+    batch, a constant for the gradient, so that `tau` means the same in every network and a filter
+    gains nothing by merely growing; the paper takes ``tau = 0.5 / n`` for raw activations. (2) The
+    gradient is that of eq. 1. The paper's eq. 4 holds the normalisers ``Z`` constant and keeps one
+    template per map, by the image's category; here all templates count and no category is needed.
     """
+
+    def __init__(self, *, tau: float = 1.0, beta: float = 4.0, alpha: float | None = None) -> None:
+        super().__init__()
+        self.tau = _positive("tau", tau)
+        self.beta = _positive("beta", beta)
+        if alpha is not None and not 0 < alpha < 1:
+            raise ExplgraphError(f"alpha must lie between 0 and 1, got {alpha!r}")
+        self.alpha = alpha
+
+    def extra_repr(self) -> str:
+        """Show the options."""
+        alpha = "n / (1 + n)" if self.alpha is None else f"{self.alpha:g}"
+        return f"tau={self.tau:g}, beta={self.beta:g}, alpha={alpha}"
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Compute the loss of maps (N, C, H, W) >= 0: a scalar."""
+        _check_maps(maps)
+        c, height, width = maps.shape[1:]
+        units = height * width
+        flat = maps.flatten(2)
+        peak = flat.detach().amax(dim=2).mean(dim=0).clamp(min=_TINY)
+        shapes = templates(height, width, beta=self.beta).flatten(1).to(maps)
+        fit = (flat / peak[:, None]) @ (self.tau * shapes).T  # (N, C, templates)
+        log_prior = self._log_prior(units).to(maps)
+        log_given = fit.log_softmax(dim=0)
+        log_any = (log_given + log_prior).logsumexp(dim=2, keepdim=True)
+        joint = (log_given + log_prior).exp()
+        return -(joint * (log_given - log_any)).sum() / c
+
+    def _log_prior(self, units: int) -> Tensor:
+        """Logarithm of every template's probability, (units + 1,)."""
+        alpha = units / (1 + units) if self.alpha is None else self.alpha
+        return torch.tensor([math.log(alpha / units)] * units + [math.log(1 - alpha)])
+
+
+def _positive(name: str, value: float) -> float:
+    """Refuse what is no positive number."""
+    if not isinstance(value, Real) or not 0 < value < math.inf:
+        raise ExplgraphError(f"{name} must be a number above 0, got {value!r}")
+    return float(value)
+
+
+def _check_maps(maps: Tensor) -> None:
+    """Refuse what can't be rectified maps; values aren't looked at, it would cost time."""
+    if maps.ndim != 4 or not maps.is_floating_point() or 0 in maps.shape:
+        raise ExplgraphError(
+            f"maps must be float (N, C, H, W), none of them 0, got {maps.dtype} of the shape "
+            f"{tuple(maps.shape)}; put the module behind a layer that keeps the grid"
+        )

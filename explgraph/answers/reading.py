@@ -43,7 +43,7 @@ def fit_reading(outputs: Array, labels: NDArray[np.bool_], effects: Array) -> Re
 
     With effects ``B``, residual covariance ``S`` and independent labels of variance 1/4, outputs
     given that label t is true or not have means ``B_t`` apart and the covariance
-    ``V_t = S + sum_{s != t} B_s B_s^T / 4``, so label t's log-odds are ``B_t^T V_t^-1 (z - middle)``
+    ``V_t = S + sum_{s != t} B_s B_s^T / 4``; so label t has the log-odds ``B_t^T V_t^-1 (z - mid)``
     (linear discriminant analysis, with V_t's other labels taken as Gaussian).
 
     Parameters
