@@ -1,4 +1,4 @@
-"""Biased representations: are planted biases found, and is nothing found where none is?
+"""Biased representations: planted biases are to be found, and nothing where there is none.
 
     OMP_NUM_THREADS=1 python benchmarks/bias.py --json bias.json
 
@@ -152,8 +152,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     """Give a table of the biased networks and one of the others."""
     lines = [
         "| seed | planted pairs | their ranks | by cosine | flagged (false) | at source, at target "
-        "| answers right, corrected | AUC of failures | the network's own doubt | within attributes "
-        "| of images |\n|---:|---|---|---|---|---|---|---:|---:|---:|---:|"
+        "| answers right, corrected | AUC of failures | the network's own doubt "
+        "| within attributes | of images |\n|---:|---|---|---|---|---|---|---:|---:|---:|---:|"
     ]
     for row in rows:
         if row["network"] == "biased" and "auc" in row:

@@ -5,7 +5,7 @@
 For each seed, the two upper stages and the head of the creatures' network go on training from the
 shipped weights on fresh creatures, on families and attributes, twice with the same pictures in the
 same order: as usual, and with `PartMask` behind stage 4 and `FilterLoss` on its maps, whose weight
-falls linearly from 1 to 0 (the paper's falls as well). On fresh creatures the raw filters of
+falls from 1 to 0, as (1 - share of the steps done)^2 (the paper's falls as well). On fresh creatures the raw filters of
 stage 4 are measured (each filter's strongest unit, before the mask; means over the parts), and the
 answers. Times are the process's own, medians over steps,
 of what is trained.
@@ -62,7 +62,7 @@ def run(
 
     def step(maps: Tensor, rows: Tensor, done: float) -> Tensor:
         value = task_loss(masked.head(maps), targets[rows])
-        return value + (1 - done) * filter_loss(maps) if interpretable else value
+        return value + (1 - done) ** 2 * filter_loss(maps) if interpretable else value
 
     took, began = [], time.process_time()
     for _ in train(model, maps, STAGES, step, epochs=epochs, rate=0.001):

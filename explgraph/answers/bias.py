@@ -7,7 +7,7 @@ the same bias can't show it by their accuracy. `find_bias` looks for such *relat
 1. Each image's outputs are regressed on all labels at once. The coefficient of the source's label
    is the relation's *effect*: by how much the source's presence moves the target's output while
    the target itself and all other labels stay as they are. An effect counts in units of the
-   network's usual own effect (the median over attributes): its *strength*.
+   network's usual own effect (root mean square over attributes): its *strength*.
 2. A relation is suspicious if its strength differs from what people expect, by default none, by
    more than a margin, for small dependences are in every network. Residuals of the regression are
    permuted for p-values, Benjamini and Hochberg's procedure over all relations keeps the share of
@@ -152,7 +152,10 @@ class Judged:
         order = np.argsort(-risk, axis=None, kind="stable")[:most]
         return [
             Judgement(
-                self.names[n], self.biased[k], bool(self.outputs[n, columns[k]] > 0), risk[n, k]
+                self.names[n],
+                self.biased[k],
+                bool(self.outputs[n, columns[k]] > 0),
+                float(risk[n, k]),
             )
             for n, k in zip(*np.unravel_index(order, risk.shape), strict=True)
         ]
@@ -337,6 +340,7 @@ def find_bias(
         ("margin", margin, 0.0, np.inf),
         ("fdr", fdr, 0.0, 1.0),
         ("permutations", permutations, 1, np.inf),
+        ("radius", 0 if radius is None else radius, 0.0, np.inf),
     ):
         if not low <= value <= high:
             raise ExplgraphError(f"{option} must be from {low:g} to {high:g}, got {value!r}")
@@ -353,13 +357,13 @@ def find_bias(
     given = found.outputs.astype(np.float64)
     effects = (weights @ given).T  # [target, source], as all below
     own = np.diag(effects).copy()
-    usual = float(np.median(np.abs(own)))
+    usual = float(np.sqrt(np.mean(own**2)))
     p = permutation_p(
         given, labels, weights, wanted, margin * usual, permutations=permutations, seed=seed
     )
     node_effects = np.einsum("sn,ntv->tsv", weights, found.values, optimize=True)
     at = _shares_at(marks, radius, found, weights, node_effects)
-    similarity = _cosines(node_effects[np.diag_indices(len(names))])
+    similarity = _cosines(_patterns(found, labels))
     cooccurrence = np.atleast_2d(np.corrcoef(labels.T))
     pairs = [(t, s) for t in range(len(names)) for s in range(len(names)) if t != s]
     q = benjamini_hochberg([p[pair] for pair in pairs])
@@ -500,6 +504,13 @@ def _check_name(name: str, names: Sequence[str], argument: str) -> None:
 
 
 # ------------------------------------------------------------------------------------- the findings
+
+
+def _patterns(found: Evidence, labels: NDArray[np.bool_]) -> Array:
+    """Give attributes' inference patterns (A, V): mean evidence with, less without, them."""
+    present = labels / labels.sum(axis=0) - ~labels / (~labels).sum(axis=0)
+    patterns: Array = np.einsum("nt,ntv->tv", present, found.values, optimize=True)
+    return patterns
 
 
 def _cosines(patterns: Array) -> Array:

@@ -115,8 +115,8 @@ class FilterLoss(nn.Module):
     ----------
     tau : float
         How sharply maps must fit: what ``tau fit`` is for a map of a single unit, of the filter's
-        usual peak, and this unit's template. Above 2 or so filters come to differ less from each
-        other, and the task suffers.
+        usual peak, and this unit's template. With 1 two peaks are worth more than one, from 2 on
+        one is.
     beta : float
         How fast templates fall; see `templates`.
     alpha : float, optional
@@ -132,7 +132,7 @@ class FilterLoss(nn.Module):
     template per map, by the image's category; here all templates count and no category is needed.
     """
 
-    def __init__(self, *, tau: float = 1.0, beta: float = 4.0, alpha: float | None = None) -> None:
+    def __init__(self, *, tau: float = 2.0, beta: float = 4.0, alpha: float | None = None) -> None:
         super().__init__()
         self.tau = _positive("tau", tau)
         self.beta = _positive("beta", beta)
