@@ -5,10 +5,9 @@
 For each seed, the two upper stages and the head of the creatures' network go on training from the
 shipped weights on fresh creatures, on families and attributes, twice with the same pictures in the
 same order: as usual, and with `PartMask` behind stage 4 and `FilterLoss` on its maps, whose weight
-falls from 1 to 0, as (1 - share of the steps done)^2 (the paper's falls as well). On fresh creatures the raw filters of
-stage 4 are measured (each filter's strongest unit, before the mask; means over the parts), and the
-answers. Times are the process's own, medians over steps,
-of what is trained.
+falls from 1 to 0 as (1 - share of the steps done)^2 (the paper's falls as well). On fresh creatures
+the raw filters of stage 4 are measured (each filter's strongest unit, before the mask; means over
+the parts), and the answers. Times are the process's own, medians over steps, of what is trained.
 """
 
 from __future__ import annotations

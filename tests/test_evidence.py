@@ -129,8 +129,5 @@ def test_wrong_inputs(setting):
         model_outputs(blobs.Net(), images, [0])
     pair = Pair().eval()
     mined = explgraph.mine(pair, images, ["both"], seed=0)
-    with (
-        warnings.catch_warnings(),
-        pytest.raises(ExplgraphError, match="gives tuple, expected one"),
-    ):
+    with pytest.raises(ExplgraphError, match="gives tuple, expected one"):
         node_evidence(mined, pair, images, [0])

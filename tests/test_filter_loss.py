@@ -156,7 +156,7 @@ def test_descent_makes_a_filter_fire_at_one_place():
         loss(torch.relu(raw)).backward()
         optimizer.step()
     assert before < 0.55
-    assert kept() > 0.9
+    assert kept() > 0.7
 
 
 def test_modules_fit_into_training():
