@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from explgraph.answers.filter_loss import FilterLoss, PartMask
 from explgraph.atomic import atomic_write
 
 LAYER, STAGES = "stage4", 2
+STILL = "points that never move"
 
 
 class Masked(nn.Module):
@@ -78,11 +80,20 @@ def measure(masked: Masked, test: creatures.Creatures) -> dict[str, float]:
     families, truth = len(creatures.FAMILIES), test.targets()
     right = logits[:, :families].argmax(1) == truth[:, :families].argmax(1)
     attributes = (logits > 0)[:, families:] == (truth > 0.5)[:, families:]
-    positions, scores = metrics.raw_peaks(activations.maps[0].numpy(), activations.layers[0])
-    size = activations.image_size
+    peaks = metrics.raw_peaks(activations.maps[0].numpy(), activations.layers[0])
     return {
         "family": right.float().mean().item(),
         "attributes": attributes.float().mean().item(),
+        **follow(*peaks, test),
+    }
+
+
+def follow(
+    positions: np.ndarray, scores: np.ndarray, test: creatures.Creatures
+) -> dict[str, float]:
+    """Measure how points follow the parts."""
+    size = (creatures.SIZE, creatures.SIZE)
+    return {
         "instability": mean(
             metrics.location_instability(positions, scores, part, size)
             for part in test.parts.values()
@@ -99,7 +110,7 @@ def mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def markdown(rows: list[dict[str, float]]) -> str:
+def markdown(rows: list[dict[str, Any]]) -> str:
     """Give a row per run, then the means."""
     head = (
         "| training | seed | family right | attributes right | instability | tracking "
@@ -117,6 +128,8 @@ def markdown(rows: list[dict[str, float]]) -> str:
                 f"| {row['instability']:.4f} | {row['tracking']:+.2f} "
                 f"| {row['tracking_head']:+.2f} | {1000 * row['seconds']:.0f} |"
             )
+    still = next(row for row in rows if row["training"] == STILL)
+    lines.append(f"| {STILL} | | | | {still['instability']:.4f} | {still['tracking']:+.2f} | | |")
     return "\n".join(lines)
 
 
@@ -129,7 +142,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args()
     test = creatures.draw(options.test, seed=2_000_003)
-    rows = []
+    points = metrics.constant_grid(len(test), (creatures.SIZE, creatures.SIZE))
+    rows = [{"training": STILL, **follow(*points, test)}]
     for seed in options.seeds:
         data = creatures.draw(options.train, seed=1_000_003 + seed)
         maps = lower_maps(data, STAGES)
