@@ -187,6 +187,8 @@ def test_without_landmarks_places_are_not_told(graph, model, biased):
         ({"margin": -1}, "margin must be from 0 to inf, got -1"),
         ({"fdr": 2}, "fdr must be from 0 to 1, got 2"),
         ({"permutations": 0}, "permutations must be from 1"),
+        ({"permutations": 9.5}, "permutations must be a whole number, got 9.5"),
+        ({"outputs": {"red": 0, "green": 1, "blue": "c"}}, "outputs of 'blue' must be a column"),
         ({"radius": -1}, "radius must be from 0"),
         ({"layer": "stage4"}, "layer 'stage4' isn't in the graph"),
     ],
@@ -217,5 +219,13 @@ def test_more_wrong_inputs(graph, model, biased):
         other.head.bias += 1
     with pytest.raises(ExplgraphError, match="mined on a model with other weights"):
         find_bias(graph, other, images, labels)
+    with pytest.raises(ExplgraphError, match="found in a model with other weights"):
+        find_bias(graph, model, images, labels).judge(other, images)
+    silent = blobs.Net().eval()
+    with torch.no_grad():
+        silent.head.weight.zero_()
+    mined = explgraph.mine(silent, images, ["cells"], seed=0)
+    with pytest.raises(ExplgraphError, match="output of 'red' is the same for all images"):
+        find_bias(mined, silent, images, labels)
     with pytest.raises(ExplgraphError, match="where names 'pink'"):
         find_bias(graph, model, images, labels).where("pink", "red")

@@ -12,9 +12,9 @@ the same bias can't show it by their accuracy. `find_bias` looks for such *relat
    more than a margin, for small dependences are in every network. Residuals of the regression are
    permuted for p-values, Benjamini and Hochberg's procedure over all relations keeps the share of
    false ones.
-3. The effect is an average over images of evidence that sits on part nodes (`evidence`), and so
-   is split among them: which nodes, and whether they lie at the part that defines the target, at
-   that of the source, or elsewhere.
+3. An output is what the nodes of a layer add up to (`evidence`) and a rest. The same regression of
+   each node's evidence splits the effect among nodes, and so tells on which it sits, and whether
+   these lie at the part that defines the target, at that of the source, or elsewhere.
 4. An image is likely to be misjudged where the network's answer isn't what its outputs say
    together once attributes are taken to be independent (`reading`); this needs no labels
    (`Bias.judge`).
@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +52,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.graph import ExplanatoryGraph
 from explgraph.hooks import nearest
 from explgraph.images import Images
+from explgraph.recording import fingerprint
 
 __all__ = ["Bias", "Judged", "Judgement", "Relation", "find_bias"]
 
@@ -191,6 +193,7 @@ class Bias:
     nodes: tuple[str, ...]
     node_effects: Array
     judged: Judged
+    _model: str = field(repr=False)
     _outputs: tuple[int, ...] = field(repr=False)
     _reading: Reading = field(repr=False)
 
@@ -223,7 +226,16 @@ class Bias:
         Returns
         -------
         Judged
+
+        Raises
+        ------
+        ExplgraphError
+            If it is another model, or the images don't fit it.
         """
+        if fingerprint(model) != self._model:
+            raise ExplgraphError(
+                "the bias was found in a model with other weights; look for it in this one first"
+            )
         names, given = model_outputs(
             model, images, self._outputs, batch_size=batch_size, device=device
         )
@@ -281,7 +293,8 @@ def find_bias(
     graph : ExplanatoryGraph
         Mined on this model.
     model : torch.nn.Module
-        In evaluation mode; its output is ``(N, outputs)`` logits.
+        In evaluation mode; its output is ``(N, outputs)`` logits, above 0 where the answer is yes.
+        Have a softmax over classes wrapped, to give ``log p - log(1 - p)``.
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Labelled images, for instance some that the network was trained on: they may have the same
         bias, as long as each attribute is sometimes seen without the others. A few hundred.
@@ -336,16 +349,9 @@ def find_bias(
     weights = regression_weights(labels, names)
     columns = _columns(names, outputs, model, images, device)
     wanted = _expected(names, expected or {})
-    for option, value, low, high in (
-        ("margin", margin, 0.0, np.inf),
-        ("fdr", fdr, 0.0, 1.0),
-        ("permutations", permutations, 1, np.inf),
-        ("radius", 0 if radius is None else radius, 0.0, np.inf),
-    ):
-        if not low <= value <= high:
-            raise ExplgraphError(f"{option} must be from {low:g} to {high:g}, got {value!r}")
-    radius = 0.1 * float(np.hypot(*graph.image_size)) if radius is None else radius
     marks = _marks(names, landmarks or {}, parts or {}, len(labels))
+    radius = 0.1 * float(np.hypot(*graph.image_size)) if radius is None else radius
+    _check_numbers(margin, fdr, permutations, radius)
     found = node_evidence(
         graph, model, images, columns,
         layer=layer, batch_size=batch_size, device=device, progress=progress,
@@ -355,6 +361,10 @@ def find_bias(
             f"attributes hold {len(labels)} labels each, but there are {len(found.names)} images"
         )
     given = found.outputs.astype(np.float64)
+    if still := [name for name, z in zip(names, np.ptp(given, axis=0), strict=True) if z == 0]:
+        raise ExplgraphError(
+            f"the output of {still[0]!r} is the same for all images; check outputs and the model"
+        )
     effects = (weights @ given).T  # [target, source], as all below
     own = np.diag(effects).copy()
     usual = float(np.sqrt(np.mean(own**2)))
@@ -364,7 +374,7 @@ def find_bias(
     node_effects = np.einsum("sn,ntv->tsv", weights, found.values, optimize=True)
     at = _shares_at(marks, radius, found, weights, node_effects)
     similarity = _cosines(_patterns(found, labels))
-    cooccurrence = np.atleast_2d(np.corrcoef(labels.T))
+    cooccurrence = np.asarray(np.corrcoef(labels.T))
     pairs = [(t, s) for t in range(len(names)) for s in range(len(names)) if t != s]
     q = benjamini_hochberg([p[pair] for pair in pairs])
     relations = [
@@ -394,6 +404,7 @@ def find_bias(
         nodes=found.nodes,
         node_effects=node_effects,
         judged=_judge(names, found.names, given, reading, relations),
+        _model=fingerprint(model),
         _outputs=columns,
         _reading=reading,
     )
@@ -448,6 +459,9 @@ def _columns(
     missing = [name for name in names if name not in outputs]
     if missing:
         raise ExplgraphError(f"outputs lacks the column of attribute {missing[0]!r}")
+    for name, column in outputs.items():
+        if not isinstance(column, Integral):
+            raise ExplgraphError(f"outputs of {name!r} must be a column's number, got {column!r}")
     return tuple(int(outputs[name]) for name in names)
 
 
@@ -494,6 +508,20 @@ def _marks(
     return marks
 
 
+def _check_numbers(margin: float, fdr: float, permutations: int, radius: float) -> None:
+    """Refuse options that are out of range."""
+    for option, value, low, high in (
+        ("margin", margin, 0.0, np.inf),
+        ("fdr", fdr, 0.0, 1.0),
+        ("permutations", permutations, 1, np.inf),
+        ("radius", radius, 0.0, np.inf),
+    ):
+        if not low <= value <= high:
+            raise ExplgraphError(f"{option} must be from {low:g} to {high:g}, got {value!r}")
+    if not isinstance(permutations, Integral):
+        raise ExplgraphError(f"permutations must be a whole number, got {permutations!r}")
+
+
 def _check_name(name: str, names: Sequence[str], argument: str) -> None:
     """Refuse a name that is no attribute."""
     if name not in names:
@@ -525,10 +553,11 @@ def _shares_at(
     marks: Array, radius: float, found: Evidence, weights: Array, node_effects: Array
 ) -> Array:
     """Share of each effect on nodes at each attribute's part: [target, source, attribute]."""
-    distance = np.linalg.norm(marks[:, :, None] - found.positions[:, None], axis=-1)
-    near = (distance <= radius).astype(np.float32)  # unmarked: nowhere
-    there = np.einsum("ntv,nkv->ntk", found.values, near, optimize=True)
-    inside = np.einsum("sn,ntk->tsk", weights, there, optimize=True)
+    inside = np.empty((*node_effects.shape[:2], marks.shape[1]))
+    for k in range(marks.shape[1]):
+        distance = np.linalg.norm(marks[:, k, None] - found.positions, axis=-1)
+        near = distance <= radius  # unmarked: nowhere
+        inside[:, :, k] = (weights @ np.einsum("ntv,nv->nt", found.values, near)).T
     whole = node_effects.sum(axis=2)[:, :, None]
     shares: Array = np.divide(inside, whole, out=np.full_like(inside, np.nan), where=whole != 0)
     shares[:, :, np.isnan(marks).all(axis=(0, 2))] = np.nan

@@ -11,8 +11,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ __all__ = ["REACH", "Evidence", "check_mined", "model_outputs", "node_evidence",
 
 REACH = 3.0
 """How far from a node its units may lie, in sigmas; 99 % of an isotropic Gaussian lie within."""
+
+_TINY = 1e-6  # px
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +124,14 @@ def node_evidence(
     found = parse(graph, model, images, batch_size=batch_size, device=device, progress=progress)
     column = {node: v for v, node in enumerate(found.nodes)}
     positions = found.positions[:, [column[node] for node in ids]]
-    share = _Shares.of(graph, chosen, ids)
+    owners = _Owners.of(graph, chosen, ids)
     values, given, start = [], [], 0
     with on_device(model, device):
         for _, batch in batches(images, batch_size):
-            maps, gradients, result = _backward(model, batch, chosen, outputs)
-            here = torch.from_numpy(positions[start : start + len(batch)])
-            values.append(share.sums(here, maps.clamp(min=0)[:, None] * gradients))
+            owner = owners(torch.from_numpy(positions[start : start + len(batch)]))
+            adds = partial(owners.add_up, owner)
+            sums, result = _backward(model, batch, chosen, outputs, adds)
+            values.append(sums)
             given.append(result)
             start += len(batch)
     return Evidence(
@@ -189,10 +193,15 @@ def _columns(result: Any, n: int, outputs: Sequence[int]) -> Tensor:
 
 
 def _backward(
-    model: nn.Module, batch: Tensor, layer: Layer, outputs: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Give maps (n, C, H, W), outputs' gradients to them (n, A, C, H, W), and outputs (n, A)."""
+    model: nn.Module,
+    batch: Tensor,
+    layer: Layer,
+    outputs: Sequence[int],
+    add_up: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Give evidence (n, A, V) and outputs (n, A); `add_up` turns units' (n, C, H, W) to nodes'."""
     name, wanted = split_layer(model, layer.name)
+    shape = (layer.channels, layer.height, layer.width)
     leaves: list[Tensor] = []
     calls = 0
 
@@ -210,65 +219,64 @@ def _backward(
         leaves.append(output.detach().requires_grad_())
         return leaves[0].clone()  # which later modules may change in place
 
+    def read(output: Tensor) -> Tensor:
+        return read_maps(output.detach(), len(batch), shape, layer.name).float().cpu()
+
     handle = dict(model.named_modules())[name].register_forward_hook(cut)
     try:
         with torch.inference_mode(False), torch.enable_grad():
             # a copy, lest the batch was made in inference mode
             result = model(batch.clone().to(model_device(model), model_dtype(model)))
             chosen = _columns(result, len(batch), outputs)
-            slopes = [
-                torch.autograd.grad(
+            maps = read(leaves[0]).clamp(min=0)
+            sums = []
+            for k in range(len(outputs)):
+                (slope,) = torch.autograd.grad(
                     chosen[:, k].sum(), leaves[0], retain_graph=True, materialize_grads=True
-                )[0]
-                for k in range(len(outputs))
-            ]
+                )
+                sums.append(add_up(maps * read(slope)))
     finally:
         handle.remove()
-    shape = (layer.channels, layer.height, layer.width)
-
-    def read(output: Tensor) -> Tensor:
-        return read_maps(output.detach(), len(batch), shape, layer.name).float().cpu()
-
-    return read(leaves[0]), torch.stack([read(s) for s in slopes], 1), chosen.detach().float().cpu()
+    return torch.stack(sums, dim=1), chosen.detach().float().cpu()
 
 
 @dataclass(frozen=True, eq=False)
-class _Shares:
-    """Which unit counts for which node: nodes by filter, F filters of up to K nodes each."""
+class _Owners:
+    """Which node a unit counts for. Nodes by filter: F filters of up to K nodes each."""
 
     filters: Tensor  # (F,) of the layer
     node: Tensor  # (F, K) index, repeated where a filter has fewer
-    spare: Tensor  # (F, K) bool: such a repetition
     sigma: Tensor  # (F, K) px
     centres: Tensor  # (U, 2) px
+    number: int  # of nodes, V
 
     @classmethod
-    def of(cls, graph: ExplanatoryGraph, layer: Layer, ids: Sequence[str]) -> _Shares:
+    def of(cls, graph: ExplanatoryGraph, layer: Layer, ids: Sequence[str]) -> _Owners:
         """Group a layer's nodes by filter."""
         groups: dict[int, list[int]] = {}
         for v, name in enumerate(ids):
             groups.setdefault(graph.nx.nodes[name]["filter"], []).append(v)
         most = max(map(len, groups.values()))
+        # a repeated node is no nearer than itself
         node = torch.tensor([g + g[:1] * (most - len(g)) for g in groups.values()])
-        spare = torch.tensor([[k >= len(g) for k in range(most)] for g in groups.values()])
         sigma = torch.tensor([graph.nx.nodes[name]["sigma"] for name in ids]).float()
         grid = Grid.of(layer)
         centres = torch.cartesian_prod(grid.y, grid.x).flip(1)
-        return cls(torch.tensor(list(groups)), node, spare, sigma[node], centres)
+        return cls(torch.tensor(list(groups)), node, sigma[node], centres, len(ids))
 
-    def sums(self, positions: Tensor, units: Tensor) -> Tensor:
-        """Add up (n, A, C, H, W) values of units over each node's units: (n, A, V).
+    def __call__(self, positions: Tensor) -> Tensor:
+        """Give the owner of each unit, (n, F, U), V for none; `positions` (n, V, 2) px."""
+        owners = []
+        for place in positions:  # one by one, for the distances take memory
+            offset = place[self.node][:, :, None] - self.centres
+            far = offset.norm(dim=-1) / self.sigma[..., None].clamp(min=_TINY)
+            near, which = far.min(dim=1)
+            owner = self.node.gather(1, which)
+            owners.append(owner.masked_fill(near > REACH, self.number))
+        return torch.stack(owners)
 
-        `positions` (n, V, 2) px say where the nodes are.
-        """
-        offset = positions[:, self.node][:, :, :, None] - self.centres
-        far = offset.norm(dim=-1) / self.sigma[..., None].clamp(min=1e-6)
-        far = far.masked_fill(self.spare[..., None], torch.inf)  # (n, F, K, U)
-        nearest = far.argmin(dim=2, keepdim=True)
-        near = far.gather(2, nearest) <= REACH
-        mine = torch.zeros_like(far).scatter_(2, nearest, near.float())
-        found = torch.einsum("nfku,nafu->nafk", mine, units[:, :, self.filters].flatten(3))
-        sums = torch.zeros(*found.shape[:2], int(self.node.max()) + 1)
-        kept = ~self.spare
-        sums[:, :, self.node[kept]] = found[:, :, kept]
-        return sums
+    def add_up(self, owners: Tensor, units: Tensor) -> Tensor:
+        """Add up units' values (n, C, H, W) over those that each node owns: (n, V)."""
+        values = units[:, self.filters].flatten(1)
+        sums = torch.zeros(len(units), self.number + 1)
+        return sums.scatter_add_(1, owners.flatten(1), values)[:, :-1]
