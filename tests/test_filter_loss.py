@@ -159,12 +159,22 @@ def test_descent_makes_a_filter_fire_at_one_place():
     assert kept() > 0.7
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    maps = maps_of(5).to(dtype)
+    maps[:, 1] = 0
+    loss = FilterLoss()(maps)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, FilterLoss()(maps.float()))
+    assert PartMask()(maps).dtype == dtype
+
+
 def test_modules_fit_into_training():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), PartMask())
     loss = explgraph.FilterLoss()
     assert not [*loss.parameters(), *loss.buffers(), *model[2].parameters()]
-    maps = model(torch.randn(5, 3, 8, 8).to(torch.bfloat16).float())
+    maps = model(torch.randn(5, 3, 8, 8))
     (maps.mean() + loss(maps)).backward()
     assert model[0].weight.grad.abs().sum() > 0
     assert repr(loss) == "FilterLoss(tau=2, beta=4, alpha=n / (1 + n))"

@@ -150,11 +150,12 @@ class FilterLoss(nn.Module):
         _check_maps(maps)
         c, height, width = maps.shape[1:]
         units = height * width
-        flat = maps.flatten(2)
+        # sums of exponentials need more than half precision
+        flat = maps.flatten(2).to(torch.promote_types(maps.dtype, torch.float32))
         peak = flat.detach().amax(dim=2).mean(dim=0).clamp(min=_TINY)
-        shapes = templates(height, width, beta=self.beta).flatten(1).to(maps)
+        shapes = templates(height, width, beta=self.beta).flatten(1).to(flat)
         fit = (flat / peak[:, None]) @ (self.tau * shapes).T  # (N, C, templates)
-        log_prior = self._log_prior(units).to(maps)
+        log_prior = self._log_prior(units).to(flat)
         log_given = fit.log_softmax(dim=0)
         log_any = (log_given + log_prior).logsumexp(dim=2, keepdim=True)
         joint = (log_given + log_prior).exp()
