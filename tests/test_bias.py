@@ -136,6 +136,16 @@ def test_the_margin_decides_what_is_too_small(graph, model, biased):
     assert ("red", "green") in {(r.target, r.source) for r in strict.suspicious}
 
 
+def test_attributes_that_were_not_learnt_are_warned_of(biased):
+    images, labels, _ = biased
+    model = blobs.Net().eval()
+    with torch.no_grad():
+        model.head.weight[2] = model.head.weight[1] / 100
+    graph = explgraph.mine(model, images[:150], ["cells"], seed=0)
+    with pytest.warns(explgraph.ExplgraphWarning, match="hardly tells blue at all"):
+        find_bias(graph, model, images, labels)
+
+
 def test_columns_of_outputs_may_be_named(graph, model, biased):
     images, labels, _ = biased
     some = {name: labels[name] for name in ("green", "red")}

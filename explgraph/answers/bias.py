@@ -32,6 +32,7 @@ size in the output's unit, and a significance.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -48,7 +49,7 @@ from explgraph.answers.significance import (
     permutation_p,
     regression_weights,
 )
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.graph import ExplanatoryGraph
 from explgraph.hooks import nearest
 from explgraph.images import Images
@@ -339,6 +340,11 @@ def find_bias(
         If the graph is another model's; labels have the wrong length, aren't yes or no, don't vary
         or can be told from the others; a name is unknown; an option is out of range.
 
+    Warns
+    -----
+    ExplgraphWarning
+        If an attribute's own effect is below the margin: it wasn't learnt.
+
     References
     ----------
     AAAI 2018; see the module for what departs from it. Permutation of the full model's residuals:
@@ -368,6 +374,15 @@ def find_bias(
     effects = (weights @ given).T  # [target, source], as all below
     own = np.diag(effects).copy()
     usual = float(np.sqrt(np.mean(own**2)))
+    if unlearnt := [
+        name for name, effect in zip(names, own, strict=True) if abs(effect) < margin * usual
+    ]:
+        warnings.warn(
+            f"the network hardly tells {', '.join(unlearnt)} at all; relations with it as the "
+            "target say little",
+            ExplgraphWarning,
+            stacklevel=2,
+        )
     p = permutation_p(
         given, labels, weights, wanted, margin * usual, permutations=permutations, seed=seed
     )
