@@ -1,5 +1,7 @@
 """Explanatory graphs: the object parts behind the filters of a trained CNN."""
 
+from explgraph.answers.bias import find_bias
+from explgraph.answers.filter_loss import FilterLoss, PartMask
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.graph import ExplanatoryGraph, load
 from explgraph.images import ImageFolder
@@ -14,9 +16,12 @@ __all__ = [
     "ExplanatoryGraph",
     "ExplgraphError",
     "ExplgraphWarning",
+    "FilterLoss",
     "ImageFolder",
     "Parse",
+    "PartMask",
     "Settings",
+    "find_bias",
     "list_layers",
     "load",
     "mine",

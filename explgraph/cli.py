@@ -1,4 +1,4 @@
-"""The command line: ``explgraph demo | record | mine | parse | evaluate | export | view | info``.
+"""The command line: ``explgraph COMMAND``, from ``demo`` and ``mine`` to ``view`` (`build_parser`).
 
 Exit codes: 0 all went well; 1 something that the user can mend, said in one line on stderr; 2 the
 command line itself is wrong; 130 stopped by Ctrl-C. Results go to stdout; warnings and progress
@@ -23,6 +23,8 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
+from explgraph.answers.bias import find_bias
+from explgraph.answers.tables import read_attributes, read_expected
 from explgraph.atomic import atomic_write
 from explgraph.checkpoint import discard
 from explgraph.errors import ExplgraphError, ExplgraphWarning
@@ -243,6 +245,67 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(evaluate, required=True)
     _add_images(evaluate, required=True)
 
+    bias = command(
+        "bias",
+        _bias,
+        "find attributes that the network tells by other attributes",
+        "explgraph bias birds-graph/graph.explgraph --images birds \\",
+        "    --model package.module:factory --attributes attributes.csv \\",
+        "    --outputs crest=0,striped=1,red_bill=4 --judge new --out bias.md",
+    )
+    _add_graph(bias)
+    bias.add_argument(
+        "--attributes",
+        required=True,
+        metavar="FILE",
+        help="labels: CSV with the columns name, then one for each attribute, of 1 and 0",
+    )
+    bias.add_argument(
+        "--outputs",
+        type=_columns,
+        metavar="A=K,B=L",
+        help="each attribute's column of the model's output, from 0 (default: in the CSV's order)",
+    )
+    bias.add_argument(
+        "--expected",
+        metavar="FILE",
+        help="relations that are right: CSV target,source,relation, of 1 and -1 (default: none)",
+    )
+    bias.add_argument(
+        "--landmarks",
+        metavar="FILE",
+        help="marked parts, to tell where the evidence sits; see evaluate",
+    )
+    bias.add_argument(
+        "--parts", type=_pairs, metavar="A=PART", help="the part that defines an attribute"
+    )
+    bias.add_argument(
+        "--layer", metavar="NAME", help="whose nodes are asked (default: the top one)"
+    )
+    bias.add_argument(
+        "--margin",
+        type=float,
+        default=0.2,
+        metavar="S",
+        help="strength that isn't suspicious (0.2)",
+    )
+    bias.add_argument(
+        "--fdr", type=float, default=0.05, metavar="Q", help="rate of false discoveries (0.05)"
+    )
+    bias.add_argument(
+        "--judge", metavar="DIR", help="other photographs, without labels, to be judged"
+    )
+    bias.add_argument(
+        "--out",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=".md (relations and doubtful answers) or .json (all of them); may be given twice",
+    )
+    bias.add_argument("--seed", type=_seed, default=0)
+    _add_model(bias, required=True)
+    _add_images(bias, required=True)
+
     export = command(
         "export",
         _export,
@@ -374,6 +437,19 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _pairs(text: str) -> dict[str, str]:
+    """Split ``a=x,b=y``."""
+    pairs = [pair.partition("=") for pair in _names(text)]
+    if not all(name and equals and value for name, equals, value in pairs):
+        raise argparse.ArgumentTypeError(f"expected name=value with commas between, got {text!r}")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _columns(text: str) -> dict[str, int]:
+    """Split ``a=0,b=3``."""
+    return {name: int(value) for name, value in _pairs(text).items()}
+
+
 def _formats(text: str) -> list[str]:
     """Split a list of file formats."""
     if text == "none":
@@ -427,6 +503,7 @@ def _colours(text: str) -> tuple[float, ...]:
 _seed.__name__ = _positive.__name__ = "whole number"
 _top.__name__ = _colours.__name__ = "number"
 _size.__name__ = "size"
+_columns.__name__ = "list of name=column"
 
 
 # ---------------------------------------------------------------------------------- the commands
@@ -650,6 +727,69 @@ def _evaluate(options: argparse.Namespace) -> None:
         parts = options.parts or list(landmarks.parts)
         print(f"{len(images)} images; mean over {', '.join(parts)}; errors per image diagonal\n")
         print(table)
+
+
+def _bias(options: argparse.Namespace) -> None:
+    """Run ``explgraph bias``."""
+    for out in map(Path, options.out):
+        if out.suffix.lower() not in (".md", ".json"):
+            raise ExplgraphError(f"--out {str(out)!r}: expected a .md or a .json file")
+        _check_folder(out)
+    if options.parts and options.landmarks is None:
+        raise ExplgraphError("--parts needs --landmarks, where the parts are marked")
+    graph = load(options.graph)
+    images = _folder(options, graph)
+    attributes = read_attributes(options.attributes, images.names)
+    expected = read_expected(options.expected) if options.expected is not None else None
+    marked = {}
+    if options.landmarks is not None:
+        marked = read_landmarks(options.landmarks).to_network(images).parts
+    model = load_model(options.model, weights=options.weights)
+    running = {"batch_size": options.batch_size, "device": options.device}
+    bias = find_bias(
+        graph,
+        model,
+        images,
+        attributes,
+        outputs=options.outputs,
+        expected=expected,
+        landmarks=marked,
+        parts=options.parts,
+        layer=options.layer,
+        margin=options.margin,
+        fdr=options.fdr,
+        seed=options.seed,
+        progress=not options.quiet,
+        **running,
+    )
+    judged = bias.judged
+    if options.judge is not None:
+        others = {"images": options.judge, "boxes": None, "list": None, "one_per_source": None}
+        there = _folder(argparse.Namespace(**{**vars(options), **others}), graph)
+        judged = bias.judge(model, there, **running)
+    doubtful = judged.worst()
+    report = f"{bias.markdown()}\n"
+    if doubtful:
+        lines = [
+            f"| {d.image} | {d.attribute} | {'yes' if d.answer else 'no'} | {d.risk:.2f} |"
+            for d in doubtful
+        ]
+        head = "| image | attribute | the network's answer | risk |\n|---|---|---|---:|"
+        report += "\n".join(["\nAnswers that are most likely wrong:\n", head, *lines, ""])
+    for out in map(Path, options.out):
+        with atomic_write(out) as path:
+            if out.suffix.lower() == ".md":
+                path.write_text(report, encoding="utf-8")
+            else:
+                content = {
+                    "relations": _finite([r._asdict() for r in bias.relations]),
+                    "answers": [d._asdict() for d in judged.worst(judged.risk.size)],
+                }
+                path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if not options.quiet or not options.out:
+        found = len(bias.suspicious)
+        print(f"{len(images)} images; {found} of {len(bias.relations)} relations are suspicious\n")
+        print(report, end="")
 
 
 def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from explgraph.landmarks import from_creatures, read_landmarks
 
 MODEL = "explgraph.creatures:network"
 READY = ["--size", "112", "--mean", "0.5", "--std", "0.25"]
+ATTRIBUTES = ("horns", "wings", "striped")
 SIDE = 168  # px of the picture files, so that places in them are 1.5 times those in the network's
 
 
@@ -39,6 +40,11 @@ def place(tmp_path_factory):
         for part, spots in from_creatures(drawn, names).parts.items():
             for name, (x, y) in zip(names, spots, strict=True):
                 table.writerow([name, part, *([x, y] if np.isfinite(x) else ["", ""])])
+    with (folder / "attributes.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["name", *ATTRIBUTES])
+        for i, name in enumerate(names):
+            table.writerow([name, *(int(drawn.attributes[a][i]) for a in ATTRIBUTES)])
     assert cli.main([*mine_command(folder), "--out", str(folder / "out"), "--quiet"]) == 0
     return folder
 
@@ -234,6 +240,72 @@ def test_evaluate_takes_one_crop_per_photograph(place, capsys, tmp_path):
     assert int(once.split()[0]) < int(everything.split()[0]) == 24
 
 
+BIAS = (
+    "bias {graph} --images {pictures} --model {model} --attributes {labels} "
+    "--outputs horns=3,wings=4,striped=9 "
+)
+
+
+def bias_command(place, *more):
+    command = BIAS.format(
+        graph=place / "out" / "graph.explgraph",
+        pictures=place / "pictures",
+        model=MODEL,
+        labels=place / "attributes.csv",
+    )
+    return [*shlex.split(command), *map(str, more)]
+
+
+def test_bias_writes_what_the_library_finds(place, capsys, tmp_path):
+    marks = ("--landmarks", place / "marks.csv", "--parts", "horns=horn,wings=wing,striped=rump")
+    out = ("--out", tmp_path / "b.md", "--out", tmp_path / "b.json")
+    code, said, _ = run(capsys, *bias_command(place, *marks, *out))
+    assert code == 0
+    assert said.startswith("24 images; 0 of 6 relations are suspicious\n")
+    assert (tmp_path / "b.md").read_text() in said
+    folder = images(place)
+    drawn = creatures.draw(24, seed=5, size=SIDE)
+    order = [int(Path(name).stem) for name in folder.names]
+    bias = explgraph.find_bias(
+        explgraph.load(place / "out" / "graph.explgraph"),
+        creatures.network(),
+        folder,
+        {name: drawn.attributes[name][order] for name in ATTRIBUTES},
+        outputs={"horns": 3, "wings": 4, "striped": 9},
+        landmarks=read_landmarks(place / "marks.csv").to_network(folder).parts,
+        parts={"horns": "horn", "wings": "wing", "striped": "rump"},
+    )
+    written = json.loads((tmp_path / "b.json").read_text())
+    assert written["answers"] == []
+    assert [r["target"] for r in written["relations"]] == [r.target for r in bias.relations]
+    for row, relation in zip(written["relations"], bias.relations, strict=True):
+        assert row["effect"] == pytest.approx(relation.effect, rel=1e-3, abs=1e-4)
+        assert row["at_source"] == pytest.approx(relation.at_source, rel=1e-2, abs=1e-2)
+
+
+def test_bias_judges_other_photographs(place, capsys, tmp_path):
+    # what is expected and there is no bias; without a margin, or a rate, everything is one
+    (tmp_path / "expected.csv").write_text("target,source,relation\nhorns,wings,1\n")
+    (tmp_path / "others").mkdir()
+    for name in ("3.png", "7.png"):
+        (tmp_path / "others" / name).write_bytes((place / "pictures" / name).read_bytes())
+    code, said, _ = run(
+        capsys, *bias_command(place, "--margin", 0, "--fdr", 1, "--out", tmp_path / "b.json"),
+        "--expected", tmp_path / "expected.csv", "--judge", tmp_path / "others",
+    )  # fmt: skip
+    assert code == 0
+    assert "Answers that are most likely wrong:" in said
+    written = json.loads((tmp_path / "b.json").read_text())
+    (expected,) = [r for r in written["relations"] if r["expected"]]
+    assert (expected["target"], expected["source"], expected["kind"]) == (
+        "horns", "wings", "missing",
+    )  # fmt: skip
+    assert {row["image"] for row in written["answers"]} == {"3.png", "7.png"}
+    assert len(written["answers"]) == 6
+    risks = [row["risk"] for row in written["answers"]]
+    assert risks == sorted(risks, reverse=True)
+
+
 def test_export_writes_a_part(place, capsys, tmp_path):
     file = place / "out" / "graph.explgraph"
     graph = explgraph.load(file)
@@ -355,6 +427,7 @@ def test_the_commands():
         "mine",
         "parse",
         "evaluate",
+        "bias",
         "export",
         "view",
         "info",
@@ -395,6 +468,8 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         (["mine", "--out", "y", "--store", "s", "--model", "a:b"], "--images, --layers"),
         (["record", *mine_command(Path("x"))[1:]], "--store"),
         (["mine", "--layers", "a,,b"], "names with commas between"),
+        (["bias", "g", "--parts", "horns"], "expected name=value with commas between"),
+        (["bias", "g", "--outputs", "horns=x"], "invalid list of name=column value"),
     ],
 )
 def test_a_wrong_command_line_ends_with_2(arguments, said, capsys):
@@ -453,6 +528,11 @@ def narrow_network():
     return model
 
 
+def another_network():
+    torch.manual_seed(1)
+    return creatures.network(pretrained=False)
+
+
 HERE = f"{__name__}:"
 
 
@@ -478,12 +558,14 @@ def wrong(place, tmp_path):
     (tmp_path / "list.txt").write_text("0.png\n99.png\n")
     (tmp_path / "no.json").write_text("{")
     (tmp_path / "other.json").write_text("[1]")
+    (tmp_path / "few.csv").write_text("name,horns,wings\n0.png,1,0\n")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\xff")
     return {
         "here": tmp_path,
         "pictures": place / "pictures",
         "graph": place / "out" / "graph.explgraph",
         "marks": place / "marks.csv",
+        "labels": place / "attributes.csv",
         "ready": " ".join(READY),
         "model": MODEL,
         "tests": HERE,
@@ -535,6 +617,19 @@ WRONG = {
     "no part": (EVALUATE + "--parts haed", "'haed'", "'head'"),
     "evaluate's out": (EVALUATE + "--out {here}/q.xls", "q.xls", ".md"),
     "evaluate, other size": (EVALUATE + "--size 111", "111 x 111"),
+    "no labels": (BIAS + "--attributes {here}/nothing.csv", "nothing.csv", "No such file"),
+    "few labels": (BIAS + "--attributes {here}/few.csv", "no labels for 23 of 24", "--list"),
+    "other labels": (BIAS + "--attributes {marks}", "must be 1 or 0"),
+    "other outputs": (BIAS + "--outputs horns=3,wings=4", "'striped'"),
+    "no such output": (BIAS + "--outputs horns=3,wings=4,striped=99", "column 99", "0 to 12"),
+    "no expectations": (BIAS + "--expected {labels}", "target, source, relation"),
+    "places": (BIAS + "--parts horns=horn", "--landmarks"),
+    "no such part": (BIAS + "--landmarks {marks} --parts horns=hron", "'hron'", "'horn'"),
+    "no such layer": (BIAS + "--layer stage1", "'stage1'", "stage4"),
+    "bias of another model": (BIAS + "--model {tests}another_network", "other weights"),
+    "bias's out": (BIAS + "--out {here}/q.csv", "q.csv", ".md"),
+    "margin": (BIAS + "--margin -1", "margin", "-1"),
+    "nobody to judge": (BIAS + "--judge {here}/empty", "no image"),
     "suffix": ("export {graph} {here}/x.jpg", "'.jpg'", ".graphml"),
     "out of range": ("export {graph} {here}/x.json --min-reliability 2", "2.0", "0 to 1"),
     "no such share": ("export {graph} {here}/x.json --top 1.5", "1.5"),

@@ -1,0 +1,282 @@
+"""Evidence: what each node of a graph adds to each of a network's outputs.
+
+1. The graph is parsed: where every node is in every image.
+2. A layer's maps are caught in a forward pass; one backward pass per output gives that output's
+   gradient with respect to them. Gradient times activation is what a unit adds to the output, to
+   first order. Below nothing but average pooling and a linear layer it is exact: an image's units
+   add up to the output less its bias.
+3. A unit counts for the node of its filter that is nearest to it in this image, in units of the
+   node's sigma, and for none if all are further than `REACH` sigmas. Nothing counts twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from explgraph.errors import ExplgraphError
+from explgraph.geometry import Layer
+from explgraph.graph import ExplanatoryGraph
+from explgraph.hooks import check_model, model_device, model_dtype, read_maps, split_layer
+from explgraph.images import Images, batches
+from explgraph.mixture import Grid
+from explgraph.parsing import parse
+from explgraph.recording import fingerprint, on_device
+
+__all__ = ["REACH", "Evidence", "check_mined", "model_outputs", "node_evidence", "output_count"]
+
+REACH = 3.0
+"""How far from a node its units may lie, in sigmas; 99 % of an isotropic Gaussian lie within."""
+
+_TINY = 1e-6  # px
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the nodes of one layer add to some outputs, image by image.
+
+    Attributes
+    ----------
+    nodes : tuple of str
+        Ids of the layer's V nodes.
+    names : tuple of str
+        Of the N images.
+    values : (N, A, V) float32
+        Evidence of each node for each of the A outputs, in the output's unit.
+    outputs : (N, A) float32
+        What the network gives. Less the sum of `values` over nodes it is what the nodes don't
+        account for: the output's bias, units without a node, and what is not linear.
+    positions : (N, V, 2) float32
+        Where the nodes are, px.
+    """
+
+    nodes: tuple[str, ...]
+    names: tuple[str, ...]
+    values: NDArray[Any]
+    outputs: NDArray[Any]
+    positions: NDArray[Any]
+
+
+def check_mined(graph: ExplanatoryGraph, model: nn.Module) -> None:
+    """Refuse a graph that was mined on another model, whose nodes say nothing about this one."""
+    mined = graph.nx.graph["model_fingerprint"]
+    if mined not in ("", fingerprint(model)):
+        raise ExplgraphError(
+            "the graph was mined on a model with other weights; mine a graph of this model, or "
+            "give the model that was mined"
+        )
+
+
+def node_evidence(
+    graph: ExplanatoryGraph,
+    model: nn.Module,
+    images: Images,
+    outputs: Sequence[int],
+    *,
+    layer: str | None = None,
+    batch_size: int = 32,
+    device: str = "auto",
+    progress: bool = False,
+) -> Evidence:
+    """Measure what each node of a layer adds to some of the network's outputs.
+
+    Parameters
+    ----------
+    graph : ExplanatoryGraph
+    model : torch.nn.Module
+        The network that was mined, in evaluation mode; its output is ``(N, outputs)``.
+    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        Of the size that was mined. They are gone through twice.
+    outputs : sequence of int
+        Columns of the model's output.
+    layer : str, optional
+        A layer of the graph; by default its top one.
+    batch_size : int
+    device : str
+        Where the model runs.
+    progress : bool
+        Show a bar on a terminal.
+
+    Returns
+    -------
+    Evidence
+
+    Raises
+    ------
+    ExplgraphError
+        If the graph was mined on another model or has no such layer or no node in it, the model
+        gives no such outputs, or its layer gives no single tensor.
+    """
+    check_mined(graph, model)
+    known = {known.name: known for known in graph.layers}
+    if layer is not None and layer not in known:
+        raise ExplgraphError(f"layer {layer!r} isn't in the graph; it has {', '.join(known)}")
+    chosen = known[layer] if layer is not None else graph.layers[-1]
+    ids = graph.nodes_of(chosen.name)
+    if not ids:
+        raise ExplgraphError(f"the graph has no node in layer {chosen.name!r}; choose another")
+    found = parse(graph, model, images, batch_size=batch_size, device=device, progress=progress)
+    column = {node: v for v, node in enumerate(found.nodes)}
+    positions = found.positions[:, [column[node] for node in ids]]
+    owners = _Owners.of(graph, chosen, ids)
+    values, given, start = [], [], 0
+    with on_device(model, device):
+        for _, batch in batches(images, batch_size):
+            owner = owners(torch.from_numpy(positions[start : start + len(batch)]))
+            adds = partial(owners.add_up, owner)
+            sums, result = _backward(model, batch, chosen, outputs, adds)
+            values.append(sums)
+            given.append(result)
+            start += len(batch)
+    return Evidence(
+        ids, found.names, torch.cat(values).numpy(), torch.cat(given).numpy(), positions
+    )
+
+
+def model_outputs(
+    model: nn.Module,
+    images: Images,
+    outputs: Sequence[int],
+    *,
+    batch_size: int = 32,
+    device: str = "auto",
+) -> tuple[tuple[str, ...], NDArray[Any]]:
+    """Give images' names and some of the model's outputs, (N, A) float32, without gradients."""
+    check_model(model)
+    names: list[str] = []
+    given = []
+    with on_device(model, device), torch.inference_mode():
+        for here, batch in batches(images, batch_size):
+            result = model(batch.to(model_device(model), model_dtype(model)))
+            given.append(_columns(result, len(batch), outputs).float().cpu())
+            names.extend(here)
+    return tuple(names), torch.cat(given).numpy()
+
+
+def output_count(model: nn.Module, images: Images, *, device: str = "auto") -> int:
+    """Give the number of the model's outputs."""
+    check_model(model)
+    with on_device(model, device), torch.inference_mode():
+        _, batch = next(batches(images, 1))
+        result = model(batch.to(model_device(model), model_dtype(model)))
+        return _matrix(result, 1).shape[1]
+
+
+def _matrix(result: Any, n: int) -> Tensor:
+    """Check that a model's output is (images, outputs)."""
+    if not isinstance(result, Tensor) or result.ndim != 2 or len(result) != n:
+        shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise ExplgraphError(
+            f"the model gives {shape} for {n} images, expected a tensor (images, outputs); wrap it "
+            "in a module that returns one"
+        )
+    return result
+
+
+def _columns(result: Any, n: int, outputs: Sequence[int]) -> Tensor:
+    """Pick columns of a model's output."""
+    result = _matrix(result, n)
+    wrong = [k for k in outputs if not 0 <= k < result.shape[1]]
+    if wrong:
+        raise ExplgraphError(
+            f"outputs names column {wrong[0]}, but the model gives {result.shape[1]} outputs, "
+            f"0 to {result.shape[1] - 1}"
+        )
+    columns: Tensor = result[:, list(outputs)]
+    return columns
+
+
+def _backward(
+    model: nn.Module,
+    batch: Tensor,
+    layer: Layer,
+    outputs: Sequence[int],
+    add_up: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Give evidence (n, A, V) and outputs (n, A); `add_up` turns units' (n, C, H, W) to nodes'."""
+    name, wanted = split_layer(model, layer.name)
+    shape = (layer.channels, layer.height, layer.width)
+    leaves: list[Tensor] = []
+    calls = 0
+
+    def cut(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
+        """Make the layer's output the leaf that the backward pass ends at."""
+        nonlocal calls
+        calls += 1
+        if calls - 1 != (wanted or 0):
+            return None
+        if not isinstance(output, Tensor):
+            raise ExplgraphError(
+                f"layer {layer.name!r} gives {type(output).__name__}, expected one tensor; choose "
+                "a module with a single output"
+            )
+        leaves.append(output.detach().requires_grad_())
+        return leaves[0].clone()  # which later modules may change in place
+
+    def read(output: Tensor) -> Tensor:
+        return read_maps(output.detach(), len(batch), shape, layer.name).float().cpu()
+
+    handle = dict(model.named_modules())[name].register_forward_hook(cut)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            # a copy, lest the batch was made in inference mode
+            result = model(batch.clone().to(model_device(model), model_dtype(model)))
+            chosen = _columns(result, len(batch), outputs)
+            maps = read(leaves[0]).clamp(min=0)
+            sums = []
+            for k in range(len(outputs)):
+                (slope,) = torch.autograd.grad(
+                    chosen[:, k].sum(), leaves[0], retain_graph=True, materialize_grads=True
+                )
+                sums.append(add_up(maps * read(slope)))
+    finally:
+        handle.remove()
+    return torch.stack(sums, dim=1), chosen.detach().float().cpu()
+
+
+@dataclass(frozen=True, eq=False)
+class _Owners:
+    """Which node a unit counts for. Nodes by filter: F filters of up to K nodes each."""
+
+    filters: Tensor  # (F,) of the layer
+    node: Tensor  # (F, K) index, repeated where a filter has fewer
+    sigma: Tensor  # (F, K) px
+    centres: Tensor  # (U, 2) px
+    number: int  # of nodes, V
+
+    @classmethod
+    def of(cls, graph: ExplanatoryGraph, layer: Layer, ids: Sequence[str]) -> _Owners:
+        """Group a layer's nodes by filter."""
+        groups: dict[int, list[int]] = {}
+        for v, name in enumerate(ids):
+            groups.setdefault(graph.nx.nodes[name]["filter"], []).append(v)
+        most = max(map(len, groups.values()))
+        # a repeated node is no nearer than itself
+        node = torch.tensor([g + g[:1] * (most - len(g)) for g in groups.values()])
+        sigma = torch.tensor([graph.nx.nodes[name]["sigma"] for name in ids]).float()
+        grid = Grid.of(layer)
+        centres = torch.cartesian_prod(grid.y, grid.x).flip(1)
+        return cls(torch.tensor(list(groups)), node, sigma[node], centres, len(ids))
+
+    def __call__(self, positions: Tensor) -> Tensor:
+        """Give the owner of each unit, (n, F, U), V for none; `positions` (n, V, 2) px."""
+        owners = []
+        for place in positions:  # one by one, for the distances take memory
+            offset = place[self.node][:, :, None] - self.centres
+            far = offset.norm(dim=-1) / self.sigma[..., None].clamp(min=_TINY)
+            near, which = far.min(dim=1)
+            owner = self.node.gather(1, which)
+            owners.append(owner.masked_fill(near > REACH, self.number))
+        return torch.stack(owners)
+
+    def add_up(self, owners: Tensor, units: Tensor) -> Tensor:
+        """Add up units' values (n, C, H, W) over those that each node owns: (n, V)."""
+        values = units[:, self.filters].flatten(1)
+        sums = torch.zeros(len(units), self.number + 1)
+        return sums.scatter_add_(1, owners.flatten(1), values)[:, :-1]

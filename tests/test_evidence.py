@@ -1,0 +1,133 @@
+"""Node evidence against a world in which every effect is known, and against sums written out."""
+
+import blobs
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import explgraph
+from explgraph import ExplgraphError, creatures
+from explgraph.answers.evidence import REACH, model_outputs, node_evidence, output_count
+
+
+@pytest.fixture(scope="module")
+def setting():
+    model = blobs.Net().eval()
+    images, *_ = blobs.world(80, seed=0)
+    return explgraph.mine(model, images, ["cells"], seed=0), model, images
+
+
+def test_nodes_and_bias_add_up_to_the_outputs(setting):
+    graph, model, images = setting
+    found = node_evidence(graph, model, images, [0, 1, 2])
+    with torch.no_grad():
+        np.testing.assert_allclose(found.outputs, model(images).numpy(), rtol=1e-5, atol=1e-6)
+    assert found.nodes == graph.nodes_of("cells")
+    assert found.values.shape == (80, 3, len(found.nodes))
+    # every blob's units lie within reach of the node of its colour
+    whole = found.values.sum(axis=2) + blobs.BIAS
+    np.testing.assert_allclose(whole, found.outputs, rtol=1e-4, atol=2e-2)
+
+
+def test_a_node_carries_what_its_filter_adds(setting):
+    graph, model, images = setting
+    found = node_evidence(graph, model, images, [2, 0])
+    mass = images.mean(dim=(2, 3)).numpy() / (blobs.BLOB / blobs.SIZE) ** 2
+    for v, node in enumerate(found.nodes):
+        colour = graph.nx.nodes[node]["filter"]
+        for k, output in enumerate((2, 0)):
+            expected = blobs.HEAD[output, colour] * mass[:, colour]
+            np.testing.assert_allclose(found.values[:, k, v], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_units_are_shared_as_written_out():
+    model = creatures.network()
+    images = creatures.draw(24, seed=3).tensor()
+    graph = explgraph.mine(model, images, ["stage4", "stage3"], seed=0)
+    outputs = [4, 0]
+    found = node_evidence(graph, model, images, outputs, layer="stage3", batch_size=7)
+    layer = next(layer for layer in graph.layers if layer.name == "stage3")
+    maps = explgraph.record(model, images, ["stage3"]).maps[0].requires_grad_()
+    logits = model.head(model.stage4(maps).mean((2, 3)))
+    nodes = [graph.nx.nodes[node] for node in found.nodes]
+    x, y = layer.centres_x, layer.centres_y
+    assert max(np.bincount([node["filter"] for node in nodes])) > 1
+    for k, output in enumerate(outputs):
+        (slope,) = torch.autograd.grad(logits[:, output].sum(), maps, retain_graph=True)
+        adds = (slope * maps).detach().numpy()
+        for n in (0, 13, 23):
+            expected = np.zeros(len(nodes))
+            for f in {node["filter"] for node in nodes}:
+                mine = [v for v, node in enumerate(nodes) if node["filter"] == f]
+                for row in range(layer.height):
+                    for column in range(layer.width):
+                        far = [
+                            np.hypot(*(found.positions[n, v] - (x[column], y[row])))
+                            / nodes[v]["sigma"]
+                            for v in mine
+                        ]
+                        if min(far) <= REACH:
+                            expected[mine[int(np.argmin(far))]] += adds[n, f, row, column]
+            np.testing.assert_allclose(found.values[n, k], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_model_is_left_as_it_was(setting):
+    graph, model, images = setting
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    node_evidence(graph, model, images[:5], [0])
+    assert not model.cells._forward_hooks
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_outputs_without_gradients(setting):
+    _, model, images = setting
+    names, given = model_outputs(model, images, [2, 0], batch_size=32)
+    with torch.no_grad():
+        np.testing.assert_allclose(given, model(images)[:, [2, 0]].numpy())
+    assert len(names) == 80
+    assert output_count(model, images) == 3
+
+
+class Pair(nn.Module):
+    """A layer that gives two tensors of which only one is a grid."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = blobs.Net()
+        self.both = nn.Identity()
+
+    def forward(self, x):
+        maps, _ = self.both((self.net.cells(x), x.mean()))
+        return self.net.head(maps.mean((2, 3)))
+
+
+class NoMatrix(blobs.Net):
+    def forward(self, x):
+        return self.cells(x)
+
+
+def test_wrong_inputs(setting):
+    graph, model, images = setting
+    other = blobs.Net().eval()
+    with torch.no_grad():
+        other.head.bias += 1
+    with pytest.raises(ExplgraphError, match="mined on a model with other weights"):
+        node_evidence(graph, other, images, [0])
+    with pytest.raises(ExplgraphError, match="layer 'stage9' isn't in the graph; it has cells"):
+        node_evidence(graph, model, images, [0], layer="stage9")
+    with pytest.raises(ExplgraphError, match="names column 3, but the model gives 3 outputs"):
+        node_evidence(graph, model, images, [3])
+    with pytest.raises(ExplgraphError, match=r"gives \(1, 3, 8, 8\) for 1 images"):
+        output_count(NoMatrix().eval(), images)
+    empty = graph.restricted([])
+    with pytest.raises(ExplgraphError, match="no node in layer 'cells'"):
+        node_evidence(empty, model, images, [0])
+    with pytest.raises(ExplgraphError, match="evaluation mode"):
+        model_outputs(blobs.Net(), images, [0])
+    pair = Pair().eval()
+    mined = explgraph.mine(pair, images, ["both"], seed=0)
+    with pytest.raises(ExplgraphError, match="gives tuple, expected one"):
+        node_evidence(mined, pair, images, [0])
