@@ -2,6 +2,8 @@
 
 from explgraph.answers.bias import find_bias
 from explgraph.answers.filter_loss import FilterLoss, PartMask
+from explgraph.answers.decision_tree import DecisionTree
+from explgraph.answers.effects import ablate, edge_effects
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.graph import ExplanatoryGraph, load
 from explgraph.images import ImageFolder
@@ -13,6 +15,7 @@ from explgraph.store import ActivationStore, open_store
 __all__ = [
     "ActivationStore",
     "Activations",
+    "DecisionTree",
     "ExplanatoryGraph",
     "ExplgraphError",
     "ExplgraphWarning",
@@ -21,6 +24,8 @@ __all__ = [
     "Parse",
     "PartMask",
     "Settings",
+    "ablate",
+    "edge_effects",
     "find_bias",
     "list_layers",
     "load",

@@ -25,12 +25,13 @@ import torch
 
 from explgraph.answers.bias import find_bias
 from explgraph.answers.tables import read_attributes, read_expected
+from explgraph.answers.tree_files import SUFFIXES as TREE_SUFFIXES
 from explgraph.atomic import atomic_write
 from explgraph.checkpoint import discard
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.export import SUFFIXES, write
 from explgraph.export.several import write_formats
-from explgraph.graph import ExplanatoryGraph, load
+from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph, load
 from explgraph.images import ImageFolder
 from explgraph.landmarks import read_landmarks
 from explgraph.mining import mine_activations
@@ -44,6 +45,8 @@ __all__ = ["main"]
 
 _FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
 _TABLES = (".csv", ".json", ".npz")
+_SHOWN = 5  # strongest edges and parts
+_CLASSES = 10  # that change most
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -305,6 +308,84 @@ def _parser() -> argparse.ArgumentParser:
     bias.add_argument("--seed", type=_seed, default=0)
     _add_model(bias, required=True)
     _add_images(bias, required=True)
+    effects = command(
+        "effects",
+        _effects,
+        "measure what each part does to those above it and to classes, checked by ablation",
+        "explgraph effects birds-graph/graph.explgraph --images birds \\",
+        "    --model torchvision:vgg16 --classes robin=15,jay=17 --out causes.explgraph",
+    )
+    _add_graph(effects)
+    effects.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help=f"the graph with effects: .explgraph, or {', '.join(SUFFIXES)}",
+    )
+    effects.add_argument(
+        "--classes",
+        type=_numbered,
+        default={},
+        metavar="NAME=N,...",
+        help="classes to measure effects on, with their numbers in the model's output",
+    )
+    effects.add_argument(
+        "--check",
+        type=_positive,
+        default=100,
+        metavar="N",
+        help="edges whose effects are compared with true ablation (100)",
+    )
+    effects.add_argument("--seed", type=_seed, default=0, help="of the edges that are compared")
+    _add_model(effects, required=True)
+    _add_images(effects, required=True)
+
+    ablate = command(
+        "ablate",
+        _ablate,
+        "run the network without some parts and tell how the classes' scores change",
+        "explgraph ablate birds-graph/graph.explgraph --nodes features.28/17/0 \\",
+        "    --images birds --model torchvision:vgg16",
+    )
+    _add_graph(ablate)
+    ablate.add_argument(
+        "--nodes", required=True, type=_names, metavar="A,B", help="parts to take away"
+    )
+    ablate.add_argument("--out", metavar="FILE", help="every image's scores: .csv")
+    _add_model(ablate, required=True)
+    _add_images(ablate, required=True)
+
+    tree = command(
+        "tree",
+        _tree,
+        "explain a class by a tree of decision modes over parts",
+        "explgraph tree birds-graph/graph.explgraph --images mixed --class 15 \\",
+        "    --model torchvision:vgg16 --out robin.html",
+    )
+    _add_graph(tree)
+    tree.add_argument(
+        "--class",
+        dest="target",
+        type=int,
+        required=True,
+        metavar="N",
+        help="number of the class in the model's output",
+    )
+    tree.add_argument(
+        "--positive",
+        metavar="FILE",
+        help="names of the images of the class, a line each (default: where it has the top score)",
+    )
+    tree.add_argument("--layer", metavar="A", help="whose nodes explain (default: the highest)")
+    tree.add_argument(
+        "--out",
+        required=True,
+        action="append",
+        metavar="FILE",
+        help=f"{', '.join(TREE_SUFFIXES)}; may be given several times",
+    )
+    _add_model(tree, required=True)
+    _add_images(tree, required=True)
 
     export = command(
         "export",
@@ -460,6 +541,14 @@ def _formats(text: str) -> list[str]:
             f"no format {unknown[0]!r}; there are {', '.join(_FORMATS)}, or none"
         )
     return formats
+
+
+def _numbered(text: str) -> dict[str, int]:
+    """Read ``name=number,...``."""
+    pairs = [pair.partition("=")[::2] for pair in _names(text)]
+    if wrong := [name for name, number in pairs if not name or not number.strip().isdecimal()]:
+        raise argparse.ArgumentTypeError(f"expected NAME=NUMBER,..., got {wrong[0]!r} in {text!r}")
+    return {name.strip(): int(number) for name, number in pairs}
 
 
 def _seed(text: str) -> int:
@@ -800,15 +889,160 @@ def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def _effects(options: argparse.Namespace) -> None:
+    """Run ``explgraph effects``."""
+    from explgraph.answers.effects import check_effects, edge_effects
+
+    out = Path(options.out)
+    _check_graph_suffix(out)
+    _check_folder(out)
+    graph = load(options.graph)
+    images = _folder(options, graph)
+    model = load_model(options.model, weights=options.weights)
+    ready: dict[str, Any] = {"batch_size": options.batch_size, "device": options.device}
+    measured = edge_effects(
+        model, graph, images, classes=options.classes, progress=not options.quiet, **ready
+    )
+    if out.suffix.lower() == ".explgraph":
+        measured.save(out)
+    else:
+        write(measured, out)
+    if options.quiet:
+        return
+    edges = dict(measured.nx.edges.items())
+    print(f"{out}: effects along {len(edges)} edges, over {len(images)} images")
+    if len(edges) >= 3:
+        check = check_effects(
+            model, measured, images, edges=options.check, seed=options.seed, **ready
+        )
+        print(
+            f"rank correlation with true ablation of {len(check.edges)} edges: "
+            f"{check.rank_correlation:.2f}"
+        )
+    strongest = sorted(edges, key=lambda edge: -abs(edges[edge]["effect"]))[:_SHOWN]
+    print()
+    _print_table(
+        ("parent", "child", "effect on the parent's score"),
+        [(*edge, f"{edges[edge]['effect']:+.1%}") for edge in strongest],
+    )
+    for name in options.classes:
+        values = dict(measured.nx.nodes(data=CLASS_EFFECT + name))
+        best = sorted(values, key=lambda node: -abs(values[node]))[:_SHOWN]
+        print()
+        _print_table((f"part, effect on {name}", ""), [(v, f"{values[v]:+.3g}") for v in best])
+
+
+def _check_graph_suffix(out: Path) -> None:
+    """Refuse files that no graph is written to."""
+    if out.suffix.lower() not in (*SUFFIXES, ".explgraph"):
+        raise ExplgraphError(
+            f"can't write {str(out)!r}: suffix {out.suffix!r}; expected one of "
+            f"{', '.join(SUFFIXES)} or .explgraph"
+        )
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    """Run ``explgraph ablate``."""
+    from explgraph.answers.effects import ablate
+
+    out = None if options.out is None else Path(options.out)
+    if out is not None:
+        if out.suffix.lower() != ".csv":
+            raise ExplgraphError(f"--out {options.out!r}: expected a .csv file")
+        _check_folder(out)
+    graph = load(options.graph)
+    images = _folder(options, graph)
+    found = ablate(
+        load_model(options.model, weights=options.weights),
+        graph,
+        options.nodes,
+        images,
+        batch_size=options.batch_size,
+        device=options.device,
+    )
+    if out is not None:
+        with atomic_write(out) as path, path.open("w", newline="", encoding="utf-8") as text:
+            table = csv.writer(text, lineterminator="\n")
+            table.writerow(("image", "class", "before", "after"))
+            for name, *scores in zip(found.names, found.before, found.after, strict=True):
+                for number, (before, after) in enumerate(zip(*scores, strict=True)):
+                    table.writerow((name, number, f"{before:.6g}", f"{after:.6g}"))
+    if options.quiet:
+        return
+    mean = found.change.mean(0)
+    strongest = np.argsort(-np.abs(mean), kind="stable")[:_CLASSES].tolist()
+    print(f"mean over {len(found.names)} images; the classes whose scores change most\n")
+    _print_table(
+        ("class", "before", "after", "change"),
+        [
+            (
+                k,
+                f"{found.before[:, k].mean():.3f}",
+                f"{found.after[:, k].mean():.3f}",
+                f"{mean[k]:+.3f}",
+            )
+            for k in strongest
+        ],
+    )
+
+
+def _tree(options: argparse.Namespace) -> None:
+    """Run ``explgraph tree``."""
+    from explgraph.answers.decision_tree import DecisionTree
+    from explgraph.pictures import Pictures
+
+    for out in map(Path, options.out):
+        if out.suffix.lower() not in TREE_SUFFIXES:
+            raise ExplgraphError(f"--out {str(out)!r}: expected {', '.join(TREE_SUFFIXES)}")
+        _check_folder(out)
+    graph = load(options.graph)
+    images = _folder(options, graph)
+    positive = None
+    if options.positive is not None:
+        named = set(_read_list(options.positive, "--positive"))
+        if missing := sorted(named - set(images.names)):
+            raise ExplgraphError(
+                f"--positive {options.positive!r} names {missing[0]!r}, which --images lacks"
+            )
+        positive = np.array([name in named for name in images.names])
+    tree = DecisionTree.fit(
+        load_model(options.model, weights=options.weights),
+        graph,
+        images,
+        options.target,
+        positive=positive,
+        layer=options.layer,
+        batch_size=options.batch_size,
+        device=options.device,
+        progress=not options.quiet,
+    )
+    for out in map(Path, options.out):
+        seen = {"pictures": Pictures(images, graph.image_size)} if out.suffix == ".html" else {}
+        tree.write(out, **seen)
+    if options.quiet:
+        return
+    modes = tree.modes[0].children
+    print(
+        f"{len(modes)} decision modes from {tree.positive.sum()} images of class {options.target}"
+    )
+    for number in modes:
+        parts = list(tree.parts_of(number).items())[:_SHOWN]
+        told = ", ".join(f"{node} {value:+.2f}" for node, value in parts)
+        print(f"  {number}: {len(tree.modes[number].images)} images by {told}")
+    print("\nhow well modes stand for the network, by depth, on the same images:")
+    rows = tree.measure(tree.fitted, tree.positive)
+    _print_table(
+        [name.replace("_", " ") for name in rows[0]._fields],
+        [[f"{v:.3f}" if isinstance(v, float) else v for v in row] for row in rows],
+    )
+    print(f"\nwritten: {', '.join(options.out)}")
+
+
 def _export(options: argparse.Namespace) -> None:
     """Run ``explgraph export``."""
     out = Path(options.out)
     suffix = out.suffix.lower()
-    if suffix not in (*SUFFIXES, ".explgraph"):
-        raise ExplgraphError(
-            f"can't write {options.out!r}: suffix {out.suffix!r}; expected one of "
-            f"{', '.join(SUFFIXES)} or .explgraph"
-        )
+    _check_graph_suffix(out)
     for name in ("images", "model", "weights"):
         if getattr(options, name) and suffix != ".html":
             raise ExplgraphError(
@@ -951,7 +1185,7 @@ def _folder(options: argparse.Namespace, graph: ExplanatoryGraph | None) -> Imag
         )
     names = None
     if getattr(options, "list", None) is not None:
-        names = _read_list(options.list)
+        names = _read_list(options.list, "--list")
     elif getattr(options, "one_per_source", None) is not None:
         names = _one_per_source(options.one_per_source)
     return ImageFolder(
@@ -964,9 +1198,9 @@ def _folder(options: argparse.Namespace, graph: ExplanatoryGraph | None) -> Imag
     )
 
 
-def _read_list(file: str) -> list[str]:
+def _read_list(file: str, option: str) -> list[str]:
     """Read names, a line each; empty lines don't count."""
-    lines = _read_text(file, "--list").splitlines()
+    lines = _read_text(file, option).splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 

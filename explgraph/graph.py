@@ -42,7 +42,16 @@ if TYPE_CHECKING:
 
     from explgraph.parsing import Parse
 
-__all__ = ["EDGE_FIELDS", "FORMAT_VERSION", "NODE_FIELDS", "ExplanatoryGraph", "Field", "load"]
+__all__ = [
+    "CLASS_EFFECT",
+    "EDGE_FIELDS",
+    "FORMAT_VERSION",
+    "NODE_FIELDS",
+    "ExplanatoryGraph",
+    "Field",
+    "class_effects",
+    "load",
+]
 
 FORMAT_VERSION = 1
 
@@ -78,6 +87,8 @@ EDGE_FIELDS: Mapping[str, Field] = {
     "coactivation": Field(float),
     "effect": Field(float, required=False),
 }
+CLASS_EFFECT = "effect_on_"
+"""How the attributes of nodes begin that hold their effect on a class; its name follows."""
 _GRAPH_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "format_version": int,
     "image_size": list,
@@ -833,6 +844,18 @@ def _check_top_images(top_images: Mapping[str, Any], nx: networkx.DiGraph) -> No
                     f"top_images[{node!r}] holds {entry!r}; expected a list of "
                     "[image name, x, y, score], str and finite floats"
                 )
+
+
+def class_effects(nodes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name the attributes of nodes that hold effects on classes."""
+    return sorted(
+        {
+            name
+            for values in nodes
+            for name, value in values.items()
+            if name.startswith(CLASS_EFFECT) and isinstance(value, float)
+        }
+    )
 
 
 def _describe(field: Field) -> str:

@@ -35,6 +35,7 @@ __all__ = [
     "model_dtype",
     "nearest",
     "one_line",
+    "only_grid",
     "read_maps",
     "split_layer",
     "tensors_of",
@@ -229,7 +230,7 @@ def tensors_of(output: Any) -> list[Tensor]:
     return []
 
 
-def _only_grid(output: Any, n: int, layer: str) -> Tensor:
+def only_grid(output: Any, n: int, layer: str) -> Tensor:
     """Pick the one tensor of an output that can hold a grid for each of `n` images."""
     tensors = [t for t in tensors_of(output) if t.is_floating_point()]
     fit = [t for t in tensors if t.ndim in (3, 4) and t.shape[0] == n]
@@ -301,7 +302,7 @@ def find_grid(
     ExplgraphError
         If there is no spatial grid, or it is not clear which tensor holds it.
     """
-    tensor = _only_grid(output, n, layer)
+    tensor = only_grid(output, n, layer)
     if tensor.ndim == 3:
         grid = _token_grid(tensor, image_size, layer)
     else:
@@ -366,7 +367,7 @@ def read_maps(output: Any, n: int, shape: tuple[int, int, int], layer: str) -> T
     ExplgraphError
         If the output has another shape.
     """
-    tensor = _only_grid(output, n, layer)
+    tensor = only_grid(output, n, layer)
     channels, height, width = shape
     if tensor.shape[1:] == shape:
         return tensor

@@ -45,6 +45,7 @@ __all__ = [
     "LayerSummary",
     "fingerprint",
     "list_layers",
+    "of_size",
     "record",
     "stream",
     "suggest_layers",
@@ -315,7 +316,7 @@ def stream(
     check_model(model)
     checked_layers([layer.name for layer in layers])
     with on_device(model, device):
-        source = _of_size(batches(images, batch_size), image_size)
+        source = of_size(batches(images, batch_size), image_size)
         yield from with_bar(run(model, source, layers), count(images), progress)
 
 
@@ -512,7 +513,7 @@ def on_device(model: nn.Module, device: str | torch.device) -> Iterator[None]:
         model.to(before)
 
 
-def _of_size(
+def of_size(
     source: Iterator[tuple[tuple[str, ...], Tensor]], image_size: tuple[int, int]
 ) -> Iterator[tuple[tuple[str, ...], Tensor]]:
     """Pass batches on, and refuse images of another size."""

@@ -306,6 +306,73 @@ def test_bias_judges_other_photographs(place, capsys, tmp_path):
     assert risks == sorted(risks, reverse=True)
 
 
+def asked(place, command, *more):
+    """A command that runs the network over the pictures."""
+    graph = place / "out" / "graph.explgraph"
+    return [command, graph, "--images", place / "pictures", "--model", MODEL, *more]
+
+
+def test_effects_are_those_of_the_library(place, capsys, tmp_path):
+    out = tmp_path / "causes.explgraph"
+    few = ["--list", tmp_path / "few.txt"]
+    few[1].write_text("0.png\n3.png\n5.png\n")
+    arguments = [*few, "--classes", "guardian=1,dragon=2", "--check", "12", "--out", out]
+    code, said, err = run(capsys, *asked(place, "effects", *arguments))
+    assert (code, err) == (0, "")
+    graph = explgraph.load(place / "out" / "graph.explgraph")
+    expected = explgraph.edge_effects(
+        creatures.network(),
+        graph,
+        images(place, names=["0.png", "3.png", "5.png"]),
+        classes={"guardian": 1, "dragon": 2},
+    )
+    assert explgraph.load(out) == expected
+    assert f"effects along {graph.nx.number_of_edges()} edges, over 3 images" in said
+    assert float(said.split("true ablation of 12 edges: ")[1].split()[0]) > 0.5
+    effects = dict(expected.nx.nodes(data="effect_on_dragon"))
+    assert max(effects, key=lambda node: abs(effects[node])) in said
+    code, said, _ = run(capsys, *asked(place, "effects", *few, "--quiet", "--out",
+                                       tmp_path / "causes.graphml"))  # fmt: skip
+    assert (code, said) == (0, "")
+    assert "effect" in (tmp_path / "causes.graphml").read_text()
+
+
+def test_ablate_gives_every_image_s_scores(place, capsys, tmp_path):
+    graph = explgraph.load(place / "out" / "graph.explgraph")
+    nodes = graph.node_ids[:2]
+    code, said, _ = run(capsys, *asked(place, "ablate", "--nodes", ",".join(nodes),
+                                       "--out", tmp_path / "scores.csv"))  # fmt: skip
+    assert code == 0
+    found = explgraph.ablate(creatures.network(), graph, nodes, images(place))
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows[::13]] == list(found.names)
+    after = np.array([float(row["after"]) for row in rows]).reshape(-1, 13)
+    np.testing.assert_allclose(after, found.after, rtol=1e-4, atol=1e-4)
+    strongest = np.abs(found.change.mean(0)).argmax()
+    assert said.splitlines()[3].split()[0] == str(strongest)
+
+
+def test_tree_writes_modes_and_tells_how_good_they_are(place, capsys, tmp_path):
+    drawn = creatures.draw(24, seed=5, size=SIDE)
+    guardians = [f"{i}.png" for i in np.flatnonzero(drawn.labels == 1)]
+    (tmp_path / "guardians.txt").write_text("\n".join(guardians))
+    files = [tmp_path / f"tree.{suffix}" for suffix in ("html", "dot", "json")]
+    arguments = ["--class", "1", "--positive", tmp_path / "guardians.txt"]
+    arguments += [part for file in files for part in ("--out", file)]
+    code, said, err = run(capsys, *asked(place, "tree", *arguments))
+    assert (code, err) == (0, "")
+    assert f"from {len(guardians)} images of class 1" in said
+    assert "explained variance" in said
+    assert "data:image/jpeg;base64," in files[0].read_text()
+    tree = json.loads(files[2].read_text())
+    assert tree["nodes"][0]["n_images"] == len(guardians)
+    assert all(part.startswith("stage4/") for part in tree["nodes"][0]["parts"])
+    code, said, _ = run(capsys, *asked(place, "tree", *arguments, "--layer", "stage3", "--quiet"))
+    assert (code, said) == (0, "")
+    assert '"stage3/' in files[2].read_text()
+
+
 def test_export_writes_a_part(place, capsys, tmp_path):
     file = place / "out" / "graph.explgraph"
     graph = explgraph.load(file)
@@ -422,16 +489,9 @@ def commands():
 
 def test_the_commands():
     assert set(commands()) == {
-        "demo",
-        "record",
-        "mine",
-        "parse",
-        "evaluate",
-        "bias",
-        "export",
-        "view",
-        "info",
-    }
+        "demo", "record", "mine", "parse", "evaluate", "bias", "effects", "ablate", "tree",
+        "export", "view", "info",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", commands())
@@ -519,6 +579,12 @@ def broken_network():
     return model
 
 
+def other_network():
+    """The network with other weights."""
+    torch.manual_seed(0)
+    return creatures.network(pretrained=False)
+
+
 def narrow_network():
     """A network with the layers' names but fewer filters."""
     model = torch.nn.Module()
@@ -556,6 +622,7 @@ def wrong(place, tmp_path):
             new.writestr(member, data)
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "list.txt").write_text("0.png\n99.png\n")
+    (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "no.json").write_text("{")
     (tmp_path / "other.json").write_text("[1]")
     (tmp_path / "few.csv").write_text("name,horns,wings\n0.png,1,0\n")
@@ -575,6 +642,9 @@ def wrong(place, tmp_path):
 MINE = "mine --images {pictures} --model {model} --layers stage4 {ready} --out {here}/out "
 PARSE = "parse {graph} --images {pictures} --model {model} --out {here}/p.csv "
 EVALUATE = "evaluate {graph} --images {pictures} --landmarks {marks} --model {model} "
+EFFECTS = "effects {graph} --images {pictures} --model {model} --out {here}/x.explgraph "
+ABLATE = "ablate {graph} --images {pictures} --model {model} "
+TREE = "tree {graph} --images {pictures} --model {model} --class 1 --out {here}/x.html "
 WRONG = {
     "unknown layer": (MINE + "--layers stage5", "'stage5'", "'stage4'"),
     "layer without a grid": (MINE + "--layers head", "'head'", "grid"),
@@ -630,6 +700,20 @@ WRONG = {
     "bias's out": (BIAS + "--out {here}/q.csv", "q.csv", ".md"),
     "margin": (BIAS + "--margin -1", "margin", "-1"),
     "nobody to judge": (BIAS + "--judge {here}/empty", "no image"),
+    "class": (TREE + "--class 13", "class 13", "13 classes"),
+    "nobody": (TREE + "--positive {here}/empty.txt", "never occurs in the 24 images"),
+    "positive": (TREE + "--positive {here}/list.txt", "--positive", "'99.png'"),
+    "tree's out": (TREE + "--out {here}/t.pdf", "t.pdf", ".html, .dot"),
+    "tree's layer": (TREE + "--layer stage2", "'stage2'", "'stage3'"),
+    "tree of another model": (TREE + "--model {tests}other_network", "weights are not those"),
+    "effects of another model": (
+        EFFECTS + "--model {tests}other_network", "weights are not those", "was mined",
+    ),
+    "class's number": (EFFECTS + "--classes dog=13", "'dog' is number 13", "0 to 12"),
+    "class's name": (EFFECTS + "--classes 'red panda=1'", "'red panda'", "letters"),
+    "effects' out": (EFFECTS + "--out {here}/x.xls", "'.xls'", ".explgraph"),
+    "no node": (ABLATE + "--nodes stage4/999/0", "no node 'stage4/999/0'"),
+    "ablate's out": (ABLATE + "--nodes stage4/1/0 --out {here}/s.txt", "s.txt", ".csv"),
     "suffix": ("export {graph} {here}/x.jpg", "'.jpg'", ".graphml"),
     "out of range": ("export {graph} {here}/x.json --min-reliability 2", "2.0", "0 to 1"),
     "no such share": ("export {graph} {here}/x.json --top 1.5", "1.5"),

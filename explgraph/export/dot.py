@@ -29,7 +29,7 @@ from graphviz.backend import dot_command, execute
 
 from explgraph.errors import ExplgraphError
 from explgraph.export.layout import colour, ordered_layers, thin
-from explgraph.graph import ExplanatoryGraph
+from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph, class_effects
 
 __all__ = ["dot_source", "draw"]
 
@@ -241,6 +241,10 @@ def _node(
             *([_shortened(values["label"], 200)] if values["label"] else []),
             f"reliability {values['reliability']:.2f}, support {values['support']:.2f}",
             f"at ({values['x']:.0f}, {values['y']:.0f}) px, spread {values['sigma']:.0f} px",
+            *(
+                f"effect on {_shortened(name.removeprefix(CLASS_EFFECT), 60)} {values[name]:+.3g}"
+                for name in class_effects([values])
+            ),
         ]
     )
     attributes = [f"label={_label(_wrapped(text))}", f"tooltip={_tooltip(tooltip)}"]
@@ -276,6 +280,8 @@ def _edge(parent: str, child: str, values: Mapping[str, Any]) -> str:
         f"consistency {values['consistency']:.2f}, "
         f"({values['dx']:+.0f}, {values['dy']:+.0f}) px, spread {values['sigma']:.0f} px"
     )
+    if "effect" in values:
+        tooltip += f"\n{values['effect']:.1%} of the upper part's score is lost without the lower"
     width = 0.4 + 2.6 * values["consistency"]
     return f"{_id(parent)} -> {_id(child)} [penwidth={width:.2f}, tooltip={_tooltip(tooltip)}];"
 

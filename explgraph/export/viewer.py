@@ -20,7 +20,7 @@ import math
 import os
 import re
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,7 +35,7 @@ from PIL import Image
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
 from explgraph.export.layout import ordered_layers
-from explgraph.graph import ExplanatoryGraph, load
+from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph, class_effects, load
 from explgraph.pictures import (
     Drawable,
     Pictures,
@@ -187,6 +187,10 @@ def _graph_content(graph: ExplanatoryGraph) -> dict[str, Any]:
             "filter": [a["filter"] for a in nodes],
             "pattern": [a["pattern"] for a in nodes],
             "label": {k: a["label"] for k, a in enumerate(nodes) if a["label"]},
+            "effects": {
+                name.removeprefix(CLASS_EFFECT): values
+                for name, values in _measured(class_effects(nodes), nodes).items()
+            },
         }
         | {name: [_rounded(a[name]) for a in nodes] for name in numbers},
         "edges": {
@@ -196,7 +200,17 @@ def _graph_content(graph: ExplanatoryGraph) -> dict[str, Any]:
         | {
             name: [_rounded(a[name]) for _, _, a in edges]
             for name in ("consistency", "dx", "dy", "sigma")
-        },
+        }
+        | _measured(["effect"], [a for _, _, a in edges]),
+    }
+
+
+def _measured(names: Sequence[str], values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Give attributes that not every graph has as columns, None where one is missing."""
+    return {
+        name: [_rounded(a[name]) if name in a else None for a in values]
+        for name in names
+        if any(name in a for a in values)
     }
 
 

@@ -1,0 +1,128 @@
+"""Estimated effects beside true ablation: how far they agree, and what each costs.
+
+    python benchmarks/effects.py --data ../shared/animalparts/n02129604 --json effects.json
+
+Settings: creatures (the network that ships; images that were not mined), and with ``--data`` the
+photographs of a folder with EfficientNet-Lite0, the most reliable nodes. ``--small`` is for CI.
+Columns:
+
+==================  ================================================================================
+edges, images       that effects are estimated for, and over
+rank correlation    Spearman's, of estimated effects and true ablation of a sample of edges
+..., classes        the same for the effects of single nodes on a class's score
+seconds             for all edges, by estimation
+ablation            seconds that true ablation of all edges would take, from the sample: a forward
+                    pass for each child
+==================  ================================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+if __package__ in (None, ""):  # started as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import efficientnet_lite0
+from explgraph import ExplanatoryGraph, ImageFolder, ablate, creatures, edge_effects, mine
+from explgraph.answers.effects import check_effects, rank_correlation
+from explgraph.atomic import atomic_write
+from explgraph.graph import CLASS_EFFECT
+from explgraph.images import Images
+
+CLASSES = {"n02129604": 292, "n02509815": 387}
+"""ImageNet's numbers of the categories that are one of its classes: tiger, red panda."""
+
+
+class Setting(NamedTuple):
+    """What effects are measured in."""
+
+    name: str
+    model: torch.nn.Module
+    graph: ExplanatoryGraph
+    images: Images
+    n_images: int
+    target: int
+
+
+def of_creatures(small: bool) -> Setting:
+    """Take the network that ships, and creatures that were not mined; class "guardian"."""
+    model = creatures.network()
+    mined, n = (60, 8) if small else (300, 32)
+    graph = mine(model, creatures.draw(mined, seed=1).tensor(), creatures.LAYERS, seed=0)
+    images = creatures.draw(n, seed=2).tensor()
+    return Setting("creatures", model, graph, images, n, 1)
+
+
+def of_photographs(folder: Path, small: bool) -> Setting:
+    """Take EfficientNet-Lite0, 16 photographs of a category and its most reliable nodes."""
+    network = efficientnet_lite0
+    model = network.network()
+    images = ImageFolder(folder, size=network.SIZE, mean=network.MEAN, std=network.STD)
+    graph = mine(model, images, network.LAYERS, seed=0).prune(top=60 if small else 200)
+    some = images.subset(range(0, len(images), len(images) // (4 if small else 16)))
+    return Setting(folder.name, model, graph, some, len(some), CLASSES.get(folder.name, 0))
+
+
+def measure(setting: Setting, sample: int) -> dict[str, Any]:
+    """Estimate all effects, ablate a sample, and compare."""
+    _, model, graph, images, n_images, target = setting
+    began = time.perf_counter()
+    measured = edge_effects(model, graph, images, classes={"it": target})
+    seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    check = check_effects(model, measured, images, edges=sample)
+    passes = len({child for _, child in check.edges})
+    per_child = (time.perf_counter() - began) / passes
+    children = {child for _, child in graph.nx.edges}
+    nodes = np.random.default_rng(0).permutation(graph.node_ids)[: sample // 3].tolist()
+    truth = [-ablate(model, graph, [node], images).change[:, target].mean() for node in nodes]
+    guess = [measured.nx.nodes[node][CLASS_EFFECT + "it"] for node in nodes]
+    return {
+        "setting": setting.name,
+        "nodes": len(graph),
+        "edges": graph.nx.number_of_edges(),
+        "images": n_images,
+        "rank correlation": check.rank_correlation,
+        "rank correlation, classes": rank_correlation(np.array(guess), np.array(truth)),
+        "seconds": seconds,
+        "ablation": per_child * len(children),
+    }
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Give the rows as a table."""
+    lines = [f"| {' | '.join(rows[0])} |", "|---" + "|---:" * (len(rows[0]) - 1) + "|"]
+    for row in rows:
+        cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, nargs="*", default=[], help="folders of photographs")
+    parser.add_argument("--small", action="store_true", help="in seconds, for CI")
+    parser.add_argument("--json", type=Path, help="file for the rows")
+    options = parser.parse_args()
+    rows = [measure(of_creatures(options.small), 30 if options.small else 200)]
+    rows += [
+        measure(of_photographs(folder, options.small), 12 if options.small else 90)
+        for folder in options.data
+    ]
+    print(markdown(rows))
+    if options.json:
+        with atomic_write(options.json) as path:
+            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,387 @@
+"""Causes, not only company: what happens elsewhere when a node's activation is taken away.
+
+An edge of the graph says that two parts move together. Whether the lower one *drives* the upper
+one is another question, asked of the network itself:
+
+1. A node's activation is what its filter gives within the node's place in that image (a Gaussian
+   around its position, see `intervene.Places`). Its score here is the sum of it.
+2. Taking a child's activation away changes the parent's score, to first order, by the gradient of
+   the parent's score with respect to the child's maps, times the child's activation
+   (`edge_effects`). One backward pass over a batch of images serves all edges of a parent, and
+   one serves all nodes' effects on a class.
+3. `ablate` takes nodes away in truth and gives what becomes of each class's score; `check_effects`
+   does so for a sample of edges and says how far the estimates are to be trusted.
+
+References
+----------
+Gradient times activation as an estimate of ablation: Molchanov et al., ICLR 2017, eq. 4 (pruning);
+Nanda 2023 and Syed et al. 2023 (attribution patching). Departures: a node's place in one filter's
+map is taken away, not a whole map or position, and it is taken to zero.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import networkx
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from explgraph.answers.intervene import Change, Places, Run, run, watched
+from explgraph.errors import ExplgraphError
+from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph
+from explgraph.images import Images
+
+__all__ = ["Ablation", "Check", "ablate", "check_effects", "edge_effects", "rank_correlation"]
+
+Edge = tuple[str, str]
+
+
+class Ablation(NamedTuple):
+    """Class scores with all nodes, and without the chosen ones.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the N images.
+    before, after : (N, classes) float64
+        What the model gives.
+    """
+
+    names: tuple[str, ...]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+    @property
+    def change(self) -> NDArray[np.float64]:
+        """By how much each class's score changes, ``after - before``, (N, classes)."""
+        return self.after - self.before
+
+
+class Check(NamedTuple):
+    """Estimated effects of some edges beside true ablation, on the same images.
+
+    Attributes
+    ----------
+    edges : tuple of (str, str)
+        Parent and child.
+    estimated, ablated : (E,) float64
+        Shares of the parent's score.
+    rank_correlation : float
+        Spearman's.
+    """
+
+    edges: tuple[Edge, ...]
+    estimated: NDArray[np.float64]
+    ablated: NDArray[np.float64]
+    rank_correlation: float
+
+
+def edge_effects(
+    model: nn.Module,
+    graph: ExplanatoryGraph,
+    images: Images,
+    *,
+    classes: Mapping[str, int] | None = None,
+    batch_size: int = 16,
+    device: str = "auto",
+    progress: bool = False,
+) -> ExplanatoryGraph:
+    """Measure what every child does to its parents, and every node to the scores of classes.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network that was mined, in evaluation mode.
+    graph : ExplanatoryGraph
+    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        Of the size that was mined; some dozens are enough. Effects are means over them, so give
+        images that show what is asked about (for a class: images of it).
+    classes : mapping of str to int, optional
+        Class names and their numbers in the model's output.
+    batch_size : int
+    device : str
+        Where the model runs.
+    progress : bool
+        Show a bar on a terminal.
+
+    Returns
+    -------
+    ExplanatoryGraph
+        A copy. Each edge has ``effect``: the share of the parent's score that is lost when the
+        child's activation is taken away; below 0 the child holds the parent down. The scores are
+        summed over the images first, so that images in which the parent is absent don't count.
+        Each node has ``effect_on_NAME`` for each class: what the class's score loses when the
+        node's activation is taken away, in units of that score, mean over the images.
+
+    Raises
+    ------
+    ExplgraphError
+        If the model isn't the one that was mined or is in training mode, the graph has no nodes,
+        the model has no such class, or a class's name can't be a part of an attribute's.
+
+    Notes
+    -----
+    Estimates of first order: `check_effects` says how good they are. Where a node is followed by
+    an activation function that is flat there, the estimate is 0 although ablation isn't.
+    """
+    classes = dict(classes or {})
+    for name in classes:
+        if not re.fullmatch("[A-Za-z0-9_]+", name):
+            raise ExplgraphError(
+                f"class name {name!r}: it becomes a part of an attribute's name, so use letters, "
+                "digits and _ only"
+            )
+    measured = graph.restricted(graph.node_ids)
+    places = Places(graph)
+    by_layer = {layer.name: graph.nodes_of(layer.name) for layer in graph.layers}
+    lost = dict.fromkeys(graph.nx.edges, 0.0)
+    total = dict.fromkeys(graph.nx, 0.0)
+    supports = {name: dict.fromkeys(graph.nx, 0.0) for name in classes}
+    n_images = 0
+    for names, batch in watched(
+        model, graph, images, batch_size=batch_size, device=device, progress=progress
+    ):
+        n_images += len(names)
+        done = run(model, batch, graph.layers, gradients=True)
+        _check_classes(classes, done.scores.shape[1])
+        positions = places.positions(done.maps)
+        own = {
+            layer: _activations(graph, places, done.maps[layer], nodes, positions)
+            for layer, nodes in by_layer.items()
+            if nodes
+        }
+        for name, number in classes.items():
+            gradients = torch.autograd.grad(
+                done.scores[:, number].sum(),
+                [done.maps[layer] for layer in own],
+                retain_graph=True,
+                materialize_grads=True,
+            )
+            for (layer, mine), gradient in zip(own.items(), gradients, strict=True):
+                filters = _filters(graph, by_layer[layer])
+                parts = (gradient[:, filters] * mine).sum((0, 2, 3)).tolist()
+                for node, part in zip(by_layer[layer], parts, strict=True):
+                    supports[name][node] += part
+        for layer, mine in own.items():
+            for node, score in zip(by_layer[layer], mine.sum((0, 2, 3)).tolist(), strict=True):
+                total[node] += score
+        for parent in (node for node in graph.nx if graph.nx[node]):
+            for child, loss in _losses(graph, places, done, own, parent, positions).items():
+                lost[parent, child] += loss
+    for (parent, child), loss in lost.items():
+        measured.nx.edges[parent, child]["effect"] = loss / total[parent] if total[parent] else 0.0
+    for name, of_nodes in supports.items():
+        networkx.set_node_attributes(
+            measured.nx,
+            {node: value / n_images for node, value in of_nodes.items()},
+            CLASS_EFFECT + name,
+        )
+    measured.validate()
+    return measured
+
+
+def _filters(graph: ExplanatoryGraph, nodes: Sequence[str]) -> list[int]:
+    """Give the nodes' filters."""
+    return [graph.nx.nodes[node]["filter"] for node in nodes]
+
+
+def _activations(
+    graph: ExplanatoryGraph,
+    places: Places,
+    maps: Tensor,
+    nodes: Sequence[str],
+    positions: Tensor,
+) -> Tensor:
+    """Give the activation of nodes of one layer within their places, (n, len(nodes), H, W)."""
+    maps = maps.detach()
+    weights = places.weights(nodes, positions, maps)
+    return maps[:, _filters(graph, nodes)].relu() * weights
+
+
+def _losses(
+    graph: ExplanatoryGraph,
+    places: Places,
+    done: Run,
+    own: Mapping[str, Tensor],
+    parent: str,
+    positions: Tensor,
+) -> dict[str, float]:
+    """Estimate what a parent's score loses without each of its children, summed over the batch."""
+    values = graph.nx.nodes[parent]
+    upper = done.maps[values["layer"]][:, values["filter"]]
+    score = (upper.relu() * places.weights([parent], positions, upper)[:, 0]).sum()
+    lower = list(dict.fromkeys(graph.nx.nodes[child]["layer"] for child in graph.nx[parent]))
+    gradients = torch.autograd.grad(
+        score, [done.maps[name] for name in lower], retain_graph=True, materialize_grads=True
+    )
+    losses: dict[str, float] = {}
+    for name, gradient in zip(lower, gradients, strict=True):
+        row = {node: k for k, node in enumerate(graph.nodes_of(name))}
+        here = [child for child in graph.nx[parent] if child in row]
+        mine = own[name][:, [row[child] for child in here]]
+        parts = (gradient[:, _filters(graph, here)] * mine).sum((0, 2, 3)).tolist()
+        losses.update(zip(here, parts, strict=True))
+    return losses
+
+
+def _check_classes(classes: Mapping[str, int], n: int) -> None:
+    """Refuse classes that the model doesn't have."""
+    for name, number in classes.items():
+        if not 0 <= number < n:
+            raise ExplgraphError(
+                f"class {name!r} is number {number}, but the model gives scores for {n} classes, "
+                f"0 to {n - 1}"
+            )
+
+
+def ablate(
+    model: nn.Module,
+    graph: ExplanatoryGraph,
+    nodes: Iterable[str],
+    images: Images,
+    *,
+    batch_size: int = 32,
+    device: str = "auto",
+) -> Ablation:
+    """Run a network without some of its nodes.
+
+    Each node's place is found with the network whole; then the activation of its filter within
+    that place is taken away (places of one filter that overlap count once), and the network goes
+    on with what is left.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network that was mined, in evaluation mode.
+    graph : ExplanatoryGraph
+    nodes : iterable of str
+        Ids of the graph.
+    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        Of the size that was mined.
+    batch_size : int
+    device : str
+        Where the model runs.
+
+    Returns
+    -------
+    Ablation
+        Class scores before and after.
+
+    Raises
+    ------
+    ExplgraphError
+        If the graph lacks a node, the model isn't the one that was mined or is in training mode,
+        or its output isn't one score per class.
+    """
+    chosen = graph.restricted([nodes] if isinstance(nodes, str) else nodes).node_ids
+    if not chosen:
+        raise ExplgraphError("nodes is empty; name at least one node of the graph")
+    places = Places(graph)
+    seen: list[str] = []
+    before, after = [], []
+    for names, batch in watched(model, graph, images, batch_size=batch_size, device=device):
+        seen.extend(names)
+        whole = run(model, batch, graph.layers)
+        changes = _without(graph, places, chosen, places.positions(whole.maps))
+        before.append(whole.scores)
+        after.append(run(model, batch, graph.layers, changes).scores)
+    return Ablation(tuple(seen), *(torch.cat(s).double().cpu().numpy() for s in (before, after)))
+
+
+def _without(
+    graph: ExplanatoryGraph, places: Places, nodes: Sequence[str], positions: Tensor
+) -> dict[str, Change]:
+    """Give the changes that take nodes away, by layer."""
+
+    def change(here: Sequence[str]) -> Change:
+        filters = torch.tensor(_filters(graph, here))
+
+        def without(maps: Tensor) -> Tensor:
+            weights = places.weights(here, positions, maps)
+            index = filters.to(maps.device)
+            gone = torch.zeros_like(maps).index_add_(1, index, weights).clamp_(max=1)
+            return maps - gone * maps.relu()
+
+        return without
+
+    layers = dict.fromkeys(graph.nx.nodes[node]["layer"] for node in nodes)
+    return {
+        name: change([node for node in nodes if graph.nx.nodes[node]["layer"] == name])
+        for name in layers
+    }
+
+
+def check_effects(
+    model: nn.Module,
+    graph: ExplanatoryGraph,
+    images: Images,
+    *,
+    edges: int = 100,
+    seed: int = 0,
+    batch_size: int = 16,
+    device: str = "auto",
+) -> Check:
+    """Compare the effects of some edges with true ablation.
+
+    Parameters
+    ----------
+    model, images, batch_size, device
+        As for `edge_effects`; the same images.
+    graph : ExplanatoryGraph
+        As `edge_effects` gave it.
+    edges : int
+        At most so many are drawn, all alike.
+    seed : int
+
+    Returns
+    -------
+    Check
+
+    Raises
+    ------
+    ExplgraphError
+        As `edge_effects`, and if the graph's edges have no effects or are fewer than 3.
+    """
+    known = [edge for edge, values in graph.nx.edges.items() if "effect" in values]
+    if len(known) < 3:
+        raise ExplgraphError(
+            f"{len(known)} edges of the graph have an effect, and 3 are needed to compare; "
+            "measure them first: graph = explgraph.edge_effects(model, graph, images)"
+        )
+    order = np.random.default_rng(seed).permutation(len(known))[:edges]
+    sample = [known[k] for k in sorted(order.tolist())]
+    places = Places(graph)
+    total, left = np.zeros(len(sample)), np.zeros(len(sample))
+    children = dict.fromkeys(child for _, child in sample)
+    for _, batch in watched(model, graph, images, batch_size=batch_size, device=device):
+        whole = run(model, batch, graph.layers)
+        positions = places.positions(whole.maps)
+        for child in children:
+            changed = run(model, batch, graph.layers, _without(graph, places, [child], positions))
+            for k, (parent, other) in enumerate(sample):
+                if other == child:
+                    layer = graph.nx.nodes[parent]["layer"]
+                    for into, maps in ((total, whole.maps), (left, changed.maps)):
+                        score = _activations(graph, places, maps[layer], [parent], positions)
+                        into[k] += score.sum().item()
+    ablated = np.divide(total - left, total, out=np.zeros(len(sample)), where=total > 0)
+    estimated = np.array([graph.nx.edges[edge]["effect"] for edge in sample])
+    return Check(tuple(sample), estimated, ablated, rank_correlation(estimated, ablated))
+
+
+def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Spearman's correlation; equal values share a rank."""
+
+    def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        _, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
+        last = np.cumsum(count)
+        return (last - (count - 1) / 2)[inverse]
+
+    x, y = ranks(a) - (len(a) + 1) / 2, ranks(b) - (len(b) + 1) / 2
+    length = np.sqrt((x @ x) * (y @ y))
+    return float(x @ y / length) if length else 0.0

@@ -1,0 +1,255 @@
+"""Run a network with its feature maps watched or changed.
+
+1. Forward hooks hand each layer's maps to a function that may change them, and put what it gives
+   back into the module's output, in a copy: what later modules do in place harms nothing.
+2. The whole forward pass runs, to the output. Parameters are frozen meanwhile, and the lowest
+   layer's maps start the graph that gradients run through: what lies below costs no memory.
+3. What the model gives for the classes is its only output of the shape (N, classes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from tqdm import tqdm
+
+from explgraph.errors import ExplgraphError
+from explgraph.geometry import Layer
+from explgraph.graph import ExplanatoryGraph
+from explgraph.hooks import (
+    check_model,
+    model_device,
+    model_dtype,
+    one_line,
+    only_grid,
+    read_maps,
+    split_layer,
+    tensors_of,
+)
+from explgraph.images import Images, batches, count
+from explgraph.mixture import Grid
+from explgraph.parsing import Parser
+from explgraph.recording import fingerprint, of_size, on_device
+
+__all__ = ["Change", "Places", "Run", "run", "watched"]
+
+Change = Callable[[Tensor], Tensor]
+"""Takes a layer's maps (n, C, H, W) as the module gave them, and gives those to go on with."""
+
+
+class Run(NamedTuple):
+    """One forward pass.
+
+    Attributes
+    ----------
+    maps : dict of str to (n, C, H, W)
+        What each layer's module gave, after the change; the output depends on these very tensors.
+    scores : (n, classes)
+        The model's output.
+    """
+
+    maps: dict[str, Tensor]
+    scores: Tensor
+
+
+def run(
+    model: nn.Module,
+    batch: Tensor,
+    layers: Sequence[Layer],
+    changes: Mapping[str, Change] | None = None,
+    *,
+    gradients: bool = False,
+) -> Run:
+    """Run a model on a batch and keep, or change, some layers' maps.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In evaluation mode.
+    batch : (n, 3, H, W)
+        On the model's device, of its type.
+    layers : sequence of Layer
+    changes : mapping of str to callable, optional
+        By layer; see `Change`. It sees what the changes below have made of its layer.
+    gradients : bool
+        Keep the graph from the lowest of `layers` upwards.
+
+    Raises
+    ------
+    ExplgraphError
+        If the forward pass fails, a layer doesn't run, or the output isn't one score per class.
+    """
+    changes = changes or {}
+    wanted = {split_layer(model, layer.name): layer for layer in layers}
+    calls = dict.fromkeys((name for name, _ in wanted), 0)
+    maps: dict[str, Tensor] = {}
+    shapes = {
+        layer.name: (len(batch), (layer.channels, layer.height, layer.width), layer.name)
+        for layer in layers
+    }
+
+    def hook_for(name: str) -> Callable[[nn.Module, Any, Any], Any]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            call = calls[name]
+            calls[name] += 1
+            layer = wanted.get((name, call)) or (wanted.get((name, None)) if not call else None)
+            if layer is None:
+                return None
+            given = only_grid(output, len(batch), layer.name)
+            here = read_maps(given, *shapes[layer.name])
+            if layer.name in changes:
+                here = changes[layer.name](here)
+            if gradients and not here.requires_grad:
+                here = here.detach().requires_grad_()
+            maps[layer.name] = here
+            passed_on = given.clone()
+            read_maps(passed_on, *shapes[layer.name]).copy_(here)
+            return _swapped(output, given, passed_on)
+
+        return hook
+
+    modules = dict(model.named_modules())
+    handles: list[RemovableHandle] = []
+    try:
+        handles.extend(modules[name].register_forward_hook(hook_for(name)) for name in calls)
+        with _frozen(model), torch.inference_mode(False), torch.set_grad_enabled(gradients):
+            output = model(batch)
+    except ExplgraphError:
+        raise
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as err:
+        raise ExplgraphError(
+            f"the model fails on images of size {tuple(batch.shape[1:])}: {one_line(err)}"
+        ) from err
+    finally:
+        for handle in handles:
+            handle.remove()
+    if missing := [layer.name for layer in layers if layer.name not in maps]:
+        raise ExplgraphError(
+            f"layer {missing[0]!r} doesn't run in the model's forward pass, though the graph was "
+            "mined from it; give the model that was mined"
+        )
+    return Run(maps, _scores(output, len(batch)))
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Want no gradients of the parameters."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+def _swapped(output: Any, old: Tensor, new: Tensor) -> Any:
+    """Put one tensor in the place of another in nested tuples and lists."""
+    if output is old:
+        return new
+    if isinstance(output, (tuple, list)):
+        return type(output)(_swapped(value, old, new) for value in output)
+    return output
+
+
+def _scores(output: Any, n: int) -> Tensor:
+    """Find the one score per class in a model's output."""
+    tensors = [t for t in tensors_of(output) if t.is_floating_point()]
+    fit = [t for t in tensors if t.ndim == 2 and t.shape[0] == n]
+    if len(fit) != 1:
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors) or type(output).__name__
+        raise ExplgraphError(
+            f"the model gives {shapes} for {n} images; expected one tensor of (images, classes)"
+        )
+    return fit[0]
+
+
+def watched(
+    model: nn.Module,
+    graph: ExplanatoryGraph,
+    images: Images,
+    *,
+    batch_size: int,
+    device: str,
+    progress: bool = False,
+) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Go through images in batches on the model's device, the model checked to be the graph's.
+
+    Raises
+    ------
+    ExplgraphError
+        If the model is in training mode or not the one that was mined, the graph has no nodes, or
+        the images are of another size.
+    """
+    check_model(model)
+    if not len(graph):
+        raise ExplgraphError("the graph has no nodes; mine again, or prune less")
+    if graph.nx.graph["model_fingerprint"] not in ("", fingerprint(model)):
+        raise ExplgraphError(
+            "the model's weights are not those that the graph was mined with, so that its nodes "
+            "tell nothing about this model; give the model that was mined, or mine this one"
+        )
+    with on_device(model, device):
+        home, dtype = model_device(model), model_dtype(model)
+        source = of_size(batches(images, batch_size), graph.image_size)
+        # disable=None: only on a terminal
+        disable = None if progress else True
+        with tqdm(total=count(images), unit="image", delay=2, disable=disable) as bar:
+            for names, batch in source:
+                yield names, batch.to(home, dtype)
+                bar.update(len(names))
+
+
+class Places:
+    """Where a graph's nodes are in a batch, as weights over the units of their layers.
+
+    A node's place is the Gaussian around its position with its own spread ``sigma``, 1 at the
+    position. The activation within it is what is the node's.
+    """
+
+    def __init__(self, graph: ExplanatoryGraph) -> None:
+        self._parser = Parser(graph)
+        self._layers = graph.layers
+        self._number = {node: k for k, node in enumerate(graph.node_ids)}
+        self._values = graph.nx.nodes
+
+    def positions(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Find all nodes ``(n, V, 2)`` px in the maps that `run` gave."""
+        own = {
+            layer.index: maps[layer.name].detach().to("cpu", torch.float32).clamp(min=0)
+            for layer in self._layers
+        }
+        return self._parser(own)[0]
+
+    def weights(self, nodes: Sequence[str], positions: Tensor, like: Tensor) -> Tensor:
+        """Give the places of nodes of one layer.
+
+        Parameters
+        ----------
+        nodes : sequence of str
+        positions : (n, V, 2)
+            As `positions` gives them.
+        like : Tensor
+            Whose device and type the weights shall have.
+
+        Returns
+        -------
+        (n, len(nodes), H, W)
+            0 to 1.
+        """
+        layer = self._layers[self._values[nodes[0]]["layer_index"]]
+        grid = Grid.of(layer)
+        at = positions[:, [self._number[node] for node in nodes]]
+        spread = torch.tensor([self._values[node]["sigma"] for node in nodes])
+        rate = -0.5 / spread.square()[:, None]
+        gx = ((grid.x - at[..., :1]).square() * rate).exp()
+        gy = ((grid.y - at[..., 1:]).square() * rate).exp()
+        return (gy[..., None] * gx[..., None, :]).to(like)

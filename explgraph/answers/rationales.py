@@ -1,0 +1,170 @@
+"""What the part nodes of a layer add to a class's score: gradient times activation, node by node.
+
+Behind the layer the network is, to first order, linear in the layer's maps. What a node adds is the
+sum over units of gradient times activation, weighted by the node's place (`intervene.Places`);
+where places of nodes of one filter overlap, they share. Activations in nobody's place, biases and
+what isn't linear make up the rest of the score.
+
+References
+----------
+Zhang et al., "Interpreting CNNs via decision trees", CVPR 2019 (arXiv 1802.00121), section 3: the
+rationale of a prediction. Departure: nodes in their places take the place of filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from explgraph.answers.intervene import Places, run, watched
+from explgraph.errors import ExplgraphError
+from explgraph.graph import ExplanatoryGraph
+from explgraph.images import Images
+
+__all__ = ["Rationales", "rationales"]
+
+Array = NDArray[np.float64]
+
+
+class Rationales(NamedTuple):
+    """What the part nodes of a layer add to a class's score in some images.
+
+    Attributes
+    ----------
+    nodes : tuple of str
+        Ids of the V nodes.
+    names : tuple of str
+        Of the N images.
+    activations : (N, V) float64
+        Sum of the node's activation within its place.
+    contributions : (N, V) float64
+        The same times the gradient of the score, in units of the score.
+    scores : (N,) float64
+        Of the class, as the model gives it.
+    first : (N,) bool
+        Whether no other class has a higher score.
+    """
+
+    nodes: tuple[str, ...]
+    names: tuple[str, ...]
+    activations: Array
+    contributions: Array
+    scores: Array
+    first: NDArray[np.bool_]
+
+    @property
+    def rest(self) -> Array:
+        """What the nodes leave unexplained of the scores, (N,)."""
+        rest: Array = self.scores - self.contributions.sum(1)
+        return rest
+
+    def take(self, images: NDArray[Any] | Sequence[int]) -> Rationales:
+        """Keep some of the images, by number or mask."""
+        return Rationales(
+            self.nodes,
+            tuple(np.array(self.names, dtype=object)[images]),
+            self.activations[images],
+            self.contributions[images],
+            self.scores[images],
+            self.first[images],
+        )
+
+
+def rationales(
+    model: nn.Module,
+    graph: ExplanatoryGraph,
+    images: Images,
+    target: int,
+    *,
+    layer: str | None = None,
+    batch_size: int = 16,
+    device: str = "auto",
+    progress: bool = False,
+) -> Rationales:
+    """Measure what each part node of a layer adds to a class's score.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network that was mined, in evaluation mode.
+    graph : ExplanatoryGraph
+    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        Of the size that was mined.
+    target : int
+        The class's number in the model's output.
+    layer : str, optional
+        By default the highest that has nodes. Nodes of several layers would count the same thing
+        several times over.
+    batch_size : int
+    device : str
+        Where the model runs.
+    progress : bool
+        Show a bar on a terminal.
+
+    Returns
+    -------
+    Rationales
+        Where places of a filter's nodes overlap, they share the activation.
+
+    Raises
+    ------
+    ExplgraphError
+        If the model isn't the one that was mined or is in training mode, it has no such class, or
+        the graph has no nodes in the layer.
+    """
+    layer = _layer_of(graph, layer)
+    (measured,) = (known for known in graph.layers if known.name == layer)
+    nodes = graph.nodes_of(layer)
+    filters = torch.tensor([graph.nx.nodes[node]["filter"] for node in nodes])
+    places = Places(graph)
+    names: list[str] = []
+    rows: list[list[Tensor]] = []
+    for here, batch in watched(
+        model, graph, images, batch_size=batch_size, device=device, progress=progress
+    ):
+        done = run(model, batch, graph.layers, gradients=True)
+        n_classes = done.scores.shape[1]
+        if not 0 <= target < n_classes:
+            raise ExplgraphError(
+                f"target is class {target}, but the model gives scores for {n_classes} classes, "
+                f"0 to {n_classes - 1}"
+            )
+        maps, index = done.maps[measured.name], filters.to(done.scores.device)
+        (gradient,) = torch.autograd.grad(
+            done.scores[:, target].sum(), maps, materialize_grads=True
+        )
+        with torch.no_grad():
+            weights = places.weights(nodes, places.positions(done.maps), maps)
+            crowd = torch.zeros_like(maps).index_add_(1, index, weights).clamp_(min=1)
+            mine = maps[:, index].relu() * weights / crowd[:, index]
+            parts = mine.sum((2, 3)), (gradient[:, index] * mine).sum((2, 3))
+            own = done.scores[:, target]
+        rows.append([*parts, own, own >= done.scores.max(1).values])
+        names.extend(here)
+    activations, contributions, scores, first = (
+        torch.cat(column).detach().cpu().numpy() for column in zip(*rows, strict=True)
+    )
+    return Rationales(
+        nodes,
+        tuple(names),
+        activations.astype(np.float64),
+        contributions.astype(np.float64),
+        scores.astype(np.float64),
+        first,
+    )
+
+
+def _layer_of(graph: ExplanatoryGraph, layer: str | None) -> str:
+    """Choose the highest layer that has nodes, or check the one that was chosen."""
+    if not len(graph):
+        raise ExplgraphError("the graph has no nodes; mine again, or prune less")
+    if layer is None:
+        return next(known.name for known in reversed(graph.layers) if graph.nodes_of(known.name))
+    if not graph.nodes_of(layer):
+        raise ExplgraphError(f"the graph has no nodes in layer {layer!r}; choose another")
+    return layer
