@@ -1,9 +1,9 @@
 """Explanatory graphs: the object parts behind the filters of a trained CNN."""
 
 from explgraph.answers.bias import find_bias
-from explgraph.answers.filter_loss import FilterLoss, PartMask
 from explgraph.answers.decision_tree import DecisionTree
 from explgraph.answers.effects import ablate, edge_effects
+from explgraph.answers.filter_loss import FilterLoss, PartMask
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.graph import ExplanatoryGraph, load
 from explgraph.images import ImageFolder
