@@ -1,42 +1,51 @@
-"""One pass over a layer: anchors say where every pattern should be, then its own map is looked at.
+"""From a block of maps to poses and nodes: what mining and parsing both do.
 
-Mining fits passes, parsing runs them again on other images; both call `infer`, so that what was
-mined is what is parsed. Both work on a block of images at a time.
+1. *The pose.* Every filter of the highest layers is a guide. Its peak is looked for first; the pose
+   that fits the guides' places best (`pose.find_poses`) says where each should be; around there,
+   in a wide window, it is looked for again, and so on. Last, the poses of mined images are tried:
+   if one of them explains the maps clearly better, it was a better start, and is taken up.
+2. *Expected places.* Every part pattern moves with the pose in a way of its own.
+3. *Evidence.* Around its expected place the pattern's own map gives position and score: the mean of
+   the units in a window, weighted with the fourth power of their activation, which lets a peak
+   at the window's edge pull as hard as one in the middle. Plain activations would mostly give
+   back what the pose said.
 
-1. The first pass knows nothing yet: every filter's peak (`mixture.peaks`).
-2. Each later pass has *anchors*: nodes of upper layers, or of the layer's own previous pass. Every
-   pattern (or every filter, for all its patterns) has a few of them as parents, which predict its
-   displacement (`linking.displacements`), hence its expected place.
-3. Around the expected place the pattern's own map gives position and score (`mixture.locate`).
-   The passes that only prepare the next one look through the pattern's own narrow Gaussian. The
-   last pass looks through a wide window at the squared map: a narrow window would mostly give
-   back what the anchors said.
+Mining fits what is used here, parsing uses it again on other images, so that what was mined is what
+is parsed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from explgraph.linking import Links, displacements, motion
-from explgraph.mixture import Grid, Patterns, locate
+from explgraph.linking import MOST_WEIGHT
+from explgraph.mixture import Grid, Patterns, gaussians, locate, peaks, survey
+from explgraph.pose import PoseModel, displacements, find_poses
 
 __all__ = [
-    "OWN",
-    "Anchors",
     "Found",
-    "Pass",
-    "displaced",
+    "Guides",
+    "Parts",
+    "PoseReader",
+    "Sighting",
+    "Stage",
+    "View",
     "expect",
-    "gather",
     "infer",
+    "read_poses",
+    "scouted",
+    "sight",
 ]
 
-OWN = -1
-"""Stands for the layer's own previous pass where an anchor's layer is named."""
+_TINY = 1e-9
+_LEAST_CLARITY = 0.25  # places are corrected for the window's pull to the middle, up to fourfold
+_DOUBT = 0.1  # of the usual evidence, added to every guide's: a single silent one must not decide
+_CLEARLY = 0.02  # gain in log evidence per scout from which on another pose is taken up
+_AT_A_TIME = 64
 
 
 class Found(NamedTuple):
@@ -54,101 +63,277 @@ class Found(NamedTuple):
     scores: Tensor
 
 
-class Anchors(NamedTuple):
-    """Nodes that a pass takes its bearings from.
+class Sighting(NamedTuple):
+    """Where guides seem to be in some images.
 
     Attributes
     ----------
-    layer : (U,) int64
-        Index of the layer, or `OWN`.
-    node : (U,) int64
-        Index among that layer's nodes.
-    mean : (U, 2)
-        Mean position over the mined images, px.
-    scale : (U,)
-        Mean score over the mined images.
+    positions : (n, U, 2)
+        px.
+    scores : (n, U)
+        >= 0.
+    clarity : (n, U)
+        Share of the way from the expected place to the guide's peak that its window lets through:
+        0 where activation is even, near 1 for a sharp peak.
+    """
+
+    positions: Tensor
+    scores: Tensor
+    clarity: Tensor
+
+    def weights(self, scale: Tensor) -> Tensor:
+        """How much each guide counts, ``(n, U)``; `scale` (U,) are its usual scores."""
+        return (self.scores / scale.clamp(min=_TINY)).clamp(max=MOST_WEIGHT) * self.clarity
+
+
+class Guides(NamedTuple):
+    """The filters that poses are read off, layer by layer.
+
+    Attributes
+    ----------
+    layer, filter : (U,) int64
+        Index of the layer, and number of its filter.
     """
 
     layer: Tensor
-    node: Tensor
-    mean: Tensor
-    scale: Tensor
+    filter: Tensor
+
+    def views(self, maps: Mapping[int, Tensor], grids: Mapping[int, Grid]) -> list[View]:
+        """Pick the guides' maps from those of all filters, by layer index."""
+        layers, counts = self.layer.unique_consecutive(return_counts=True)
+        filters = self.filter.split(counts.tolist())
+        return [
+            View(maps[i][:, f], grids[i]) for i, f in zip(layers.tolist(), filters, strict=True)
+        ]
 
 
-class Pass(NamedTuple):
-    """Fitted parameters of a pass.
+class View(NamedTuple):
+    """Some guides of one layer in some images.
 
     Attributes
     ----------
-    anchors : Anchors
-    parent : (C, M) or (C K, M) int64
-        Index among the anchors, for every filter or every pattern.
-    distance : like `parent`
-        ``d`` of `linking.link`, px^2; ``inf`` for no link.
-    patterns : Patterns
-    window : (1,)
-        Spread of the window in which the map is looked at, px; 0 is the pattern's own spread.
+    maps : (n, U, H, W)
+        Rectified, each filter divided by its scale.
+    grid : Grid
     """
 
-    anchors: Anchors
-    parent: Tensor
-    distance: Tensor
+    maps: Tensor
+    grid: Grid
+
+
+class Stage(NamedTuple):
+    """One look at the guides, and what it says of the pose.
+
+    Attributes
+    ----------
+    window : (1,)
+        Spread of the window around the expected places, px; 0 looks for the peaks.
+    scale : (U,)
+        Mean score of each guide.
+    model : PoseModel
+    """
+
+    window: Tensor
+    scale: Tensor
+    model: PoseModel
+
+    def poses(self, seen: Sighting, near: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Give the poses (n, q) that a sighting speaks for, and where they put the guides."""
+        near = self.model.mean.expand_as(seen.positions) if near is None else near
+        poses = find_poses(self.model, seen.positions, seen.weights(self.scale), near)
+        return poses, self.model.places(poses)
+
+
+class PoseReader(NamedTuple):
+    """What is needed to read poses off maps; the last stage's model is the one that counts.
+
+    Attributes
+    ----------
+    guides : Guides
+    stages : tuple of Stage
+        The first looks for peaks.
+    reach : (1,)
+        Of the peaks' refinement, px.
+    bank : (H, q)
+        Poses of mined images, which are tried.
+    scouts : (S,) int64
+        Guides by which they are judged.
+    scout_sigma : (1,)
+        Spread of the Gaussian under which they are looked at, px.
+    scout_scale : (S,)
+        Mean of what is there.
+    """
+
+    guides: Guides
+    stages: tuple[Stage, ...]
+    reach: Tensor
+    bank: Tensor
+    scouts: Tensor
+    scout_sigma: Tensor
+    scout_scale: Tensor
+
+    @property
+    def model(self) -> PoseModel:
+        """How guides move with the pose."""
+        return self.stages[-1].model
+
+
+class Parts(NamedTuple):
+    """The part patterns of a layer, and how each moves.
+
+    Attributes
+    ----------
+    patterns : Patterns
+        Their usual places are those at pose 0.
+    loading : (C, K, 2, q)
+        px for each unit of the pose.
+    window : (1,)
+        Spread of the window in which the maps are looked at, px.
+    """
+
     patterns: Patterns
+    loading: Tensor
     window: Tensor
 
 
-def gather(layer: Tensor, node: Tensor, found: Mapping[int, Found]) -> tuple[Tensor, Tensor]:
-    """Collect positions ``(N, U, 2)`` and scores ``(N, U)`` of nodes from several layers."""
-    some = next(iter(found.values()))
-    n = some.scores.shape[0]
-    positions = some.positions.new_empty((n, len(node), 2))
-    scores = some.scores.new_empty((n, len(node)))
-    for index in sorted(set(layer.tolist())):
-        here = layer == index
-        positions[:, here] = found[index].positions[:, node[here]]
-        scores[:, here] = found[index].scores[:, node[here]]
-    return positions, scores
-
-
-def expect(fitted: Pass, found: Mapping[int, Found]) -> Tensor:
-    """Where the anchors put every pattern.
+def sight(views: Sequence[View], expected: Tensor | None, window: float, reach: float) -> Sighting:
+    """Look for the guides: the peaks of their maps, or what is around their expected places.
 
     Parameters
     ----------
-    fitted : Pass
-    found : mapping of int to Found
-        Of the layers that the anchors come from; `OWN` for the layer's previous pass.
+    views : sequence of View
+        Of all guides.
+    expected : (n, U, 2), optional
+        px.
+    window : float
+        Spread of the window around it, px.
+    reach : float
+        Of the peaks' refinement, px.
+
+    Returns
+    -------
+    Sighting
+    """
+    parts = []
+    start = 0
+    for maps, grid in views:
+        if expected is None:
+            positions, scores = peaks(maps, grid, reach)
+            parts.append((positions, scores, torch.ones_like(scores)))
+            continue
+        there = expected[:, start : start + maps.shape[1]]
+        start += maps.shape[1]
+        step, variance, scores = survey(maps.square(), there, window, grid)
+        # a window of variance s^2 lets 1 - variance / s^2 of the way to a Gaussian peak through
+        clarity = (1 - variance / window**2).clamp(0, 1)
+        positions = there + step / clarity.clamp(min=_LEAST_CLARITY)[..., None]
+        parts.append((positions, scores.sqrt(), clarity))
+    return Sighting(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+
+
+def read_poses(reader: PoseReader, maps: Mapping[int, Tensor], grids: Mapping[int, Grid]) -> Tensor:
+    """Find the poses of some images.
+
+    Parameters
+    ----------
+    reader : PoseReader
+    maps : mapping of int to (n, C, H, W)
+        By layer index; rectified, each filter divided by its scale.
+    grids : mapping of int to Grid
+
+    Returns
+    -------
+    (n, q)
+    """
+    views = reader.guides.views(maps, grids)
+    reach = float(reader.reach)
+    expected = None
+    for stage in reader.stages:
+        window = float(stage.window)
+        poses, expected = stage.poses(sight(views, expected, window, reach), expected)
+    scale = reader.scout_scale.clamp(min=_TINY)
+    own = (torch.cat(scouted(reader, views, poses), 1) / scale + _DOUBT).log().mean(1)
+    gain, best = (_evidence(reader, views) - own[:, None]).max(1)
+    poses = torch.where((gain > _CLEARLY)[:, None], reader.bank[best], poses)
+    places = reader.model.places(poses)
+    return stage.poses(sight(views, places, float(stage.window), reach), places)[0]
+
+
+def _evidence(reader: PoseReader, views: Sequence[View]) -> Tensor:
+    """Mean log evidence of the scouts, for every image and every pose of the bank, ``(n, H)``."""
+    scale = reader.scout_scale.clamp(min=_TINY)
+    columns = []
+    for bank in reader.bank.split(_AT_A_TIME):
+        total = reader.bank.new_zeros((len(views[0].maps), len(bank)))
+        start = 0
+        for square, there, grid in _scouts(reader, views, reader.model.places(bank)):
+            weights = gaussians(there, float(reader.scout_sigma), grid)  # (H, S, H W)
+            under = square.transpose(0, 1) @ weights.permute(1, 2, 0)  # (S, n, H)
+            usual = scale[start : start + len(under), None, None]
+            total += (under / usual + _DOUBT).log().sum(0)
+            start += len(under)
+        columns.append(total / len(scale))
+    return torch.cat(columns, 1)
+
+
+def scouted(reader: PoseReader, views: Sequence[View], poses: Tensor) -> list[Tensor]:
+    """Find the scouts' evidence at each image's own pose.
+
+    It is the squared activation under a Gaussian around the place that the pose puts the scout at.
+
+    Parameters
+    ----------
+    reader : PoseReader
+    views : sequence of View
+        Of all guides.
+    poses : (n, q)
+
+    Returns
+    -------
+    list of (n, S)
+        Layer by layer.
+    """
+    sigma = float(reader.scout_sigma)
+    return [
+        (square * gaussians(there, sigma, grid)).sum(-1)
+        for square, there, grid in _scouts(reader, views, reader.model.places(poses))
+    ]
+
+
+def _scouts(
+    reader: PoseReader, views: Sequence[View], places: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Grid]]:
+    """Go through the scouts' squared maps (n, S, H W) and places, layer by layer."""
+    start = 0
+    for maps, grid in views:
+        stop = start + maps.shape[1]
+        here = reader.scouts[(reader.scouts >= start) & (reader.scouts < stop)]
+        yield maps[:, here - start].square().flatten(2), places[:, here], grid
+        start = stop
+
+
+def expect(parts: Parts, poses: Tensor) -> Tensor:
+    """Where the pose puts every pattern.
+
+    Parameters
+    ----------
+    parts : Parts
+    poses : (n, q)
 
     Returns
     -------
     (n, C, K, 2)
         px.
     """
-    anchors = fitted.anchors
-    positions, scores = gather(anchors.layer, anchors.node, found)
-    links = Links(fitted.parent, fitted.distance, fitted.distance)
-    delta = displacements(links, motion(positions, scores, anchors.mean, anchors.scale))
-    return displaced(fitted.patterns, delta)
+    return parts.patterns.mean + displacements(parts.loading, poses)
 
 
-def displaced(patterns: Patterns, delta: Tensor) -> Tensor:
-    """Add displacements of the filters ``(n, C, 2)`` or patterns ``(n, C K, 2)`` to their places.
-
-    Returns
-    -------
-    (n, C, K, 2)
-        px.
-    """
-    c, k = patterns.sigma.shape
-    return patterns.mean + delta.reshape(len(delta), c, -1, 2).expand(-1, -1, k, -1)
-
-
-def infer(fitted: Pass, maps: Tensor, expected: Tensor, grid: Grid) -> Found:
+def infer(parts: Parts, maps: Tensor, expected: Tensor, grid: Grid) -> Found:
     """Look around the expected places in a layer's maps.
 
     Parameters
     ----------
-    fitted : Pass
+    parts : Parts
     maps : (n, C, H, W)
         Rectified, each filter divided by its scale.
     expected : (n, C, K, 2)
@@ -160,11 +345,6 @@ def infer(fitted: Pass, maps: Tensor, expected: Tensor, grid: Grid) -> Found:
     Found
         Of the ``C K`` patterns.
     """
-    window = float(fitted.window)
-    if window:
-        wide = torch.full_like(fitted.patterns.sigma, window)
-        positions, scores = locate(maps.square(), expected, wide, grid)
-        scores = scores.sqrt()
-    else:
-        positions, scores = locate(maps, expected, fitted.patterns.sigma, grid)
-    return Found(positions.flatten(1, 2), scores.flatten(1, 2))
+    window = parts.window.expand_as(parts.patterns.sigma).contiguous()
+    positions, scores = locate(maps.square().square_(), expected, window, grid)
+    return Found(positions.flatten(1, 2), scores.sqrt().sqrt().flatten(1, 2))

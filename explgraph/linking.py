@@ -23,12 +23,12 @@ from torch import Tensor
 from explgraph.streaming import Images, Table
 
 __all__ = [
+    "MOST_WEIGHT",
     "LinkSums",
     "Links",
     "Motion",
     "Tracks",
     "choose_links",
-    "displacements",
     "link",
     "link_sums",
     "motion",
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _TINY = 1e-9
-_MOST_WEIGHT = 2.0  # a single strong image must not decide for all
+MOST_WEIGHT = 2.0  # a single strong image must not decide for all
 
 
 class Motion(NamedTuple):
@@ -56,10 +56,6 @@ class Motion(NamedTuple):
     def square(self) -> Tensor:
         """Weight times how far a node has moved, squared, ``(n, V)`` px^2."""
         return self.weight * self.moved.square().sum(-1)
-
-    def only(self, images: Tensor) -> Motion:
-        """Let only some of the images count, ``(n,)`` bool."""
-        return self._replace(weight=self.weight * images[:, None].to(self.weight.device))
 
 
 def motion(positions: Tensor, scores: Tensor, mean: Tensor, scale: Tensor) -> Motion:
@@ -85,7 +81,7 @@ def motion(positions: Tensor, scores: Tensor, mean: Tensor, scale: Tensor) -> Mo
 
 def _weigh(scores: Tensor, scale: Tensor) -> Tensor:
     """Scores over their scale, clipped."""
-    return (scores / scale.clamp(min=_TINY)).clamp(max=_MOST_WEIGHT)
+    return (scores / scale.clamp(min=_TINY)).clamp(max=MOST_WEIGHT)
 
 
 class Tracks(NamedTuple):
@@ -109,6 +105,11 @@ class Tracks(NamedTuple):
         """Give positions ``(n, V, 2)`` and scores ``(n, V)`` in some images."""
         rows = self.table.read(here, nodes)
         return rows[..., :2], rows[..., 2]
+
+    def only(self, images: Images, nodes: Tensor) -> Tracks:
+        """Keep some nodes."""
+        table = images.table(self.table.read(here, nodes) for here in images)
+        return Tracks(table, self.mean[nodes], self.scale[nodes])
 
     def motion(self, here: slice, nodes: slice | Tensor = slice(None)) -> Motion:
         """How nodes move in some images."""
@@ -244,7 +245,6 @@ def link(
     least_variance: float,
     child_group: Tensor | None = None,
     candidate_group: Tensor | None = None,
-    among: Tensor | None = None,
     cells: int = 1 << 25,
 ) -> Links:
     """Link children to the candidates that they move most rigidly with over all images.
@@ -256,8 +256,6 @@ def link(
         V and U nodes.
     n_parents, floor, least_variance, child_group, candidate_group
         As for `choose_links`.
-    among : (N,) bool, optional
-        Only these images count; means and scales stay those of all.
     cells : int
         Of V x U that are worked on at a time, about 30 bytes each.
 
@@ -267,10 +265,7 @@ def link(
     """
 
     def sums(here: slice, some: slice) -> LinkSums:
-        motions = children.motion(here, some), candidates.motion(here)
-        if among is not None:
-            motions = motions[0].only(among[here]), motions[1].only(among[here])
-        return link_sums(*motions)
+        return link_sums(children.motion(here, some), candidates.motion(here))
 
     def choose(some: slice) -> Links:
         return choose_links(
@@ -290,31 +285,3 @@ def link(
         for start in range(0, max(v, 1), step)
     ]
     return Links(*(torch.cat(part) for part in zip(*parts, strict=True)))
-
-
-def displacements(links: Links, parents: Motion) -> Tensor:
-    """How far the parents say that each child has moved in each image.
-
-    ``delta[n, v] = sum_u c b[n, u] / sum_u c`` with ``c = w[n, u] / d[v, u]``; 0 where no parent
-    has any weight.
-
-    Parameters
-    ----------
-    links : Links
-    parents : Motion
-        Of the candidates that the links were chosen from, in some images.
-
-    Returns
-    -------
-    (n, V, 2)
-        px.
-
-    References
-    ----------
-    Zhang et al., AAAI 2018, eq. 5.
-    """
-    trust = parents.weight[:, links.parent] / links.distance
-    total = trust.sum(-1)
-    pull = [(trust * parents.moved[:, links.parent, i]).sum(-1) for i in (0, 1)]
-    delta = torch.stack(pull, -1) / total.clamp(min=_TINY)[..., None]
-    return torch.where(total[..., None] > _TINY, delta, 0.0)

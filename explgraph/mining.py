@@ -1,16 +1,15 @@
-"""Mining: from recorded activations to an explanatory graph, the highest layer first.
+"""Mining: from recorded activations to an explanatory graph.
 
-1. Every filter's map is divided by its standard deviation; its peak is the first guess.
-2. *Bearings.* The top layer has nothing above it and takes its bearings from itself: the filters
-   whose peaks move most consistently with their companions', and pairs of filters that are each
-   other's best companion, are the anchors; each filter's most consistent anchors predict its
-   displacement, the filter is found again near its expected place, and the anchors are chosen
-   again. Each lower layer takes its bearings from the reliable nodes of the layer above.
-3. With the displacements at hand, every filter is split into part patterns by EM (`mixture`).
-4. A pattern's *reliability* is what its own filter says of its displacement (`contrast`). Patterns
-   without support are left out, and those that earn no reliability, except for the strongest of
-   each filter; the rest are fitted again, found in a wide window, and become nodes. Their links to
-   nodes of the layer above are the edges.
+1. Every filter's map is divided by its standard deviation.
+2. *The pose.* The filters of the highest layers, those that share the top layer's grid, are the
+   guides: their peaks and, in three looks more, what is around their expected places give every
+   image a pose of a few numbers, and every guide a trajectory: where it is at which pose (`pose`).
+3. *Part patterns*, layer by layer. Every filter is held against the guides' trajectories; the few
+   along which it fires most clearly (`reliability`) are the beginnings of its part patterns, whose
+   places and spreads EM then fits (`mixture`). Patterns without support or reliability are left
+   out, except for the strongest of each filter; the rest are found in a wide window around where
+   the pose expects them, and become nodes.
+4. *Edges* join nodes to those nodes of the layer above that they move most rigidly with (`linking`).
 
 Everything depends on the seed, the settings and the activations only.
 """
@@ -20,10 +19,11 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -40,15 +40,20 @@ from explgraph.geometry import Layer
 from explgraph.graph import FORMAT_VERSION, ExplanatoryGraph
 from explgraph.images import ImageFolder
 from explgraph.images import Images as AnyImages
-from explgraph.inference import OWN, Anchors, Found, Pass, displaced, gather, infer
-from explgraph.linking import (
-    Links,
-    Motion,
-    Tracks,
-    displacements,
-    link,
-    track,
+from explgraph.inference import (
+    Found,
+    Guides,
+    Parts,
+    PoseReader,
+    Sighting,
+    Stage,
+    expect,
+    infer,
+    read_poses,
+    scouted,
+    sight,
 )
+from explgraph.linking import Motion, Tracks, link, track
 from explgraph.mixture import (
     Bounds,
     Grid,
@@ -56,15 +61,16 @@ from explgraph.mixture import (
     Summary,
     from_summaries,
     locate,
-    peaks,
     summarize,
 )
+from explgraph.pose import PoseModel, displacements, fit_poses, principal_poses
 from explgraph.processes import Team
 from explgraph.recording import checked_device, record
+from explgraph.reliability import Chosen, choose, contrast
 from explgraph.store import ActivationStore, open_store
 from explgraph.streaming import BLOCK, Images, Source, Table
 
-__all__ = ["Settings", "contrast", "mine", "mine_activations"]
+__all__ = ["Settings", "mine", "mine_activations"]
 
 
 @dataclass(frozen=True)
@@ -82,14 +88,15 @@ class Settings:
     window : float
         Spread of the window around the expected place in which a node's own map decides where it
         is, as a share of the image's side. Wider: nodes follow their own evidence; narrower: they
-        repeat their parents.
+        repeat the pose.
     n_parents : int
-        Links of each pattern (15 in the paper).
-    anchors : float
-        Share of the top layer's filters that the others take their bearings from, beside pairs
-        that are each other's best companion.
-    rounds : int
-        How often the top layer takes its bearings.
+        Edges to each node, at most (15 in the paper).
+    pose : int
+        Numbers that an image's pose has, at most.
+    looks : int
+        How often the guides are looked for again after their peaks.
+    trajectories : int
+        How many guides' trajectories filters are held against.
     max_iter : int
         EM iterations, at most.
     tol : float
@@ -101,10 +108,11 @@ class Settings:
     patterns: float = 0.02
     background: float = 0.1
     sigma_max: float = 0.12
-    window: float = 0.14
+    window: float = 0.12
     n_parents: int = 15
-    anchors: float = 0.25
-    rounds: int = 2
+    pose: int = 8
+    looks: int = 3
+    trajectories: int = 200
     max_iter: int = 20
     tol: float = 1e-3
     min_support: float = 0.05
@@ -116,8 +124,9 @@ class Settings:
             ("sigma_max", float, 0, 1),
             ("window", float, 0, 1),
             ("n_parents", int, 0, math.inf),
-            ("anchors", float, 0, 1),
-            ("rounds", int, 0, math.inf),
+            ("pose", int, 0, math.inf),
+            ("looks", int, -1, math.inf),
+            ("trajectories", int, 0, math.inf),
             ("max_iter", int, 0, math.inf),
             ("tol", float, -1, math.inf),
             ("min_support", float, -1, 1),
@@ -131,14 +140,23 @@ class Settings:
                 )
 
 
-# the rest is fixed: shares of the image's side or area, see the module docstring of `linking`
+# the rest is fixed: shares of the image's side or area
 _REACH = 0.16  # of a peak's refinement
 _LEAST_VARIANCE = 0.003
 _FLOOR = 1e-4
-_EVIDENCE_SIGMA = 0.14  # of the window in which a node's own evidence is tested
-_PERMUTATIONS = 4
-_SAMPLE = 1024  # images whose displacements others are compared with
-_MOST_SEED = 2**40  # seeds are multiplied to give each image its own draws
+_LOOKS = (0.3, 0.2)  # windows of the first look after the peaks, and of those that follow
+_FIRST_ITERATIONS, _ITERATIONS = 15, 5  # of fitting poses to peaks, and to later sightings
+_GUIDES = 2000
+_SCOUTS = 300
+_BANK = 256
+_SCOUT_SIGMA = 0.12
+_CONTRAST_SIGMA = 0.08
+_SETTLE_SIGMA = 0.1
+_SETTLE_STEPS = 2
+_REPEATED = 0.03
+_APART = 0.1  # of the trajectories of one filter
+_SAMPLE = 512  # images from which poses are learnt, and whose places stand for all others'
+_MOST_SEED = 2**40  # seeds are multiplied to give each layer its own draws
 
 
 class Frame(NamedTuple):
@@ -169,13 +187,11 @@ class Frame(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """A fitted pass and how the EM went.
+    """Fitted part patterns and how the EM went.
 
     Attributes
     ----------
-    fitted : Pass
-    delta : Table
-        ``(N, C, 2)``: displacements that the anchors predict, px.
+    parts : Parts
     energy : (C, K)
         Share of the filter's activation that each pattern answers for.
     bounds : list of float
@@ -183,8 +199,7 @@ class Fit(NamedTuple):
     converged : bool
     """
 
-    fitted: Pass
-    delta: Table
+    parts: Parts
     energy: Tensor
     bounds: list[float]
     converged: bool
@@ -226,6 +241,26 @@ class Bench(NamedTuple):
             yield here, scaled(maps, self.scale)
 
 
+class Bearings(NamedTuple):
+    """The pose of every image, and where guides are at which pose.
+
+    Attributes
+    ----------
+    reader : PoseReader
+    poses : Table
+        ``(N, q)``.
+    sample : (S,) int64
+        Some images.
+    sample_poses : (S, q)
+        Theirs.
+    """
+
+    reader: PoseReader
+    poses: Table
+    sample: Tensor
+    sample_poses: Tensor
+
+
 @dataclass
 class MinedLayer:
     """A mined layer: what parsing needs, and what the nodes are like.
@@ -235,37 +270,27 @@ class MinedLayer:
     layer : Layer
     scale : (C,)
         Standard deviation of each filter's activation; 0 for filters that never vary.
-    reach : float
-        Of the peaks' refinement, px.
-    passes : tuple of Pass
-        In order; the last gives the positions.
+    parts : Parts
     found : Tracks
         The patterns in the mined images.
-    anchored : Tracks
-        The anchors of the last pass.
     energy, support, reliability : (V,)
     kept : (V,) bool
         Which patterns become nodes.
-    convergence : list of dict
+    decoys : (D,)
+        Reliabilities above 0 that patterns of decoys have, descending.
+    convergence : dict
     """
 
     layer: Layer
     scale: Tensor
-    reach: float
-    passes: tuple[Pass, ...]
+    parts: Parts
     found: Tracks
-    anchored: Tracks
     energy: Tensor
     support: Tensor
     reliability: Tensor
     kept: Tensor
-    convergence: list[dict[str, Any]]
-
-    def anchors(self) -> Anchors:
-        """Take the nodes of any reliability as bearings for the layer below."""
-        node = (self.kept & (self.reliability > 0)).nonzero()[:, 0]
-        layer = torch.full_like(node, self.layer.index)
-        return Anchors(layer, node, self.found.mean[node], self.found.scale[node])
+    decoys: Tensor
+    convergence: dict[str, Any]
 
 
 def mine(
@@ -410,10 +435,15 @@ def mine_activations(
         images = Images(
             len(activations.names), folder=folder, checkpoint=kept, team=team, device=target
         )
-        for layer in reversed(activations.layers):
-            mined[layer.index] = _mine_layer(images, activations, layer, mined, settings, seed)
+        benches = [
+            _bench(images, activations, layer, settings, seed)
+            for layer in reversed(activations.layers)
+        ]
+        bearings = _take_bearings(benches)
+        for bench in benches:
+            mined[bench.layer.index] = _mine_layer(bench, bearings)
             bar.update()
-        return _graph(images, activations, mined, settings, seed, preprocessing or {})
+        return _graph(images, activations, mined, bearings, settings, seed, preprocessing or {})
 
 
 def _job(activations: Source, settings: Settings, seed: int) -> dict[str, Any]:
@@ -466,239 +496,271 @@ def scaled(maps: Tensor, scale: Tensor) -> Tensor:
     return maps * factor[:, None, None]
 
 
-def _mine_layer(
-    images: Images,
-    source: Source,
-    layer: Layer,
-    mined: dict[int, MinedLayer],
-    settings: Settings,
-    seed: int,
-) -> MinedLayer:
-    """Mine one layer, those above it being in `mined`."""
+def _bench(images: Images, source: Source, layer: Layer, settings: Settings, seed: int) -> Bench:
+    """Measure a layer's scale and make its maps ready."""
     frame = Frame.of(layer, source.image_size, settings, images.device)
     scale = filter_scale(images, (maps for _, maps in images.maps(source, layer.index)))
     bench = Bench(images, source, layer, scale, frame, settings, seed + layer.index)
     if source.in_memory:
         bench = bench._replace(ready=images.keep(maps for _, maps in bench.maps()))
-    first = track(images, (peaks(maps, frame.grid, frame.reach) for _, maps in bench.maps()))
-    fits, own, anchors = _bearings(bench, first, mined)
-    found = {index: m.found for index, m in mined.items()} | {OWN: own}
-    anchored = _track_anchors(images, anchors, found)
-    k = max(1, round(settings.patterns * layer.height * layer.width))
-    last = _fit(bench, first, anchors, anchored, k)
-    reliability = contrast(bench, last.fitted, first, anchored)
+    return bench
 
-    fires = (scale > 0)[:, None].expand(-1, k)
-    reliable = reliability.reshape(-1, k) > 0
-    strongest = torch.zeros_like(reliable).scatter(1, last.energy.argmax(1, keepdim=True), True)
-    wanted = fires & (reliable | strongest) & ~_repeats(last)
-    last = _climb(bench, last.fitted, last.delta, wanted)
-    last = last._replace(
-        fitted=last.fitted._replace(window=torch.tensor([settings.window * frame.side]))
+
+def _take_bearings(benches: Sequence[Bench]) -> Bearings:
+    """Find the pose of every image.
+
+    Parameters
+    ----------
+    benches : sequence of Bench
+        Of all layers, top first.
+    """
+    firing = [bench for bench in benches if bool((bench.scale > 0).any())] or benches
+    top = firing[0]
+    shape = top.layer.height, top.layer.width
+    benches = [b for b in firing if (b.layer.height, b.layer.width) == shape]
+    images, settings, frame = top.images, top.settings, top.frame
+    grids = {bench.layer.index: bench.frame.grid for bench in benches}
+    draws = torch.Generator().manual_seed(top.seed)
+    sample = torch.randperm(images.n, generator=draws)[:_SAMPLE].sort()[0]
+    guides = Guides(
+        torch.cat([torch.full_like(b.scale, b.layer.index, dtype=torch.int64) for b in benches]),
+        torch.cat([torch.arange(len(b.scale), device=b.scale.device) for b in benches]),
     )
-    result = track(images, _look(bench, last))
-    support = _support(images, result)
-    energy = last.energy.flatten()
-    kept = last.fitted.patterns.alive.flatten().bool() & (energy > 0)
+
+    def look(guides: Guides, expected: Tensor | None, window: float) -> Sighting:
+        """Look for the guides in the sample."""
+
+        def rows() -> Iterator[tuple[Tensor, Tensor]]:
+            for which, maps in _sampled(benches, sample):
+                near = None if expected is None else expected[which]
+                seen = sight(guides.views(maps, grids), near, window, frame.reach)
+                rest = [seen.scores[..., None], seen.clarity[..., None]]
+                yield which, torch.cat([seen.positions, *rest], -1)
+
+        table = images.pick(len(sample), rows())
+        return Sighting(table[..., :2], table[..., 2], table[..., 3])
+
+    def learn(seen: Sighting, window: float, poses: Tensor | None, n_iter: int) -> Stage:
+        """Learn how the guides move."""
+        scale = seen.scores.mean(0)
+        weights = seen.weights(scale)
+
+        def fit() -> PoseModel:
+            start = poses
+            if start is None:
+                start = principal_poses(seen.positions, weights, settings.pose, top.seed)
+            floor = _FLOOR * frame.side**2
+            return fit_poses(seen.positions, weights, start, n_iter=n_iter, floor=floor)
+
+        return Stage(scale.new_tensor([window]), scale, PoseModel(*images.once(fit)))
+
+    seen = look(guides, None, 0.0)
+    stage = learn(seen, 0.0, None, _FIRST_ITERATIONS)
+    best = stage.model.explained().topk(min(_GUIDES, len(guides.layer)))[1].sort()[0]
+    guides = Guides(*(values[best] for values in guides))
+    seen = Sighting(*(values[:, best] for values in seen))
+    stages = [Stage(stage.window, stage.scale[best], stage.model.of(best))]
+    poses, expected = stages[0].poses(seen, None)
+    for number in range(settings.looks):
+        window = _LOOKS[min(number, len(_LOOKS) - 1)] * frame.side
+        seen = look(guides, expected, window)
+        stages.append(learn(seen, window, poses, _ITERATIONS))
+        poses, expected = stages[-1].poses(seen, expected)
+
+    scouts = stages[-1].model.explained().topk(min(_SCOUTS, len(best)))[1].sort()[0]
+    bank = torch.linspace(0, len(sample) - 1, min(_BANK, len(sample))).long()
+    reader = PoseReader(
+        guides,
+        tuple(stages),
+        expected.new_tensor([frame.reach]),
+        poses[bank],
+        scouts,
+        expected.new_tensor([_SCOUT_SIGMA * frame.side]),
+        expected.new_ones(len(scouts)),
+    )
+    (usual,) = images.sum(
+        (torch.cat(scouted(reader, guides.views(maps, grids), poses[which]), 1).sum(0),)
+        for which, maps in _sampled(benches, sample)
+    )
+    reader = reader._replace(scout_scale=(usual / len(sample)).float())
+    table = images.table(read_poses(reader, maps, grids) for _, maps in _together(benches))
+    return Bearings(reader, table, sample, images.rows(table, sample))
+
+
+def _together(benches: Sequence[Bench]) -> Iterator[tuple[slice, dict[int, Tensor]]]:
+    """Go through blocks of several layers' maps side by side, by layer index."""
+    indices = [bench.layer.index for bench in benches]
+    for blocks in zip(*(bench.maps() for bench in benches), strict=True):
+        yield blocks[0][0], dict(zip(indices, (maps for _, maps in blocks), strict=True))
+
+
+def _sampled(
+    benches: Sequence[Bench], sample: Tensor
+) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
+    """Go through the maps of a sample of images: which of them, and their maps."""
+    for here, maps in _together(benches):
+        which = ((sample >= here.start) & (sample < here.stop)).nonzero()[:, 0]
+        inside = sample[which] - here.start
+        yield which, {index: values[inside] for index, values in maps.items()}
+
+
+def _mine_layer(bench: Bench, bearings: Bearings) -> MinedLayer:
+    """Mine one layer."""
+    images, settings, frame, scale = bench.images, bench.settings, bench.frame, bench.scale
+    k = max(1, round(settings.patterns * bench.layer.height * bench.layer.width))
+    chosen, decoys, model = _choose(bench, bearings, k)
+    # where few guides move, a filter has fewer trajectories than patterns
+    best = torch.where(chosen.contrast.isfinite(), chosen.trajectory, 0)
+    mean = model.mean[best]
+    reliability = chosen.contrast.clamp(0, 1)
+    fires = (scale > 0)[:, None].expand_as(best)
+    wanted = fires & (chosen.contrast > 0)
+    wanted[:, 0] = fires[:, 0]
+    parts = Parts(
+        Patterns(mean, torch.full_like(reliability, frame.bounds.sigma_max), wanted.float()),
+        model.loading[best],
+        mean.new_tensor([settings.window * frame.side]),
+    )
+    parts = _settle(bench, bearings, parts)
+    wanted &= ~_repeats(parts.patterns, _REPEATED * frame.side)
+    fit = _climb(
+        bench,
+        bearings,
+        parts._replace(patterns=parts.patterns._replace(alive=wanted.float())),
+    )
+    found = track(images, _look(bench, bearings, fit.parts))
+    support = _support(images, found)
+    energy = fit.energy.flatten()
+    kept = fit.parts.patterns.alive.flatten().bool() & (energy > 0)
     kept &= support >= settings.min_support
     return MinedLayer(
-        layer=layer,
+        layer=bench.layer,
         scale=scale,
-        reach=frame.reach,
-        passes=tuple(fit.fitted for fit in (*fits, last)),
-        found=result,
-        anchored=anchored,
+        parts=fit.parts,
+        found=found,
         energy=energy,
         support=support,
-        reliability=reliability,
+        reliability=reliability.flatten(),
         kept=kept,
-        convergence=[_report(layer, i, fit) for i, fit in enumerate((*fits, last))],
+        decoys=decoys,
+        convergence={
+            "layer": bench.layer.name,
+            "n_iter": len(fit.bounds),
+            "converged": fit.converged,
+            "lower_bound": fit.bounds[-1],
+        },
     )
 
 
-def _look(bench: Bench, fit: Fit) -> Iterator[Found]:
-    """Find a pass's patterns, block by block."""
-    for here, maps in bench.maps():
-        expected = displaced(fit.fitted.patterns, fit.delta.read(here))
-        yield infer(fit.fitted, maps, expected, bench.frame.grid)
-
-
-def _repeats(fit: Fit) -> Tensor:
-    """Find patterns that sit where a stronger one of their filter does, ``(C, K)`` bool."""
-    patterns = fit.fitted.patterns
-    apart = torch.cdist(patterns.mean, patterns.mean)
-    reach = (patterns.sigma[:, :, None] + patterns.sigma[:, None]) / 2
-    k = patterns.sigma.shape[1]
-    first = torch.arange(k)[:, None] > torch.arange(k)
-    energy = fit.energy
-    stronger = (energy[:, None] > energy[:, :, None]) | (
-        (energy[:, None] == energy[:, :, None]) & first
-    )
-    return ((apart < reach) & stronger).any(2)
-
-
-def _report(layer: Layer, number: int, fit: Fit) -> dict[str, Any]:
-    """How a pass's EM went, as plain values."""
-    return {
-        "layer": layer.name,
-        "pass": number,
-        "n_iter": len(fit.bounds),
-        "converged": fit.converged,
-        "lower_bound": fit.bounds[-1],
-    }
-
-
-def _bearings(
-    bench: Bench, first: Tracks, mined: dict[int, MinedLayer]
-) -> tuple[list[Fit], Tracks, Anchors]:
-    """Find what a layer takes its bearings from.
+def _choose(bench: Bench, bearings: Bearings, k: int) -> tuple[Chosen, Tensor, PoseModel]:
+    """Choose the trajectories of every filter's patterns.
 
     Returns
     -------
-    list of Fit
-        The layer's own passes that lead there; none where the layer above has reliable nodes.
-    Tracks
-        What the last of them found; the peaks if there are none.
-    Anchors
-        For the pass that comes next.
+    Chosen
+    decoys : (D,)
+        What decoys reach, descending.
+    PoseModel
+        Of the trajectories.
     """
-    if mined:
-        above = mined[min(mined)].anchors()
-        if len(above.node):
-            return [], first, above
-    fits: list[Fit] = []
-    own = first
-    for _ in range(bench.settings.rounds):
-        anchors = _own_anchors(bench, own)
-        anchored = _track_anchors(bench.images, anchors, {OWN: own})
-        fits.append(_fit(bench, own, anchors, anchored, 1))
-        own = track(bench.images, _look(bench, fits[-1]))
-    return fits, own, _own_anchors(bench, own)
+    guide = bearings.reader.model.explained()
+    best = guide.topk(min(bench.settings.trajectories, len(guide)))[1]
+    model = bearings.reader.model.of(best)
 
+    def places(which: Tensor | slice) -> Tensor:
+        if isinstance(which, slice):
+            return model.places(bearings.poses.read(which))
+        return model.places(bearings.sample_poses[which])
 
-def _own_anchors(bench: Bench, own: Tracks) -> Anchors:
-    """Take the filters that move most consistently with their companions, and mutual pairs.
-
-    The pairs keep parts in play that few filters follow: a tail is not outvoted by the head.
-    """
-    filters = torch.arange(len(own.scale), device=own.scale.device)
-    links = _link(bench, own, own, filters)
-    chosen = torch.zeros_like(filters, dtype=torch.bool)
-    rho = links.rho.clamp(max=2)
-    most = math.ceil(bench.settings.anchors * len(filters))
-    chosen[rho.mean(1).topk(most, largest=False)[1]] = True
-    best = links.parent[:, 0]
-    chosen |= (best[best] == filters) & (rho[:, 0] < 1)
-    node = chosen.nonzero()[:, 0]
-    return Anchors(torch.full_like(node, OWN), node, own.mean[node], own.scale[node])
-
-
-def _track_anchors(images: Images, anchors: Anchors, found: Mapping[int, Tracks]) -> Tracks:
-    """Where anchors are in all images."""
-    layers = set(anchors.layer.tolist()) or {OWN}
-
-    def rows(here: slice) -> Tensor:
-        there = {index: Found(*found[index].read(here)) for index in layers}
-        positions, scores = gather(anchors.layer, anchors.node, there)
-        return torch.cat([positions, scores[..., None]], -1)
-
-    return Tracks(images.table(rows(here) for here in images), anchors.mean, anchors.scale)
-
-
-def _link(
-    bench: Bench,
-    filters: Tracks,
-    candidates: Tracks,
-    candidate_filter: Tensor,
-    among: Tensor | None = None,
-) -> Links:
-    """Link filters with the lengths of this image size; a filter is no parent of itself."""
-    area = bench.frame.side**2
-    return link(
+    side = bench.frame.side
+    measured = contrast(
         bench.images,
-        filters,
-        candidates,
-        bench.settings.n_parents,
-        floor=_FLOOR * area,
-        least_variance=_LEAST_VARIANCE * area,
-        child_group=torch.arange(len(filters.scale), device=filters.scale.device),
-        candidate_group=candidate_filter,
-        among=among,
+        bench.maps(),
+        places,
+        bearings.sample,
+        _CONTRAST_SIGMA * side,
+        bench.frame.grid,
+        bench.seed,
     )
-
-
-def _link_anchors(
-    bench: Bench, filters: Tracks, anchors: Anchors, anchored: Tracks, among: Tensor | None = None
-) -> Links:
-    """Link filters to anchors; those of other layers are no filter of this one."""
-    own = torch.where(anchors.layer == OWN, anchors.node, -1)
-    return _link(bench, filters, anchored, own, among)
-
-
-def _fit(bench: Bench, filters: Tracks, anchors: Anchors, anchored: Tracks, k: int) -> Fit:
-    """Link filters to anchors, then split each filter into `k` patterns by EM."""
-    links = _link_anchors(bench, filters, anchors, anchored)
-    delta = bench.images.table(displacements(links, anchored.motion(here)) for here in bench.images)
-    mean = filters.mean[:, None] if k == 1 else _draw_starts(bench, delta, k)
-    shape = mean.shape[:2]
-    sigma = mean.new_full(shape, bench.frame.bounds.sigma_max)
-    fitted = Pass(
-        anchors,
-        links.parent,
-        links.distance,
-        Patterns(mean, sigma, mean.new_ones(shape)),
-        torch.zeros(1),
+    # a filter's own trajectory follows its own noise
+    guides = bearings.reader.guides
+    own = torch.where(guides.layer == bench.layer.index, guides.filter, -1)[best]
+    itself = torch.arange(bench.layer.channels, device=own.device)[:, None] == own
+    idle = bench.scale <= 0
+    chosen, decoys = (
+        choose(
+            values.masked_fill(itself, -torch.inf).masked_fill(idle[:, None], -1),
+            model.mean,
+            k,
+            _APART * side,
+        )
+        for values in measured
     )
-    return _climb(bench, fitted, delta)
+    found = decoys.contrast.flatten()
+    return chosen, found[found > 0].sort(descending=True)[0], model
 
 
-def _climb(bench: Bench, fitted: Pass, delta: Table, alive: Tensor | None = None) -> Fit:
-    """Run EM until the bound hardly rises any more, with some of the patterns or all."""
-    patterns = fitted.patterns
-    if alive is not None:
-        patterns = patterns._replace(alive=alive.float())
-    frame = bench.frame
+def _look(bench: Bench, bearings: Bearings, parts: Parts) -> Iterator[Found]:
+    """Find patterns, block by block."""
+    for here, maps in bench.maps():
+        expected = expect(parts, bearings.poses.read(here))
+        yield infer(parts, maps, expected, bench.frame.grid)
+
+
+def _settle(bench: Bench, bearings: Bearings, parts: Parts) -> Parts:
+    """Move every pattern to where its filter fires along its trajectory: a mean shift."""
+    patterns = parts.patterns
+    window = torch.full_like(patterns.sigma, _SETTLE_SIGMA * bench.frame.side)
+
+    def pull(here: slice, maps: Tensor) -> tuple[Tensor, Tensor]:
+        expected = expect(parts._replace(patterns=patterns), bearings.poses.read(here))
+        positions, scores = locate(maps.square(), expected, window, bench.frame.grid)
+        weight = scores.sqrt()
+        return weight.sum(0), (weight[..., None] * (positions - expected)).sum(0)
+
+    for _ in range(_SETTLE_STEPS):
+        weight, step = bench.images.sum(pull(here, maps) for here, maps in bench.maps())
+        shift = step / weight.clamp(min=1e-9)[..., None]
+        patterns = patterns._replace(mean=patterns.mean + shift.to(patterns.mean.dtype))
+    return parts._replace(patterns=patterns)
+
+
+def _repeats(patterns: Patterns, reach: float) -> Tensor:
+    """Find patterns that have settled where a more reliable one of their filter has.
+
+    Returns
+    -------
+    (C, K) bool
+        Patterns come in the order of their reliability.
+    """
+    near = torch.cdist(patterns.mean, patterns.mean) < reach
+    order = torch.arange(near.shape[1], device=near.device)
+    return (near & (order[:, None] > order) & patterns.alive.bool()[:, None]).any(2)
+
+
+def _climb(bench: Bench, bearings: Bearings, parts: Parts) -> Fit:
+    """Fit the patterns' spreads by EM, until the bound hardly rises any more; places are held."""
+    frame, patterns = bench.frame, parts.patterns
     bounds: list[float] = []
     converged = False
     while len(bounds) < bench.settings.max_iter and not converged:
         summary = Summary(
             *bench.images.sum(
-                summarize(maps, delta.read(here)[:, :, None], patterns, frame.grid, frame.bounds)
+                summarize(
+                    maps,
+                    displacements(parts.loading, bearings.poses.read(here)),
+                    patterns,
+                    frame.grid,
+                    frame.bounds,
+                )
                 for here, maps in bench.maps()
             )
         )
-        patterns = from_summaries(summary, patterns, frame.bounds)
+        patterns = from_summaries(summary, patterns, frame.bounds, hold=True)
         bounds.append(summary.bound.item() / max(summary.total.sum().item(), 1e-12))
         converged = len(bounds) > 1 and bounds[-1] - bounds[-2] < bench.settings.tol
     energy = (summary.counts / summary.total.clamp(min=1e-12)[:, None]).float()
-    return Fit(fitted._replace(patterns=patterns), delta, energy, bounds, converged)
-
-
-def _draw_starts(bench: Bench, delta: Table, k: int) -> Tensor:
-    """Draw `k` units of each filter by squared activation, where they are without displacement.
-
-    By the largest of ``log a^2`` plus Gumbel noise that depends on the seed and the image's
-    number only, so that it does not matter how images are shared out. Where fewer than `k` units
-    are active, the rest start in the middle.
-    """
-    grid = bench.frame.grid
-    middle = torch.stack([grid.x.mean(), grid.y.mean()])
-
-    def draw(image: int, maps: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        c, _, w = maps.shape
-        noise = torch.Generator().manual_seed(bench.seed * 1_000_003 + image)
-        uniform = torch.rand(c, maps[0].numel(), generator=noise).clamp(1e-20, 1)
-        gumbel = -uniform.log().neg().log()
-        key, unit = (2 * maps.flatten(1).log() + gumbel.to(maps.device)).topk(k, 1)
-        place = torch.stack([grid.x[unit % w], grid.y[unit // w]], -1) - shift[:, None]
-        return key, torch.where(key.isinf()[..., None], middle, place)
-
-    def draws() -> Iterator[tuple[Tensor, Tensor]]:
-        for here, maps in bench.maps():
-            for i, (image, shift) in enumerate(zip(maps, delta.read(here), strict=True)):
-                yield draw(here.start + i, image, shift)
-
-    return bench.images.largest(k, draws())[1]
+    return Fit(parts._replace(patterns=patterns), energy, bounds, converged)
 
 
 def _support(images: Images, found: Tracks) -> Tensor:
@@ -712,72 +774,11 @@ def _support(images: Images, found: Tracks) -> Tensor:
     return (count / images.n).float()
 
 
-def contrast(bench: Bench, fitted: Pass, filters: Tracks, anchored: Tracks) -> Tensor:
-    """How much a pattern's own filter says of where the anchors expect it: the reliability.
-
-    A pattern's score at its expected place is compared with its score at the places expected in
-    *other* images:
-
-        reliability = (mean_n D - 2 sd_n(D) / sqrt(N)) / mean_n S(e_n),    D = S(e_n) - S(e_m)
-
-    with ``S`` the activation under a wide Gaussian and ``S(e_m)`` its mean over several random
-    ``m`` (of a random thousand, if there are more images). The links that predict the displacement
-    in one half of the images are learnt on the other half, so that links found by chance predict
-    nothing. A node that only repeats its
-    parents has 0: its filter fires as much elsewhere.
-
-    Parameters
-    ----------
-    bench : Bench
-    fitted : Pass
-        Its patterns and anchors; its links are learnt anew.
-    filters, anchored : Tracks
-        The filters' peaks, and the anchors.
-
-    Returns
-    -------
-    (C K,)
-        In [0, 1].
-    """
-    images, patterns, anchors = bench.images, fitted.patterns, fitted.anchors
-    n = images.n
-    if n < 4 or not len(anchors.node):
-        return torch.zeros_like(patterns.sigma).flatten()
-    draws = torch.Generator().manual_seed(bench.seed)
-    half = torch.zeros(n, dtype=torch.bool)
-    half[torch.randperm(n, generator=draws)[: n // 2]] = True
-    links = [_link_anchors(bench, filters, anchors, anchored, learn) for learn in (half, ~half)]
-
-    def predict(here: slice) -> Tensor:
-        """Displacements by the links of the other half."""
-        ours, others = (displacements(some, anchored.motion(here)) for some in links)
-        return torch.where(half[here, None, None].to(ours.device), others, ours)
-
-    delta = images.table(predict(here) for here in images)
-    others = [torch.randperm(n, generator=draws) for _ in range(_PERMUTATIONS)]
-    sample = torch.randperm(n, generator=draws)[:_SAMPLE].sort()[0]
-    elsewhere = images.rows(delta, sample)
-    sigma = torch.full_like(patterns.sigma, _EVIDENCE_SIGMA * bench.frame.side)
-
-    def compare(here: slice, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        def score(shift: Tensor) -> Tensor:
-            return locate(maps, displaced(patterns, shift), sigma, bench.frame.grid)[1].double()
-
-        there = score(delta.read(here))
-        chance = sum(score(elsewhere[order[here] % len(sample)]) for order in others)
-        gain = there - chance / _PERMUTATIONS
-        return there.sum(0), gain.sum(0), gain.square().sum(0)
-
-    there, gain, square = images.sum(compare(here, maps) for here, maps in bench.maps())
-    deviation = ((square - gain.square() / n).clamp(min=0) / (n - 1)).sqrt()
-    low = gain / n - 2 * deviation / math.sqrt(n)
-    return (low / (there / n).clamp(min=1e-12)).clamp(0, 1).flatten().float()
-
-
 def _graph(
     images: Images,
     activations: Source,
     mined: dict[int, MinedLayer],
+    bearings: Bearings,
     settings: Settings,
     seed: int,
     preprocessing: dict[str, Any],
@@ -788,8 +789,7 @@ def _graph(
         image_size=list(activations.image_size),
         layers=[layer.as_dict() for layer in activations.layers],
         n_images=images.n,
-        config=asdict(settings)
-        | {"convergence": [c for m in mined.values() for c in m.convergence]},
+        config=asdict(settings) | {"convergence": [m.convergence for m in mined.values()]},
         seed=seed,
         versions=_versions(),
         model_fingerprint=activations.model_fingerprint,
@@ -800,9 +800,10 @@ def _graph(
     ids: dict[int, dict[int, str]] = {}
     for index, layer in mined.items():
         ids[index] = _add_nodes(graph, images, layer, activations, top_images)
-        fitted |= pack(layer)
-    for layer in mined.values():
-        _add_edges(graph, images, layer, ids)
+        fitted |= pack_layer(layer)
+    fitted |= pack_reader(bearings)
+    for upper, lower in pairwise(m for m in mined.values() if ids[m.layer.index]):
+        _add_edges(graph, images, upper, lower, ids, settings)
     if not graph:
         raise ExplgraphError(
             "no filter of the layers fires at varying places in these images; "
@@ -834,11 +835,11 @@ def _add_nodes(
 ) -> dict[int, str]:
     """Add a layer's kept patterns as nodes, the most reliable first; give their ids."""
     layer = mined.layer
-    k = mined.passes[-1].patterns.sigma.shape[1]
+    k = mined.parts.patterns.sigma.shape[1]
     nodes = mined.kept.nonzero()[:, 0]
     nodes = nodes[mined.reliability[nodes].argsort(descending=True, stable=True)]
-    mean = mined.passes[-1].patterns.mean.flatten(0, 1)
-    sigma = mined.passes[-1].patterns.sigma.flatten()
+    mean = mined.parts.patterns.mean.flatten(0, 1)
+    sigma = mined.parts.patterns.sigma.flatten()
     height, width = activations.image_size
     best = _best_images(images, mined.found, nodes)
     ids: dict[int, str] = {}
@@ -878,41 +879,53 @@ def _best_images(images: Images, found: Tracks, nodes: Tensor) -> list[list[list
 
 
 def _add_edges(
-    graph: networkx.DiGraph, images: Images, mined: MinedLayer, ids: dict[int, dict[int, str]]
+    graph: networkx.DiGraph,
+    images: Images,
+    upper: MinedLayer,
+    lower: MinedLayer,
+    ids: dict[int, dict[int, str]],
+    settings: Settings,
 ) -> None:
-    """Link a layer's nodes to those nodes above that predict them best.
+    """Link a layer's nodes to those reliable nodes above that they move most rigidly with.
 
-    A parent less than half as consistent as the child's best predicts little and is no edge.
+    A parent less than half as consistent as the child's best is there by chance, and no edge.
     """
-    fitted = mined.passes[-1]
-    anchors = fitted.anchors
-    if not (anchors.layer != OWN).all() or not len(anchors.node):
+    parents = torch.tensor(
+        [u for u in ids[upper.layer.index] if upper.reliability[u] > 0], dtype=torch.int64
+    )
+    nodes = torch.tensor(list(ids[lower.layer.index]), dtype=torch.int64)
+    if not len(parents):
         return
-    c, k = fitted.patterns.sigma.shape
-    parent_ids = [
-        ids[i].get(u) for i, u in zip(anchors.layer.tolist(), anchors.node.tolist(), strict=True)
-    ]
-    nodes = torch.tensor(list(ids[mined.layer.index]), dtype=torch.int64)
-    rows = nodes // k if len(fitted.parent) == c else nodes
+    area = float(graph.graph["image_size"][0] * graph.graph["image_size"][1])
+    children, candidates = lower.found.only(images, nodes), upper.found.only(images, parents)
+    links = link(
+        images,
+        children,
+        candidates,
+        settings.n_parents,
+        floor=_FLOOR * area,
+        least_variance=_LEAST_VARIANCE * area,
+    )
+    child_ids = [ids[lower.layer.index][v] for v in nodes.tolist()]
+    parent_ids = [ids[upper.layer.index][u] for u in parents.tolist()]
     block = 256
     for start in range(0, len(nodes), block):
-        here, row = nodes[start : start + block], rows[start : start + block]
-        edges = _measure_edges(images, mined.found, here, mined.anchored, fitted.parent[row])
-        # where good anchors are few, the rest of a filter's M best are there by chance only
+        here = slice(start, start + block)
+        edges = _measure_edges(images, children, here, candidates, links.parent[here])
         least = 0.5 * edges["consistency"].amax(1, keepdim=True).clamp(min=1e-9)
-        linked = (fitted.distance[row].isfinite() & (edges["consistency"] >= least)).tolist()
+        linked = (links.distance[here].isfinite() & (edges["consistency"] >= least)).tolist()
         columns = {name: values.tolist() for name, values in edges.items()}
-        for i, v in enumerate(here.tolist()):
-            for j, a in enumerate(fitted.parent[row[i]].tolist()):
-                if linked[i][j] and parent_ids[a] is not None:
+        for i, row in enumerate(links.parent[here].tolist()):
+            for j, u in enumerate(row):
+                if linked[i][j]:
                     values = {name: column[i][j] for name, column in columns.items()}
-                    graph.add_edge(parent_ids[a], ids[mined.layer.index][v], **values)
+                    graph.add_edge(parent_ids[u], child_ids[start + i], **values)
 
 
 def _measure_edges(
-    images: Images, found: Tracks, nodes: Tensor, anchored: Tracks, parent: Tensor
+    images: Images, children: Tracks, here: slice, parents: Tracks, parent: Tensor
 ) -> dict[str, Tensor]:
-    """Attributes ``(V, M)`` of the edges from anchors to some nodes: see `linking`."""
+    """Attributes ``(V, M)`` of the edges to some of the children: see `linking`."""
 
     def sums(child: Motion, up: Motion) -> tuple[Tensor, ...]:
         both = child.weight[:, :, None] * up.weight[:, parent]
@@ -928,14 +941,14 @@ def _measure_edges(
         )
 
     both, pull, square, *of_nodes = images.sum(
-        sums(found.motion(here, nodes), anchored.motion(here)) for here in images
+        sums(children.motion(block, here), parents.motion(block)) for block in images
     )
     variance, variance_up = (of_nodes[i + 1] / of_nodes[i].clamp(min=1e-9) for i in (0, 3))
     total = both.clamp(min=1e-12)
     distance = square / total
     rho = distance / (variance[:, None] + variance_up[parent]).clamp(min=1e-9)
     norm = (of_nodes[2][:, None] * of_nodes[5][parent]).sqrt().clamp(min=1e-12)
-    offset = found.mean[nodes][:, None] - anchored.mean[parent] + pull / total[..., None]
+    offset = children.mean[here][:, None] - parents.mean[parent] + pull / total[..., None]
     edges = {
         "dx": offset[..., 0],
         "dy": offset[..., 1],
@@ -946,17 +959,24 @@ def _measure_edges(
     return {name: values.float() for name, values in edges.items()}
 
 
-def pack(mined: MinedLayer) -> dict[str, np.ndarray[Any, Any]]:
-    """Name the parameters that parsing needs: ``"<layer index>/<pass>/<parameter>"``."""
-    index = mined.layer.index
-    arrays = {f"{index}/scale": mined.scale, f"{index}/reach": torch.tensor([mined.reach])}
-    for number, fitted in enumerate(mined.passes):
-        prefix = f"{index}/{number}"
-        arrays |= {f"{prefix}/anchor_{n}": t for n, t in fitted.anchors._asdict().items()}
-        arrays |= {f"{prefix}/{n}": t for n, t in fitted.patterns._asdict().items()}
-        arrays |= {
-            f"{prefix}/parent": fitted.parent,
-            f"{prefix}/distance": fitted.distance,
-            f"{prefix}/window": fitted.window,
-        }
-    return {name: tensor.cpu().numpy() for name, tensor in arrays.items()}
+def pack_layer(mined: MinedLayer) -> dict[str, np.ndarray[Any, Any]]:
+    """Name the parameters of a layer that parsing and pruning need: ``"<layer index>/<name>"``."""
+    arrays = {
+        "scale": mined.scale,
+        "decoys": mined.decoys,
+        "loading": mined.parts.loading,
+        "window": mined.parts.window,
+        **mined.parts.patterns._asdict(),
+    }
+    return {f"{mined.layer.index}/{name}": t.cpu().numpy() for name, t in arrays.items()}
+
+
+def pack_reader(bearings: Bearings) -> dict[str, np.ndarray[Any, Any]]:
+    """Name the parameters by which poses are read: ``"pose/<name>"``, ``"pose/<stage>/<name>"``."""
+    reader = bearings.reader
+    rest = {k: v for k, v in reader._asdict().items() if k not in ("guides", "stages")}
+    arrays = rest | {f"guide_{name}": value for name, value in reader.guides._asdict().items()}
+    for number, stage in enumerate(reader.stages):
+        arrays |= {f"{number}/window": stage.window, f"{number}/scale": stage.scale}
+        arrays |= {f"{number}/{name}": value for name, value in stage.model._asdict().items()}
+    return {f"pose/{name}": tensor.cpu().numpy() for name, tensor in arrays.items()}

@@ -33,9 +33,11 @@ __all__ = [
     "Patterns",
     "Summary",
     "from_summaries",
+    "gaussians",
     "locate",
     "peaks",
     "summarize",
+    "survey",
 ]
 
 _TINY = 1e-12
@@ -193,7 +195,9 @@ def _summarize(
     )
 
 
-def from_summaries(summary: Summary, patterns: Patterns, bounds: Bounds) -> Patterns:
+def from_summaries(
+    summary: Summary, patterns: Patterns, bounds: Bounds, hold: bool = False
+) -> Patterns:
     """Means and spreads that raise the bound most, given the expected counts: the M step.
 
     Within `bounds` it is the exact maximum of the expected log-likelihood: the best mean does not
@@ -206,6 +210,8 @@ def from_summaries(summary: Summary, patterns: Patterns, bounds: Bounds) -> Patt
     patterns : Patterns
         Those that the summary was made with.
     bounds : Bounds
+    hold : bool
+        Leave the means where they are and fit the spreads around them.
 
     Returns
     -------
@@ -219,6 +225,8 @@ def from_summaries(summary: Summary, patterns: Patterns, bounds: Bounds) -> Patt
     alive = summary.counts > _TINY
     count = summary.counts.clamp(min=_TINY)
     step = summary.offset / count[..., None]
+    if hold:
+        step = torch.zeros_like(step)
     variance = (summary.square / count - step.square().sum(-1)) / 2
     sigma = variance.clamp(min=0).sqrt().clamp(bounds.sigma_min, bounds.sigma_max)
     mean, kind = patterns.mean, patterns.mean.dtype  # sums over all images may be float64
@@ -275,6 +283,64 @@ def _locate(
     step = step / mass.clamp(min=_TINY)[..., None]
     positions = torch.where(there[..., None], expected + step, expected)
     return positions, torch.where(there, mass, 0.0)
+
+
+def survey(
+    activations: Tensor, expected: Tensor, sigma: float, grid: Grid
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each map's activation is around one place of its own, how far apart, and how much.
+
+    As `locate`, with the spread besides, which tells what the maps know: activation spread evenly
+    around the place has the spread of the Gaussian itself.
+
+    Parameters
+    ----------
+    activations : (n, C, H, W) float
+    expected : (n, C, 2) float
+        px.
+    sigma : float
+        Of the Gaussian, px.
+    grid : Grid
+
+    Returns
+    -------
+    step : (n, C, 2)
+        From the expected place to the mean, px; 0 where the map is silent around it.
+    variance : (n, C)
+        Around the mean, along one axis, px^2.
+    scores : (n, C)
+        Mean activation under the Gaussian.
+    """
+    dx, dy, gx, gy = _factors(expected, expected.new_full((1,), sigma), grid)
+    columns = torch.stack([gy, gy * dy, gy * dy.square()], -2) @ activations  # (n, C, 3, W)
+    along_x = columns[:, :, 0] * gx
+    mass = along_x.sum(-1)
+    total = mass.clamp(min=_TINY)
+    up = (columns[:, :, 1:] * gx[:, :, None]).sum(-1) / total[..., None]
+    step = torch.stack([(along_x * dx).sum(-1) / total, up[..., 0]], -1)
+    square = (along_x * dx.square()).sum(-1) / total + up[..., 1]
+    variance = (square - step.square().sum(-1)).clamp(min=0) / 2
+    return step, variance, mass * (grid.cell / (2 * math.pi * sigma**2))
+
+
+def gaussians(places: Tensor, sigma: float, grid: Grid) -> Tensor:
+    """Weights of a layer's units around places, which turn maps into mean activation there.
+
+    Parameters
+    ----------
+    places : (..., 2) float
+        px.
+    sigma : float
+        px.
+    grid : Grid
+
+    Returns
+    -------
+    (..., H W)
+    """
+    _, _, gx, gy = _factors(places, places.new_full((1,), sigma), grid)
+    weights = (gy[..., :, None] * gx[..., None, :]).flatten(-2)
+    return weights * (grid.cell / (2 * math.pi * sigma**2))
 
 
 def peaks(activations: Tensor, grid: Grid, reach: float) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """Parsing: where every node of a graph is in new images, and how strongly.
 
-The passes that mining fitted are run again, layer by layer from the top (`inference.infer`); on
-the mined images that gives back what mining found.
+Each image's pose is read off the highest layers' maps, says where every node should be, and there
+the node's own map is looked at, all as when the graph was mined (`inference`); on the mined images
+that gives back what mining found.
 """
 
 from __future__ import annotations
@@ -20,16 +21,10 @@ from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.geometry import Layer
 from explgraph.graph import ExplanatoryGraph
 from explgraph.images import ImageFolder, Images
-from explgraph.inference import (
-    OWN,
-    Anchors,
-    Found,
-    Pass,
-    expect,
-    infer,
-)
+from explgraph.inference import Found, Guides, Parts, PoseReader, Stage, expect, infer, read_poses
 from explgraph.mining import scaled
-from explgraph.mixture import Grid, Patterns, peaks
+from explgraph.mixture import Grid, Patterns
+from explgraph.pose import PoseModel
 from explgraph.recording import Activations, checked_device, fingerprint, stream
 
 if TYPE_CHECKING:
@@ -52,7 +47,7 @@ class Parse:
         ``[x, y]`` px of the image as the network saw it. Always finite: where the score is 0, the
         expected place.
     expected : (N, V, 2) float32
-        Where the parents alone put the node, before its own map is looked at, px.
+        Where the image's pose alone puts the node, before its own map is looked at, px.
     scores : (N, V) float32
         >= 0; mean activation around the place in units of the filter's standard deviation.
     image_size : (int, int)
@@ -256,9 +251,10 @@ class Parser:
 
     def __init__(self, graph: ExplanatoryGraph, device: str | torch.device = "cpu") -> None:
         self.device = device
-        self.layers = [unpack(graph.fitted, layer, device) for layer in reversed(graph.layers)]
+        self.layers = [unpack_layer(graph.fitted, layer, device) for layer in graph.layers]
         self.grids = {layer.index: Grid.of(layer, device) for layer in graph.layers}
-        k = {fit.index: fit.passes[-1].patterns.sigma.shape[1] for fit in self.layers}
+        self.reader = unpack_reader(graph.fitted, device)
+        k = {fit.index: fit.parts.patterns.sigma.shape[1] for fit in self.layers}
         where = [
             (a["layer_index"], a["filter"] * k[a["layer_index"]] + a["pattern"])
             for a in graph.nx.nodes.values()
@@ -275,17 +271,16 @@ class Parser:
         maps : mapping of int to (n, C, H, W)
             Rectified maps by layer index.
         """
-        found: dict[int, Found] = {}
-        places: dict[int, Tensor] = {}
-        for fit in self.layers:
-            values = scaled(maps[fit.index].to(self.device), fit.scale)
-            grid = self.grids[fit.index]
-            found[OWN] = Found(*peaks(values, grid, fit.reach))
-            for fitted in fit.passes:
-                places[fit.index] = expect(fitted, found)
-                found[OWN] = infer(fitted, values, places[fit.index], grid)
-            found[fit.index] = found.pop(OWN)
-        n = len(values)
+        values = {
+            fit.index: scaled(maps[fit.index].to(self.device), fit.scale) for fit in self.layers
+        }
+        poses = read_poses(self.reader, values, self.grids)
+        places = {fit.index: expect(fit.parts, poses) for fit in self.layers}
+        found: dict[int, Found] = {
+            fit.index: infer(fit.parts, values[fit.index], places[fit.index], self.grids[fit.index])
+            for fit in self.layers
+        }
+        n = len(poses)
         v = len(self.node)
         positions, expected = torch.empty(n, v, 2), torch.empty(n, v, 2)
         scores = torch.empty(n, v)
@@ -300,37 +295,53 @@ class Parser:
 
 @dataclass(frozen=True)
 class FittedLayer:
-    """What parsing needs of a layer; `mining.pack` names its arrays."""
+    """What parsing needs of a layer; `mining.pack_layer` names its arrays."""
 
     index: int
     scale: Tensor
-    reach: float
-    passes: tuple[Pass, ...]
+    parts: Parts
 
 
-def unpack(
+def _read(fitted: Mapping[str, NDArray[Any]], key: str, device: str | torch.device) -> Tensor:
+    """Give one of a graph's parameters."""
+    if key not in fitted:
+        raise ExplgraphError(
+            f"the graph lacks the parameter {key!r}, so it can't be parsed; mine it again"
+        )
+    return torch.from_numpy(np.array(fitted[key])).to(device)
+
+
+def unpack_layer(
     fitted: Mapping[str, NDArray[Any]], layer: Layer, device: str | torch.device = "cpu"
 ) -> FittedLayer:
-    """Read a layer's parameters as `mining.pack` wrote them."""
+    """Read a layer's parameters as `mining.pack_layer` wrote them."""
 
     def read(name: str) -> Tensor:
-        key = f"{layer.index}/{name}"
-        if key not in fitted:
-            raise ExplgraphError(
-                f"the graph lacks the parameter {key!r}, so it can't be parsed; mine it again"
-            )
-        return torch.from_numpy(np.array(fitted[key])).to(device)
+        return _read(fitted, f"{layer.index}/{name}", device)
 
-    def read_pass(name: str) -> Pass:
-        return Pass(
-            Anchors(*(read(f"{name}/anchor_{field}") for field in Anchors._fields)),
-            read(f"{name}/parent"),
-            read(f"{name}/distance"),
-            Patterns(*(read(f"{name}/{field}") for field in Patterns._fields)),
-            read(f"{name}/window"),
+    patterns = Patterns(*(read(name) for name in Patterns._fields))
+    return FittedLayer(layer.index, read("scale"), Parts(patterns, read("loading"), read("window")))
+
+
+def unpack_reader(
+    fitted: Mapping[str, NDArray[Any]], device: str | torch.device = "cpu"
+) -> PoseReader:
+    """Read how poses are read, as `mining.pack_reader` wrote it."""
+
+    def read(name: str) -> Tensor:
+        return _read(fitted, f"pose/{name}", device)
+
+    numbers = {
+        key.split("/")[1] for key in fitted if key.startswith("pose/") and key.count("/") > 1
+    }
+    stages = tuple(
+        Stage(
+            read(f"{i}/window"),
+            read(f"{i}/scale"),
+            PoseModel(*(read(f"{i}/{name}") for name in PoseModel._fields)),
         )
-
-    prefix = f"{layer.index}/"
-    numbers = {key.split("/")[1] for key in fitted if key.startswith(prefix) and key.count("/") > 1}
-    passes = tuple(read_pass(str(i)) for i in range(max(1, len(numbers))))
-    return FittedLayer(layer.index, read("scale"), float(read("reach")), passes)
+        for i in range(max(1, len(numbers)))
+    )
+    guides = Guides(*(read(f"guide_{name}") for name in Guides._fields))
+    rest = [read(name) for name in PoseReader._fields if name not in ("guides", "stages")]
+    return PoseReader(guides, stages, *rest)

@@ -315,6 +315,30 @@ class Images:
 
         return self.once(collect)[0].float()
 
+    def pick(self, n: int, parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """Collect `n` rows from all processes, as many as memory bears.
+
+        Parameters
+        ----------
+        n : int
+        parts : iterable of (m,) int64 and (m, ...)
+            Which of the rows a block has, and these rows.
+
+        Returns
+        -------
+        (n, ...) float32
+        """
+
+        def collect() -> Sequence[Tensor]:
+            rows = torch.empty(0)
+            for number, (which, part) in enumerate(parts):
+                if not number:
+                    rows = torch.zeros((n, *part.shape[1:]), device=self.device)
+                rows[which] = part
+            return self._team.sum([rows])
+
+        return self.once(collect)[0].float()
+
     def mean_of_largest(self, share: float, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
         """Take the mean of each column's largest values.
 
