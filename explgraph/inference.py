@@ -5,10 +5,10 @@
    in a wide window, it is looked for again, and so on. Last, the poses of mined images are tried:
    if one of them explains the maps clearly better, it was a better start, and is taken up.
 2. *Expected places.* Every part pattern moves with the pose in a way of its own.
-3. *Evidence.* Around its expected place the pattern's own map gives position and score: the mean of
-   the units in a window, weighted with the fourth power of their activation, which lets a peak
-   at the window's edge pull as hard as one in the middle. Plain activations would mostly give
-   back what the pose said.
+3. *Evidence.* Around its expected place the pattern's own map gives position and score, by squared
+   activation in a Gaussian window. A window pulls what it shows towards its middle, that is towards
+   what the pose said; how far, the spread of what it shows tells, and the pull is taken back, up to
+   twofold.
 
 Mining fits what is used here, parsing uses it again on other images, so that what was mined is what
 is parsed.
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from explgraph.linking import MOST_WEIGHT
-from explgraph.mixture import Grid, Patterns, gaussians, locate, peaks, survey
+from explgraph.mixture import Grid, Patterns, gaussians, peaks, survey
 from explgraph.pose import PoseModel, displacements, find_poses
 
 __all__ = [
@@ -42,7 +42,9 @@ __all__ = [
 ]
 
 _TINY = 1e-9
-_LEAST_CLARITY = 0.25  # places are corrected for the window's pull to the middle, up to fourfold
+# how far a window's pull to the middle is taken back: what guides err by they don't have in common
+_LEAST_CLARITY_OF_GUIDES = 0.25
+_LEAST_CLARITY = 0.5
 _DOUBT = 0.1  # of the usual evidence, added to every guide's: a single silent one must not decide
 _CLEARLY = 0.02  # gain in log evidence per scout from which on another pose is taken up
 _AT_A_TIME = 64
@@ -223,12 +225,20 @@ def sight(views: Sequence[View], expected: Tensor | None, window: float, reach: 
             continue
         there = expected[:, start : start + maps.shape[1]]
         start += maps.shape[1]
-        step, variance, scores = survey(maps.square(), there, window, grid)
-        # a window of variance s^2 lets 1 - variance / s^2 of the way to a Gaussian peak through
-        clarity = (1 - variance / window**2).clamp(0, 1)
-        positions = there + step / clarity.clamp(min=_LEAST_CLARITY)[..., None]
-        parts.append((positions, scores.sqrt(), clarity))
+        step, scores, clarity = _around(maps, there[:, :, None], window, grid)
+        step = step / clarity.clamp(min=_LEAST_CLARITY_OF_GUIDES)[..., None]
+        parts.append((there + step[:, :, 0], scores[:, :, 0], clarity[:, :, 0]))
     return Sighting(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+
+
+def _around(
+    maps: Tensor, expected: Tensor, window: float, grid: Grid
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Look around places (n, C, K, 2): steps from there, scores, clarity."""
+    step, variance, scores = survey(maps.square(), expected, window, grid)
+    # a window of variance s^2 lets 1 - variance / s^2 of the way to a Gaussian peak through
+    clarity = (1 - variance / window**2).clamp(0, 1)
+    return step, scores.sqrt(), torch.where(scores > 0, clarity, 0.0)
 
 
 def read_poses(reader: PoseReader, maps: Mapping[int, Tensor], grids: Mapping[int, Grid]) -> Tensor:
@@ -345,6 +355,6 @@ def infer(parts: Parts, maps: Tensor, expected: Tensor, grid: Grid) -> Found:
     Found
         Of the ``C K`` patterns.
     """
-    window = parts.window.expand_as(parts.patterns.sigma).contiguous()
-    positions, scores = locate(maps.square().square_(), expected, window, grid)
-    return Found(positions.flatten(1, 2), scores.sqrt().sqrt().flatten(1, 2))
+    step, scores, clarity = _around(maps, expected, float(parts.window), grid)
+    positions = expected + step / clarity.clamp(min=_LEAST_CLARITY)[..., None]
+    return Found(positions.flatten(1, 2), scores.flatten(1, 2))

@@ -108,7 +108,7 @@ class Settings:
     patterns: float = 0.02
     background: float = 0.1
     sigma_max: float = 0.12
-    window: float = 0.12
+    window: float = 0.1
     n_parents: int = 15
     pose: int = 8
     looks: int = 3
@@ -686,16 +686,14 @@ def _choose(bench: Bench, bearings: Bearings, k: int) -> tuple[Chosen, Tensor, P
     guides = bearings.reader.guides
     own = torch.where(guides.layer == bench.layer.index, guides.filter, -1)[best]
     itself = torch.arange(bench.layer.channels, device=own.device)[:, None] == own
-    idle = bench.scale <= 0
     chosen, decoys = (
-        choose(
-            values.masked_fill(itself, -torch.inf).masked_fill(idle[:, None], -1),
-            model.mean,
-            k,
-            _APART * side,
-        )
-        for values in measured
+        choose(values.masked_fill(itself, -torch.inf), model.mean, k, _APART * side)
+        for values in (measured.real, measured.decoy)
     )
+    # a filter that follows nothing has its node where it fires most
+    strongest = measured.present.masked_fill(itself, -torch.inf).argmax(1)
+    lost = chosen.contrast[:, 0] <= 0
+    chosen.trajectory[lost, 0] = strongest[lost]
     found = decoys.contrast.flatten()
     return chosen, found[found > 0].sort(descending=True)[0], model
 

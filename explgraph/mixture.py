@@ -288,15 +288,15 @@ def _locate(
 def survey(
     activations: Tensor, expected: Tensor, sigma: float, grid: Grid
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Where each map's activation is around one place of its own, how far apart, and how much.
+    """Where activation is around expected places, how spread out, and how much.
 
-    As `locate`, with the spread besides, which tells what the maps know: activation spread evenly
-    around the place has the spread of the Gaussian itself.
+    As `locate`, with the spread besides, which tells what the maps know: activation that is even
+    around a place has the spread of the Gaussian itself, a sharp peak has none.
 
     Parameters
     ----------
     activations : (n, C, H, W) float
-    expected : (n, C, 2) float
+    expected : (n, C, K, 2) float
         px.
     sigma : float
         Of the Gaussian, px.
@@ -304,21 +304,22 @@ def survey(
 
     Returns
     -------
-    step : (n, C, 2)
+    step : (n, C, K, 2)
         From the expected place to the mean, px; 0 where the map is silent around it.
-    variance : (n, C)
-        Around the mean, along one axis, px^2.
-    scores : (n, C)
+    variance : (n, C, K)
+        Around the mean, along one axis, px^2; 0 likewise.
+    scores : (n, C, K)
         Mean activation under the Gaussian.
     """
+    k = expected.shape[2]
     dx, dy, gx, gy = _factors(expected, expected.new_full((1,), sigma), grid)
-    columns = torch.stack([gy, gy * dy, gy * dy.square()], -2) @ activations  # (n, C, 3, W)
-    along_x = columns[:, :, 0] * gx
+    rows = torch.cat([gy, gy * dy, gy * dy.square()], 2) @ activations  # (n, C, 3 K, W)
+    along_x = rows[:, :, :k] * gx
     mass = along_x.sum(-1)
     total = mass.clamp(min=_TINY)
-    up = (columns[:, :, 1:] * gx[:, :, None]).sum(-1) / total[..., None]
-    step = torch.stack([(along_x * dx).sum(-1) / total, up[..., 0]], -1)
-    square = (along_x * dx.square()).sum(-1) / total + up[..., 1]
+    step_y, square_y = ((part * gx).sum(-1) / total for part in rows[:, :, k:].split(k, 2))
+    step = torch.stack([(along_x * dx).sum(-1) / total, step_y], -1)
+    square = (along_x * dx.square()).sum(-1) / total + square_y
     variance = (square - step.square().sum(-1)).clamp(min=0) / 2
     return step, variance, mass * (grid.cell / (2 * math.pi * sigma**2))
 

@@ -44,11 +44,14 @@ class Contrast(NamedTuple):
     Attributes
     ----------
     real, decoy : (C, A)
-        At most 1.
+        At most 1; at most 0 where there are fewer than four images.
+    present : (C, A)
+        Mean squared activation along the trajectory.
     """
 
     real: Tensor
     decoy: Tensor
+    present: Tensor
 
 
 class Chosen(NamedTuple):
@@ -123,8 +126,8 @@ def contrast(
         error = ((square / n - mean.square()).clamp(min=0) / max(n - 1, 1)).sqrt()
         # a filter that is silent at a trajectory has no contrast there
         scale = (mean + chance / n).clamp(min=1e-3 * (chance / n).amax(1, keepdim=True) + 1e-12)
-        lows.append(((mean - _MARGIN * error) / scale).clamp(-1, 1).float())
-    return Contrast(*lows)
+        lows.append(((mean - _MARGIN * error) / scale).clamp(-1, 1 if n > 3 else 0).float())
+    return Contrast(*lows, ((sums[0] + chance) / n).float())
 
 
 def choose(contrast: Tensor, mean: Tensor, k: int, apart: float) -> Chosen:
