@@ -89,7 +89,7 @@ class Sighting(NamedTuple):
 
 
 class Guides(NamedTuple):
-    """The filters that poses are read off, layer by layer.
+    """The filters that poses are read off, those of a layer in a row.
 
     Attributes
     ----------
@@ -102,11 +102,8 @@ class Guides(NamedTuple):
 
     def views(self, maps: Mapping[int, Tensor], grids: Mapping[int, Grid]) -> list[View]:
         """Pick the guides' maps from those of all filters, by layer index."""
-        layers, counts = self.layer.unique_consecutive(return_counts=True)
-        filters = self.filter.split(counts.tolist())
-        return [
-            View(maps[i][:, f], grids[i]) for i, f in zip(layers.tolist(), filters, strict=True)
-        ]
+        layers = dict.fromkeys(self.layer.tolist())
+        return [View(maps[i][:, self.filter[self.layer == i]], grids[i]) for i in layers]
 
 
 class View(NamedTuple):
@@ -159,7 +156,7 @@ class PoseReader(NamedTuple):
     bank : (H, q)
         Poses of mined images, which are tried.
     scouts : (S,) int64
-        Guides by which they are judged.
+        Guides by which they are judged, ascending.
     scout_sigma : (1,)
         Spread of the Gaussian under which they are looked at, px.
     scout_scale : (S,)
@@ -273,7 +270,7 @@ def _evidence(reader: PoseReader, views: Sequence[View]) -> Tensor:
     """Mean log evidence of the scouts, for every image and every pose of the bank, ``(n, H)``."""
     scale = reader.scout_scale.clamp(min=_TINY)
     columns = []
-    for bank in reader.bank.split(_AT_A_TIME):
+    for bank in torch.split(reader.bank, _AT_A_TIME):
         total = reader.bank.new_zeros((len(views[0].maps), len(bank)))
         start = 0
         for square, there, grid in _scouts(reader, views, reader.model.places(bank)):

@@ -9,7 +9,7 @@
    places and spreads EM then fits (`mixture`). Patterns without support or reliability are left
    out, except for the strongest of each filter; the rest are found in a wide window around where
    the pose expects them, and become nodes.
-4. *Edges* join nodes to those nodes of the layer above that they move most rigidly with (`linking`).
+4. *Edges* join nodes to the nodes of the layer above that they move most rigidly with (`linking`).
 
 Everything depends on the seed, the settings and the activations only.
 """

@@ -2,7 +2,7 @@
 
 Where guide ``u`` (a filter of the highest layers) is in image ``n`` is modelled as
 
-    b[n, u] = mean_u + loading_u z_n + noise,    z_n ~ N(0, I),   noise ~ t_3(0, variance_u / w[n, u])
+    b[n, u] = mean_u + loading_u z_n + noise, z_n ~ N(0, I), noise ~ t_3(0, variance_u / w[n, u])
 
 with the *pose* ``z_n`` of a few numbers, shared by all guides (a factor analysis with heavy-tailed
 noise). An object's shift, size and mirroring and the turning of its head move many parts, in the
@@ -16,8 +16,8 @@ References
 ----------
 Zhang et al., AAAI 2018, eq. 5, is what this replaces. Ghahramani and Hinton, "The EM algorithm for
 mixtures of factor analyzers" (1996), and Lange, Little and Taylor, "Robust statistical modeling
-using the t distribution" (JASA 1989) have the model. Departure: poses are point estimates, for their
-posterior spread is small beside the errors that guides have in common.
+using the t distribution" (JASA 1989) have the model. Departure: poses are point estimates, for
+their posterior spread is small beside the errors that guides have in common.
 """
 
 from __future__ import annotations
@@ -164,9 +164,9 @@ def _whitened(poses: Tensor) -> Tensor:
     centred = poses.double() - poses.double().mean(0)
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(poses))
     used = values > 1e-9 * values[-1].clamp(min=_TINY)
-    return (centred @ vectors * torch.where(used, values.clamp(min=_TINY).rsqrt(), 0.0)).to(
-        poses.dtype
-    )
+    scale = torch.where(used, values.clamp(min=_TINY).rsqrt(), 0.0)
+    whitened: Tensor = centred @ vectors * scale
+    return whitened.to(poses.dtype)
 
 
 def _regress(

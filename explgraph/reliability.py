@@ -7,19 +7,20 @@ that the same guide is expected at in *other* images:
     contrast = (mean_n D - 3 sd_n(D) / sqrt(N)) / mean_n S(n, n),    D(n) = S(n, n) - mean_m S(n, m)
 
 with ``S(n, m)`` the squared activation of image ``n`` under a Gaussian around the place of image
-``m``. A filter that fires at a fixed place, or at something that moves otherwise, has none. The best
-few trajectories of a filter become its part patterns; their contrast, if positive, is the nodes'
-reliability.
+``m``. A filter that fires at a fixed place, or at something that moves otherwise, has none. The
+best few trajectories of a filter become its part patterns; their contrast, if positive, is the
+nodes' reliability.
 
 Because a filter has the best of many trajectories, chance has many chances. So every filter is
-looked at once more with its maps exchanged among the images, as a *decoy* whose contrast can only be
-chance; what decoys reach says which share of the nodes above a reliability is false (`ExplanatoryGraph.prune`).
+looked at once more with its maps exchanged among the images, as a *decoy* whose contrast can only
+be chance; what decoys reach says which share of the nodes above a reliability is false
+(`ExplanatoryGraph.prune`).
 
 References
 ----------
-Barber and Candes, "Controlling the false discovery rate via knockoffs" (Annals of Statistics 2015).
-Departure: a decoy is a filter's maps exchanged among the images, for the model of where filters fire
-is not known; exchangeability then holds for filters that don't follow the pose at all.
+Barber and Candes, "Controlling the false discovery rate via knockoffs" (Annals of Statistics
+2015). Departure: a decoy is a filter's maps exchanged among the images, for the model of where
+filters fire is not known; exchangeability then holds for filters that don't follow the pose at all.
 """
 
 from __future__ import annotations
@@ -100,11 +101,11 @@ def contrast(
     Contrast
     """
     s = len(sample)
-    usual = sum(
+    parts = [
         gaussians(places(torch.arange(start, min(start + 64, s))), sigma, grid).sum(0)
         for start in range(0, s, 64)
-    )
-    usual = usual / s
+    ]
+    usual = torch.stack(parts).sum(0) / s
     draws = torch.Generator().manual_seed(seed)
     other = torch.randint(s, (images.n,), generator=draws)
     own = sample.cpu()[other] == torch.arange(images.n)
