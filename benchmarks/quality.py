@@ -65,10 +65,14 @@ CUTS = {"all": 1.0, "best half": 0.5, "best quarter": 0.25, "best tenth": 0.1}
 #: Fields of `explgraph.mining.Settings` that leave out one ingredient each.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "K = 1": {"patterns": 1e-9},
-    "one round at the top": {"rounds": 1},
-    "all filters are anchors": {"anchors": 1.0},
-    "narrow window": {"window": 0.08},
-    "wide window": {"window": 0.19},
+    "pose of 2 numbers": {"pose": 2},
+    "pose of 4 numbers": {"pose": 4},
+    "pose from peaks alone": {"looks": 0},
+    "50 trajectories": {"trajectories": 50},
+    "window 0.05": {"window": 0.05},
+    "window 0.07": {"window": 0.07},
+    "window 0.14": {"window": 0.14},
+    "window 0.2": {"window": 0.2},
 }
 COLUMNS = (
     "nodes", "instability", "tracking", "1-shot", "3-shot", "10-shot", "50-shot", "1-shot near",
@@ -359,8 +363,8 @@ def evidence_rows(
 ) -> Iterator[Row]:
     """Measure the best quarter with its prior alone, and with evidence that is not its own.
 
-    Nodes of a lower layer keep their parents' predictions as far as those come from above. What a
-    layer's nodes say about each other is shuffled along with its maps.
+    Nodes of a layer that poses are not read off keep what the pose says; where they are read off
+    the layer itself, the pose is shuffled along with its maps.
     """
     activations = sample.activations
     for index, layer in reversed(list(enumerate(activations.layers))):

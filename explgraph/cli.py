@@ -402,6 +402,12 @@ def _parser() -> argparse.ArgumentParser:
         "--min-reliability", type=float, metavar="R", help="nodes of at least this (0 to 1)"
     )
     export.add_argument(
+        "--fdr",
+        type=float,
+        metavar="SHARE",
+        help="nodes of which at most this share follows no part, by an estimate with decoys (0.05)",
+    )
+    export.add_argument(
         "--max-nodes", type=_positive, metavar="N", help="at most so many, shared by the layers"
     )
     export.add_argument(
@@ -1052,7 +1058,7 @@ def _export(options: argparse.Namespace) -> None:
     graph = load(options.graph)
     if options.labels is not None:
         graph = graph.apply_labels(options.labels)
-    graph = graph.prune(min_reliability=options.min_reliability, top=options.top)
+    graph = graph.prune(options.min_reliability, options.top, fdr=options.fdr)
     if suffix == ".explgraph":
         if options.max_nodes is not None:
             raise ExplgraphError("--max-nodes is for other files than .explgraph; use --top")

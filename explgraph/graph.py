@@ -36,6 +36,7 @@ from safetensors import numpy as safetensors_numpy
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
 from explgraph.geometry import Layer
+from explgraph.reliability import cut_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,7 +186,11 @@ class ExplanatoryGraph:
         )
 
     def prune(
-        self, min_reliability: float | None = None, top: float | None = None
+        self,
+        min_reliability: float | None = None,
+        top: float | None = None,
+        *,
+        fdr: float | None = None,
     ) -> ExplanatoryGraph:
         """Keep the reliable nodes and the edges between them.
 
@@ -196,15 +201,27 @@ class ExplanatoryGraph:
         top : int or float, optional
             Of the nodes left, this many of the most reliable stay; a float in (0, 1] is a share
             of them, rounded up. Among equals the one that comes first in the graph stays.
+        fdr : float, optional
+            Before anything else, nodes go until about this share of those left is false, that is,
+            of filters that follow no part: an estimate by decoys (`explgraph.reliability`). It
+            holds for nodes of the layers that the graph has, before others were taken out.
 
         Returns
         -------
         ExplanatoryGraph
             A new graph with the nodes in their old order. ``fitted`` is kept whole, so that the
             nodes that are left are found where they were found before.
+
+        Raises
+        ------
+        ExplgraphError
+            If a value is out of range, or `fdr` is asked of a graph that was mined without decoys.
         """
         keep = list(self.nx)
         reliability = self.nx.nodes(data="reliability")
+        if fdr is not None:
+            least = self._cut_for(fdr)
+            keep = [node for node in keep if reliability[node] >= least]
         if min_reliability is not None:
             if not (isinstance(min_reliability, Real) and 0 <= min_reliability <= 1):
                 raise ExplgraphError(
@@ -223,6 +240,20 @@ class ExplanatoryGraph:
             count = int(top) if whole else math.ceil(top * len(keep))
             keep = sorted(keep, key=lambda node: -reliability[node])[:count]
         return self._restricted(keep)
+
+    def _cut_for(self, fdr: float) -> float:
+        """Least reliability at which the estimated share of false nodes is small enough."""
+        if isinstance(fdr, bool) or not (isinstance(fdr, Real) and 0 < fdr <= 1):
+            raise ExplgraphError(f"fdr is {fdr!r}; expected a number above 0 and at most 1")
+        indices = sorted({index for _, index in self.nx.nodes(data="layer_index")})
+        missing = [i for i in indices if f"{i}/decoys" not in self.fitted]
+        if missing:
+            raise ExplgraphError(
+                f"fdr needs the decoys of layer {missing[0]}, which this graph lacks; mine it again"
+            )
+        found = np.array([a["reliability"] for a in self.nx.nodes.values()])
+        decoys = [self.fitted[f"{i}/decoys"] for i in indices]
+        return cut_for(found, np.concatenate([np.zeros(0), *decoys]), float(fdr))
 
     def subgraph(self, layers: Sequence[str]) -> ExplanatoryGraph:
         """Keep the nodes of some layers and the edges between them; ``layers`` stays whole.

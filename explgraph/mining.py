@@ -66,7 +66,7 @@ from explgraph.mixture import (
 from explgraph.pose import PoseModel, displacements, fit_poses, principal_poses
 from explgraph.processes import Team
 from explgraph.recording import checked_device, record
-from explgraph.reliability import Chosen, choose, contrast
+from explgraph.reliability import Chosen, choose, contrast, cut_for
 from explgraph.store import ActivationStore, open_store
 from explgraph.streaming import BLOCK, Images, Source, Table
 
@@ -154,6 +154,7 @@ _CONTRAST_SIGMA = 0.08
 _SETTLE_SIGMA = 0.1
 _SETTLE_STEPS = 2
 _REPEATED = 0.03
+_CHANCE = 0.05  # of patterns beyond each filter's best
 _APART = 0.1  # of the trajectories of one filter
 _SAMPLE = 512  # images from which poses are learnt, and whose places stand for all others'
 _MOST_SEED = 2**40  # seeds are multiplied to give each layer its own draws
@@ -614,7 +615,11 @@ def _mine_layer(bench: Bench, bearings: Bearings) -> MinedLayer:
     mean = model.mean[best]
     reliability = chosen.contrast.clamp(0, 1)
     fires = (scale > 0)[:, None].expand_as(best)
-    wanted = fires & (chosen.contrast > 0)
+    # beyond a filter's best pattern, those that are hardly chance; in a small layer, those that
+    # are better than all decoys
+    found, false = (values.flatten().numpy(force=True) for values in (reliability, decoys))
+    clear = reliability > false.max(initial=0)
+    wanted = fires & (clear | (reliability >= cut_for(found, false, _CHANCE)))
     wanted[:, 0] = fires[:, 0]
     parts = Parts(
         Patterns(mean, torch.full_like(reliability, frame.bounds.sigma_max), wanted.float()),

@@ -25,16 +25,19 @@ filters fire is not known; exchangeability then holds for filters that don't fol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from explgraph.mixture import Grid, gaussians
 from explgraph.streaming import Images
 
-__all__ = ["Chosen", "Contrast", "choose", "contrast"]
+__all__ = ["Chosen", "Contrast", "choose", "contrast", "cut_for"]
 
 _MARGIN = 3.0  # standard errors
 
@@ -162,3 +165,35 @@ def choose(contrast: Tensor, mean: Tensor, k: int, apart: float) -> Chosen:
         none = contrast.new_empty((len(contrast), 0))
         return Chosen(none.long(), none)
     return Chosen(*(torch.stack(column, 1) for column in zip(*best, strict=True)))
+
+
+def cut_for(
+    reliability: NDArray[np.floating[Any]], decoys: NDArray[np.floating[Any]], fdr: float
+) -> float:
+    """Find the least reliability above which at most a share of the nodes is false.
+
+    The share of false nodes at or above a cut is estimated as ``(1 + decoys) / nodes``.
+
+    Parameters
+    ----------
+    reliability : (V,)
+        Of nodes.
+    decoys : (D,)
+        Those of decoys; what is 0 may be left out.
+    fdr : float
+        The share, above 0.
+
+    Returns
+    -------
+    float
+        Above 0; infinite if there is no such cut. With fewer than ``1 / fdr`` nodes there is none.
+
+    References
+    ----------
+    Barber and Candes, 2015, "knockoff+".
+    """
+    cuts = np.unique(reliability[reliability > 0])
+    nodes = len(reliability) - np.searchsorted(np.sort(reliability), cuts)
+    false = len(decoys) - np.searchsorted(np.sort(decoys), cuts)
+    good = (1 + false) <= fdr * nodes
+    return float(cuts[good].min()) if good.any() else math.inf

@@ -112,6 +112,42 @@ def test_prune_by_both_takes_the_share_of_what_is_left():
     assert graph.prune() == graph
 
 
+def with_decoys(decoys, reliability):
+    """A graph of one layer with some decoys and the nodes' reliabilities."""
+    whole = random_graph(0, layers=("top", "low"), nodes=[5, len(reliability)])
+    graph = ExplanatoryGraph(whole.subgraph("low").nx, {"0/decoys": np.array(decoys)})
+    for values, node in zip(graph.nx.nodes.values(), reliability, strict=True):
+        values["reliability"] = float(node)
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("decoys", "fdr", "left"),
+    [
+        ([], 0.05, 40),  # (1 + 0) / 40
+        ([], 0.02, 0),  # 40 nodes are too few
+        ([0.505], 0.04, 0),  # (1 + 1) / 40 of all; 1 / 15 or more above the decoy
+        ([0.505], 0.1, 40),
+        ([0.505, 0.31, 0.305, 0.2, 0.03], 0.1, 25),  # 2 / 25 from 0.32 on; 4 / 26 from 0.3 on
+        ([2.0], 0.1, 40),
+    ],
+)
+def test_prune_by_false_discoveries(decoys, fdr, left):
+    """Against the formula (1 + decoys) / nodes, by hand."""
+    graph = with_decoys(decoys, np.linspace(0.8, 0.02, 40))  # steps of 0.02
+    pruned = graph.prune(fdr=fdr)
+    assert pruned.node_ids == graph.node_ids[:left]
+    assert graph.prune(top=5, fdr=fdr).node_ids == pruned.node_ids[:5]
+
+
+def test_prune_by_false_discoveries_needs_decoys():
+    with pytest.raises(ExplgraphError, match=r"decoys of layer 0, which this graph lacks; mine"):
+        random_graph(0).prune(fdr=0.05)
+    for wrong in (0, -0.1, 1.5, "0.05", True, math.nan):
+        with pytest.raises(ExplgraphError, match="expected a number above 0 and at most 1"):
+            with_decoys([], [0.5]).prune(fdr=wrong)
+
+
 def test_prune_among_equals_keeps_the_first():
     graph = random_graph(0, nodes=4)
     for values in graph.nx.nodes.values():

@@ -134,6 +134,16 @@ def test_decoys_are_not_reliable(world, graph):
     assert not of_kind(world, best, "decoy", "silent", "constant")
 
 
+def test_pruning_by_decoys_leaves_out_what_follows_nothing(world, graph):
+    """Among 60 nodes of filters that follow parts and 16 of filters that follow none."""
+    pruned = graph.prune(fdr=0.05)
+    kinds = [world.kind(graph, v) for v in pruned.node_ids]
+    assert kinds.count("decoy") <= 0.05 * len(kinds)
+    assert {
+        v for v in of_kind(world, graph, *SINGLE) if graph.nx.nodes[v]["reliability"] > 0.3
+    } <= {*pruned.node_ids}
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_decoys_are_not_reliable_in_other_worlds(seed):
     world = plant(60, seed)
@@ -148,10 +158,12 @@ def test_decoys_are_not_reliable_in_other_worlds(seed):
 
 
 def test_edges_join_what_moves_together():
-    """Two objects that move independently: all of their filters may be anchors."""
+    """Two objects that move independently."""
     world = plant(two_objects=True)
-    graph = mine_activations(world.activations, settings=Settings(anchors=0.8))
-    followed = of_kind(world, graph, *SINGLE, *MIXED)
+    graph = mine_activations(world.activations)
+    # between two parts there are nodes that follow neither
+    reliability = graph.nx.nodes(data="reliability")
+    followed = [v for v in of_kind(world, graph, *SINGLE, *MIXED) if reliability[v] > 0.2]
     assert {world.kind(graph, v) for v in followed} == {*SINGLE, *MIXED}
     sides = []
     for parent, child, a in graph.nx.edges(data=True):
@@ -166,7 +178,7 @@ def test_edges_join_what_moves_together():
     for child in followed:
         if graph.nx.nodes[child]["layer"] == "low":
             best = max(graph.nx.pred[child].values(), key=lambda a: a["consistency"])
-            assert best["consistency"] > 0.7  # measured: 0.8
+            assert best["consistency"] > 0.9  # measured: 0.99
 
 
 # -------------------------------------------------------------------------------------- the schema
@@ -249,7 +261,7 @@ def test_graph_attributes(world, graph):
 
 
 def test_the_bound_never_falls(world, monkeypatch):
-    """Within each run of EM, which holds the links; and what is reported is what happened."""
+    """And what is reported is what happened."""
     fits = []
     climb = mining._climb
 
@@ -259,7 +271,7 @@ def test_the_bound_never_falls(world, monkeypatch):
 
     monkeypatch.setattr(mining, "_climb", watched)
     graph = mine_activations(world.activations, settings=Settings(max_iter=12, tol=1e-5))
-    assert len(fits) > 4
+    assert len(fits) == 2  # layers
     for fit in fits:
         rises = np.diff(fit.bounds)
         assert (rises > -1e-5).all()  # sums of float32 numbers over 10^5 units, per unit
@@ -272,9 +284,6 @@ def test_the_bound_never_falls(world, monkeypatch):
     known = {(len(f.bounds), f.converged, f.bounds[-1]) for f in fits}
     assert {(r["n_iter"], r["converged"], r["lower_bound"]) for r in report} <= known
     assert {r["layer"] for r in report} == {"top", "low"}
-    for layer in ("top", "low"):
-        passes = [r["pass"] for r in report if r["layer"] == layer]
-        assert passes == list(range(len(passes)))
 
 
 def test_not_converging_is_reported(world):
@@ -343,7 +352,7 @@ def test_few_images(n):
     check_valid(graph, world.activations)
     assert graph.nx.graph["n_images"] == n
     assert of_kind(world, graph, *SINGLE)
-    if n < 4:  # nothing can be learnt on one half and tested on the other
+    if n < 4:  # too few to tell chance by
         assert set(dict(graph.nx.nodes(data="reliability")).values()) == {0.0}
     if n == 1:  # nothing moves
         assert graph.nx.number_of_edges() == 0
@@ -491,9 +500,9 @@ def test_a_constant_filter_has_no_scale_whatever_its_rounding():
         ("window", -0.1),
         ("window", math.nan),
         ("n_parents", 0),
-        ("anchors", 0.0),
-        ("anchors", 1.01),
-        ("rounds", -1),
+        ("pose", 0),
+        ("looks", -1),
+        ("trajectories", 0),
         ("max_iter", 0),
         ("tol", math.nan),
         ("min_support", 1.1),
@@ -508,8 +517,8 @@ def test_wrong_settings_are_named(name, value):
     ("name", "value"),
     [
         ("n_parents", 2.5),
-        ("rounds", 1.5),
-        ("rounds", math.inf),
+        ("pose", 1.5),
+        ("looks", math.inf),
         ("max_iter", 2.5),
         ("n_parents", "3"),
         ("sigma_max", None),

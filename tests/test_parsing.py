@@ -92,7 +92,7 @@ def test_parsing_gives_back_what_mining_found(planted):
     for j, a in enumerate(graph.nx.nodes.values()):
         layer = mined[a["layer_index"]]
         positions, scores = mined_at[a["layer_index"]]
-        k = layer.passes[-1].patterns.sigma.shape[1]
+        k = layer.parts.patterns.sigma.shape[1]
         v = a["filter"] * k + a["pattern"]
         assert_allclose(found.positions[:, j], positions[:, v], atol=1e-3)
         assert_allclose(found.scores[:, j], scores[:, v], rtol=1e-4, atol=1e-6)
@@ -147,7 +147,7 @@ def test_shapes_types_and_where_silent_nodes_are(planted):
     assert (found.scores >= 0).all()
 
 
-def test_a_lower_nodes_expected_place_is_its_parents_alone(planted):
+def test_a_lower_nodes_expected_place_is_the_poses_alone(planted):
     """Whatever its own layer shows."""
     world, graph, _ = planted
     found = parse_activations(graph, world.activations)
@@ -370,10 +370,10 @@ def test_activations_of_other_layers_are_refused(planted):
 def test_a_graph_that_lost_its_parameters_is_refused(planted):
     world, graph, _ = planted
     empty = ExplanatoryGraph(graph.nx)
-    with pytest.raises(ExplgraphError, match=r"lacks the parameter '1/.*', so it can't be parsed"):
+    with pytest.raises(ExplgraphError, match=r"lacks the parameter '0/.*', so it can't be parsed"):
         parse_activations(empty, world.activations)
     for name in graph.fitted:
-        if name.endswith("/mean"):  # says how many passes there are
+        if name.endswith("/decoys"):  # for pruning only
             continue
         less = ExplanatoryGraph(graph.nx, {k: v for k, v in graph.fitted.items() if k != name})
         with pytest.raises(ExplgraphError, match=f"lacks the parameter '{name}'"):
