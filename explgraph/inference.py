@@ -34,6 +34,7 @@ __all__ = [
     "Sighting",
     "Stage",
     "View",
+    "bank_weights",
     "expect",
     "infer",
     "read_poses",
@@ -47,7 +48,6 @@ _LEAST_CLARITY_OF_GUIDES = 0.25
 _LEAST_CLARITY = 0.5
 _DOUBT = 0.1  # of the usual evidence, added to every guide's: a single silent one must not decide
 _CLEARLY = 0.02  # gain in log evidence per scout from which on another pose is taken up
-_AT_A_TIME = 64
 
 
 class Found(NamedTuple):
@@ -238,7 +238,26 @@ def _around(
     return step, scores.sqrt(), torch.where(scores > 0, clarity, 0.0)
 
 
-def read_poses(reader: PoseReader, maps: Mapping[int, Tensor], grids: Mapping[int, Grid]) -> Tensor:
+def bank_weights(reader: PoseReader, grids: Mapping[int, Grid]) -> list[Tensor]:
+    """Weights of units by which scouts judge the bank's H poses: by layer, ``(S, H W, H)``.
+
+    They are the same for all images, and for a single image cost more than the judging.
+    """
+    places = reader.model.places(reader.bank)
+    sigma = float(reader.scout_sigma)
+    layer = reader.guides.layer[reader.scouts]
+    return [
+        gaussians(places[:, reader.scouts[layer == index]], sigma, grids[index]).permute(1, 2, 0)
+        for index in reader.guides.layer.unique_consecutive().tolist()
+    ]
+
+
+def read_poses(
+    reader: PoseReader,
+    maps: Mapping[int, Tensor],
+    grids: Mapping[int, Grid],
+    weights: Sequence[Tensor] | None = None,
+) -> Tensor:
     """Find the poses of some images.
 
     Parameters
@@ -247,12 +266,15 @@ def read_poses(reader: PoseReader, maps: Mapping[int, Tensor], grids: Mapping[in
     maps : mapping of int to (n, C, H, W)
         By layer index; rectified, each filter divided by its scale.
     grids : mapping of int to Grid
+    weights : sequence of Tensor, optional
+        The reader's `bank_weights`, if they are at hand.
 
     Returns
     -------
     (n, q)
     """
     views = reader.guides.views(maps, grids)
+    weights = bank_weights(reader, grids) if weights is None else weights
     reach = float(reader.reach)
     expected = None
     for stage in reader.stages:
@@ -260,27 +282,22 @@ def read_poses(reader: PoseReader, maps: Mapping[int, Tensor], grids: Mapping[in
         poses, expected = stage.poses(sight(views, expected, window, reach), expected)
     scale = reader.scout_scale.clamp(min=_TINY)
     own = (torch.cat(scouted(reader, views, poses), 1) / scale + _DOUBT).log().mean(1)
-    gain, best = (_evidence(reader, views) - own[:, None]).max(1)
+    gain, best = (_evidence(reader, views, weights) - own[:, None]).max(1)
     poses = torch.where((gain > _CLEARLY)[:, None], reader.bank[best], poses)
     places = reader.model.places(poses)
     return stage.poses(sight(views, places, float(stage.window), reach), places)[0]
 
 
-def _evidence(reader: PoseReader, views: Sequence[View]) -> Tensor:
+def _evidence(reader: PoseReader, views: Sequence[View], weights: Sequence[Tensor]) -> Tensor:
     """Mean log evidence of the scouts, for every image and every pose of the bank, ``(n, H)``."""
-    scale = reader.scout_scale.clamp(min=_TINY)
-    columns = []
-    for bank in torch.split(reader.bank, _AT_A_TIME):
-        total = reader.bank.new_zeros((len(views[0].maps), len(bank)))
-        start = 0
-        for square, there, grid in _scouts(reader, views, reader.model.places(bank)):
-            weights = gaussians(there, float(reader.scout_sigma), grid)  # (H, S, H W)
-            under = square.transpose(0, 1) @ weights.permute(1, 2, 0)  # (S, n, H)
-            usual = scale[start : start + len(under), None, None]
-            total += (under / usual + _DOUBT).log().sum(0)
-            start += len(under)
-        columns.append(total / len(scale))
-    return torch.cat(columns, 1)
+    total = reader.bank.new_zeros((len(views[0].maps), len(reader.bank)))
+    start = 0
+    for (_, square, _), there in zip(_scouts(reader, views), weights, strict=True):
+        under = square.transpose(0, 1) @ there  # (S, n, H)
+        usual = reader.scout_scale[start : start + len(under)].clamp(min=_TINY)
+        total += (under / usual[:, None, None] + _DOUBT).log().sum(0)
+        start += len(under)
+    return total / len(reader.scouts)
 
 
 def scouted(reader: PoseReader, views: Sequence[View], poses: Tensor) -> list[Tensor]:
@@ -301,21 +318,20 @@ def scouted(reader: PoseReader, views: Sequence[View], poses: Tensor) -> list[Te
         Layer by layer.
     """
     sigma = float(reader.scout_sigma)
+    places = reader.model.places(poses)
     return [
-        (square * gaussians(there, sigma, grid)).sum(-1)
-        for square, there, grid in _scouts(reader, views, reader.model.places(poses))
+        (square * gaussians(places[:, scouts], sigma, grid)).sum(-1)
+        for scouts, square, grid in _scouts(reader, views)
     ]
 
 
-def _scouts(
-    reader: PoseReader, views: Sequence[View], places: Tensor
-) -> Iterator[tuple[Tensor, Tensor, Grid]]:
-    """Go through the scouts' squared maps (n, S, H W) and places, layer by layer."""
+def _scouts(reader: PoseReader, views: Sequence[View]) -> Iterator[tuple[Tensor, Tensor, Grid]]:
+    """Go through the scouts, layer by layer: which they are, their squared maps (n, S, H W)."""
     start = 0
     for maps, grid in views:
         stop = start + maps.shape[1]
         here = reader.scouts[(reader.scouts >= start) & (reader.scouts < stop)]
-        yield maps[:, here - start].square().flatten(2), places[:, here], grid
+        yield here, maps[:, here - start].square().flatten(2), grid
         start = stop
 
 

@@ -2,7 +2,7 @@
 
 1. Every filter's map is divided by its standard deviation.
 2. *The pose.* The filters of the highest layers, those that share the top layer's grid, are the
-   guides: their peaks and, in three looks more, what is around their expected places give every
+   guides: their peaks and, in two looks more, what is around their expected places give every
    image a pose of a few numbers, and every guide a trajectory: where it is at which pose (`pose`).
 3. *Part patterns*, layer by layer. Every filter is held against the guides' trajectories; the few
    along which it fires most clearly (`reliability`) are the beginnings of its part patterns, whose
@@ -47,6 +47,7 @@ from explgraph.inference import (
     PoseReader,
     Sighting,
     Stage,
+    bank_weights,
     expect,
     infer,
     read_poses,
@@ -111,7 +112,7 @@ class Settings:
     window: float = 0.1
     n_parents: int = 15
     pose: int = 8
-    looks: int = 3
+    looks: int = 2
     trajectories: int = 200
     max_iter: int = 20
     tol: float = 1e-3
@@ -584,7 +585,8 @@ def _take_bearings(benches: Sequence[Bench]) -> Bearings:
         for which, maps in _sampled(benches, sample)
     )
     reader = reader._replace(scout_scale=(usual / len(sample)).float())
-    table = images.table(read_poses(reader, maps, grids) for _, maps in _together(benches))
+    judges = bank_weights(reader, grids)
+    table = images.table(read_poses(reader, maps, grids, judges) for _, maps in _together(benches))
     return Bearings(reader, table, sample, images.rows(table, sample))
 
 
@@ -889,16 +891,15 @@ def _add_edges(
     ids: dict[int, dict[int, str]],
     settings: Settings,
 ) -> None:
-    """Link a layer's nodes to those reliable nodes above that they move most rigidly with.
+    """Link a layer's nodes to those nodes above that they move most rigidly with.
 
+    Where any of them is reliable, others don't count.
     A parent less than half as consistent as the child's best is there by chance, and no edge.
     """
-    parents = torch.tensor(
-        [u for u in ids[upper.layer.index] if upper.reliability[u] > 0], dtype=torch.int64
-    )
+    parents = torch.tensor(list(ids[upper.layer.index]), dtype=torch.int64)
+    reliable = upper.reliability[parents] > 0
+    parents = parents[reliable] if reliable.any() else parents
     nodes = torch.tensor(list(ids[lower.layer.index]), dtype=torch.int64)
-    if not len(parents):
-        return
     area = float(graph.graph["image_size"][0] * graph.graph["image_size"][1])
     children, candidates = lower.found.only(images, nodes), upper.found.only(images, parents)
     links = link(

@@ -21,7 +21,17 @@ from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.geometry import Layer
 from explgraph.graph import ExplanatoryGraph
 from explgraph.images import ImageFolder, Images
-from explgraph.inference import Found, Guides, Parts, PoseReader, Stage, expect, infer, read_poses
+from explgraph.inference import (
+    Found,
+    Guides,
+    Parts,
+    PoseReader,
+    Stage,
+    bank_weights,
+    expect,
+    infer,
+    read_poses,
+)
 from explgraph.mining import scaled
 from explgraph.mixture import Grid, Patterns
 from explgraph.pose import PoseModel
@@ -254,6 +264,7 @@ class Parser:
         self.layers = [unpack_layer(graph.fitted, layer, device) for layer in graph.layers]
         self.grids = {layer.index: Grid.of(layer, device) for layer in graph.layers}
         self.reader = unpack_reader(graph.fitted, device)
+        self.bank_weights = bank_weights(self.reader, self.grids)
         k = {fit.index: fit.parts.patterns.sigma.shape[1] for fit in self.layers}
         where = [
             (a["layer_index"], a["filter"] * k[a["layer_index"]] + a["pattern"])
@@ -274,7 +285,7 @@ class Parser:
         values = {
             fit.index: scaled(maps[fit.index].to(self.device), fit.scale) for fit in self.layers
         }
-        poses = read_poses(self.reader, values, self.grids)
+        poses = read_poses(self.reader, values, self.grids, self.bank_weights)
         places = {fit.index: expect(fit.parts, poses) for fit in self.layers}
         found: dict[int, Found] = {
             fit.index: infer(fit.parts, values[fit.index], places[fit.index], self.grids[fit.index])

@@ -30,7 +30,7 @@ from torch import Tensor
 __all__ = ["PoseModel", "displacements", "find_poses", "fit_poses", "principal_poses"]
 
 _FREEDOM = 3.0  # degrees of freedom of the noise
-_SWEEPS = 6  # how often guides are weighted anew
+_SWEEPS = 4  # how often guides are weighted anew
 _LEARNING_SWEEPS = 2  # the same within an iteration of learning
 _TINY = 1e-9
 

@@ -47,7 +47,7 @@ def network(*, positive=True):
     return TwoLayers(positive=positive).eval()
 
 
-def graph_of(model, n=40):
+def graph_of(model, n=80):
     """Mine a graph of both layers."""
     graph = mine(model, pictures(n), ["upper", "lower"], seed=0)
     if not graph.nx.number_of_edges():
