@@ -8,13 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from posed import GRIDS, a_grid, a_reader, bumps, maps_at, tensor
 
 from explgraph.inference import (
     Guides,
     Parts,
-    PoseReader,
     Sighting,
-    Stage,
     View,
     expect,
     infer,
@@ -22,10 +21,8 @@ from explgraph.inference import (
     scouted,
     sight,
 )
-from explgraph.mixture import Grid, Patterns
-from explgraph.pose import PoseModel, find_poses
-
-SIDE = 160.0  # px
+from explgraph.mixture import Patterns
+from explgraph.pose import find_poses
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,26 +32,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def a_grid(h, w, stride=8.0, down=3.0):
-    x = stride * (0.5 + torch.arange(w, dtype=torch.float32))
-    y = stride * (0.5 + torch.arange(h, dtype=torch.float32)) + down  # not the same along both
-    return Grid(x, y, stride**2)
-
-
-def tensor(values):
-    return torch.from_numpy(np.asarray(values)).float()
-
-
-def bumps(grid, places, spread):
-    """Maps (n, C, H, W) with a Gaussian bump of height 1 at places (n, C, 2)."""
-    places = torch.as_tensor(places).double()
-    gx, gy = (
-        (-(centres.double() - places[..., axis, None]).square() / (2 * spread**2)).exp()
-        for axis, centres in enumerate((grid.x, grid.y))
-    )
-    return (gy[..., :, None] * gx[..., None, :]).float()
 
 
 # -------------------------------------------------------------------------------------------- sight
@@ -182,49 +159,6 @@ def test_guides_pick_their_maps_layer_by_layer():
 
 
 # -------------------------------------------------------------------------------------------- poses
-
-GRIDS = {3: a_grid(20, 20, 8.0, 0.0), 6: a_grid(20, 20, 8.0, 0.0)}
-SPREAD = 9.0
-
-
-def a_reader(seed, u=24, q=2, bank=None, looks=(40.0, 25.0), scouts=None):
-    """A reader of a planted model whose guides are filters of two layers, in mixed order."""
-    rng = np.random.default_rng(seed)
-    model = PoseModel(
-        tensor(rng.uniform(60, 100, (u, 2))),
-        tensor(12 * rng.standard_normal((u, 2, q))),
-        torch.full((u,), 4.0),
-    )
-    half = u // 2
-    guides = Guides(
-        torch.tensor([6] * half + [3] * (u - half)),
-        torch.from_numpy(np.concatenate([rng.permutation(half), rng.permutation(u - half)])),
-    )
-    stages = [
-        Stage(torch.tensor([w]), torch.full((u,), s), model)
-        for w, s in zip((0.0, *looks), (1, 0.4, 0.4), strict=True)
-    ]
-    return PoseReader(
-        guides,
-        tuple(stages),
-        torch.tensor([20.0]),
-        torch.zeros(1, q) if bank is None else tensor(bank),
-        torch.arange(u) if scouts is None else torch.tensor(scouts),
-        torch.tensor([12.0]),
-        torch.full((u if scouts is None else len(scouts),), 0.2),
-    )
-
-
-def maps_at(reader, places, noise=0.0, seed=0):
-    """Maps of both layers in which the guides are at places (n, U, 2)."""
-    rng = np.random.default_rng(seed)
-    maps = {}
-    for index, grid in GRIDS.items():
-        here = (reader.guides.layer == index).nonzero()[:, 0]
-        values = torch.zeros(len(places), len(here), 20, 20)
-        values[:, reader.guides.filter[here]] = bumps(grid, places[:, here], SPREAD)
-        maps[index] = values + tensor(noise * rng.random(values.shape))
-    return maps
 
 
 @pytest.mark.parametrize("seed", range(3))
