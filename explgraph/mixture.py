@@ -339,7 +339,7 @@ def gaussians(places: Tensor, sigma: float, grid: Grid) -> Tensor:
     -------
     (..., H W)
     """
-    _, _, gx, gy = _factors(places, places.new_full((1,), sigma), grid)
+    _, _, gx, gy = _factors(places, places.new_full((), sigma), grid)
     weights = (gy[..., :, None] * gx[..., None, :]).flatten(-2)
     return weights * (grid.cell / (2 * math.pi * sigma**2))
 

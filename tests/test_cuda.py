@@ -9,13 +9,17 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from planted import plant
+from posed import GRIDS, a_grid, a_reader, maps_at
 
-from explgraph import creatures, linking, mixture
-from explgraph.inference import OWN, Anchors, Found, Pass, displaced, expect, infer
+from explgraph import creatures, linking, mixture, pose
+from explgraph.inference import Parts, PoseReader, Stage, expect, infer, read_poses
 from explgraph.linking import Motion
 from explgraph.mining import mine, mine_activations
 from explgraph.mixture import Bounds, Grid, Patterns
+from explgraph.pose import PoseModel
 from explgraph.recording import record
+from explgraph.reliability import choose, contrast
+from explgraph.streaming import Images
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -66,13 +70,81 @@ def test_parsing(tmp_path):
     assert_allclose(on_gpu.scores, on_cpu.scores, rtol=0.05, atol=0.05)
 
 
+def moved(value, device):
+    """The same tuple of tensors on another device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {name: moved(item, device) for name, item in value.items()}
+    if isinstance(value, tuple):
+        items = [moved(item, device) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+def a_planted_reader():
+    """A reader with poses to try, and noisy maps of 40 images."""
+    draws = torch.Generator().manual_seed(0)
+    reader = a_reader(0, bank=torch.randn(70, 2, generator=draws).numpy())
+    poses = torch.randn(40, 2, generator=draws)
+    return reader, maps_at(reader, reader.model.places(poses), noise=0.2)
+
+
+@pytest.mark.cuda
+@needs_gpu
+def test_reading_poses():
+    reader, maps = a_planted_reader()
+    on_cpu = read_poses(reader, maps, GRIDS)
+    on_gpu = read_poses(*(moved(value, "cuda") for value in (reader, maps, GRIDS)))
+    assert on_gpu.device.type == "cuda"
+    off = (on_gpu.cpu() - on_cpu).norm(dim=1)
+    assert off.quantile(0.95) < 5e-3  # rounding may decide which pose of the bank is taken up
+
+
+@pytest.mark.cuda
+@needs_gpu
+def test_learning_poses():
+    draws = torch.Generator().manual_seed(1)
+    reader = a_reader(0)
+    positions = reader.model.places(torch.randn(200, 2, generator=draws))
+    positions = positions + torch.randn(positions.shape, generator=draws)
+    weights = torch.rand(positions.shape[:2], generator=draws) + 0.5
+    places = []
+    for device in ("cpu", "cuda"):
+        at, w = positions.to(device), weights.to(device)
+        start = pose.principal_poses(at, w, 8, 0)
+        assert start.shape == (200, 2)
+        model = pose.fit_poses(at, w, start, n_iter=5, floor=0.1)
+        found = pose.find_poses(model, at, w, model.mean.expand_as(at))
+        places.append(model.places(found).cpu())  # axes may be turned
+    assert_allclose(*places, atol=0.05)
+
+
+@pytest.mark.cuda
+@needs_gpu
+def test_finding_parts():
+    draws = torch.Generator().manual_seed(2)
+    patterns = Patterns(
+        40 + 80 * torch.rand(C, K, 2, generator=draws), torch.ones(C, K), torch.ones(C, K)
+    )
+    parts = Parts(patterns, torch.randn(C, K, 2, 2, generator=draws), torch.tensor([20.0]))
+    maps, poses = torch.rand(9, C, 20, 20, generator=draws), torch.randn(9, 2, generator=draws)
+    case = (parts, maps, poses, a_grid(20, 20))
+    found = []
+    for device in ("cpu", "cuda"):
+        there, values, z, grid = (moved(value, device) for value in case)
+        found.append([t.cpu() for t in infer(there, values, expect(there, z), grid)])
+    for one, other in zip(*found, strict=True):
+        assert_allclose(one, other, rtol=1e-3, atol=5e-3)
+
+
 # ------------------------------------------------------------------------------------ without a GPU
 
-N, C, K, H, W, U, M = 5, 4, 3, 6, 7, 8, 2
+N, C, K, H, W, U, M, Q = 5, 4, 3, 6, 7, 8, 2, 2
 
 
 def stand_ins():
-    """A pass and its input on a device that is not the CPU, and holds no values."""
+    """Patterns and maps on a device that is not the CPU, and holds no values."""
     patterns = Patterns(
         torch.rand(C, K, 2, device="meta"),
         torch.ones(C, K, device="meta"),
@@ -94,14 +166,17 @@ def test_the_mixture_stays_on_its_device():
     summary = mixture.summarize(maps, delta[:, :, None], patterns, grid, bounds)
     assert elsewhere(summary)
     assert elsewhere(mixture.from_summaries(summary, patterns, bounds))
-    assert elsewhere(mixture.locate(maps, displaced(patterns, delta), patterns.sigma, grid))
+    expected = patterns.mean + delta[:, :, None]
+    assert elsewhere(mixture.locate(maps, expected, patterns.sigma, grid))
+    assert elsewhere(mixture.survey(maps, expected[:, :, 0], 9.0, grid))
+    assert elsewhere([mixture.gaussians(expected, 9.0, grid)])
     assert elsewhere(mixture.peaks(maps, grid, 9.0))
 
 
 def test_linking_stays_on_its_device():
     children = Motion(torch.rand(N, C, 2, device="meta"), torch.rand(N, C, device="meta"))
     anchors = Motion(torch.rand(N, U, 2, device="meta"), torch.rand(N, U, device="meta"))
-    sums = linking.link_sums(children.only(torch.ones(N) > 0), anchors)
+    sums = linking.link_sums(children, anchors)
     assert elsewhere(sums)
     links = linking.choose_links(
         sums, M, floor=1.0, least_variance=1.0,
@@ -109,18 +184,48 @@ def test_linking_stays_on_its_device():
         candidate_group=torch.arange(U, device="meta"),
     )  # fmt: skip
     assert elsewhere(links)
-    assert elsewhere([linking.displacements(links, anchors)])
 
 
-def test_a_pass_stays_on_its_device(monkeypatch):
-    monkeypatch.setattr("explgraph.inference.gather", lambda *_: (positions, scores))
+def a_model():
+    return PoseModel(*(torch.rand(U, *rest, device="meta") for rest in ((2,), (2, Q), ())))
+
+
+def test_poses_stay_on_their_device():
+    model = a_model()
+    positions, weights = torch.rand(N, U, 2, device="meta"), torch.rand(N, U, device="meta")
+    poses = pose.find_poses(model, positions, weights, positions)
+    assert elsewhere([poses, model.places(poses), model.explained()])
+    assert elsewhere(pose.fit_poses(positions, weights, poses, n_iter=3, floor=0.1))
+
+
+def test_reading_poses_stays_on_its_device():
+    """Numbers and indices alone are on the CPU here, for their values are needed."""
+    reader, maps = a_planted_reader()
+    model, scale = moved(reader.model, "meta"), reader.scout_scale.to("meta")
+    stages = tuple(Stage(stage.window, stage.scale.to("meta"), model) for stage in reader.stages)
+    reader = PoseReader(
+        reader.guides, stages, reader.reach, reader.bank.to("meta"), reader.scouts,
+        reader.scout_sigma, scale,
+    )  # fmt: skip
+    poses = read_poses(reader, moved(maps, "meta"), moved(GRIDS, "meta"))
+    assert elsewhere([poses])
+    assert poses.shape == (40, 2)
+
+
+def test_reliability_stays_on_its_device():
+    _, grid, maps = stand_ins()
+    places, images = torch.rand(N, U, 2, device="meta"), Images(N, device="meta")
+    found = contrast(
+        images, [(slice(0, N), maps)], lambda which: places[which], torch.arange(N), 9.0, grid, 0
+    )
+    assert elsewhere(found)
+    assert elsewhere(choose(found.real, places[0], K, 9.0))
+
+
+def test_finding_parts_stays_on_its_device():
     patterns, grid, maps = stand_ins()
-    positions, scores = torch.rand(N, U, 2, device="meta"), torch.rand(N, U, device="meta")
-    number = torch.zeros(U, dtype=torch.int64, device="meta")
-    anchors = Anchors(number, number, positions[0], scores[0])
-    parent = torch.zeros(C, M, dtype=torch.int64, device="meta")
-    fitted = Pass(anchors, parent, torch.ones(C, M, device="meta"), patterns, None)
-    expected = expect(fitted, {OWN: Found(positions, scores)})
+    loading, window = torch.rand(C, K, 2, Q, device="meta"), torch.ones(1, device="meta")
+    parts = Parts(patterns, loading, window)
+    expected = expect(parts, torch.rand(N, Q, device="meta"))
     assert elsewhere([expected])
-    for window in (0.0, 3.0):
-        assert elsewhere(infer(fitted._replace(window=window), maps, expected, grid))
+    assert elsewhere(infer(parts, maps, expected, grid))

@@ -1,4 +1,4 @@
-"""Links and displacements against loops over the formulas in float64."""
+"""Links against loops over the formulas in float64."""
 
 import math
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from explgraph import linking
-from explgraph.linking import Links, Motion, displacements, motion, track
-from explgraph.streaming import BLOCK, Images, Table
+from explgraph.linking import motion, track
+from explgraph.streaming import BLOCK, Images
 
 MOST_WEIGHT = 2.0
 
@@ -87,22 +87,6 @@ def apart(moved, weight, moved_u, weight_u, floor):
     return d, rho, np.array([variance(moved_u, weight_u, k) for k in range(u)])
 
 
-def displacement_by_loops(parent, distance, moved, weight):
-    """``delta[n, v]``, one number at a time."""
-    delta = np.zeros((len(moved), len(parent), 2))
-    for i in range(len(moved)):
-        for j in range(len(parent)):
-            trust = [
-                weight[i, u] / d for u, d in zip(parent[j], distance[j], strict=True) if d < np.inf
-            ]
-            known = [u for u, d in zip(parent[j], distance[j], strict=True) if d < np.inf]
-            if sum(trust) > 0:
-                for a in (0, 1):
-                    pull = sum(c * moved[i, u, a] for c, u in zip(trust, known, strict=True))
-                    delta[i, j, a] = pull / sum(trust)
-    return delta
-
-
 # ------------------------------------------------------------------------------------------ motion
 
 
@@ -146,16 +130,39 @@ def test_other_images_are_seen_from_the_mined_mean_and_scale():
         assert_array_equal(one, other)
 
 
-def test_taking_nodes_and_images():
+def test_taking_nodes():
     every = tracks(*draw(6, 5, 2))
-    nodes, images = torch.tensor([3, 0]), torch.tensor([True, False, True, True, False, True])
+    nodes = torch.tensor([3, 0])
     some = every.motion(slice(1, 4), nodes)
     assert_array_equal(some.moved, whole(every).moved[1:4, [3, 0]])
     assert_array_equal(some.weight, whole(every).weight[1:4, [3, 0]])
-    few = whole(every).only(images)
-    assert_array_equal(few.moved, whole(every).moved)
-    assert_array_equal(few.weight[images], whole(every).weight[images])
-    assert (few.weight[~images] == 0).all()
+
+
+@pytest.mark.parametrize("n", [1, BLOCK, 2 * BLOCK + 7])
+@pytest.mark.parametrize("folder", [False, True])
+def test_keeping_only_some_nodes(n, folder, tmp_path):
+    positions, scores = draw(n, 5, 2)
+    every = tracks(positions, scores)
+    images = Images(n, folder=tmp_path if folder else None)
+    nodes = torch.tensor([3, 0, 4])
+    few = every.only(images, nodes)
+    assert few.table.shape == (n, 3, 3)
+    assert len(list(tmp_path.iterdir())) == folder
+    found = few.read(slice(0, n))
+    assert_array_equal(found[0], positions[:, nodes])
+    assert_array_equal(found[1], scores[:, nodes])
+    for one, other in zip(few.motion(slice(0, n)), whole(every), strict=True):
+        assert_array_equal(one, other[:, nodes])
+    # as if there had never been other nodes
+    alone = tracks(positions[:, nodes], scores[:, nodes])
+    assert_allclose(few.mean, alone.mean, rtol=1e-6)
+    assert_allclose(few.scale, alone.scale, rtol=1e-6)
+
+
+def test_keeping_no_node():
+    none = tracks(*draw(4, 3, 0)).only(Images(4), torch.zeros(0, dtype=torch.int64))
+    assert none.table.shape == (4, 0, 3)
+    assert none.mean.shape == (0, 2)
 
 
 # -------------------------------------------------------------------------------------------- link
@@ -233,10 +240,6 @@ def test_nodes_of_a_rigid_group_are_each_others_parents():
     assert_allclose(found.distance, 1.0, rtol=0.6)
     assert_allclose(found.rho, 1.0 / (2 * 2 * 144), rtol=0.9)
 
-    delta = displacements(found, whole(moved))
-    true = positions.numpy() - positions.numpy().mean(0)
-    assert np.sqrt(((delta.numpy() - true) ** 2).sum(-1).mean()) < 2  # px; points move 17
-
 
 def test_distances_do_not_decide_alone():
     """A candidate that hardly moves is nearer to an independent child than a true companion is."""
@@ -301,22 +304,6 @@ def test_blocks_of_images_add_up():
     assert_allclose(blocks.distance, at_once.distance, rtol=1e-3)
 
 
-def test_links_among_some_images_are_those_of_the_images():
-    """With means and scales of all images, as if the others were not there."""
-    some = torch.rand(50, generator=torch.Generator().manual_seed(0)) < 0.5
-    children, candidates = tracks(*draw(50, 5, 17)), tracks(*draw(50, 6, 18))
-    options = {"floor": 1.0, "least_variance": 20.0}
-    found = link(children, candidates, 4, among=some, **options)
-    few = [
-        t._replace(table=Table(range(int(some.sum())), [t.table.read(some.nonzero()[:, 0])]))
-        for t in (children, candidates)
-    ]
-    alone = link(*few, 4, **options)
-    assert_array_equal(found.parent, alone.parent)
-    assert_allclose(found.distance, alone.distance, rtol=1e-4)
-    assert_allclose(found.rho, alone.rho, rtol=1e-4)
-
-
 def test_moving_everything_alike_changes_nothing():
     (positions, scores), (upper, upper_scores) = draw(40, 6, 6), draw(40, 5, 7)
     options = {"floor": 0.1, "least_variance": 1.0}
@@ -328,41 +315,6 @@ def test_moving_everything_alike_changes_nothing():
     )  # fmt: skip
     assert_array_equal(other.parent, plain.parent)
     assert_allclose(other.distance, plain.distance, rtol=1e-3)
-
-
-# ------------------------------------------------------------------------------------ displacements
-
-
-@given(
-    n=st.integers(1, 5),
-    v=st.integers(1, 4),
-    u=st.integers(1, 5),
-    m=st.integers(1, 4),
-    seed=st.integers(0, 2**32 - 1),
-)
-@settings(max_examples=40, deadline=None)
-def test_displacements_are_the_formula(n, v, u, m, seed):
-    rng = np.random.default_rng(seed)
-    parents = whole(tracks(*draw(n, u, seed)))
-    parent = torch.from_numpy(rng.integers(0, u, (v, m)))
-    distance = torch.from_numpy(rng.uniform(0.5, 50, (v, m))).float()
-    distance[torch.from_numpy(rng.random((v, m)) < 0.2)] = torch.inf
-    found = displacements(Links(parent, distance, distance), parents)
-    expected = displacement_by_loops(
-        parent.numpy(), distance.double().numpy(), parents.moved.double().numpy(),
-        parents.weight.double().numpy(),
-    )  # fmt: skip
-    assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_a_near_parent_counts_by_its_closeness():
-    parents = Motion(
-        torch.tensor([[[10.0, 0.0], [0.0, 20.0]]]),
-        torch.ones(1, 2),
-    )
-    distance = torch.tensor([[1.0, 4.0]])
-    delta = displacements(Links(torch.tensor([[0, 1]]), distance, distance), parents)
-    assert_allclose(delta[0, 0], [8, 4], rtol=1e-6)  # weights 1 and 1/4
 
 
 # --------------------------------------------------------------------------------------- edge cases
@@ -379,15 +331,13 @@ def test_one_image_gives_no_links():
     )
     assert found.rho.isinf().all()
     assert found.distance.isinf().all()
-    assert_array_equal(displacements(found, whole(moved)), torch.zeros(1, 4, 2))
 
 
-def test_without_candidates_nothing_is_displaced():
+def test_without_candidates_there_are_no_links():
     children = tracks(*draw(5, 3, 11))
     nobody = tracks(torch.zeros(5, 0, 2), torch.zeros(5, 0))
     found = link(children, nobody, 15, floor=1, least_variance=1)
-    assert found.parent.shape == (3, 0)
-    assert_array_equal(displacements(found, whole(nobody)), torch.zeros(5, 3, 2))
+    assert found.parent.shape == found.distance.shape == found.rho.shape == (3, 0)
 
 
 def test_without_children_there_are_no_links():
@@ -396,7 +346,6 @@ def test_without_children_there_are_no_links():
     found = link(nobody, candidates, 2, floor=1, least_variance=1)
     assert found.parent.shape == found.distance.shape == (0, 2)
     assert found.parent.dtype == torch.int64
-    assert displacements(found, whole(candidates)).shape == (5, 0, 2)
 
 
 def test_silent_nodes_are_nobodys_parents_and_have_none():
@@ -411,8 +360,6 @@ def test_silent_nodes_are_nobodys_parents_and_have_none():
     linked = found.rho.isfinite()
     assert not ((found.parent == 1) & linked).any()
     assert linked[0].sum() == linked[2].sum() == 2  # neither itself nor the silent one
-    assert_array_equal(displacements(found, whole(moved))[:, 1], torch.zeros(20, 2))
-    assert displacements(found, whole(moved)).isfinite().all()
 
 
 def test_never_seen_together_is_no_link():
@@ -428,13 +375,3 @@ def test_never_seen_together_is_no_link():
         least_variance=0,
     )
     assert found.rho.isinf().all()
-
-
-def test_images_without_any_parent_are_not_displaced():
-    positions, scores = draw(10, 3, 15)
-    scores[4] = 0
-    parents = tracks(positions, scores)
-    links = link(tracks(*draw(10, 2, 16)), parents, 3, floor=1, least_variance=0)
-    delta = displacements(links, whole(parents))
-    assert_array_equal(delta[4], torch.zeros(2, 2))
-    assert (delta[[0, 1, 2]].abs().sum((1, 2)) > 0).any()

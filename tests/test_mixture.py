@@ -330,6 +330,54 @@ def test_the_m_step_is_best_within_its_bounds(backend):
         assert (expected(mean, sigma) <= top + slack).all()
 
 
+@pytest.mark.parametrize(("low", "high"), [(1e-3, 1e3), (20.0, 26.0)])
+def test_held_means_stay_and_get_the_best_spread_around_them(backend, low, high):
+    """Against trying spreads, with the expected log-likelihood summed unit by unit."""
+    case = make((4, 2, 3, 9, 9), dead=0)
+    maps, delta, patterns, grid, bounds = case
+    bounds = bounds._replace(sigma_min=low, sigma_max=high)
+    held = mixture.from_summaries(mixture.summarize(*case), patterns, bounds, hold=True)
+    assert torch.equal(held.mean, patterns.mean)
+    assert torch.equal(held.alive, patterns.alive)
+
+    # responsibilities and distances from the held means, as whole arrays
+    a = maps.double().numpy()[:, :, None]
+    mean, sigma, _ = (t.double().numpy() for t in patterns)
+    centre = mean + delta.double().numpy()
+    square = (grid.x.double().numpy() - centre[..., 0, None, None]) ** 2
+    square = square + (grid.y.double().numpy()[:, None] - centre[..., 1, None, None]) ** 2
+    s2 = sigma[..., None, None] ** 2
+    part = np.exp(-square / (2 * s2)) / (2 * np.pi * s2)
+    share = a * part / (part.sum(2, keepdims=True) + bounds.background)
+    tried = np.geomspace(max(low, 1.0), min(high, 200.0), 4001)
+    for c, k in itertools.product(range(2), range(3)):
+        count, moment = share[:, c, k].sum(), (share[:, c, k] * square[:, c, k]).sum()
+        expected = -moment / (2 * tried**2) - count * np.log(2 * np.pi * tried**2)
+        best = tried[expected.argmax()]
+        assert held.sigma[c, k].item() == pytest.approx(best, rel=2e-3)
+    free = mixture.from_summaries(mixture.summarize(*case), patterns, bounds)
+    assert not torch.equal(free.mean, patterns.mean)
+    assert (held.sigma >= free.sigma - 1e-4).all()  # around the mean the spread is least
+
+
+def test_held_patterns_without_activation_stay_as_they_are(backend):
+    case = make((4, 2, 3, 9, 9), dead=0)
+    case[0][:, 1] = 0
+    held = mixture.from_summaries(mixture.summarize(*case), case[2], case[4], hold=True)
+    assert torch.equal(held.sigma[1], case[2].sigma[1])
+    assert torch.equal(held.mean, case[2].mean)
+
+
+def test_the_bound_never_falls_with_means_held(backend):
+    maps, delta, patterns, grid, bounds = make((8, 4, 6, 14, 14))
+    last = -np.inf
+    for _ in range(20):
+        found = mixture.summarize(maps, delta, patterns, grid, bounds)
+        assert found.bound.item() >= last - 1e-6 * abs(last)
+        last = found.bound.item()
+        patterns = mixture.from_summaries(found, patterns, bounds, hold=True)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_bound_never_falls(backend, seed):
     maps, delta, patterns, grid, bounds = make((8, 4, 6, 14, 14), seed)
@@ -428,6 +476,101 @@ def test_a_map_of_one_unit_puts_every_pattern_there(backend):
     positions, scores = mixture.locate(maps, expected, sigma, grid)
     torch.testing.assert_close(positions, torch.tensor([56.0, 88.0]).expand(1, 1, 3, 2))
     assert scores[0, 0, 0].item() == pytest.approx(2 * 256 / (2 * np.pi * 400))
+
+
+def survey_by_loops(maps, expected, sigma, grid):
+    """Mean, spread and mass under a Gaussian around each map's place, unit by unit."""
+    n, c, h, w = maps.shape
+    step, variance, mass = np.zeros((n, c, 2)), np.zeros((n, c)), np.zeros((n, c))
+    for i, f in itertools.product(range(n), range(c)):
+        offsets, weights = [], []
+        for row, column in itertools.product(range(h), range(w)):
+            unit = np.array([float(grid.x[column]), float(grid.y[row])])
+            offset = unit - expected[i, f].double().numpy()
+            offsets.append(offset)
+            weights.append(
+                float(maps[i, f, row, column]) * np.exp(-(offset @ offset) / 2 / sigma**2)
+            )
+        mass[i, f] = sum(weights)
+        if mass[i, f] > 1e-12:
+            step[i, f] = np.average(offsets, 0, weights)
+            away = ((np.array(offsets) - step[i, f]) ** 2).sum(1)
+            variance[i, f] = np.average(away, weights=weights) / 2
+    return step, variance, mass * grid.cell / (2 * np.pi * sigma**2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(*(st.integers(1, most) for most in (3, 3, 1, 7, 9))),
+    zeros=st.sampled_from([0.0, 0.5, 0.95]),
+    sigma=st.sampled_from([12.0, 40.0, 300.0]),
+    seed=st.integers(0, 1000),
+)
+def test_a_survey_is_mean_spread_and_mass(shape, zeros, sigma, seed):
+    maps, delta, patterns, grid, _ = make(shape, seed, zeros=zeros)
+    expected = (patterns.mean + delta)[:, :, 0]
+    found = mixture.survey(maps, expected, sigma, grid)
+    step, variance, scores = survey_by_loops(maps, expected, sigma, grid)
+    np.testing.assert_allclose(found[2], scores, rtol=1e-4, atol=1e-8)
+    clear = scores > 1e-6
+    np.testing.assert_allclose(found[0][clear], step[clear], rtol=1e-4, atol=1e-2)
+    # a difference of squares in float32
+    size = (step**2).sum(-1) + sigma**2
+    assert (np.abs(found[1].numpy() - variance)[clear] < 1e-4 * size[clear] + 0.02).all()
+    assert all(values.isfinite().all() for values in found)
+
+
+def test_a_survey_of_silence_is_where_it_was_expected():
+    maps, delta, patterns, grid, _ = make((2, 2, 1, 9, 9))
+    maps[1] = 0
+    step, variance, scores = mixture.survey(maps, (patterns.mean + delta)[:, :, 0], 30.0, grid)
+    for values in (step, variance, scores):
+        assert (values[1] == 0).all()
+    assert (scores[0] > 0).all()
+
+
+def test_a_survey_of_an_even_map_has_the_windows_own_spread():
+    grid = Grid(torch.arange(60) * 4.0, torch.arange(60) * 4.0, 16.0)
+    place = torch.tensor([[[121.0, 117.5]]])
+    step, variance, scores = mixture.survey(torch.full((1, 1, 60, 60), 3.0), place, 15.0, grid)
+    assert variance.item() == pytest.approx(15.0**2, rel=1e-3)
+    assert scores.item() == pytest.approx(3, rel=1e-4)
+    np.testing.assert_allclose(step, 0, atol=1e-3)
+
+
+def test_a_survey_is_what_locate_finds(backend):
+    maps, delta, patterns, grid, _ = make((4, 3, 1, 14, 14))
+    expected = patterns.mean + delta
+    step, _, scores = mixture.survey(maps, expected[:, :, 0], 35.0, grid)
+    positions, others = mixture.locate(maps, expected, torch.full((3, 1), 35.0), grid)
+    np.testing.assert_allclose(expected[:, :, 0] + step, positions[:, :, 0], atol=5e-3)
+    np.testing.assert_allclose(scores, others[:, :, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 4)])
+def test_gaussians_are_the_formula(lead):
+    maps, _, _, grid, _ = make((1, 1, 1, 5, 7))
+    places = torch.rand(*lead, 2, generator=torch.Generator().manual_seed(0)) * 100
+    weights = mixture.gaussians(places, 30.0, grid)
+    assert weights.shape == (*lead, 35)
+    for index in np.ndindex(*lead):
+        place = places[index].double().numpy()
+        for row, column in itertools.product(range(5), range(7)):
+            square = (float(grid.x[column]) - place[0]) ** 2 + (float(grid.y[row]) - place[1]) ** 2
+            density = grid.cell * np.exp(-square / 2 / 900) / (2 * np.pi * 900)
+            found = weights[(*index, row * 7 + column)].item()  # units in the order of a flat map
+            assert found == pytest.approx(density, rel=1e-4)
+            assert maps.flatten(2)[0, 0, row * 7 + column] == maps[0, 0, row, column]
+
+
+def test_gaussians_turn_maps_into_mean_activation():
+    maps, delta, patterns, grid, _ = make((3, 2, 1, 14, 14))
+    expected = (patterns.mean + delta)[:, :, 0]
+    scores = (maps.flatten(2) * mixture.gaussians(expected, 40.0, grid)).sum(-1)
+    np.testing.assert_allclose(scores, mixture.survey(maps, expected, 40.0, grid)[2], rtol=1e-4)
+    inside = torch.tensor([110.0, 110.0])
+    grid = Grid(torch.arange(56) * 4.0 + 2, torch.arange(56) * 4.0 + 2, 16.0)
+    assert mixture.gaussians(inside, 20.0, grid).sum().item() == pytest.approx(1, rel=1e-4)
 
 
 def highest(maps, grid, reach):

@@ -11,7 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from planted import plant
 
 from explgraph import streaming
+from explgraph.checkpoint import Checkpoint
 from explgraph.mining import mine_activations
+from explgraph.processes import Team
 from explgraph.streaming import BLOCK, Images, Table
 
 SIZES = [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5]
@@ -74,6 +76,48 @@ def test_tables_give_back_their_rows(n, folder, tmp_path):
         assert_array_equal(table.read(here), values[here])
         assert_array_equal(table.read(here, nodes), values[here][:, nodes])
         assert_array_equal(table.read(here, slice(1, 3)), values[here][:, 1:3])
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_picked_rows_are_those_of_the_sample(n):
+    values = numbers(n, 4, 2)
+    sample = torch.randperm(n, generator=torch.Generator().manual_seed(n))[: max(1, n // 3)].sort()[
+        0
+    ]
+    images = Images(n)
+
+    def rows():
+        for here in images:
+            which = ((sample >= here.start) & (sample < here.stop)).nonzero()[:, 0]
+            yield which, values[sample[which]]
+
+    picked = images.pick(len(sample), rows())
+    assert picked.dtype == torch.float32
+    assert_array_equal(picked, values[sample])
+
+
+def test_picked_rows_come_in_the_order_of_their_numbers():
+    values = numbers(5, 3)
+    parts = [(torch.tensor([3, 0]), values[[3, 0]]), (torch.zeros(0).long(), values[:0])]
+    parts.append((torch.tensor([4, 1]), values[[4, 1]]))
+    picked = Images(5).pick(5, iter(parts))
+    assert_array_equal(picked[[0, 1, 3, 4]], values[[0, 1, 3, 4]])
+    assert (picked[2] == 0).all()  # nobody had it
+
+
+def test_picking_is_not_done_again_after_an_interruption(tmp_path):
+    values = numbers(BLOCK + 3, 2)
+    done = []
+
+    def rows():
+        for here in Images(len(values)):
+            done.append(here)
+            yield torch.arange(len(values))[here], values[here]
+
+    for _ in range(2):
+        images = Images(len(values), checkpoint=Checkpoint(tmp_path, {"job": 1}, Team()))
+        assert_array_equal(images.pick(len(values), rows()), values)
+    assert len(done) == 2  # blocks, once
 
 
 def test_tables_without_nodes(tmp_path):
