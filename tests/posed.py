@@ -72,3 +72,25 @@ def maps_at(reader, places, noise=0.0, seed=0):
         values[:, reader.guides.filter[here]] = bumps(grid, places[:, here], SPREAD)
         maps[index] = values + tensor(noise * rng.random(values.shape))
     return maps
+
+
+def poses_by_loops(model, positions, weights, near, sweeps):
+    """The E step of the t distribution and ridge regression, image by image, guide by guide."""
+    mean, loading, variance = (t.double().numpy() for t in model)
+    q = loading.shape[2]
+    found = np.zeros((len(positions), q))
+    for i in range(len(positions)):
+        there = np.asarray(near[i], float)
+        for _ in range(sweeps):
+            precision, pull = np.eye(q), np.zeros(q)
+            for u in range(len(mean)):
+                w, v = float(weights[i, u]), float(variance[u])
+                b = positions[i, u].double().numpy()
+                away = ((b - there[u]) ** 2).sum()
+                trust = w * (3 + 2) / (3 + w * away / v)  # t with 3 degrees of freedom in 2-D
+                for a in (0, 1):
+                    precision += trust / v * np.outer(loading[u, a], loading[u, a])
+                    pull += trust / v * (b[a] - mean[u, a]) * loading[u, a]
+            found[i] = np.linalg.solve(precision, pull)
+            there = mean + loading @ found[i]
+    return found

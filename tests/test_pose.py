@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from posed import poses_by_loops, tensor
 
 from explgraph.pose import PoseModel, displacements, find_poses, fit_poses, principal_poses
 
@@ -21,10 +22,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def tensor(values):
-    return torch.from_numpy(np.asarray(values)).float()
 
 
 def a_model(rng, u=30, q=3, spread=15.0, variance=1.0):
@@ -57,28 +54,6 @@ def places_by_loops(model, poses):
             for row in np.asarray(poses, float).tolist()
         ]
     ).reshape(len(poses), len(mean), 2)  # fmt: skip
-
-
-def poses_by_loops(model, positions, weights, near, sweeps):
-    """The E step of the t distribution and ridge regression, image by image, guide by guide."""
-    mean, loading, variance = (t.double().numpy() for t in model)
-    q = loading.shape[2]
-    found = np.zeros((len(positions), q))
-    for i in range(len(positions)):
-        there = np.asarray(near[i], float)
-        for _ in range(sweeps):
-            precision, pull = np.eye(q), np.zeros(q)
-            for u in range(len(mean)):
-                w, v = float(weights[i, u]), float(variance[u])
-                b = positions[i, u].double().numpy()
-                away = ((b - there[u]) ** 2).sum()
-                trust = w * (3 + 2) / (3 + w * away / v)  # t with 3 degrees of freedom in 2-D
-                for a in (0, 1):
-                    precision += trust / v * np.outer(loading[u, a], loading[u, a])
-                    pull += trust / v * (b[a] - mean[u, a]) * loading[u, a]
-            found[i] = np.linalg.solve(precision, pull)
-            there = mean + loading @ found[i]
-    return found
 
 
 def least_squares(model, positions):
