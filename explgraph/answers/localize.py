@@ -56,6 +56,8 @@ USUAL_SHOTS = 10
 """How many left-out shots that counts as much as."""
 TEMPLATES = 3
 """At most."""
+FOLDS = 20
+"""Into which more shots than that are dealt to be left out."""
 TEMPLATE_SHOTS = 3
 """That each template needs at least."""
 
@@ -227,6 +229,21 @@ class Localizer:
                 answer[name] = _logistic(slope * _feature(guess.support) + intercept)
         return answer
 
+    def templates(self, part: str) -> tuple[Template, ...]:
+        """Give the templates of a part: voters, their offsets (px) and spreads (px^2).
+
+        Raises
+        ------
+        ExplgraphError
+            If there is no such part.
+        """
+        if part not in self._parts:
+            raise ExplgraphError(
+                f"no part {part!r} was fitted{nearest(part, self.parts)}; there are "
+                f"{', '.join(self.parts) or 'none: call fit first'}"
+            )
+        return self._parts[part].templates
+
     def nodes_of(self, part: str, most: int = 5) -> list[str]:
         """Name the nodes that are a part rather than merely tell where it is.
 
@@ -246,19 +263,9 @@ class Localizer:
         ExplgraphError
             If there is no such part.
         """
-        if part not in self._parts:
-            raise ExplgraphError(
-                f"no part {part!r} was fitted{nearest(part, self.parts)}; there are "
-                f"{', '.join(self.parts) or 'none: call fit first'}"
-            )
-        best: dict[int, float] = {}
-        for template in self._parts[part].templates:
-            square = template.spread + (template.offset**2).sum(axis=1)
-            for v, value in zip(template.voters.tolist(), square.tolist(), strict=True):
-                best[v] = min(value, best.get(v, np.inf))
-        order = sorted(best, key=lambda v: (best[v], v))
+        distance = self._distance(part)
         ids = self.graph.node_ids
-        return [ids[v] for v in order[:most]]
+        return [ids[v] for v in sorted(distance, key=lambda v: (distance[v], v))[:most]]
 
     def label(self, most: int = 5) -> ExplanatoryGraph:
         """Name nodes by the fitted parts, so that files and pages show the names.
@@ -266,17 +273,24 @@ class Localizer:
         Parameters
         ----------
         most : int
-            Nodes per part (`nodes_of`). One that would get several names keeps the first part's.
+            Nodes per part. Each gets the name of one part: nodes and parts are matched in the
+            order of `nodes_of`, the nearest pair first.
 
         Returns
         -------
         ExplanatoryGraph
             A new graph; nodes that aren't named keep their label.
         """
+        pairs = [
+            (square, v, part) for part in self._parts for v, square in self._distance(part).items()
+        ]
         named: dict[str, str] = {}
-        for part in self._parts:
-            for node in self.nodes_of(part, most):
-                named.setdefault(node, part)
+        ids = self.graph.node_ids
+        given = dict.fromkeys(self._parts, 0)
+        for _, v, part in sorted(pairs):
+            if ids[v] not in named and given[part] < most:
+                named[ids[v]] = part
+                given[part] += 1
         labelled = self.graph.restricted(self.graph.node_ids)
         for node, name in named.items():
             labelled.nx.nodes[node]["label"] = name
@@ -312,6 +326,10 @@ class Localizer:
         self._check_parse(parse)
         n = len(parse.names)
         done = set(marked)
+        if strange := sorted(done - set(range(n))):
+            raise ExplgraphError(
+                f"marked names image {strange[0]}; the parse has the images 0 to {n - 1}"
+            )
         if not 1 <= k <= n - len(done):
             raise ExplgraphError(
                 f"k is {k}; expected 1 to {n - len(done)}, the images that aren't marked yet"
@@ -331,6 +349,15 @@ class Localizer:
             nearest_one = np.minimum(nearest_one, distance[picked[-1]])
         return picked
 
+    def _distance(self, part: str) -> dict[int, float]:
+        """Map a part's voters to their expected squared distance from it, px^2."""
+        nearest_of: dict[int, float] = {}
+        for template in self.templates(part):
+            square = template.spread + (template.offset**2).sum(axis=1)
+            for v, value in zip(template.voters.tolist(), square.tolist(), strict=True):
+                nearest_of[v] = min(value, nearest_of.get(v, np.inf))
+        return nearest_of
+
     def _seen(self, parse: Parse) -> tuple[Nodes, Array, Array]:
         """Positions and strengths of a parse, in the units of the fit."""
         if self._nodes is None:
@@ -348,8 +375,8 @@ class Localizer:
             )
         if tuple(parse.image_size) != self.graph.image_size:
             raise ExplgraphError(
-                f"the parse is of images of {parse.image_size} px, the graph of "
-                f"{self.graph.image_size}"
+                "the parse is of images of {} x {} px, the graph of {} x {} (height x width); "
+                "parse images of the graph's size".format(*parse.image_size, *self.graph.image_size)
             )
         if not len(parse.nodes):
             raise ExplgraphError("the graph has no nodes, so nothing can vote; mine it again")
@@ -426,22 +453,24 @@ def _left_out(
 ) -> tuple[Array, _Guess]:
     """Locate each shot by the others: errors (k,) px, and what was guessed.
 
-    A single shot is located by itself, for want of others.
+    Many shots are left out several at a time. A single one is located by itself.
     """
     k = len(marks)
-    errors, guesses = np.zeros(k), []
-    for i in range(k):
-        rest = np.flatnonzero(np.arange(k) != i) if k > 1 else np.zeros(1, dtype=np.int64)
-        here = positions[rest], strengths[rest], marks[rest]
-        templates = _templates(nodes, *here, group[rest])
-        one = positions[[i]], strengths[[i]]
-        guess = _guess(nodes, templates, len(rest), *one)
-        inside = _guess(nodes, templates, len(rest), *here[:2]).place
-        residual = voting.fit_residual(nodes, here[0], inside, here[2])
-        place = voting.correct(residual, one[0], guess.place, nodes.diagonal)
-        errors[i] = np.linalg.norm(place[0] - marks[i])
-        guesses.append(guess)
-    return errors, _Guess(*(np.concatenate(values) for values in zip(*guesses, strict=True)))
+    errors = np.zeros(k)
+    guesses = _Guess(np.zeros((k, 2)), np.zeros(k), np.zeros(k))
+    fold = np.arange(k) % FOLDS
+    for f in range(min(k, FOLDS)):
+        rest, out = (fold != f) | (k == 1), fold == f
+        templates = _templates(nodes, positions[rest], strengths[rest], marks[rest], group[rest])
+        shots = int(rest.sum())
+        inside = _guess(nodes, templates, shots, positions[rest], strengths[rest]).place
+        residual = voting.fit_residual(nodes, positions[rest], inside, marks[rest])
+        guess = _guess(nodes, templates, shots, positions[out], strengths[out])
+        place = voting.correct(residual, positions[out], guess.place, nodes.diagonal)
+        errors[out] = np.linalg.norm(place - marks[out], axis=1)
+        for whole, part in zip(guesses, guess, strict=True):
+            whole[out] = part
+    return errors, guesses
 
 
 def _poses(nodes: Nodes, positions: Array, marks: Array, count: int) -> NDArray[np.int64]:

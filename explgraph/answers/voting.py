@@ -258,8 +258,7 @@ def fit_residual(nodes: Nodes, positions: Array, place: Array, marks: Array) -> 
     pose = _pose(chosen, positions, place)
     covariance = _kernel(pose, pose, nodes.diagonal)
     noisy = covariance + (NOISE * nodes.diagonal) ** 2 * np.eye(len(pose))
-    weights: Array = np.linalg.solve(noisy, marks - place)
-    return Residual(chosen, pose, weights)
+    return Residual(chosen, pose, np.asarray(np.linalg.solve(noisy, marks - place), np.float64))
 
 
 def correct(residual: Residual, positions: Array, place: Array, diagonal: float) -> Array:
