@@ -300,9 +300,9 @@ class Localizer:
     def suggest(self, parse: Parse, k: int, *, marked: Sequence[int] = ()) -> list[int]:
         """Pick the images whose annotation helps most.
 
-        Poses are compared by the places of the reliable nodes around their centre. One after the
-        other, the image is taken that lies nearest to all images not yet well represented (greedy
-        k-medoids); no mark is needed.
+        Poses are compared by how far the reliable nodes lie apart on average, seen from their
+        centre. One after the other, the image is taken that brings all images nearest to one that
+        was taken (greedy k-medoids); no mark is needed.
 
         Parameters
         ----------
@@ -337,9 +337,9 @@ class Localizer:
         reliability = np.array([a["reliability"] for a in self.graph.nx.nodes.values()])
         chosen = np.argsort(-reliability, kind="stable")[: voting.POSE]
         places = parse.positions[:, chosen].astype(np.float64)
-        pose = (places - np.median(places, axis=1, keepdims=True)).reshape(n, -1)
-        square = (pose**2).sum(axis=1)
-        distance = np.sqrt(np.maximum(square[:, None] + square - 2 * pose @ pose.T, 0))
+        pose = places - np.median(places, axis=1, keepdims=True)
+        # distances, not squares: a few nodes gone astray don't make a pose
+        distance = np.stack([np.linalg.norm(pose - one, axis=2).mean(axis=1) for one in pose])
         nearest_one = distance[list(done)].min(axis=0) if done else distance.max(axis=0)
         picked: list[int] = []
         for _ in range(k):
@@ -401,11 +401,12 @@ def _fit(
     for count in range(2, min(TEMPLATES, k // TEMPLATE_SHOTS) + 1):
         group = _poses(nodes, positions, marks, count)
         if np.bincount(group, minlength=count).min() < TEMPLATE_SHOTS:
-            continue
+            break
         parted = _left_out(nodes, positions, strengths, marks, group)
         gain = best[0] - parted[0]
-        if gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(k):
-            best, best_group = parted, group
+        if gain.mean() <= 2 * gain.std(ddof=1) / np.sqrt(k):
+            break
+        best, best_group = parted, group
     errors, left = best
     templates = _templates(nodes, positions, strengths, marks, best_group)
     guess = _guess(nodes, templates, k, positions, strengths)
@@ -432,7 +433,7 @@ def _guess(
 ) -> _Guess:
     """Let the template speak whose votes agree best, image by image."""
     said = [voting.vote(template, positions, strengths) for template in templates]
-    few = 1 + 2 * len(templates) / shots
+    few = 1 + 3 * len(templates) / shots  # fewer shots, less sure offsets and spreads
     scales = np.stack(
         [
             np.sqrt(scatter * np.sqrt(few * template.spread[0]))
