@@ -20,12 +20,12 @@ A part is an OR over templates (poses), a template an AND over nodes that vote:
 References
 ----------
 Zhang, Cao, Wu, Zhu: Growing Interpretable Part Graphs on ConvNets via Multi-Shot Learning, AAAI
-2017 (arXiv 1611.04246), eqs. 1-3: an And-Or graph of a semantic part, its templates, latent
-patterns. Zhang et al.: Mining Object Parts from CNNs via Active Question-Answering, CVPR 2017
-(arXiv 1704.03173). Zhang et al.: Extraction of an Explanatory Graph to Interpret a CNN, TPAMI 2020
-(arXiv 1812.07996), section on few-shot localization. Departures: patterns are the graph's nodes,
-mined without marks, rather than grown for a part; templates are found rather than annotated; votes
-are joined robustly instead of summed scores being maximised; residuals and uncertainties are new.
+2017 (arXiv 1611.04246): the And-Or graph of a semantic part (OR), its templates (AND), their latent
+patterns (OR) and units. Zhang et al.: Mining Object Parts from CNNs via Active Question-Answering,
+CVPR 2017 (arXiv 1704.03173). Zhang et al.: Extraction of an Explanatory Graph to Interpret a CNN,
+TPAMI 2020 (arXiv 1812.07996). Departures: patterns are the graph's nodes, mined without marks,
+rather than grown for a part; templates are found rather than annotated; votes are joined robustly
+instead of scores being maximised; residuals and uncertainties are new.
 Redescending estimates of location: Kent and Tyler, Annals of Statistics 1991.
 """
 
