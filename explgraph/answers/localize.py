@@ -433,7 +433,7 @@ def _guess(
 ) -> _Guess:
     """Let the template speak whose votes agree best, image by image."""
     said = [voting.vote(template, positions, strengths) for template in templates]
-    few = 1 + 3 * len(templates) / shots  # fewer shots, less sure offsets and spreads
+    few = 1 + 6 * len(templates) / shots  # fewer shots, less sure offsets and spreads
     scales = np.stack(
         [
             np.sqrt(scatter * np.sqrt(few * template.spread[0]))
