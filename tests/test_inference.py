@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from posed import GRIDS, a_grid, a_reader, bumps, maps_at, poses_by_loops, tensor
 
+from explgraph import inference, pose
 from explgraph.inference import (
     Guides,
     Parts,
@@ -161,6 +162,9 @@ def test_guides_pick_their_maps_layer_by_layer():
 # -------------------------------------------------------------------------------------------- poses
 
 
+SWEEPS = pose._SWEEPS
+
+
 def read_by_loops(reader, maps):
     """The poses of images, one after the other in float64, and the bank's gain over the start."""
     layer, filter_ = reader.guides.layer.tolist(), reader.guides.filter.tolist()
@@ -195,11 +199,11 @@ def read_by_loops(reader, maps):
     peaks = sight(reader.guides.views(maps, GRIDS), None, 0.0, float(reader.reach))
     near = np.broadcast_to(first.model.mean.double().numpy(), (n, u, 2))
     weights = peaks.scores / first.scale
-    poses = poses_by_loops(first.model, peaks.positions, weights.clamp(max=2), near, 6)
+    poses = poses_by_loops(first.model, peaks.positions, weights.clamp(max=2), near, SWEEPS)
     places = places_of(first, poses)
     for stage in looks:
         seen, weights = looked(stage, places)
-        poses = poses_by_loops(stage.model, torch.from_numpy(seen), weights, places, 6)
+        poses = poses_by_loops(stage.model, torch.from_numpy(seen), weights, places, SWEEPS)
         places = places_of(stage, poses)
     gains = np.zeros(n)
     bank = reader.bank.double().numpy()
@@ -212,7 +216,7 @@ def read_by_loops(reader, maps):
     places = places_of(reader.stages[-1], poses)
     seen, weights = looked(reader.stages[-1], places)
     stage = reader.stages[-1]
-    return poses_by_loops(stage.model, torch.from_numpy(seen), weights, places, 6), gains
+    return poses_by_loops(stage.model, torch.from_numpy(seen), weights, places, SWEEPS), gains
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -354,6 +358,25 @@ def test_scouts_evidence_is_the_square_under_a_gaussian():
             image = maps[layer][i, filter_]
             truth = about(image, places[i, u], 12.0, GRIDS[layer])[2]
             assert float(found[i, s]) == pytest.approx(truth, rel=1e-3)
+
+
+def test_evidence_is_judged_by_the_scouts_own_scales():
+    """Mean log of what is under the Gaussians over what is usual there, for each bank's pose."""
+    rng = np.random.default_rng(15)
+    reader = a_reader(15, u=8, bank=rng.standard_normal((5, 2)), scouts=[0, 2, 3, 5, 7])
+    reader = reader._replace(scout_scale=tensor(rng.uniform(0.02, 0.5, 5)))
+    maps = {index: tensor(rng.random((3, 4, 20, 20))) for index in GRIDS}
+    views = reader.guides.views(maps, GRIDS)
+    found = inference._evidence(reader, views, inference.bank_weights(reader, GRIDS))
+    places = reader.model.places(reader.bank).double().numpy()
+    assert found.shape == (3, 5)
+    for i, h in np.ndindex(3, 5):
+        logs = []
+        for s, u in enumerate(reader.scouts.tolist()):
+            layer, filter_ = int(reader.guides.layer[u]), int(reader.guides.filter[u])
+            square = about(maps[layer][i, filter_], places[h, u], 12.0, GRIDS[layer])[2]
+            logs.append(math.log(square / float(reader.scout_scale[s]) + 0.1))
+        assert float(found[i, h]) == pytest.approx(np.mean(logs), abs=2e-3)
 
 
 # --------------------------------------------------------------------------------- expect and infer
