@@ -248,7 +248,7 @@ def bank_weights(reader: PoseReader, grids: Mapping[int, Grid]) -> list[Tensor]:
     layer = reader.guides.layer[reader.scouts]
     return [
         gaussians(places[:, reader.scouts[layer == index]], sigma, grids[index]).permute(1, 2, 0)
-        for index in reader.guides.layer.unique_consecutive().tolist()
+        for index in dict.fromkeys(reader.guides.layer.tolist())
     ]
 
 

@@ -131,7 +131,8 @@ def contrast(
         # a filter that is silent at a trajectory has no contrast there
         scale = (mean + chance / n).clamp(min=1e-3 * (chance / n).amax(1, keepdim=True) + 1e-12)
         lows.append(((mean - _MARGIN * error) / scale).clamp(-1, 1 if n > 3 else 0).float())
-    return Contrast(*lows, ((sums[0] + chance) / n).float())
+    real, decoy = lows
+    return Contrast(real, decoy, ((sums[0] + chance) / n).float())
 
 
 def choose(contrast: Tensor, mean: Tensor, k: int, apart: float) -> Chosen:
