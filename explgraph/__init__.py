@@ -4,6 +4,7 @@ from explgraph.answers.bias import find_bias
 from explgraph.answers.decision_tree import DecisionTree
 from explgraph.answers.effects import ablate, edge_effects
 from explgraph.answers.filter_loss import FilterLoss, PartMask
+from explgraph.answers.localize import Localizer
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.graph import ExplanatoryGraph, load
 from explgraph.images import ImageFolder
@@ -21,6 +22,7 @@ __all__ = [
     "ExplgraphWarning",
     "FilterLoss",
     "ImageFolder",
+    "Localizer",
     "Parse",
     "PartMask",
     "Settings",

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from explgraph.answers.bias import find_bias
+from explgraph.answers.localize import Localizer
 from explgraph.answers.tables import read_attributes, read_expected
 from explgraph.answers.tree_files import SUFFIXES as TREE_SUFFIXES
 from explgraph.atomic import atomic_write
@@ -32,6 +33,7 @@ from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.export import SUFFIXES, write
 from explgraph.export.several import write_formats
 from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph, load
+from explgraph.hooks import nearest
 from explgraph.images import ImageFolder
 from explgraph.landmarks import read_landmarks
 from explgraph.mining import mine_activations
@@ -247,6 +249,40 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=_seed, default=0)
     _add_model(evaluate, required=True)
     _add_images(evaluate, required=True)
+
+    locate = command(
+        "locate",
+        _locate,
+        "locate named parts in photographs, some of which are marked, or suggest which to mark",
+        "explgraph locate birds-graph/graph.explgraph --images birds --suggest 6 \\",
+        "    --model torchvision:vgg16",
+        "explgraph locate birds-graph/graph.explgraph --images birds --landmarks marks.csv \\",
+        "    --model torchvision:vgg16 --new other --out parts.csv --labelled named.explgraph",
+    )
+    _add_graph(locate)
+    locate.add_argument(
+        "--landmarks",
+        metavar="FILE",
+        help="marked parts of some of the photographs; see evaluate for the layouts",
+    )
+    locate.add_argument(
+        "--absent",
+        metavar="FILE",
+        help="CSV name,part: photographs known not to show a part, to tell presence by",
+    )
+    locate.add_argument("--new", metavar="DIR", help="locate in these photographs (--images)")
+    locate.add_argument("--out", metavar="FILE", help="places and uncertainties: .csv, .json")
+    locate.add_argument(
+        "--labelled", metavar="FILE", help="the graph with its nodes named: .explgraph"
+    )
+    locate.add_argument(
+        "--suggest",
+        type=_positive,
+        metavar="K",
+        help="only name the K photographs whose marks would help most",
+    )
+    _add_model(locate, required=True)
+    _add_images(locate, required=True)
 
     bias = command(
         "bias",
@@ -822,6 +858,130 @@ def _evaluate(options: argparse.Namespace) -> None:
         parts = options.parts or list(landmarks.parts)
         print(f"{len(images)} images; mean over {', '.join(parts)}; errors per image diagonal\n")
         print(table)
+
+
+def _locate(options: argparse.Namespace) -> None:
+    """Run ``explgraph locate``."""
+    if options.landmarks is None and options.suggest is None:
+        raise ExplgraphError(
+            "locate needs --landmarks, where some photographs are marked, or --suggest K, to be "
+            "told which to mark"
+        )
+    if options.suggest is None and options.out is None:
+        raise ExplgraphError("--landmarks needs --out, the file for the places: .csv or .json")
+    out = None if options.out is None else Path(options.out)
+    if out is not None and out.suffix.lower() not in (".csv", ".json"):
+        raise ExplgraphError(f"--out {options.out!r}: expected a .csv or a .json file")
+    labelled = None if options.labelled is None else Path(options.labelled)
+    if labelled is not None and labelled.suffix != ".explgraph":
+        raise ExplgraphError(f"--labelled {options.labelled!r}: expected a .explgraph file")
+    for file in (out, labelled):
+        if file is not None:
+            _check_folder(file)
+    graph = load(options.graph)
+    images = _folder(options, graph)
+    marks = {} if options.landmarks is None else _marks_within(options.landmarks, images)
+    absent = {} if options.absent is None else _read_absent(options.absent, images.names, marks)
+    model = load_model(options.model, weights=options.weights)
+    running = {"batch_size": options.batch_size, "device": options.device}
+    found = parse(graph, model, images, progress=not options.quiet, **running)
+    localizer = Localizer(graph)
+    if options.suggest is not None:
+        known = [i for i in range(len(images)) if any(np.isfinite(p[i, 0]) for p in marks.values())]
+        for i in localizer.suggest(found, options.suggest, marked=known):
+            print(found.names[i])
+        return
+    localizer.fit(found, marks, absent=absent)
+    if options.new is not None:
+        others = {"images": options.new, "boxes": None, "list": None, "one_per_source": None}
+        images = _folder(argparse.Namespace(**{**vars(options), **others}), graph)
+        found = parse(graph, model, images, progress=not options.quiet, **running)
+    rows = _located(localizer, found)
+    if out is not None:
+        with atomic_write(out) as path, path.open("w", newline="", encoding="utf-8") as text:
+            if out.suffix.lower() == ".json":
+                text.write(json.dumps(_finite(rows), indent=1) + "\n")
+            else:
+                table = csv.DictWriter(text, rows[0], lineterminator="\n")
+                table.writeheader()
+                table.writerows(
+                    {k: "" if v != v else f"{v:.6g}" if isinstance(v, float) else v
+                     for k, v in row.items()} for row in rows
+                )  # fmt: skip
+    if labelled is not None:
+        localizer.label().save(labelled)
+    if not options.quiet:
+        for part in localizer.parts:
+            shots = int(np.isfinite(marks[part][:, 0]).sum())
+            radii = [row["uncertainty"] for row in rows if row["part"] == part]
+            print(
+                f"{part}: from {shots} marks, within {np.median(radii):.0f} px (median) nine times "
+                f"in ten; by {', '.join(localizer.nodes_of(part, 3))}"
+            )
+        print(f"{len(localizer.parts)} parts in {len(found.names)} images: {out}")
+
+
+def _marks_within(file: str, images: ImageFolder) -> dict[str, Any]:
+    """Read landmarks in the network's pixels; parts that the crop cuts off count as unmarked."""
+    height, width = images.size
+    marks = {}
+    for part, places in read_landmarks(file).to_network(images).parts.items():
+        with np.errstate(invalid="ignore"):
+            inside = np.all((places >= 0) & (places <= [width, height]), axis=1)
+        if inside.any():
+            marks[part] = np.where(inside[:, None], places, np.nan)
+    if not marks:
+        raise ExplgraphError(f"--landmarks {file!r} marks no part within any of the photographs")
+    return marks
+
+
+def _read_absent(file: str, names: Sequence[str], marks: dict[str, Any]) -> dict[str, Any]:
+    """Read which photographs lack which part."""
+    table = csv.DictReader(_read_text(file, "--absent").splitlines(), skipinitialspace=True)
+    if not {"name", "part"} <= set(table.fieldnames or ()):
+        raise ExplgraphError(
+            f"--absent {file!r} must have the columns name, part in its first line, found "
+            f"{', '.join(table.fieldnames or ()) or 'nothing'}"
+        )
+    row_of = {name: i for i, name in enumerate(names)}
+    absent: dict[str, Any] = {}
+    for row in table:
+        if row["name"] not in row_of:
+            raise ExplgraphError(
+                f"--absent {file!r} names {row['name']!r}, which --images lacks"
+                f"{nearest(row['name'], names)}"
+            )
+        flags = absent.setdefault(row["part"], np.zeros(len(names), dtype=np.bool_))
+        flags[row_of[row["name"]]] = True
+    if unknown := sorted(absent.keys() - marks.keys()):
+        raise ExplgraphError(
+            f"--absent {file!r} names the part {unknown[0]!r}{nearest(unknown[0], marks)}; marked "
+            f"are {', '.join(marks)}"
+        )
+    return absent
+
+
+def _located(localizer: Localizer, found: Parse) -> list[dict[str, Any]]:
+    """Give a row per image and part; ``photo`` are places in the original photographs."""
+    positions, uncertainty = localizer.predict(found)
+    presence = localizer.presence(found)
+    rows = []
+    for part, places in positions.items():
+        photo = found.to_original(places)
+        for i, name in enumerate(found.names):
+            rows.append(
+                {
+                    "image": name,
+                    "part": part,
+                    "x": float(places[i, 0]),
+                    "y": float(places[i, 1]),
+                    "uncertainty": float(uncertainty[part][i]),
+                    "presence": float(presence[part][i]),
+                    "photo_x": float(photo[i, 0]),
+                    "photo_y": float(photo[i, 1]),
+                }
+            )
+    return rows
 
 
 def _bias(options: argparse.Namespace) -> None:

@@ -102,8 +102,11 @@ class Guides(NamedTuple):
 
     def views(self, maps: Mapping[int, Tensor], grids: Mapping[int, Grid]) -> list[View]:
         """Pick the guides' maps from those of all filters, by layer index."""
-        layers = dict.fromkeys(self.layer.tolist())
-        return [View(maps[i][:, self.filter[self.layer == i]], grids[i]) for i in layers]
+        return [View(maps[i][:, self.filter[self.layer == i]], grids[i]) for i in self.layers()]
+
+    def layers(self) -> list[int]:
+        """Name the guides' layers in their order."""
+        return list(dict.fromkeys(self.layer.tolist()))
 
 
 class View(NamedTuple):
@@ -248,7 +251,7 @@ def bank_weights(reader: PoseReader, grids: Mapping[int, Grid]) -> list[Tensor]:
     layer = reader.guides.layer[reader.scouts]
     return [
         gaussians(places[:, reader.scouts[layer == index]], sigma, grids[index]).permute(1, 2, 0)
-        for index in dict.fromkeys(reader.guides.layer.tolist())
+        for index in reader.guides.layers()
     ]
 
 

@@ -619,9 +619,9 @@ def _mine_layer(bench: Bench, bearings: Bearings) -> MinedLayer:
     fires = (scale > 0)[:, None].expand_as(best)
     # beyond a filter's best pattern, those that are hardly chance; in a small layer, those that
     # are better than all decoys
-    found, false = (values.flatten().numpy(force=True) for values in (reliability, decoys))
+    real, false = (values.flatten().numpy(force=True) for values in (reliability, decoys))
     clear = reliability > false.max(initial=0)
-    wanted = fires & (clear | (reliability >= cut_for(found, false, _CHANCE)))
+    wanted = fires & (clear | (reliability >= cut_for(real, false, _CHANCE)))
     wanted[:, 0] = fires[:, 0]
     parts = Parts(
         Patterns(mean, torch.full_like(reliability, frame.bounds.sigma_max), wanted.float()),

@@ -317,7 +317,9 @@ def survey(
     along_x = rows[:, :, :k] * gx
     mass = along_x.sum(-1)
     total = mass.clamp(min=_TINY)
-    step_y, square_y = ((part * gx).sum(-1) / total for part in torch.split(rows[:, :, k:], k, 2))
+    step_y, square_y = (
+        (part * gx).sum(-1) / total for part in (rows[:, :, k : 2 * k], rows[:, :, 2 * k :])
+    )
     step = torch.stack([(along_x * dx).sum(-1) / total, step_y], -1)
     square = (along_x * dx.square()).sum(-1) / total + square_y
     variance = (square - step.square().sum(-1)).clamp(min=0) / 2

@@ -124,15 +124,15 @@ def contrast(
 
     chance, *sums = images.sum(block(here, values) for here, values in maps)
     n = images.n
-    lows = []
-    for gain, square in (sums[:2], sums[2:]):
+
+    def low(gain: Tensor, square: Tensor) -> Tensor:
         mean = gain / n
         error = ((square / n - mean.square()).clamp(min=0) / max(n - 1, 1)).sqrt()
         # a filter that is silent at a trajectory has no contrast there
         scale = (mean + chance / n).clamp(min=1e-3 * (chance / n).amax(1, keepdim=True) + 1e-12)
-        lows.append(((mean - _MARGIN * error) / scale).clamp(-1, 1 if n > 3 else 0).float())
-    real, decoy = lows
-    return Contrast(real, decoy, ((sums[0] + chance) / n).float())
+        return ((mean - _MARGIN * error) / scale).clamp(-1, 1 if n > 3 else 0).float()
+
+    return Contrast(low(*sums[:2]), low(*sums[2:]), ((sums[0] + chance) / n).float())
 
 
 def choose(contrast: Tensor, mean: Tensor, k: int, apart: float) -> Chosen:

@@ -353,6 +353,58 @@ def test_ablate_gives_every_image_s_scores(place, capsys, tmp_path):
     assert said.splitlines()[3].split()[0] == str(strongest)
 
 
+def test_locate_gives_parts_in_other_photographs(place, capsys, tmp_path):
+    with (place / "marks.csv").open() as file:
+        marks = [row for row in csv.DictReader(file) if row["part"] in ("eye", "horn")]
+    few = [row for row in marks if int(row["name"].removesuffix(".png")) < 12]
+    with (tmp_path / "few.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, few[0])
+        table.writeheader()
+        table.writerows(few)
+    hornless = [row["name"] for row in few if row["part"] == "horn" and not row["x"]]
+    (tmp_path / "absent.csv").write_text("\n".join(["name,part", *(f"{n},horn" for n in hornless)]))
+    out = [tmp_path / "parts.csv", tmp_path / "parts.json"]
+    command = ["locate", "--landmarks", tmp_path / "few.csv", "--new", place / "pictures"]
+    code, said, err = run(capsys, *asked(place, *command, "--out", out[0],
+                                         "--labelled", tmp_path / "named.explgraph"))  # fmt: skip
+    assert (code, err) == (0, "")
+    assert said.splitlines()[-1] == f"2 parts in 24 images: {out[0]}"
+    code, said, _ = run(capsys, *asked(place, *command, "--out", out[1], "--quiet",
+                                       "--absent", tmp_path / "absent.csv"))  # fmt: skip
+    assert (code, said) == (0, "")
+    with out[0].open() as file:
+        rows = list(csv.DictReader(file))
+    again = json.loads(out[1].read_text())
+    assert [(r["image"], r["part"]) for r in rows] == [(r["image"], r["part"]) for r in again]
+    assert {r["presence"] for r in rows} == {""}
+    truth = {(r["name"], r["part"]): (r["x"], r["y"]) for r in marks if r["x"]}
+    misses = []
+    for row, same in zip(rows, again, strict=True):
+        assert float(row["photo_x"]) == pytest.approx(same["photo_x"], rel=1e-4)
+        # pictures are 1.5 times the network's
+        assert 1.5 * float(row["x"]) == pytest.approx(float(row["photo_x"]), rel=1e-4)
+        assert (same["presence"] is None) == (same["part"] == "eye")
+        if row["part"] == "eye" and (row["image"], "eye") in truth:
+            x, y = truth[row["image"], "eye"]
+            misses.append(np.hypot(float(row["photo_x"]) - float(x),
+                                   float(row["photo_y"]) - float(y)))  # fmt: skip
+    assert np.median(misses) < 0.05 * SIDE
+    names = explgraph.load(tmp_path / "named.explgraph").nx.nodes(data="label")
+    assert {name for _, name in names} == {"", "eye", "horn"}
+
+
+def test_locate_suggests_what_to_mark(place, capsys, tmp_path):
+    code, said, err = run(capsys, *asked(place, "locate", "--suggest", "3"))
+    assert (code, err) == (0, "")
+    first = said.split()
+    assert len(set(first)) == 3
+    assert set(first) <= set(images(place).names)
+    (tmp_path / "marks.csv").write_text(f"name,part,x,y\n{first[0]},eye,50,50\n")
+    code, said, _ = run(capsys, *asked(place, "locate", "--suggest", "2",
+                                       "--landmarks", tmp_path / "marks.csv"))  # fmt: skip
+    assert said.split() == first[1:]
+
+
 def test_tree_writes_modes_and_tells_how_good_they_are(place, capsys, tmp_path):
     drawn = creatures.draw(24, seed=5, size=SIDE)
     guardians = [f"{i}.png" for i in np.flatnonzero(drawn.labels == 1)]
@@ -489,8 +541,8 @@ def commands():
 
 def test_the_commands():
     assert set(commands()) == {
-        "demo", "record", "mine", "parse", "evaluate", "bias", "effects", "ablate", "tree",
-        "export", "view", "info",
+        "demo", "record", "mine", "parse", "evaluate", "locate", "bias", "effects", "ablate",
+        "tree", "export", "view", "info",
     }  # fmt: skip
 
 
@@ -626,6 +678,9 @@ def wrong(place, tmp_path):
     (tmp_path / "no.json").write_text("{")
     (tmp_path / "other.json").write_text("[1]")
     (tmp_path / "few.csv").write_text("name,horns,wings\n0.png,1,0\n")
+    (tmp_path / "outside.csv").write_text("name,part,x,y\n0.png,eye,-50,10\n")
+    (tmp_path / "absent.csv").write_text("name,part\n77.png,eye\n")
+    (tmp_path / "noses.csv").write_text("name,part\n0.png,nose\n")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\xff")
     return {
         "here": tmp_path,
@@ -644,6 +699,9 @@ PARSE = "parse {graph} --images {pictures} --model {model} --out {here}/p.csv "
 EVALUATE = "evaluate {graph} --images {pictures} --landmarks {marks} --model {model} "
 EFFECTS = "effects {graph} --images {pictures} --model {model} --out {here}/x.explgraph "
 ABLATE = "ablate {graph} --images {pictures} --model {model} "
+LOCATE = (
+    "locate {graph} --images {pictures} --landmarks {marks} --model {model} --out {here}/x.csv "
+)
 TREE = "tree {graph} --images {pictures} --model {model} --class 1 --out {here}/x.html "
 WRONG = {
     "unknown layer": (MINE + "--layers stage5", "'stage5'", "'stage4'"),
@@ -687,6 +745,20 @@ WRONG = {
     "no part": (EVALUATE + "--parts haed", "'haed'", "'head'"),
     "evaluate's out": (EVALUATE + "--out {here}/q.xls", "q.xls", ".md"),
     "evaluate, other size": (EVALUATE + "--size 111", "111 x 111"),
+    "nothing to locate by": (
+        "locate {graph} --images {pictures} --model {model}", "--landmarks", "--suggest K",
+    ),
+    "nowhere to put places": (LOCATE.replace("--out {here}/x.csv", ""), "--landmarks needs --out"),
+    "locate's out": (LOCATE + "--out {here}/x.npz", "x.npz", ".csv or a .json"),
+    "labelled": (LOCATE + "--labelled {here}/x.json", "x.json", ".explgraph"),
+    "no marks": (LOCATE + "--landmarks {here}/nothing.csv", "nothing.csv"),
+    "marks of others": (LOCATE + "--images {here}/empty", "no image"),
+    "marks elsewhere": (LOCATE + "--landmarks {here}/outside.csv", "outside.csv", "marks no part"),
+    "absent": (LOCATE + "--absent {here}/list.txt", "--absent", "name, part"),
+    "absent image": (LOCATE + "--absent {here}/absent.csv", "'77.png'", "--images lacks"),
+    "absent part": (LOCATE + "--absent {here}/noses.csv", "'nose'", "marked are"),
+    "too many": (LOCATE + "--suggest 25", "k is 25", "expected 1 to"),
+    "locate, nobody new": (LOCATE + "--new {here}/empty", "no image"),
     "no labels": (BIAS + "--attributes {here}/nothing.csv", "nothing.csv", "No such file"),
     "few labels": (BIAS + "--attributes {here}/few.csv", "no labels for 23 of 24", "--list"),
     "other labels": (BIAS + "--attributes {marks}", "must be 1 or 0"),

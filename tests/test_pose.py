@@ -158,11 +158,12 @@ def test_grossly_wrong_guides_do_no_harm_as_they_do_to_least_squares(seed):
     anywhere = tensor(rng.uniform(0, 200, positions.shape))
     misled = torch.where(wrong, anywhere, positions)
     clean = find_poses(model, positions, ones(positions), still(model, positions))
-    found = find_poses(model, misled, ones(misled), still(model, misled))
+    # from far away it takes a few sweeps; reading looks at the guides several times
+    found = find_poses(model, misled, ones(misled), still(model, misled), sweeps=8)
     off, off_clean = (np.linalg.norm(z.numpy() - poses, axis=1) for z in (found, clean))
     assert rms(off_clean) < 0.03
     assert np.median(off) < 1.5 * np.median(off_clean)  # 1.2 if the wrong ones were left out
-    assert rms(off) < 0.06  # six sweeps don't end everywhere
+    assert rms(off) < 0.06
     assert rms(np.linalg.norm(least_squares(model, misled) - poses, axis=1)) > 10 * rms(off)
 
 

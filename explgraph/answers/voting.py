@@ -1,0 +1,268 @@
+"""How nodes vote for a part: offsets from a few shots, trust, robust votes, residuals.
+
+Pure functions over the V nodes of a parse, for `explgraph.answers.localize`, where the method is
+told. Places are px; lengths that are constants are shares of the image's diagonal, so that images
+of any size are treated alike. A *shot* is an image in which the part is marked.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Nodes",
+    "Residual",
+    "Template",
+    "fit_residual",
+    "fit_template",
+    "stray",
+    "strength",
+    "top_scores",
+    "vote",
+]
+
+Array = NDArray[np.float64]
+
+VOTERS = 60
+"""Nodes of least spread that vote."""
+PRIOR_SHOTS = 3
+"""How many shots the spread that is expected beforehand counts as much as."""
+NEAR = 0.063
+"""From this distance on, share of the diagonal, a node counts as ever less rigid."""
+PARTNERS = 400
+"""Nodes that a node's straying is measured against, about."""
+TAIL = 0.5
+"""Squared distance, in units of a node's spread, from which its vote counts half."""
+REACH, AMPLITUDE, NOISE = 0.126, 0.063, 0.047
+"""Of residuals, shares of the diagonal: the change of pose that matters, their size, noise."""
+POSE = 200
+"""Reliable nodes whose places are an image's pose."""
+
+
+class Nodes(NamedTuple):
+    """What a fit knows of the V nodes before it sees a mark.
+
+    Attributes
+    ----------
+    top : (V,)
+        Score of the best images, by which scores are divided (`top_scores`).
+    reliability : (V,)
+        The graph's.
+    stray : (V,) px^2
+        How much a node moves against reliable nodes (`stray`).
+    diagonal : float
+        Of the image, px.
+    """
+
+    top: Array
+    reliability: Array
+    stray: Array
+    diagonal: float
+
+
+class Template(NamedTuple):
+    """An AND of nodes: where each sees the part from its own place, and how surely.
+
+    Attributes
+    ----------
+    voters : (M,) int
+        Nodes, the surest first.
+    offset : (M, 2) px
+        Part - node.
+    spread : (M,) px^2
+        Expected squared error of a node's vote.
+    """
+
+    voters: NDArray[np.int64]
+    offset: Array
+    spread: Array
+
+
+class Residual(NamedTuple):
+    """What votes missed in the shots, as a function of the pose.
+
+    Attributes
+    ----------
+    nodes : (P,) int
+        Those whose places are the pose.
+    pose : (k, 2 P + 2) px
+        Of the shots.
+    weights : (k, 2) px
+        Of the shots' kernels.
+    """
+
+    nodes: NDArray[np.int64]
+    pose: Array
+    weights: Array
+
+
+def top_scores(scores: Array) -> Array:
+    """Mean of each node's top fifth of images: (N, V) -> (V,)."""
+    top: Array = np.sort(scores, axis=0)[-max(1, len(scores) // 5) :].mean(axis=0)
+    return np.maximum(top, np.finfo(np.float64).tiny)
+
+
+def strength(scores: Array, top: Array) -> Array:
+    """Scores over `top`, at most 2."""
+    clipped: Array = np.clip(scores / top, 0, 2)
+    return clipped
+
+
+def stray(positions: Array, strengths: Array, diagonal: float) -> Array:
+    """Measure, without any mark, how much each node moves against the others.
+
+    Half the mean, over about `PARTNERS` of the nodes, of the variance of the difference of places
+    (summed over x and y; images weighted by both strengths). They are every so-manieth node rather
+    than the most reliable ones, most of which sit at one part and would call all others strays.
+
+    Parameters
+    ----------
+    positions : (N, V, 2) px
+    strengths : (N, V)
+    diagonal : float
+        px; with fewer than three images the answer is a tenth of it, squared, for all.
+
+    Returns
+    -------
+    (V,) px^2
+    """
+    n, v = strengths.shape
+    usual = (0.1 * diagonal) ** 2
+    if n < 3:
+        return np.full(v, usual)
+    partners = np.arange(0, v, max(1, v // PARTNERS))
+    w = np.clip(strengths, 0.05, 2)
+    total = w.T @ w[:, partners]
+    variance = np.zeros_like(total)
+    for x in np.moveaxis(positions - positions.mean(axis=0), 2, 0):
+        wx = w * x
+        first = (wx.T @ w[:, partners] - w.T @ wx[:, partners]) / total
+        square = (wx * x).T @ w[:, partners] + w.T @ (wx * x)[:, partners]
+        variance += (square - 2 * wx.T @ wx[:, partners]) / total - first**2
+    mean: Array = np.maximum(variance, 0).mean(axis=1) / 2
+    # a node that copies others exactly isn't surer than a part can be marked
+    return np.maximum(mean, 0.01 * usual)
+
+
+def expected_spread(nodes: Nodes, distance2: Array) -> Array:
+    """Spread that is expected of nodes at squared distances (V,) px^2 from the part."""
+    usual = (0.1 * nodes.diagonal) ** 2
+    near = (NEAR * nodes.diagonal) ** 2
+    rigid = ((near + distance2) / (2 * usual)) ** 1.5
+    spread: Array = (
+        1.6 * nodes.stray**0.75 * usual**0.25 * rigid * np.exp(-3 * (nodes.reliability - 0.5))
+    )
+    return spread
+
+
+def fit_template(nodes: Nodes, positions: Array, strengths: Array, marks: Array) -> Template:
+    """Fit offsets and spreads to k shots.
+
+    Parameters
+    ----------
+    nodes : Nodes
+    positions : (k, V, 2) px
+        Of the nodes in the shots.
+    strengths : (k, V)
+    marks : (k, 2) px
+
+    Returns
+    -------
+    Template
+    """
+    weight = strengths + 1e-3
+    total = weight.sum(axis=0)
+    gap = marks[:, None] - positions
+    offset = np.einsum("kv,kvd->vd", weight, gap) / total[:, None]
+    seen = np.einsum("kv,kvd->v", weight, (gap - offset) ** 2)
+    expected = expected_spread(nodes, (gap**2).sum(axis=2).mean(axis=0))
+    spread = (seen + PRIOR_SHOTS * expected) / (total + PRIOR_SHOTS)
+    voters = np.argsort(spread, kind="stable")[:VOTERS]
+    return Template(voters, offset[voters], spread[voters])
+
+
+def vote(template: Template, positions: Array, strengths: Array) -> tuple[Array, Array, Array]:
+    """Let a template's nodes vote.
+
+    From the geometric median of the votes it climbs to a place of greatest agreement (redescending
+    weights, those of a Student distribution), which far votes don't move.
+
+    Parameters
+    ----------
+    template : Template
+    positions : (N, V, 2) px
+    strengths : (N, V)
+
+    Returns
+    -------
+    place : (N, 2) px
+    scatter : (N,) px
+        Root mean squared distance of the votes.
+    support : (N,)
+        In [0, 2]: strength of the voters that agree on the place.
+    """
+    votes = positions[:, template.voters] + template.offset
+    ballots = strengths[:, template.voters] / template.spread + 1e-12
+    share = ballots / ballots.sum(axis=1, keepdims=True)
+    floor = np.sqrt(template.spread.min()) / 4
+    place: Array = np.einsum("nv,nvd->nd", share, votes)
+    for _ in range(5):
+        pull = share / (np.linalg.norm(votes - place[:, None], axis=2) + floor)
+        place = np.einsum("nv,nvd->nd", pull, votes) / pull.sum(axis=1)[:, None]
+    for _ in range(15):
+        agree = 1 / (1 + ((votes - place[:, None]) ** 2).sum(axis=2) / (TAIL * template.spread))
+        pull = share * agree
+        place = np.einsum("nv,nvd->nd", pull, votes) / pull.sum(axis=1)[:, None]
+    squares = ((votes - place[:, None]) ** 2).sum(axis=2)
+    agree = 1 / (1 + squares / (TAIL * template.spread))
+    trust = 1 / template.spread
+    support = (strengths[:, template.voters] * agree * trust).sum(axis=1) / trust.sum()
+    return place, np.sqrt((share * squares).sum(axis=1)), support
+
+
+def _pose(nodes: NDArray[np.int64], positions: Array, place: Array) -> Array:
+    """Places of nodes around the voted place, and that place: (N, 2 P + 2) px."""
+    around = (positions[:, nodes] - place[:, None]) / np.sqrt(len(nodes))
+    pose: Array = np.concatenate([around.reshape(len(place), -1), place], axis=1) / np.sqrt(2)
+    return pose
+
+
+def _kernel(one: Array, other: Array, diagonal: float) -> Array:
+    """Covariance of residuals at poses (N, F) and (k, F), px^2."""
+    square = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
+    covariance: Array = (AMPLITUDE * diagonal) ** 2 * np.exp(
+        -np.maximum(square, 0) / (2 * (REACH * diagonal) ** 2)
+    )
+    return covariance
+
+
+def fit_residual(nodes: Nodes, positions: Array, place: Array, marks: Array) -> Residual:
+    """Regress what the votes missed in k shots on the pose: a Gaussian process.
+
+    Parameters
+    ----------
+    nodes : Nodes
+    positions : (k, V, 2) px
+    place : (k, 2) px
+        Voted.
+    marks : (k, 2) px
+
+    Returns
+    -------
+    Residual
+    """
+    chosen = np.argsort(-nodes.reliability, kind="stable")[:POSE]
+    pose = _pose(chosen, positions, place)
+    covariance = _kernel(pose, pose, nodes.diagonal)
+    noisy = covariance + (NOISE * nodes.diagonal) ** 2 * np.eye(len(pose))
+    return Residual(chosen, pose, np.asarray(np.linalg.solve(noisy, marks - place), np.float64))
+
+
+def correct(residual: Residual, positions: Array, place: Array, diagonal: float) -> Array:
+    """Add to voted places (N, 2) what shots of like pose missed."""
+    pose = _pose(residual.nodes, positions, place)
+    better: Array = place + _kernel(pose, residual.pose, diagonal) @ residual.weights
+    return better
