@@ -168,7 +168,7 @@ def test_the_mixture_stays_on_its_device():
     assert elsewhere(mixture.from_summaries(summary, patterns, bounds))
     expected = patterns.mean + delta[:, :, None]
     assert elsewhere(mixture.locate(maps, expected, patterns.sigma, grid))
-    assert elsewhere(mixture.survey(maps, expected[:, :, 0], 9.0, grid))
+    assert elsewhere(mixture.survey(maps, expected, 9.0, grid))
     assert elsewhere([mixture.gaussians(expected, 9.0, grid)])
     assert elsewhere(mixture.peaks(maps, grid, 9.0))
 
@@ -224,7 +224,7 @@ def test_reliability_stays_on_its_device():
 
 def test_finding_parts_stays_on_its_device():
     patterns, grid, maps = stand_ins()
-    loading, window = torch.rand(C, K, 2, Q, device="meta"), torch.ones(1, device="meta")
+    loading, window = torch.rand(C, K, 2, Q, device="meta"), torch.ones(1)
     parts = Parts(patterns, loading, window)
     expected = expect(parts, torch.rand(N, Q, device="meta"))
     assert elsewhere([expected])

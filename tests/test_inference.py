@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from posed import GRIDS, a_grid, a_reader, bumps, maps_at, poses_by_loops, tensor
 
+from explgraph import inference
 from explgraph.inference import (
     Guides,
     Parts,
@@ -354,6 +355,25 @@ def test_scouts_evidence_is_the_square_under_a_gaussian():
             image = maps[layer][i, filter_]
             truth = about(image, places[i, u], 12.0, GRIDS[layer])[2]
             assert float(found[i, s]) == pytest.approx(truth, rel=1e-3)
+
+
+def test_evidence_is_judged_by_the_scouts_own_scales():
+    """Mean log of what is under the Gaussians over what is usual there, for each bank's pose."""
+    rng = np.random.default_rng(15)
+    reader = a_reader(15, u=8, bank=rng.standard_normal((5, 2)), scouts=[0, 2, 3, 5, 7])
+    reader = reader._replace(scout_scale=tensor(rng.uniform(0.02, 0.5, 5)))
+    maps = {index: tensor(rng.random((3, 4, 20, 20))) for index in GRIDS}
+    views = reader.guides.views(maps, GRIDS)
+    found = inference._evidence(reader, views, inference.bank_weights(reader, GRIDS))
+    places = reader.model.places(reader.bank).double().numpy()
+    assert found.shape == (3, 5)
+    for i, h in np.ndindex(3, 5):
+        logs = []
+        for s, u in enumerate(reader.scouts.tolist()):
+            layer, filter_ = int(reader.guides.layer[u]), int(reader.guides.filter[u])
+            square = about(maps[layer][i, filter_], places[h, u], 12.0, GRIDS[layer])[2]
+            logs.append(math.log(square / float(reader.scout_scale[s]) + 0.1))
+        assert float(found[i, h]) == pytest.approx(np.mean(logs), abs=2e-3)
 
 
 # --------------------------------------------------------------------------------- expect and infer

@@ -52,12 +52,9 @@ def under(image, place, sigma, grid):
 
 
 def contrast_by_loops(maps, own, places, sample, sigma, grid):
-    """The formula, with the images' own places (N, A, 2), or those of others in their stead.
-
-    And what is there: mean squares.
-    """
+    """The formula, with the images' own places (N, A, 2), or those of others in their stead."""
     n, c = maps.shape[:2]
-    found, present = np.zeros((c, own.shape[1])), np.zeros((c, own.shape[1]))
+    found = np.zeros((c, own.shape[1]))
     for f in range(c):
         for a in range(own.shape[1]):
             here = [under(maps[i, f], own[i, a].tolist(), sigma, grid) for i in range(n)]
@@ -68,11 +65,10 @@ def contrast_by_loops(maps, own, places, sample, sigma, grid):
             more = np.subtract(here, there)
             error = more.std(ddof=1) / math.sqrt(n)
             found[f, a] = max(-1, (more.mean() - 3 * error) / np.mean(here))
-            present[f, a] = np.mean(here)
-    return found, present
+    return found if n > 3 else np.minimum(found, 0)  # so few images say nothing
 
 
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(4, 6), some=st.booleans())
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(3, 6), some=st.booleans())
 @settings(max_examples=10, deadline=None)
 def test_contrast_is_the_formula(seed, n, some):
     rng = np.random.default_rng(seed)
@@ -82,15 +78,17 @@ def test_contrast_is_the_formula(seed, n, some):
     asked = []
     grid = a_grid(4, 5)
     found = measure(tensor(maps), tensor(places), grid, sample, seed=seed % 1000, asked=asked)
-    truth, present = contrast_by_loops(maps, places, places, sample.tolist(), SIGMA, grid)
+    truth = contrast_by_loops(maps, places, places, sample.tolist(), SIGMA, grid)
     assert found.real.shape == found.decoy.shape == (2, 3)
     assert_allclose(found.real, truth, atol=2e-3)
-    assert_allclose(found.present, present, rtol=1e-3)
+    for f, a in np.ndindex(2, 3):
+        there = np.mean([under(maps[i, f], places[i, a], SIGMA, grid) for i in range(n)])
+        assert float(found.present[f, a]) == pytest.approx(there, rel=1e-3, abs=1e-6)
     # the last places asked for are those of other images, which stand in for the images' own
     other = sample[asked[-1]]
     assert len(other) == n
     assert not (other == torch.arange(n)).any()
-    truth, _ = contrast_by_loops(maps, places[other.numpy()], places, sample.tolist(), SIGMA, grid)
+    truth = contrast_by_loops(maps, places[other.numpy()], places, sample.tolist(), SIGMA, grid)
     assert_allclose(found.decoy, truth, atol=2e-3)
 
 
@@ -166,10 +164,10 @@ def test_the_more_noise_the_less_contrast():
 
 def test_a_filters_strength_does_not_matter():
     maps, places = a_world()
-    one, other = measure(maps, places, GRID), measure(maps * 7, places, GRID)
-    assert_allclose(one.real, other.real, rtol=1e-3, atol=1e-4)
-    assert_allclose(one.decoy, other.decoy, rtol=1e-3, atol=1e-4)
-    assert_allclose(one.present * 49, other.present, rtol=1e-3)
+    found, stronger = measure(maps, places, GRID), measure(maps * 7, places, GRID)
+    assert_allclose(stronger.real, found.real, rtol=1e-3, atol=1e-4)
+    assert_allclose(stronger.decoy, found.decoy, rtol=1e-3, atol=1e-4)
+    assert_allclose(stronger.present, 49 * found.present, rtol=1e-3)
 
 
 def test_silent_filters_have_none():
@@ -189,12 +187,13 @@ def test_where_nobody_fires_there_is_none():
     assert all(values.isfinite().all() for values in found)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 2])
 def test_hardly_any_images_stay_finite(n):
     maps, places = a_world(n=n)
     found = measure(maps, places, GRID)
     assert all(values.isfinite().all() for values in found)
-    assert (found.real <= 0).all()  # too few to tell chance by
+    if n == 1:  # there is no other image
+        assert_allclose(found.real, 0, atol=1e-5)
 
 
 def test_of_what_follows_nothing_decoys_are_the_same():
