@@ -6,9 +6,9 @@
    image a pose of a few numbers, and every guide a trajectory: where it is at which pose (`pose`).
 3. *Part patterns*, layer by layer. Every filter is held against the guides' trajectories; the few
    along which it fires most clearly (`reliability`) are the beginnings of its part patterns. A
-   mean shift moves each to where its filter fires, EM fits the spreads (`mixture`). Patterns without support or reliability are left
-   out, except for the strongest of each filter; the rest are found in a wide window around where
-   the pose expects them, and become nodes.
+   mean shift moves each to where its filter fires, EM fits the spreads (`mixture`). Patterns
+   without support or reliability are left out, except for the strongest of each filter; the rest
+   are found in a window around where the pose expects them, and become nodes.
 4. *Edges* join nodes to the nodes of the layer above that they move most rigidly with (`linking`).
 
 Everything depends on the seed, the settings and the activations only.
