@@ -478,6 +478,9 @@ def graph_rows(engine: Engine, sample: Sample, methods: Sequence[str], seed: int
             table = measure(nodes.of(name).best(0.25), sample)
             method = f"best quarter, {label}"
             yield {"layer": name, "method": method, **table, "seconds": seconds}
+        for row in evidence_rows(engine, sample, graph, nodes, seed):
+            if row["method"] == "best quarter, evidence shuffled":
+                yield row | {"method": f"best quarter, {label}, evidence shuffled"}
 
 
 # ------------------------------------------------------------------------------------------- output

@@ -7,6 +7,7 @@ packages are a failure.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 import time
@@ -167,3 +168,31 @@ def test_a_few_dogs_parsed_with_the_network(dogs):
     original = found.to_original()
     assert original.shape == found.positions.shape
     assert np.isfinite(original).all()
+
+
+def test_the_quality_benchmark_on_two_categories(tmp_path, capsys):
+    """A loose guard, far from what is measured: cats, and horses, which are the hardest."""
+    file = tmp_path / "rows.json"
+    rows = quality.main(
+        ["--data", str(DOGS.parent), "--json", str(file), "--categories", "cat", "horse",
+         "--methods", "peaks", "nodes", "evidence"]
+    )  # fmt: skip
+    capsys.readouterr()
+
+    def mean(method, measure):
+        values = [r[measure] for r in rows if r["layer"] == LAYER and r["method"] == method]
+        assert len(values) == 2
+        return float(np.mean(values))
+
+    best = "nodes, best quarter"
+    show(capsys, "cats and horses: " + ", ".join(
+        f"{name} {mean(best, name):.3f}" for name in ("instability", "tracking", "1-shot", "3-shot")
+    ))  # fmt: skip
+    assert mean(best, "nodes") > 167
+    assert mean(best, "tracking") > 0.65 > mean("raw peaks", "tracking")
+    assert mean(best, "instability") < 0.075
+    assert mean(best, "3-shot") < 0.085 < mean("raw peaks", "3-shot")
+    assert mean("nodes, all", "energy") > 0.3
+    # by their own evidence: with other images' maps they are clearly worse
+    assert mean("best quarter, evidence shuffled", "3-shot") > 1.15 * mean(best, "3-shot")
+    assert json.loads(file.read_text())["rows"] == rows
