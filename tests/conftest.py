@@ -2,7 +2,20 @@
 
 import os
 
+import pytest
+
 # Several test processes (pytest -n) must not each start a thread for every core; torch reads this
 # when it is first imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Many small steps: threads would mostly wait for each other, above all on busy cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

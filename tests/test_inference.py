@@ -25,14 +25,7 @@ from explgraph.inference import (
 from explgraph.mixture import Patterns
 from explgraph.pose import find_poses
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Many small steps: threads would mostly wait for each other, above all on busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -------------------------------------------------------------------------------------------- sight

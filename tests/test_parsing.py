@@ -24,14 +24,7 @@ from explgraph.mining import mine, mine_activations
 from explgraph.parsing import parse, parse_activations
 from explgraph.recording import Activations, record
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Many small steps: threads would mostly wait for each other, above all on busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

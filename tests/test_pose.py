@@ -15,13 +15,7 @@ from explgraph.pose import PoseModel, displacements, find_poses, fit_poses, prin
 FLOOR = 0.5  # px^2
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Many small steps: threads would mostly wait for each other, above all on busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def a_model(rng, u=30, q=3, spread=15.0, variance=1.0):
