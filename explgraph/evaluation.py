@@ -5,7 +5,7 @@ For every marked part and every layer of the graph a row each for
 * points that never move (the bar that any method must clear) and the layer's raw peaks;
 * the graph's nodes, all of them and the best quarter by reliability;
 * two controls that unmask echoes, on the best quarter: the layer's maps taken from other images
-  while the parents' predictions stay, and the places that the parents predict alone.
+  while the pose's predictions stay, and the places that the pose predicts alone.
 
 Mine on some photographs and evaluate on others, if you can: `evaluate` doesn't know which were
 mined.
@@ -175,7 +175,7 @@ def _methods(
         )
         yield (
             layer.name,
-            "best quarter, parents' prediction alone",
+            "best quarter, pose's prediction alone",
             parse.expected[:, best],
             parse.scores[:, best],
         )

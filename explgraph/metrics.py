@@ -16,7 +16,7 @@ What to read together:
 2. `tracking` is 0 for such a point and 1 for a node that follows the part exactly.
 3. `few_shot_error` asks what the nodes are worth to someone who annotates a few images.
 4. The same again with shuffled evidence and with the predicted place alone (`evidence_rows`)
-   unmasks nodes that repeat what their parents say.
+   unmasks nodes that repeat what they were told.
 5. `decoy_share`, `energy_share` and `found_again` need no landmarks.
 6. `planted_parts` and `relations_recovered` are for worlds in which everything is known.
 
@@ -433,19 +433,19 @@ def evidence_rows(
 ) -> dict[str, dict[str, float]]:
     """Measures 1 to 3 three times: as inferred, with evidence of other images, prior only.
 
-    A node whose parents predict well looks like a tracker even if its own filter says nothing.
+    A node whose place is predicted well looks like a tracker even if its own filter says nothing.
     Such an echo keeps its figures when its layer's maps come from other images, and doesn't beat
-    the place that the parents predict.
+    the predicted place.
 
     Parameters
     ----------
     positions, scores : (N, V, 2) and (N, V) float
         As inferred from the images, px.
     expected : (N, V, 2) float
-        The place that the parents alone predict, px. It is measured with the nodes' own scores.
+        The predicted place alone, px. It is measured with the nodes' own scores.
     shuffled_positions, shuffled_scores : (N, V, 2) and (N, V) float
         As inferred when every map of the nodes' layer is taken from another image (`derangement`)
-        while the parents' predictions stay.
+        while predictions stay.
     landmarks : (N, 2) float
         The part's place [x, y], px; NaN = unmarked.
     image_size : (int, int)

@@ -7,7 +7,7 @@ of its unit (Zhang et al., AAAI 2018, eqs. 2-4). In image ``n`` filter ``c`` is 
 
 over its K patterns and a uniform background. Departures from the paper: isotropic spreads are
 fitted for every pattern within bounds, components weigh the same, positions are posterior means
-in place of the best unit.
+in place of the best unit, and mining holds the means where a mean shift put them.
 
 An isotropic Gaussian separates into a row and a column factor. With ``Gy (K, H)`` and ``Gx (K, W)``
 the density over the grid is ``Gy^T Gx``, and with ``R = a / (Gy^T Gx + tau / area)`` the expected
@@ -149,7 +149,7 @@ def summarize(
     activations : (n, C, H, W) float
         Rectified, each filter divided by its scale.
     displacement : (n, C, K or 1, 2) float
-        How far each image's parents say that the pattern has moved, px.
+        How far each image's pose says that the pattern has moved, px.
     patterns : Patterns
     grid : Grid
     bounds : Bounds

@@ -55,7 +55,7 @@ def test_rows_are_those_of_the_parse(case, rows):
         parse.positions[:, best], parse.scores[:, best], case,
     )  # fmt: skip
     assert_measures(
-        find(rows, "stage3", "best quarter, parents' prediction alone"),
+        find(rows, "stage3", "best quarter, pose's prediction alone"),
         parse.expected[:, best], parse.scores[:, best], case,
     )  # fmt: skip
 

@@ -112,7 +112,7 @@ def test_nodes_follow_the_dogs_heads(dogs, capsys):
         ),
         "nodes, all": (dogs.parse.positions[:, columns], dogs.parse.scores[:, columns]),
         "nodes, best quarter": (dogs.parse.positions[:, best], dogs.parse.scores[:, best]),
-        "parents alone": (dogs.parse.expected[:, best], dogs.parse.scores[:, best]),
+        "the pose alone": (dogs.parse.expected[:, best], dogs.parse.scores[:, best]),
     }
     table = {name: measure(dogs, *row) for name, row in rows.items()}
     show(
