@@ -64,7 +64,13 @@ from explgraph.mixture import (
     locate,
     summarize,
 )
-from explgraph.pose import PoseModel, displacements, fit_poses, principal_poses
+from explgraph.pose import (
+    PoseModel,
+    displacements,
+    distinct_guides,
+    fit_poses,
+    principal_poses,
+)
 from explgraph.processes import Team
 from explgraph.recording import checked_device, record
 from explgraph.reliability import Chosen, choose, contrast, cut_for
@@ -97,7 +103,7 @@ class Settings:
     looks : int
         How often the guides are looked for again after their peaks.
     trajectories : int
-        How many guides' trajectories filters are held against.
+        How many guides' trajectories filters are held against, at most.
     max_iter : int
         EM iterations, at most.
     tol : float
@@ -113,7 +119,7 @@ class Settings:
     n_parents: int = 15
     pose: int = 8
     looks: int = 2
-    trajectories: int = 200
+    trajectories: int = 300
     max_iter: int = 20
     tol: float = 1e-3
     min_support: float = 0.05
@@ -151,6 +157,7 @@ _GUIDES = 2000
 _SCOUTS = 300
 _BANK = 256
 _SCOUT_SIGMA = 0.12
+_DISTINCT = 0.04  # least distance of trajectories
 _CONTRAST_SIGMA = 0.08
 _SETTLE_SIGMA = 0.1
 _SETTLE_STEPS = 2
@@ -670,8 +677,13 @@ def _choose(bench: Bench, bearings: Bearings, k: int) -> tuple[Chosen, Tensor, P
     PoseModel
         Of the trajectories.
     """
-    guide = bearings.reader.model.explained()
-    best = guide.topk(min(bench.settings.trajectories, len(guide)))[1]
+    side = bench.frame.side
+    best = distinct_guides(
+        bearings.reader.model,
+        bearings.sample_poses,
+        bench.settings.trajectories,
+        _DISTINCT * side,
+    )
     model = bearings.reader.model.of(best)
 
     def places(which: Tensor | slice) -> Tensor:
@@ -679,7 +691,6 @@ def _choose(bench: Bench, bearings: Bearings, k: int) -> tuple[Chosen, Tensor, P
             return model.places(bearings.poses.read(which))
         return model.places(bearings.sample_poses[which])
 
-    side = bench.frame.side
     measured = contrast(
         bench.images,
         bench.maps(),

@@ -27,7 +27,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["PoseModel", "displacements", "find_poses", "fit_poses", "principal_poses"]
+__all__ = [
+    "PoseModel",
+    "displacements",
+    "distinct_guides",
+    "find_poses",
+    "fit_poses",
+    "principal_poses",
+]
 
 _FREEDOM = 3.0  # degrees of freedom of the noise
 _SWEEPS = 4  # how often guides are weighted anew
@@ -221,6 +228,39 @@ def principal_poses(positions: Tensor, weights: Tensor, most: int, seed: int) ->
     )
     q = max(1, min(most, int((values > chance[0]).sum())))
     return vectors[:, :q].to(positions.dtype)
+
+
+def distinct_guides(model: PoseModel, poses: Tensor, most: int, apart: float) -> Tensor:
+    """Choose guides that the pose explains well, no two of which move alike.
+
+    In the order of how well they are explained, each one is taken unless it is too close to one
+    that was taken before: otherwise the object's most rigid part, a head, would be all there is.
+
+    Parameters
+    ----------
+    model : PoseModel
+    poses : (n, q)
+        Of some images.
+    most : int
+        Guides, at most.
+    apart : float
+        Least distance of two guides, root mean square over the images, px.
+
+    Returns
+    -------
+    (A,) int64
+        The best explained first; at least one.
+    """
+    order = model.explained().argsort(descending=True, stable=True)
+    places = model.of(order).places(poses).transpose(0, 1).flatten(1)
+    close = (torch.cdist(places, places) < apart * len(poses) ** 0.5).cpu()
+    free = torch.ones(len(order), dtype=torch.bool)
+    taken: list[int] = []
+    for i in range(len(order)):
+        if len(taken) < most and free[i]:
+            taken.append(i)
+            free &= ~close[i]
+    return order[torch.tensor(taken)]
 
 
 def _components(positions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

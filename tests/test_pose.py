@@ -1,5 +1,6 @@
 """Poses against loops over the formulas in float64, and against planted poses."""
 
+import math
 import operator
 
 import numpy as np
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from posed import poses_by_loops, tensor
 
-from explgraph.pose import PoseModel, displacements, find_poses, fit_poses, principal_poses
+from explgraph.pose import (
+    PoseModel,
+    displacements,
+    distinct_guides,
+    find_poses,
+    fit_poses,
+    principal_poses,
+)
 
 FLOOR = 0.5  # px^2
 
@@ -497,3 +505,34 @@ def test_degenerate_inputs_stay_finite(case):
         assert_allclose(found, 0, atol=1e-4)
     if case in ("one image", "no movement"):
         assert_allclose(model.mean, positions[0], atol=1e-3)
+
+
+# --------------------------------------------------------------------------------- distinct guides
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("most", [3, 100])
+def test_distinct_guides_are_taken_best_first(seed, most):
+    """Against the rule in loops over pairs and images."""
+    rng = np.random.default_rng(seed)
+    model = PoseModel(
+        tensor(rng.uniform(0, 60, (20, 2))),
+        tensor(5 * rng.standard_normal((20, 2, 2))),
+        tensor(rng.uniform(1, 90, 20)),
+    )
+    poses = tensor(rng.standard_normal((15, 2)))
+    places = model.places(poses).double().numpy()
+    taken = []
+    for u in np.argsort(-model.explained().numpy(), kind="stable"):
+        off = [math.sqrt(((places[:, u] - places[:, v]) ** 2).sum(-1).mean()) for v in taken]
+        if len(taken) < most and min(off, default=99) >= 20:
+            taken.append(int(u))
+    assert distinct_guides(model, poses, most, 20.0).tolist() == taken
+    assert len(taken) == 3 or most == 100
+
+
+def test_of_guides_that_move_alike_the_best_explained_is_taken():
+    still_one = torch.zeros(5, 2, 1)
+    model = PoseModel(torch.full((5, 2), 9.0), still_one, torch.tensor([4.0, 2, 1, 3, 5]))
+    moved = model._replace(loading=still_one + 1)
+    assert distinct_guides(moved, torch.randn(4, 1), 5, 1.0).tolist() == [2]
