@@ -231,10 +231,11 @@ def principal_poses(positions: Tensor, weights: Tensor, most: int, seed: int) ->
 
 
 def distinct_guides(model: PoseModel, poses: Tensor, most: int, apart: float) -> Tensor:
-    """Choose guides that the pose explains well, no two of which move alike.
+    """Choose guides that the pose explains well, no three of which move alike.
 
-    In the order of how well they are explained, each one is taken unless it is too close to one
-    that was taken before: otherwise the object's most rigid part, a head, would be all there is.
+    In the order of how well they are explained, each one is taken unless it is too close to two
+    that were taken before: otherwise the object's most rigid part, a head, would be all there is.
+    Two, so that a filter, which is not held against itself, has the other.
 
     Parameters
     ----------
@@ -254,12 +255,12 @@ def distinct_guides(model: PoseModel, poses: Tensor, most: int, apart: float) ->
     order = model.explained().argsort(descending=True, stable=True)
     places = model.of(order).places(poses).transpose(0, 1).flatten(1)
     close = (torch.cdist(places, places) < apart * len(poses) ** 0.5).cpu()
-    free = torch.ones(len(order), dtype=torch.bool)
+    alike = torch.zeros(len(order), dtype=torch.int64)
     taken: list[int] = []
     for i in range(len(order)):
-        if len(taken) < most and free[i]:
+        if len(taken) < most and alike[i] < 2:
             taken.append(i)
-            free &= ~close[i]
+            alike += close[i]
     return order[torch.tensor(taken)]
 
 
