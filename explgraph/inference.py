@@ -288,7 +288,9 @@ def read_poses(
     gain, best = (_evidence(reader, views, weights) - own[:, None]).max(1)
     poses = torch.where((gain > _CLEARLY)[:, None], reader.bank[best], poses)
     places = reader.model.places(poses)
-    return stage.poses(sight(views, places, float(stage.window), reach), places)[0]
+    # without a window only the peaks are known, which a better start lets one judge anew
+    seen = sight(views, places if window else None, window, reach)
+    return stage.poses(seen, places)[0]
 
 
 def _evidence(reader: PoseReader, views: Sequence[View], weights: Sequence[Tensor]) -> Tensor:

@@ -524,6 +524,16 @@ def test_settings_of_another_type_are_named(name, value):
         Settings(**{name: value})
 
 
+def test_poses_can_be_read_off_peaks_alone(world):
+    graph = mine_activations(world.activations, settings=Settings(looks=0))
+    found = parse_activations(graph, world.activations)
+    for kind in SINGLE:
+        nodes = of_kind(world, graph, kind)
+        best = max(nodes, key=lambda v: graph.nx.nodes[v]["reliability"])
+        places = found.positions[:, [found.nodes.index(best)]]
+        assert node_tracking(places, world.parts[kind])[0] > 0.9
+
+
 def test_settings_are_kept_in_the_graph():
     settings = Settings(n_parents=3, window=0.3)
     graph = mine_activations(plant(10).activations, settings=settings)
