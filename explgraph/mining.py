@@ -262,12 +262,15 @@ class Bearings(NamedTuple):
         Some images.
     sample_poses : (S, q)
         Theirs.
+    trajectories : (A,) int64
+        Guides along which filters are looked at.
     """
 
     reader: PoseReader
     poses: Table
     sample: Tensor
     sample_poses: Tensor
+    trajectories: Tensor
 
 
 @dataclass
@@ -594,7 +597,11 @@ def _take_bearings(benches: Sequence[Bench]) -> Bearings:
     reader = reader._replace(scout_scale=(usual / len(sample)).float())
     judges = bank_weights(reader, grids)
     table = images.table(read_poses(reader, maps, grids, judges) for _, maps in _together(benches))
-    return Bearings(reader, table, sample, images.rows(table, sample))
+    sampled = images.rows(table, sample)
+    trajectories = distinct_guides(
+        reader.model, sampled, settings.trajectories, _DISTINCT * frame.side
+    )
+    return Bearings(reader, table, sample, sampled, trajectories)
 
 
 def _together(benches: Sequence[Bench]) -> Iterator[tuple[slice, dict[int, Tensor]]]:
@@ -678,12 +685,7 @@ def _choose(bench: Bench, bearings: Bearings, k: int) -> tuple[Chosen, Tensor, P
         Of the trajectories.
     """
     side = bench.frame.side
-    best = distinct_guides(
-        bearings.reader.model,
-        bearings.sample_poses,
-        bench.settings.trajectories,
-        _DISTINCT * side,
-    )
+    best = bearings.trajectories
     model = bearings.reader.model.of(best)
 
     def places(which: Tensor | slice) -> Tensor:
