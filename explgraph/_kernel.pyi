@@ -22,7 +22,7 @@ def summarize(
     bound: int,
     /,
 ) -> None: ...
-def locate(
+def survey(
     n: int,
     c: int,
     k: int,
@@ -30,13 +30,14 @@ def locate(
     w: int,
     first: int,
     last: int,
+    sigma: float,
     activations: int,
     expected: int,
-    sigma: int,
     x: int,
     y: int,
-    positions: int,
-    scores: int,
+    step: int,
+    variance: int,
+    mass: int,
     /,
 ) -> None: ...
 def peaks(

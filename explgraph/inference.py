@@ -235,7 +235,7 @@ def _around(
     maps: Tensor, expected: Tensor, window: float, grid: Grid
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Look around places (n, C, K, 2): steps from there, scores, clarity."""
-    step, variance, scores = survey(maps.square(), expected, window, grid)
+    step, variance, scores = survey(maps, expected, window, grid)
     # a window of variance s^2 lets 1 - variance / s^2 of the way to a Gaussian peak through
     clarity = (1 - variance / window**2).clamp(0, 1)
     return step, scores.sqrt(), torch.where(scores > 0, clarity, 0.0)

@@ -1,4 +1,4 @@
-/* The E step, the search and the peaks of mixture.py, compiled: see there for what is computed.
+/* The E step, the survey and the peaks of mixture.py, compiled: see there for what is computed.
 
    Vectors run along the columns of a map. With the factors gx (W), gy (H) of a pattern,
    R = a / density and M_i = sum_h gy dy^i R, the count is sum_w gx M_0, and the moments are
@@ -146,21 +146,21 @@ static PyObject *summarize(PyObject *self, PyObject *args)
     FINISH(summarize, &job);
 }
 
-static PyObject *locate(PyObject *self, PyObject *args)
+static PyObject *survey(PyObject *self, PyObject *args)
 {
     Job job = {0};
-    Address in[5], out[2];
+    Address in[4], out[3];
     Py_ssize_t n, c, k, h, w, first, last;
     (void)self;
-    if (!PyArg_ParseTuple(args, "nnnnnnnKKKKKKK", &n, &c, &k, &h, &w, &first, &last, in, in + 1,
-                          in + 2, in + 3, in + 4, out, out + 1))
+    if (!PyArg_ParseTuple(args, "nnnnnnnfKKKKKKK", &n, &c, &k, &h, &w, &first, &last, &job.reach,
+                          in, in + 1, in + 2, in + 3, out, out + 1, out + 2))
         return NULL;
-    job.n = n, job.c = c, job.k = k, job.h = h, job.w = w, job.shifts = k;
+    job.n = n, job.c = c, job.k = k, job.h = h, job.w = w;
     job.first = first, job.last = last;
     job.activations = ADDRESS(in[0]), job.displacement = ADDRESS(in[1]);
-    job.sigma = ADDRESS(in[2]), job.x = ADDRESS(in[3]), job.y = ADDRESS(in[4]);
-    job.positions = ADDRESS(out[0]), job.scores = ADDRESS(out[1]);
-    FINISH(locate, &job);
+    job.x = ADDRESS(in[2]), job.y = ADDRESS(in[3]);
+    job.positions = ADDRESS(out[0]), job.square = ADDRESS(out[1]), job.scores = ADDRESS(out[2]);
+    FINISH(survey, &job);
 }
 
 static PyObject *peaks(PyObject *self, PyObject *args)
@@ -190,7 +190,7 @@ static PyObject *limit(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"summarize", summarize, METH_VARARGS, "E step over some filters; arrays as addresses."},
-    {"locate", locate, METH_VARARGS, "Search over some filters; arrays as addresses."},
+    {"survey", survey, METH_VARARGS, "Look around places, some filters; arrays as addresses."},
     {"peaks", peaks, METH_VARARGS, "Peaks of some filters' maps; arrays as addresses."},
     {"limit", limit, METH_VARARGS,
      "Use the instructions of at most this level: 0 any processor, 1 AVX2, 2 AVX-512; give the "

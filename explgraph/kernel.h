@@ -181,7 +181,7 @@ INLINE int NAME(take_rows)(Room *r, const Job *job, size_t image, size_t filter,
 }
 
 /* Gaussian factors of every kept pattern over the columns and the rows in hand. */
-INLINE void NAME(take_factors)(Room *r, int kept, int rows, int moments, const int nv)
+INLINE void NAME(take_factors)(Room *r, int kept, int rows, const int nv)
 {
     const int nh = r->nh, used = (rows + LANES - 1) / LANES;
     for (int k = 0; k < kept; k++) {
@@ -193,7 +193,7 @@ INLINE void NAME(take_factors)(Room *r, int kept, int rows, int moments, const i
             r->gy[k * nh + i] = g;
             g *= dy;
             r->gy1[k * nh + i] = g;
-            if (moments > 1) r->gy2[k * nh + i] = g * dy;
+            r->gy2[k * nh + i] = g * dy;
         }
     }
 }
@@ -281,7 +281,7 @@ INLINE void NAME(summarize_rows)(const Job *job, Room *r, const int nv)
                     r->cx[k] = job->mean[(c * all + which) * 2] + delta[2 * shift];
                     r->cy[k] = job->mean[(c * all + which) * 2 + 1] + delta[2 * shift + 1];
                 }
-                NAME(take_factors)(r, kept, full, 2, nv);
+                NAME(take_factors)(r, kept, full, nv);
                 vec log = {0};
                 if (tall == 7)
                     for (int h = 0; h < full; h += 7)
@@ -310,27 +310,29 @@ INLINE void NAME(summarize_rows)(const Job *job, Room *r, const int nv)
     }
 }
 
-/* Sums of activation under one pattern's Gaussian: mass, mass times dx, mass times dy. */
+/* Sums of activation under some Gaussians: mass, mass times dx, times dy, times dx^2 + dy^2. */
 INLINE void NAME(weigh)(Room *r, int k, int rows, const int wide, const int nv)
 {
     const int nh = r->nh;
-    vec mass[4], to_x[4], to_y[4];
-    for (int i = 0; i < wide; i++) mass[i] = to_x[i] = to_y[i] = (vec){0};
+    vec mass[4], to_x[4], to_y[4], apart[4];
+    for (int i = 0; i < wide; i++) mass[i] = to_x[i] = to_y[i] = apart[i] = (vec){0};
     for (int j = 0; j < nv; j++) {
-        vec m0[4], m1[4];
-        for (int i = 0; i < wide; i++) m0[i] = m1[i] = (vec){0};
+        vec m0[4], m1[4], m2[4];
+        for (int i = 0; i < wide; i++) m0[i] = m1[i] = m2[i] = (vec){0};
         for (int h = 0; h < rows; h++) {
             vec a = r->map[h * nv + j];
             for (int i = 0; i < wide; i++) {
                 m0[i] += ((const float *)(r->gy + (k + i) * nh))[h] * a;
                 m1[i] += ((const float *)(r->gy1 + (k + i) * nh))[h] * a;
+                m2[i] += ((const float *)(r->gy2 + (k + i) * nh))[h] * a;
             }
         }
         for (int i = 0; i < wide; i++) {
-            vec gx = r->gx[(k + i) * nv + j], m = m0[i] * gx;
+            vec gx = r->gx[(k + i) * nv + j], dx = r->x[j] - r->cx[k + i], m = m0[i] * gx;
             mass[i] += m;
-            to_x[i] += m * (r->x[j] - r->cx[k + i]);
+            to_x[i] += m * dx;
             to_y[i] += m1[i] * gx;
+            apart[i] += m * dx * dx + m2[i] * gx;
         }
     }
     for (int i = 0; i < wide; i++) {
@@ -338,41 +340,46 @@ INLINE void NAME(weigh)(Room *r, int k, int rows, const int wide, const int nv)
         sums[0] = NAME(sum)(mass[i]);
         sums[1] = NAME(sum)(to_x[i]);
         sums[2] = NAME(sum)(to_y[i]);
+        sums[3] = NAME(sum)(apart[i]);
     }
 }
 
-/* Search over some filters. */
-INLINE void NAME(locate_rows)(const Job *job, Room *r, const int nv)
+/* Look around places in some filters' squared maps. */
+INLINE void NAME(survey_rows)(const Job *job, Room *r, const int nv)
 {
     const size_t all = job->k;
+    for (size_t k = 0; k < all; k++) {
+        r->rate[k] = RATE / (job->reach * job->reach);
+        r->weight[k] = 1;
+    }
     for (size_t c = job->first; c < job->last; c++) {
-        for (size_t k = 0; k < all; k++) {
-            float sigma = job->sigma[c * all + k];
-            r->rate[k] = RATE / (sigma * sigma);
-            r->weight[k] = 1;
-        }
         for (size_t n = 0; n < job->n; n++) {
             vec total = {0};
             int rows = NAME(take_rows)(r, job, n, c, &total, nv);
-            const float *expected = job->displacement + (n * job->c + c) * all * 2;
-            float *positions = job->positions + (n * job->c + c) * all * 2;
-            float *scores = job->scores + (n * job->c + c) * all;
-            memcpy(positions, expected, 2 * all * sizeof(float));
+            const size_t at = (n * job->c + c) * all;
+            const float *expected = job->displacement + at * 2;
+            float *step = job->positions + at * 2, *scores = job->scores + at;
+            float *variance = job->square + at;
+            memset(step, 0, 2 * all * sizeof(float));
+            memset(variance, 0, all * sizeof(float));
             memset(scores, 0, all * sizeof(float));
             if (!rows) continue;
+            for (int i = 0; i < rows * nv; i++) r->map[i] *= r->map[i];
             for (size_t i = 0; i < all; i++) {
                 r->cx[i] = expected[2 * i];
                 r->cy[i] = expected[2 * i + 1];
             }
-            NAME(take_factors)(r, (int)all, rows, 1, nv);
+            NAME(take_factors)(r, (int)all, rows, nv);
             IN_GROUPS(NAME(weigh), (int)all);
             for (size_t i = 0; i < all; i++) {
                 const float *sums = (const float *)(r->sums + i * 4);
-                if (!(sums[0] <= TINY)) {
-                    positions[2 * i] += sums[1] / sums[0];
-                    positions[2 * i + 1] += sums[2] / sums[0];
-                    scores[i] = sums[0];
-                }
+                if (sums[0] <= TINY) continue;
+                float x = sums[1] / sums[0], y = sums[2] / sums[0];
+                float spread = (sums[3] / sums[0] - x * x - y * y) / 2;
+                step[2 * i] = x;
+                step[2 * i + 1] = y;
+                variance[i] = spread < 0 ? 0 : spread;
+                scores[i] = sums[0];
             }
         }
     }
@@ -436,7 +443,7 @@ INLINE void NAME(peaks_rows)(const Job *job, Room *r, const int nv)
     }
 
 ENTRY(summarize)
-ENTRY(locate)
+ENTRY(survey)
 ENTRY(peaks)
 
 #undef ENTRY

@@ -21,7 +21,7 @@ except ImportError:  # no compiler at installation
 else:
     available = True
 
-__all__ = ["available", "locate", "peaks", "serves", "summarize"]
+__all__ = ["available", "peaks", "serves", "summarize", "survey"]
 
 # units x patterns that are worth a thread of their own: about a millisecond
 _SHARE = 1 << 22
@@ -72,27 +72,26 @@ def summarize(
     return count, offset, square, total, bound.sum()
 
 
-def locate(
-    activations: Tensor, expected: Tensor, sigma: Tensor, x: Tensor, y: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Do the work of `mixture.locate`; gives positions and the mass under each Gaussian."""
+def survey(
+    activations: Tensor, expected: Tensor, sigma: float, x: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Do the work of `mixture.survey`; gives steps, variances and the mass under each Gaussian."""
     n, c, h, w = activations.shape
-    k = sigma.shape[1]
+    k = expected.shape[2]
     inputs = _ready(
         activations=(activations, (n, c, h, w)),
         expected=(expected, (n, c, k, 2)),
-        sigma=(sigma, (c, k)),
         x=(x, (w,)),
         y=(y, (h,)),
     )
-    positions, mass = torch.empty(n, c, k, 2), torch.empty(n, c, k)
-    addresses = [t.data_ptr() for t in (*inputs, positions, mass)]
+    step, variance, mass = torch.empty(n, c, k, 2), torch.empty(n, c, k), torch.empty(n, c, k)
+    addresses = [t.data_ptr() for t in (*inputs, step, variance, mass)]
 
     def work(first: int, last: int) -> None:
-        _kernel.locate(n, c, k, h, w, first, last, *addresses)
+        _kernel.survey(n, c, k, h, w, first, last, sigma, *addresses)
 
     _share(work, c, n * k * h * w)
-    return positions, mass
+    return step, variance, mass
 
 
 def peaks(activations: Tensor, x: Tensor, y: Tensor, reach: float) -> tuple[Tensor, Tensor]:

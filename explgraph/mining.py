@@ -61,8 +61,8 @@ from explgraph.mixture import (
     Patterns,
     Summary,
     from_summaries,
-    locate,
     summarize,
+    survey,
 )
 from explgraph.pose import (
     PoseModel,
@@ -728,13 +728,13 @@ def _look(bench: Bench, bearings: Bearings, parts: Parts) -> Iterator[Found]:
 def _settle(bench: Bench, bearings: Bearings, parts: Parts) -> Parts:
     """Move every pattern to where its filter fires along its trajectory: a mean shift."""
     patterns = parts.patterns
-    window = torch.full_like(patterns.sigma, _SETTLE_SIGMA * bench.frame.side)
+    window = _SETTLE_SIGMA * bench.frame.side
 
     def pull(here: slice, maps: Tensor) -> tuple[Tensor, Tensor]:
         expected = expect(parts._replace(patterns=patterns), bearings.poses.read(here))
-        positions, scores = locate(maps.square(), expected, window, bench.frame.grid)
+        step, _, scores = survey(maps, expected, window, bench.frame.grid)
         weight = scores.sqrt()
-        return weight.sum(0), (weight[..., None] * (positions - expected)).sum(0)
+        return weight.sum(0), (weight[..., None] * step).sum(0)
 
     for _ in range(_SETTLE_STEPS):
         weight, step = bench.images.sum(pull(here, maps) for here, maps in bench.maps())

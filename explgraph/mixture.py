@@ -34,7 +34,6 @@ __all__ = [
     "Summary",
     "from_summaries",
     "gaussians",
-    "locate",
     "peaks",
     "summarize",
     "survey",
@@ -237,65 +236,19 @@ def from_summaries(
     )
 
 
-def locate(
-    activations: Tensor, expected: Tensor, sigma: Tensor, grid: Grid
-) -> tuple[Tensor, Tensor]:
-    """Where every pattern is in every image, and how strongly it is there.
+def survey(
+    activations: Tensor, expected: Tensor, sigma: float, grid: Grid
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where squared activation is around expected places, how spread out, and how much.
 
-    The position is the mean of the unit centres under activation times the pattern's Gaussian
-    around its expected place, without the competing patterns. The papers take the best unit.
+    Squares, since what is around a peak counts for too much otherwise. The spread tells what the
+    maps know: activation that is even around a place has the spread of the Gaussian itself, a sharp
+    peak has none. The papers take the unit that answers best.
 
     Parameters
     ----------
     activations : (n, C, H, W) float
         Rectified, each filter divided by its scale.
-    expected : (n, C, K, 2) float
-        px.
-    sigma : (C, K) float
-        px.
-    grid : Grid
-
-    Returns
-    -------
-    positions : (n, C, K, 2)
-        px; the expected place where the filter is silent around it.
-    scores : (n, C, K)
-        Mean activation under the Gaussian, >= 0, in units of the filter's scale.
-    """
-    if kernel.serves(activations, expected, sigma, grid.x, grid.y):
-        positions, mass = kernel.locate(activations, expected, sigma, grid.x, grid.y)
-    else:
-        positions, mass = _locate(activations, expected, sigma, grid)
-    return positions, mass * (grid.cell / (2 * math.pi * sigma.square()))
-
-
-def _locate(
-    activations: Tensor, expected: Tensor, sigma: Tensor, grid: Grid
-) -> tuple[Tensor, Tensor]:
-    """Find positions and the mass under each Gaussian with torch."""
-    dx, dy, gx, gy = _factors(expected, sigma, grid)
-    columns = gy @ activations  # (n, C, K, W)
-    rows = gx @ activations.transpose(-1, -2)
-    along_x = columns * gx
-    mass = along_x.sum(-1)
-    there = mass > _TINY
-    step = torch.stack([(along_x * dx).sum(-1), (rows * gy * dy).sum(-1)], -1)
-    step = step / mass.clamp(min=_TINY)[..., None]
-    positions = torch.where(there[..., None], expected + step, expected)
-    return positions, torch.where(there, mass, 0.0)
-
-
-def survey(
-    activations: Tensor, expected: Tensor, sigma: float, grid: Grid
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Where activation is around expected places, how spread out, and how much.
-
-    As `locate`, with the spread besides, which tells what the maps know: activation that is even
-    around a place has the spread of the Gaussian itself, a sharp peak has none.
-
-    Parameters
-    ----------
-    activations : (n, C, H, W) float
     expected : (n, C, K, 2) float
         px.
     sigma : float
@@ -309,13 +262,26 @@ def survey(
     variance : (n, C, K)
         Around the mean, along one axis, px^2; 0 likewise.
     scores : (n, C, K)
-        Mean activation under the Gaussian.
+        Mean square under the Gaussian.
     """
+    if kernel.serves(activations, expected, grid.x, grid.y):
+        step, variance, mass = kernel.survey(activations, expected, sigma, grid.x, grid.y)
+    else:
+        step, variance, mass = _survey(activations, expected, sigma, grid)
+    return step, variance, mass * (grid.cell / (2 * math.pi * sigma**2))
+
+
+def _survey(
+    activations: Tensor, expected: Tensor, sigma: float, grid: Grid
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find steps, variances and the mass under each Gaussian with torch."""
     k = expected.shape[2]
     dx, dy, gx, gy = _factors(expected, expected.new_full((1,), sigma), grid)
-    rows = torch.cat([gy, gy * dy, gy * dy.square()], 2) @ activations  # (n, C, 3 K, W)
+    moments = torch.cat([gy, gy * dy, gy * dy.square()], 2)
+    rows = moments @ activations.square()  # (n, C, 3 K, W)
     along_x = rows[:, :, :k] * gx
     mass = along_x.sum(-1)
+    there = mass > _TINY
     total = mass.clamp(min=_TINY)
     step_y, square_y = (
         (part * gx).sum(-1) / total for part in (rows[:, :, k : 2 * k], rows[:, :, 2 * k :])
@@ -323,7 +289,7 @@ def survey(
     step = torch.stack([(along_x * dx).sum(-1) / total, step_y], -1)
     square = (along_x * dx.square()).sum(-1) / total + square_y
     variance = (square - step.square().sum(-1)).clamp(min=0) / 2
-    return step, variance, mass * (grid.cell / (2 * math.pi * sigma**2))
+    return torch.where(there[..., None], step, 0), torch.where(there, variance, 0), mass * there
 
 
 def gaussians(places: Tensor, sigma: float, grid: Grid) -> Tensor:

@@ -167,7 +167,6 @@ def test_the_mixture_stays_on_its_device():
     assert elsewhere(summary)
     assert elsewhere(mixture.from_summaries(summary, patterns, bounds))
     expected = patterns.mean + delta[:, :, None]
-    assert elsewhere(mixture.locate(maps, expected, patterns.sigma, grid))
     assert elsewhere(mixture.survey(maps, expected, 9.0, grid))
     assert elsewhere([mixture.gaussians(expected, 9.0, grid)])
     assert elsewhere(mixture.peaks(maps, grid, 9.0))

@@ -134,7 +134,7 @@ def test_any_shape_on_every_backend(shape, zeros, per_pattern, seed):
     case = make(shape, seed, zeros=zeros, per_pattern=per_pattern)
     truth = written_out(*case)
     expected = case[2].mean + case[1]
-    places, masses = look_up(case[0], expected, case[2].sigma, case[3])
+    seen = look_around(case[0], expected, 40.0, case[3])
     for backend in BACKENDS:
         with pytest.MonkeyPatch.context() as patch:
             try:
@@ -142,8 +142,7 @@ def test_any_shape_on_every_backend(shape, zeros, per_pattern, seed):
             except pytest.skip.Exception:
                 continue
             assert_agree(mixture.summarize(*case), truth, case[-1])
-            positions, scores = mixture.locate(case[0], expected, case[2].sigma, case[3])
-            assert_found(positions, scores, places, masses)
+            assert_found(mixture.survey(case[0], expected, 40.0, case[3]), seen, 40.0)
     if kernel.available:
         kernel._kernel.limit(len(BACKENDS))
 
@@ -227,7 +226,7 @@ def test_the_number_of_threads_changes_no_bit(backend, monkeypatch):
             results.append(
                 (
                     *mixture.summarize(*case),
-                    *mixture.locate(maps, expected, patterns.sigma, grid),
+                    *mixture.survey(maps, expected, 40.0, grid),
                     *mixture.peaks(maps, grid, 40.0),
                 )
             )
@@ -420,97 +419,27 @@ def test_parameters_come_back_from_data_of_the_model(backend):
     np.testing.assert_allclose(patterns.sigma[0], sigma, rtol=0.02)
 
 
-def look_up(maps, expected, sigma, grid):
-    """Positions and mean activations under each Gaussian, unit by unit in float64."""
-    a = maps.double().numpy()[:, :, None]
+def look_around(maps, expected, sigma, grid):
+    """Means, spreads and masses of squared maps under Gaussians, unit by unit in float64."""
+    a = maps.double().numpy()[:, :, None] ** 2
     centre = expected.double().numpy()
-    s2 = sigma.double().numpy()[..., None, None] ** 2
-    x, y = grid.x.double().numpy(), grid.y.double().numpy()[:, None]
-    square = (x - centre[..., 0, None, None]) ** 2 + (y - centre[..., 1, None, None]) ** 2
-    weight = a * np.exp(-square / (2 * s2))
+    dx = grid.x.double().numpy() - centre[..., 0, None, None]
+    dy = grid.y.double().numpy()[:, None] - centre[..., 1, None, None]
+    weight = a * np.exp(-(dx**2 + dy**2) / (2 * sigma**2))
     mass = weight.sum((-1, -2))
-    safe = np.where(mass > 1e-12, mass, 1)
-    places = np.stack([(weight * v).sum((-1, -2)) / safe for v in (x, y)], -1)
-    places = np.where(mass[..., None] > 1e-12, places, centre)
-    return places, mass * grid.cell / (2 * np.pi * s2[..., 0, 0])
+    there = mass > 1e-12
+    safe = np.where(there, mass, 1)
+    step = np.stack([(weight * v).sum((-1, -2)) / safe for v in (dx, dy)], -1)
+    away = (dx - step[..., 0, None, None]) ** 2 + (dy - step[..., 1, None, None]) ** 2
+    variance = (weight * away).sum((-1, -2)) / safe / 2
+    scores = mass * grid.cell / (2 * np.pi * sigma**2)
+    return step * there[..., None], variance * there, scores * there
 
 
-def assert_found(positions, scores, places, masses):
-    """Compare what `locate` gives; far from all activation, rounding of the exponent shows."""
-    np.testing.assert_allclose(scores, masses, rtol=3e-5, atol=1e-9)
-    clear = masses > 1e-7
-    np.testing.assert_allclose(positions[clear], places[clear], rtol=1e-5, atol=2e-3)
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_positions_are_means_under_the_gaussian(backend, shape):
-    maps, delta, patterns, grid, _ = make(shape, per_pattern=True)
-    expected = patterns.mean + delta
-    positions, scores = mixture.locate(maps, expected, patterns.sigma, grid)
-    assert_found(positions, scores, *look_up(maps, expected, patterns.sigma, grid))
-    assert positions.isfinite().all()
-    assert positions.shape == expected.shape
-    assert scores.shape == expected.shape[:-1]
-
-
-def test_where_a_filter_is_silent_the_expected_place_stays(backend):
-    maps, delta, patterns, grid, _ = make((3, 2, 4, 14, 14))
-    maps[1] = 0
-    maps[2] = 0
-    maps[2, :, 0, 0] = 1  # far from where it is looked for
-    expected = patterns.mean + delta
-    expected[2] = 210.0
-    sigma = torch.full_like(patterns.sigma, 5.0)
-    positions, scores = mixture.locate(maps, expected, sigma, grid)
-    assert torch.equal(positions[1:], expected[1:])
-    assert (scores[1:] == 0).all()
-    assert (scores[0] > 0).any()
-
-
-def test_a_map_of_one_unit_puts_every_pattern_there(backend):
-    grid = Grid(torch.arange(14) * 16.0 + 8, torch.arange(14) * 16.0 + 8, 256.0)
-    maps = torch.zeros(1, 1, 14, 14)
-    maps[0, 0, 5, 3] = 2
-    expected = torch.tensor([[[[56.0, 88.0], [60.0, 80.0], [40.0, 100.0]]]])
-    sigma = torch.full((1, 3), 20.0)
-    positions, scores = mixture.locate(maps, expected, sigma, grid)
-    torch.testing.assert_close(positions, torch.tensor([56.0, 88.0]).expand(1, 1, 3, 2))
-    assert scores[0, 0, 0].item() == pytest.approx(2 * 256 / (2 * np.pi * 400))
-
-
-def survey_by_loops(maps, expected, sigma, grid):
-    """Mean, spread and mass under a Gaussian around each place, unit by unit."""
-    (n, c, k, _), (h, w) = expected.shape, maps.shape[2:]
-    step, variance, mass = np.zeros((n, c, k, 2)), np.zeros((n, c, k)), np.zeros((n, c, k))
-    for index in np.ndindex(n, c, k):
-        offsets, weights = [], []
-        for row, column in itertools.product(range(h), range(w)):
-            unit = np.array([float(grid.x[column]), float(grid.y[row])])
-            offset = unit - expected[index].double().numpy()
-            offsets.append(offset)
-            value = float(maps[(*index[:2], row, column)])
-            weights.append(value * np.exp(-(offset @ offset) / 2 / sigma**2))
-        mass[index] = sum(weights)
-        if mass[index] > 1e-12:
-            step[index] = np.average(offsets, 0, weights)
-            away = ((np.array(offsets) - step[index]) ** 2).sum(1)
-            variance[index] = np.average(away, weights=weights) / 2
-    return step, variance, mass * grid.cell / (2 * np.pi * sigma**2)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    shape=st.tuples(*(st.integers(1, most) for most in (3, 3, 3, 7, 9))),
-    zeros=st.sampled_from([0.0, 0.5, 0.95]),
-    sigma=st.sampled_from([12.0, 40.0, 300.0]),
-    seed=st.integers(0, 1000),
-)
-def test_a_survey_is_mean_spread_and_mass(shape, zeros, sigma, seed):
-    maps, delta, patterns, grid, _ = make(shape, seed, zeros=zeros)
-    expected = patterns.mean + delta
-    found = mixture.survey(maps, expected, sigma, grid)
-    step, variance, scores = survey_by_loops(maps, expected, sigma, grid)
-    np.testing.assert_allclose(found[2], scores, rtol=1e-4, atol=1e-8)
+def assert_found(found, truth, sigma):
+    """Compare surveys; far from all activation, rounding of the exponent shows."""
+    step, variance, scores = truth
+    np.testing.assert_allclose(found[2], scores, rtol=1e-4, atol=1e-9)
     clear = scores > 1e-6
     np.testing.assert_allclose(found[0][clear], step[clear], rtol=1e-4, atol=1e-2)
     # a difference of squares in float32
@@ -519,31 +448,48 @@ def test_a_survey_is_mean_spread_and_mass(shape, zeros, sigma, seed):
     assert all(values.isfinite().all() for values in found)
 
 
-def test_a_survey_of_silence_is_where_it_was_expected():
-    maps, delta, patterns, grid, _ = make((2, 2, 1, 9, 9))
+@pytest.mark.parametrize("sigma", [12.0, 40.0, 300.0])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_survey_is_mean_spread_and_mass(backend, shape, sigma):
+    maps, delta, patterns, grid, _ = make(shape, per_pattern=True)
+    expected = patterns.mean + delta
+    found = mixture.survey(maps, expected, sigma, grid)
+    assert_found(found, look_around(maps, expected, sigma, grid), sigma)
+    assert found[0].shape == expected.shape
+    assert found[1].shape == found[2].shape == expected.shape[:-1]
+
+
+def test_a_survey_of_silence_is_where_it_was_expected(backend):
+    maps, delta, patterns, grid, _ = make((3, 2, 4, 14, 14))
     maps[1] = 0
-    step, variance, scores = mixture.survey(maps, patterns.mean + delta, 30.0, grid)
+    maps[2] = 0
+    maps[2, :, 0, 0] = 1  # far from where it is looked for
+    expected = patterns.mean + delta
+    expected[2] = 210.0
+    step, variance, scores = mixture.survey(maps, expected, 5.0, grid)
     for values in (step, variance, scores):
-        assert (values[1] == 0).all()
-    assert (scores[0] > 0).all()
+        assert (values[1:] == 0).all()
+    assert (scores[0] > 0).any()
 
 
-def test_a_survey_of_an_even_map_has_the_windows_own_spread():
+def test_a_survey_of_one_unit_finds_it_from_everywhere(backend):
+    grid = Grid(torch.arange(14) * 16.0 + 8, torch.arange(14) * 16.0 + 8, 256.0)
+    maps = torch.zeros(1, 1, 14, 14)
+    maps[0, 0, 5, 3] = 2
+    expected = torch.tensor([[[[56.0, 88.0], [60.0, 80.0], [40.0, 100.0]]]])
+    step, variance, scores = mixture.survey(maps, expected, 20.0, grid)
+    torch.testing.assert_close(expected + step, torch.tensor([56.0, 88.0]).expand(1, 1, 3, 2))
+    torch.testing.assert_close(variance, torch.zeros(1, 1, 3), rtol=0, atol=1e-3)
+    assert scores[0, 0, 0].item() == pytest.approx(4 * 256 / (2 * np.pi * 400))
+
+
+def test_a_survey_of_an_even_map_has_the_windows_own_spread(backend):
     grid = Grid(torch.arange(60) * 4.0, torch.arange(60) * 4.0, 16.0)
     place = torch.tensor([[[[121.0, 117.5]]]])
     step, variance, scores = mixture.survey(torch.full((1, 1, 60, 60), 3.0), place, 15.0, grid)
     assert variance.item() == pytest.approx(15.0**2, rel=1e-3)
-    assert scores.item() == pytest.approx(3, rel=1e-4)
+    assert scores.item() == pytest.approx(9, rel=1e-4)
     np.testing.assert_allclose(step, 0, atol=1e-3)
-
-
-def test_a_survey_is_what_locate_finds(backend):
-    maps, delta, patterns, grid, _ = make((4, 3, 2, 14, 14))
-    expected = patterns.mean + delta
-    step, _, scores = mixture.survey(maps, expected, 35.0, grid)
-    positions, others = mixture.locate(maps, expected, torch.full((3, 2), 35.0), grid)
-    np.testing.assert_allclose(expected + step, positions, atol=5e-3)
-    np.testing.assert_allclose(scores, others, rtol=1e-4)
 
 
 @pytest.mark.parametrize("lead", [(), (3,), (2, 4)])
@@ -562,10 +508,10 @@ def test_gaussians_are_the_formula(lead):
             assert maps.flatten(2)[0, 0, row * 7 + column] == maps[0, 0, row, column]
 
 
-def test_gaussians_turn_maps_into_mean_activation():
+def test_gaussians_under_squared_maps_are_a_surveys_scores():
     maps, delta, patterns, grid, _ = make((3, 2, 1, 14, 14))
     expected = (patterns.mean + delta)[:, :, 0]
-    scores = (maps.flatten(2) * mixture.gaussians(expected, 40.0, grid)).sum(-1)
+    scores = (maps.flatten(2).square() * mixture.gaussians(expected, 40.0, grid)).sum(-1)
     truth = mixture.survey(maps, expected[:, :, None], 40.0, grid)[2]
     np.testing.assert_allclose(scores, truth[:, :, 0], rtol=1e-4)
     inside = torch.tensor([110.0, 110.0])
