@@ -8,7 +8,9 @@
 3. *Evidence.* Around its expected place the pattern's own map gives position and score, by squared
    activation in a Gaussian window. A window pulls what it shows towards its middle, that is towards
    what the pose said; how far, the spread of what it shows tells, and the pull is taken back, up to
-   twofold.
+   a limit. Of what is left, a short way to something vague is mostly noise and is hardly gone; the
+   way to a peak is, and a long way. The longer the way, the less is the evidence trusted to be of
+   this part.
 
 Mining fits what is used here, parsing uses it again on other images, so that what was mined is what
 is parsed.
@@ -43,9 +45,8 @@ __all__ = [
 ]
 
 _TINY = 1e-9
-# how far a window's pull to the middle is taken back: what guides err by they don't have in common
-_LEAST_CLARITY_OF_GUIDES = 0.25
-_LEAST_CLARITY = 0.5
+_LEAST_CLARITY = 0.25  # a window's pull to the middle is taken back fourfold at most
+_SILENT = 0.05  # of a filter's mean square: less around a place hardly says where the part is
 _DOUBT = 0.1  # of the usual evidence, added to every guide's: a single silent one must not decide
 _CLEARLY = 0.02  # gain in log evidence per scout from which on another pose is taken up
 
@@ -226,7 +227,7 @@ def sight(views: Sequence[View], expected: Tensor | None, window: float, reach: 
         there = expected[:, start : start + maps.shape[1]]
         start += maps.shape[1]
         step, scores, clarity = _around(maps, there[:, :, None], window, grid)
-        step = step / clarity.clamp(min=_LEAST_CLARITY_OF_GUIDES)[..., None]
+        step = step / clarity.clamp(min=_LEAST_CLARITY)[..., None]
         parts.append((there + step[:, :, 0], scores[:, :, 0], clarity[:, :, 0]))
     return Sighting(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
@@ -359,6 +360,16 @@ def expect(parts: Parts, poses: Tensor) -> Tensor:
 def infer(parts: Parts, maps: Tensor, expected: Tensor, grid: Grid) -> Found:
     """Look around the expected places in a layer's maps.
 
+    With the window's spread ``w``, ``c`` the clarity of what is seen at a step ``s`` from the
+    expected place, its mean square ``m`` and a small constant ``t``,
+
+        position = expected + s |s|^2 / (|s|^2 + w^2 (1 - c)^2 / c)  m / (m + t)
+        score = (m / (1 + |s|^2 / w^2))^(1/2)
+
+    A short step to something vague is mostly noise, a peak is believed, and so is a long way: this
+    shrinkage suits errors of which most are small and a few large (Carvalho, Polson and Scott, "The
+    horseshoe estimator for sparse signals", Biometrika 2010).
+
     Parameters
     ----------
     parts : Parts
@@ -373,6 +384,13 @@ def infer(parts: Parts, maps: Tensor, expected: Tensor, grid: Grid) -> Found:
     Found
         Of the ``C K`` patterns.
     """
-    step, scores, clarity = _around(maps, expected, float(parts.window), grid)
-    positions = expected + step / clarity.clamp(min=_LEAST_CLARITY)[..., None]
+    window = float(parts.window)
+    step, scores, clarity = _around(maps, expected, window, grid)
+    pulled = clarity.clamp(min=_LEAST_CLARITY)
+    step = step / pulled[..., None]
+    way, seen = step.square().sum(-1), scores.square()
+    doubt = (window * (1 - clarity)).square() / pulled
+    believed = way / (way + doubt).clamp(min=_TINY) * seen / (seen + _SILENT)
+    positions = expected + step * believed[..., None]
+    scores = scores * window / (window**2 + way).sqrt()
     return Found(positions.flatten(1, 2), scores.flatten(1, 2))

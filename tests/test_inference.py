@@ -395,7 +395,7 @@ def test_expected_places_are_the_formula(n, q, seed):
 @given(window=st.sampled_from([6.0, 15.0, 40.0]), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
 def test_infer_is_the_formula(window, seed):
-    """The mean of the squares, the window's pull taken back up to twofold; and their root."""
+    """The mean of the squares, as far as it is believed; and their root, less with the way there."""
     rng = np.random.default_rng(seed)
     n, c, k, h, w = 2, 3, 2, 5, 6
     parts, grid = some_parts(rng, window=window), a_grid(h, w)
@@ -409,12 +409,16 @@ def test_infer_is_the_formula(window, seed):
     for i, f, p in np.ndindex(n, c, k):
         there = expected[i, f, p].double().numpy()
         mean, variance, mass = about(maps[i, f], there, window, grid)
-        assert float(found.scores[i, f * k + p]) == pytest.approx(mass**0.5, rel=2e-3, abs=0.02)
-        if mass > 1e-6:  # far from any activation, rounding decides
-            clarity = max(1 - variance / window**2, 0.5)
-            assert_allclose(
-                found.positions[i, f * k + p], there + (mean - there) / clarity, atol=0.02
-            )
+        if mass < 1e-6:  # far from any activation, rounding decides
+            continue
+        clarity = min(max(1 - variance / window**2, 0), 1)
+        step = (mean - there) / max(clarity, 0.25)
+        way = step @ step
+        doubt = window**2 * (1 - clarity) ** 2 / max(clarity, 0.25)
+        believed = way / (way + doubt) * mass / (mass + 0.05)
+        score = (mass / (1 + way / window**2)) ** 0.5
+        assert float(found.scores[i, f * k + p]) == pytest.approx(score, rel=5e-3, abs=0.02)
+        assert_allclose(found.positions[i, f * k + p], there + step * believed, atol=0.05)
 
 
 def test_scores_are_in_units_of_the_map():
@@ -430,9 +434,48 @@ def test_a_node_is_at_its_own_peak_wherever_it_was_expected():
     """A window lets s^2 / (s^2 + b^2 / 2) of the way to a squared bump through."""
     parts, grid = some_parts(np.random.default_rng(1), window=20.0), a_grid(60, 60, 4.0)
     at, expected = torch.tensor([120.0, 110.0]), torch.tensor([140.0, 128.0])
-    maps = bumps(grid, at.expand(1, 3, 2), 12.0)
+    maps = 20 * bumps(grid, at.expand(1, 3, 2), 12.0)
     found = infer(parts, maps, expected.expand(1, 3, 2, 2), grid)
-    assert_allclose(found.positions[0, 0], at, atol=0.1)
+    clarity = 400 / (400 + 72)
+    left = 400 * (1 - clarity) ** 2 / clarity / (20**2 + 18**2)
+    assert left < 0.02
+    assert_allclose(found.positions[0, 0], at + left * (expected - at), atol=0.1)
+
+
+def test_a_short_way_to_something_vague_is_hardly_gone():
+    parts, grid = some_parts(np.random.default_rng(1), window=20.0), a_grid(60, 60, 4.0)
+    expected = torch.tensor([124.0, 110.0])
+    sharp, vague = (
+        infer(
+            parts,
+            20 * bumps(grid, torch.tensor([120.0, 110.0]).expand(1, 3, 2), spread),
+            expected.expand(1, 3, 2, 2),
+            grid,
+        ).positions[0, 0]
+        - expected
+        for spread in (3.0, 40.0)
+    )
+    assert sharp.norm() > 3.7
+    assert vague.norm() < 0.4
+
+
+def test_what_is_far_from_its_place_or_faint_is_trusted_less():
+    parts, grid = some_parts(np.random.default_rng(1), window=20.0), a_grid(60, 60, 4.0)
+    at = torch.tensor([120.0, 110.0])
+    maps = bumps(grid, at.expand(1, 3, 2), 6.0)
+    scores = [
+        infer(parts, maps, (at + away).expand(1, 3, 2, 2), grid).scores[0, 0] for away in (0, 10, 20)
+    ]
+    # beyond what the window itself takes off: the score at no distance times its root
+    for away, score in zip((10, 20), scores[1:], strict=True):
+        seen = scores[0] * math.exp(-(2 * away**2) / (4 * (400 + 18)))
+        assert float(score) == pytest.approx(
+            float(seen) / math.sqrt(1 + 2 * away**2 / 400), rel=0.03
+        )
+    expected = (at + 15).expand(1, 3, 2, 2)
+    strong, faint = (infer(parts, f * maps, expected, grid).positions[0, 0] for f in (10.0, 0.1))
+    assert (strong - at).norm() < 0.5
+    assert (faint - at).norm() > 15
 
 
 def test_without_activation_a_node_is_where_it_is_expected():
