@@ -16,7 +16,7 @@ def setting():
     model = blobs.Net().eval()
     images, *_ = blobs.world(80, seed=0)
     # blobs move independently, so that no pose says where they are
-    wide = explgraph.Settings(window=0.2)
+    wide = explgraph.Settings(window=0.5)
     return explgraph.mine(model, images, ["cells"], settings=wide), model, images
 
 

@@ -464,7 +464,8 @@ def test_what_is_far_from_its_place_or_faint_is_trusted_less():
     at = torch.tensor([120.0, 110.0])
     maps = bumps(grid, at.expand(1, 3, 2), 6.0)
     scores = [
-        infer(parts, maps, (at + away).expand(1, 3, 2, 2), grid).scores[0, 0] for away in (0, 10, 20)
+        infer(parts, maps, (at + away).expand(1, 3, 2, 2), grid).scores[0, 0]
+        for away in (0, 10, 20)
     ]
     # beyond what the window itself takes off: the score at no distance times its root
     for away, score in zip((10, 20), scores[1:], strict=True):
