@@ -395,7 +395,7 @@ def test_expected_places_are_the_formula(n, q, seed):
 @given(window=st.sampled_from([6.0, 15.0, 40.0]), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
 def test_infer_is_the_formula(window, seed):
-    """The mean of the squares, as far as it is believed; and their root, less with the way there."""
+    """The mean of squares, as far as it is believed; their root, less with the way there."""
     rng = np.random.default_rng(seed)
     n, c, k, h, w = 2, 3, 2, 5, 6
     parts, grid = some_parts(rng, window=window), a_grid(h, w)
