@@ -69,10 +69,11 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "pose of 4 numbers": {"pose": 4},
     "pose from peaks alone": {"looks": 0},
     "50 trajectories": {"trajectories": 50},
-    "window 0.05": {"window": 0.05},
     "window 0.07": {"window": 0.07},
+    "window 0.1": {"window": 0.1},
     "window 0.14": {"window": 0.14},
     "window 0.2": {"window": 0.2},
+    "window 0.25": {"window": 0.25},
 }
 COLUMNS = (
     "nodes", "instability", "tracking", "1-shot", "3-shot", "10-shot", "50-shot", "1-shot near",

@@ -26,17 +26,23 @@ from torch import Tensor
 
 from explgraph.linking import MOST_WEIGHT
 from explgraph.mixture import Grid, Patterns, gaussians, peaks, survey
-from explgraph.pose import PoseModel, displacements, find_poses
+from explgraph.pose import (
+    PoseModel,
+    displacements,
+    find_poses,
+    outer_products,
+    squared_length,
+)
 
 __all__ = [
     "Found",
     "Guides",
     "Parts",
     "PoseReader",
+    "Prepared",
     "Sighting",
     "Stage",
     "View",
-    "bank_weights",
     "expect",
     "infer",
     "read_poses",
@@ -140,10 +146,13 @@ class Stage(NamedTuple):
     scale: Tensor
     model: PoseModel
 
-    def poses(self, seen: Sighting, near: Tensor | None) -> tuple[Tensor, Tensor]:
+    def poses(
+        self, seen: Sighting, near: Tensor | None, outer: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Give the poses (n, q) that a sighting speaks for, and where they put the guides."""
         near = self.model.mean.expand_as(seen.positions) if near is None else near
-        poses = find_poses(self.model, seen.positions, seen.weights(self.scale), near)
+        weights = seen.weights(self.scale)
+        poses = find_poses(self.model, seen.positions, weights, near, outer=outer)
         return poses, self.model.places(poses)
 
 
@@ -242,25 +251,38 @@ def _around(
     return step, scores.sqrt(), torch.where(scores > 0, clarity, 0.0)
 
 
-def bank_weights(reader: PoseReader, grids: Mapping[int, Grid]) -> list[Tensor]:
-    """Weights of units by which scouts judge the bank's H poses: by layer, ``(S, H W, H)``.
+class Prepared(NamedTuple):
+    """What a reader needs for all images alike; for one image it is half of the work.
 
-    They are the same for all images, and for a single image cost more than the judging.
+    Attributes
+    ----------
+    outer : list of (U, q q)
+        By stage: `pose.outer_products` of its model.
+    judges : list of (S, H W, H)
+        By layer: weights of units by which scouts judge the bank's H poses.
     """
-    places = reader.model.places(reader.bank)
-    sigma = float(reader.scout_sigma)
-    layer = reader.guides.layer[reader.scouts]
-    return [
-        gaussians(places[:, reader.scouts[layer == index]], sigma, grids[index]).permute(1, 2, 0)
-        for index in reader.guides.layers()
-    ]
+
+    outer: list[Tensor]
+    judges: list[Tensor]
+
+    @classmethod
+    def of(cls, reader: PoseReader, grids: Mapping[int, Grid]) -> Prepared:
+        """Prepare a reader for maps on some grids, by layer index."""
+        places = reader.model.places(reader.bank)
+        sigma = float(reader.scout_sigma)
+        layer = reader.guides.layer[reader.scouts]
+        judges = [
+            gaussians(places[:, reader.scouts[layer == i]], sigma, grids[i]).permute(1, 2, 0)
+            for i in reader.guides.layers()
+        ]
+        return cls([outer_products(stage.model.loading) for stage in reader.stages], judges)
 
 
 def read_poses(
     reader: PoseReader,
     maps: Mapping[int, Tensor],
     grids: Mapping[int, Grid],
-    weights: Sequence[Tensor] | None = None,
+    prepared: Prepared | None = None,
 ) -> Tensor:
     """Find the poses of some images.
 
@@ -270,35 +292,35 @@ def read_poses(
     maps : mapping of int to (n, C, H, W)
         By layer index; rectified, each filter divided by its scale.
     grids : mapping of int to Grid
-    weights : sequence of Tensor, optional
-        The reader's `bank_weights`, if they are at hand.
+    prepared : Prepared, optional
+        For this reader and these grids.
 
     Returns
     -------
     (n, q)
     """
     views = reader.guides.views(maps, grids)
-    weights = bank_weights(reader, grids) if weights is None else weights
+    prepared = prepared or Prepared.of(reader, grids)
     reach = float(reader.reach)
     expected = None
-    for stage in reader.stages:
+    for stage, outer in zip(reader.stages, prepared.outer, strict=True):
         window = float(stage.window)
-        poses, expected = stage.poses(sight(views, expected, window, reach), expected)
+        poses, expected = stage.poses(sight(views, expected, window, reach), expected, outer)
     scale = reader.scout_scale.clamp(min=_TINY)
     own = (torch.cat(scouted(reader, views, poses), 1) / scale + _DOUBT).log().mean(1)
-    gain, best = (_evidence(reader, views, weights) - own[:, None]).max(1)
+    gain, best = (_evidence(reader, views, prepared.judges) - own[:, None]).max(1)
     poses = torch.where((gain > _CLEARLY)[:, None], reader.bank[best], poses)
     places = reader.model.places(poses)
     # without a window only the peaks are known, which a better start lets one judge anew
     seen = sight(views, places if window else None, window, reach)
-    return stage.poses(seen, places)[0]
+    return stage.poses(seen, places, outer)[0]
 
 
-def _evidence(reader: PoseReader, views: Sequence[View], weights: Sequence[Tensor]) -> Tensor:
+def _evidence(reader: PoseReader, views: Sequence[View], judges: Sequence[Tensor]) -> Tensor:
     """Mean log evidence of the scouts, for every image and every pose of the bank, ``(n, H)``."""
     total = reader.bank.new_zeros((len(views[0].maps), len(reader.bank)))
     start = 0
-    for (_, square, _), there in zip(_scouts(reader, views), weights, strict=True):
+    for (_, square, _), there in zip(_scouts(reader, views), judges, strict=True):
         under = square.transpose(0, 1) @ there  # (S, n, H)
         usual = reader.scout_scale[start : start + len(under)].clamp(min=_TINY)
         total += (under / usual[:, None, None] + _DOUBT).log().sum(0)
@@ -388,7 +410,7 @@ def infer(parts: Parts, maps: Tensor, expected: Tensor, grid: Grid) -> Found:
     step, scores, clarity = _around(maps, expected, window, grid)
     pulled = clarity.clamp(min=_LEAST_CLARITY)
     step = step / pulled[..., None]
-    way, seen = step.square().sum(-1), scores.square()
+    way, seen = squared_length(step), scores.square()
     doubt = (window * (1 - clarity)).square() / pulled
     believed = way / (way + doubt).clamp(min=_TINY) * seen / (seen + _SILENT)
     positions = expected + step * believed[..., None]

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from explgraph.pose import squared_length
 from explgraph.streaming import Images, Table
 
 __all__ = [
@@ -55,7 +56,7 @@ class Motion(NamedTuple):
 
     def square(self) -> Tensor:
         """Weight times how far a node has moved, squared, ``(n, V)`` px^2."""
-        return self.weight * self.moved.square().sum(-1)
+        return self.weight * squared_length(self.moved)
 
 
 def motion(positions: Tensor, scores: Tensor, mean: Tensor, scale: Tensor) -> Motion:

@@ -45,9 +45,9 @@ from explgraph.inference import (
     Guides,
     Parts,
     PoseReader,
+    Prepared,
     Sighting,
     Stage,
-    bank_weights,
     expect,
     infer,
     read_poses,
@@ -70,6 +70,7 @@ from explgraph.pose import (
     distinct_guides,
     fit_poses,
     principal_poses,
+    squared_length,
 )
 from explgraph.processes import Team
 from explgraph.recording import checked_device, record
@@ -595,8 +596,8 @@ def _take_bearings(benches: Sequence[Bench]) -> Bearings:
         for which, maps in _sampled(benches, sample)
     )
     reader = reader._replace(scout_scale=(usual / len(sample)).float())
-    judges = bank_weights(reader, grids)
-    table = images.table(read_poses(reader, maps, grids, judges) for _, maps in _together(benches))
+    ready = Prepared.of(reader, grids)
+    table = images.table(read_poses(reader, maps, grids, ready) for _, maps in _together(benches))
     sampled = images.rows(table, sample)
     trajectories = distinct_guides(
         reader.model, sampled, settings.trajectories, _DISTINCT * frame.side
@@ -953,7 +954,7 @@ def _measure_edges(
         return (
             both.sum(0),
             (both[..., None] * apart).sum(0),
-            (both * apart.square().sum(-1)).sum(0),
+            (both * squared_length(apart)).sum(0),
             *of_nodes,
         )
 

@@ -26,8 +26,8 @@ from explgraph.inference import (
     Guides,
     Parts,
     PoseReader,
+    Prepared,
     Stage,
-    bank_weights,
     expect,
     infer,
     read_poses,
@@ -264,7 +264,7 @@ class Parser:
         self.layers = [unpack_layer(graph.fitted, layer, device) for layer in graph.layers]
         self.grids = {layer.index: Grid.of(layer, device) for layer in graph.layers}
         self.reader = unpack_reader(graph.fitted, device)
-        self.bank_weights = bank_weights(self.reader, self.grids)
+        self.prepared = Prepared.of(self.reader, self.grids)
         k = {fit.index: fit.parts.patterns.sigma.shape[1] for fit in self.layers}
         where = [
             (a["layer_index"], a["filter"] * k[a["layer_index"]] + a["pattern"])
@@ -285,7 +285,7 @@ class Parser:
         values = {
             fit.index: scaled(maps[fit.index].to(self.device), fit.scale) for fit in self.layers
         }
-        poses = read_poses(self.reader, values, self.grids, self.bank_weights)
+        poses = read_poses(self.reader, values, self.grids, self.prepared)
         places = {fit.index: expect(fit.parts, poses) for fit in self.layers}
         found: dict[int, Found] = {
             fit.index: infer(fit.parts, values[fit.index], places[fit.index], self.grids[fit.index])

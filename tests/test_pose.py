@@ -17,7 +17,9 @@ from explgraph.pose import (
     distinct_guides,
     find_poses,
     fit_poses,
+    outer_products,
     principal_poses,
+    squared_length,
 )
 
 FLOOR = 0.5  # px^2
@@ -536,3 +538,23 @@ def test_of_guides_that_move_alike_the_two_best_explained_are_taken():
     model = PoseModel(torch.full((5, 2), 9.0), still_one, torch.tensor([4.0, 2, 1, 3, 5]))
     moved = model._replace(loading=still_one + 1)
     assert distinct_guides(moved, torch.randn(4, 1), 5, 1.0).tolist() == [2, 1]
+
+
+def test_outer_products_are_the_formula_and_may_be_given():
+    rng = np.random.default_rng(5)
+    loading = torch.tensor(rng.standard_normal((6, 2, 3)), dtype=torch.float32)
+    outer = outer_products(loading)
+    for u, i, j in np.ndindex(6, 3, 3):
+        truth = sum(float(loading[u, axis, i]) * float(loading[u, axis, j]) for axis in (0, 1))
+        assert float(outer[u, 3 * i + j]) == pytest.approx(truth, abs=1e-5)
+    model = PoseModel(torch.zeros(6, 2), loading, torch.ones(6))
+    seen = torch.tensor(rng.standard_normal((4, 6, 2)), dtype=torch.float32)
+    near, weights = torch.zeros(4, 6, 2), torch.ones(4, 6)
+    found = find_poses(model, seen, weights, near)
+    assert torch.equal(find_poses(model, seen, weights, near, outer=outer), found)
+
+
+def test_squared_lengths():
+    vectors = torch.tensor([[[3.0, 4.0], [0.0, -2.0]]])
+    assert squared_length(vectors).tolist() == [[25.0, 4.0]]
+    assert vectors[0, 0].tolist() == [3, 4]
