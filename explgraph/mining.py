@@ -95,8 +95,8 @@ class Settings:
         Largest spread of a pattern, as a share of the image's side (root of its area).
     window : float
         Spread of the window around the expected place in which a node's own map decides where it
-        is, as a share of the image's side. Wider: nodes follow their own evidence; narrower: they
-        repeat the pose.
+        is, as a share of the image's side. Wider: nodes follow their own evidence, noise included;
+        narrower: they repeat the pose. (benchmarks/experiments.md has the trade-off.)
     n_parents : int
         Edges to each node, at most (15 in the paper).
     pose : int
