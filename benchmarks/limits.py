@@ -1,0 +1,167 @@
+"""Why nodes are not more exact: what the marks could make of the same poses and nodes.
+
+    python benchmarks/limits.py --data ../shared/animalparts --json limits.json
+
+Everything here sees the marks of the head that nodes are measured by, so it is an upper bound, not
+a method. Errors are shares of the diagonal, means over the images, at the 14 x 14 layer:
+
+===================  ===========================================================================
+nodes                best quarter, each with its offset from all marks; median vote
+median               the same, median over the images
+without worst tenth  the same, mean over the other images
+best 40              of the same nodes the 40 that follow the head best
+pose, linear         ridge regression from the pose's numbers, tenfold cross-validation
+pose, curved         a Gaussian process from the same numbers, likewise
+wrong                share of images in which the nodes are off by more than 0.12
+restarted            error in these, when their pose is looked for from a mined one that is right
+                     (the likeliest of those that put the head within 0.05)
+better               share of these in which that ends where the maps fit clearly better
+===================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+if __package__ in (None, ""):  # started as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import efficientnet_lite0, quality
+from explgraph import metrics
+from explgraph.atomic import atomic_write
+from explgraph.inference import Prepared, _evidence, expect, read_poses, scouted, sight
+from explgraph.mining import mine_activations, scaled
+from explgraph.parsing import Parser, parse_activations
+
+LAYER = "_blocks.10._bn0"
+_WRONG, _RIGHT = 0.12, 0.05
+_CLEARLY = 0.005  # of mean log evidence per scout
+
+
+def votes(places: NDArray[np.floating], marks: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Median vote (N, 2) of nodes (N, V, 2) with their usual offsets from marks."""
+    offset = np.nanmedian(marks[:, None] - places, axis=0)
+    return np.median(places + offset, axis=1)
+
+
+@torch.no_grad()
+def measure(sample: quality.Sample) -> dict[str, float]:
+    """One category's row."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import (
+        RBF,
+        ConstantKernel,
+        DotProduct,
+        WhiteKernel,
+    )
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import KFold, cross_val_predict
+
+    activations, landmarks = sample
+    marked = np.isfinite(landmarks[:, 0])
+    marks = landmarks[marked]
+    diagonal = float(np.hypot(*activations.image_size))
+
+    def off(places: NDArray[np.floating]) -> NDArray[np.floating]:
+        return np.linalg.norm(places - marks, axis=-1) / diagonal
+
+    graph = mine_activations(activations)
+    nodes = quality.nodes_of(graph, parse_activations(graph, activations))
+    rows = np.flatnonzero(nodes.layer == LAYER)
+    rows = rows[metrics.best(nodes.reliability[rows], 0.25)]
+    places = nodes.positions[marked][:, rows]
+    error = off(votes(places, marks))
+    rest = np.sort(error)[: len(error) - max(1, len(error) // 10)]
+    straying = [np.median(off(votes(places[:, [v]], marks))) for v in range(len(rows))]
+    best = np.argsort(straying)[:40]
+
+    parser = Parser(graph)
+    reader = parser.reader
+    maps = {fit.index: scaled(activations.maps[fit.index], fit.scale) for fit in parser.layers}
+    maps = {index: values[torch.from_numpy(marked)] for index, values in maps.items()}
+    views = reader.guides.views(maps, parser.grids)
+    (fit,) = (f for f in parser.layers if graph.layers[f.index].name == LAYER)
+    here = parser.node[torch.from_numpy(rows)]
+    offset = np.median(marks[:, None] - nodes.expected[marked][:, rows], axis=0)
+
+    def head(poses: Tensor) -> NDArray[np.floating]:
+        expected = expect(fit.parts, poses).flatten(1, 2)[:, here].numpy()
+        return np.median(expected + offset, axis=1)
+
+    def evidence(poses: Tensor) -> Tensor:
+        seen = torch.cat(scouted(reader, views, poses), 1)
+        return (seen / reader.scout_scale + 0.1).log().mean(1)
+
+    def refined(poses: Tensor, times: int = 4) -> Tensor:
+        stage = reader.stages[-1]
+        for _ in range(times):
+            near = reader.model.places(poses)
+            seen = sight(views, near, float(stage.window), float(reader.reach))
+            poses = stage.poses(seen, near)[0]
+        return poses
+
+    poses = read_poses(reader, maps, parser.grids)
+    banked = _evidence(reader, views, Prepared.of(reader, parser.grids).judges).numpy()
+    miss = np.linalg.norm(head(reader.bank)[None] - marks[:, None], axis=-1) / diagonal
+    start = np.where(miss < _RIGHT, banked, -np.inf).argmax(1)
+    ended = refined(reader.bank[torch.from_numpy(start)])
+    wrong = error > _WRONG
+    gain = (evidence(ended) - evidence(poses)).numpy()
+
+    folds = KFold(10, shuffle=True, random_state=0)
+    z = poses.numpy().astype(np.float64)
+    curved = GaussianProcessRegressor(
+        ConstantKernel() * DotProduct() + ConstantKernel() * RBF(3.0) + WhiteKernel(0.3)
+    )
+    middle, scale = marks.mean(0), marks.std()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        bent = cross_val_predict(curved, z, (marks - middle) / scale, cv=folds)
+    straight = cross_val_predict(RidgeCV(np.logspace(-2, 3, 11)), z, marks, cv=folds)
+    return {
+        "nodes": float(error.mean()),
+        "median": float(np.median(error)),
+        "without worst tenth": float(rest.mean()),
+        "best 40": float(off(votes(places[:, best], marks)).mean()),
+        "pose, linear": float(off(straight).mean()),
+        "pose, curved": float(off(bent * scale + middle).mean()),
+        "wrong": float(wrong.mean()),
+        "restarted": float(off(head(ended))[wrong].mean()),
+        "better": float((gain[wrong] > _CLEARLY).mean()),
+    }
+
+
+def main() -> None:
+    """Measure all categories, print the means, write the rows."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of category folders")
+    parser.add_argument("--json", type=Path, help="file for the rows")
+    options = parser.parse_args()
+    rows = []
+    for file in sorted(options.data.glob("*/parts.json")):
+        sample = quality.load(
+            file.parent, efficientnet_lite0, efficientnet_lite0.LAYERS, "head", "first"
+        )
+        rows.append({"category": file.parent.name} | measure(sample))
+        print(rows[-1], file=sys.stderr, flush=True)
+    print("| | mean over categories |\n|---|---:|")
+    for column in rows[0]:
+        if column != "category":
+            print(f"| {column} | {np.nanmean([row[column] for row in rows]):.3f} |")
+    if options.json:
+        with atomic_write(options.json) as path:
+            path.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
