@@ -30,7 +30,7 @@ typedef struct {
     size_t n, c, k, h, w, first, last; /* filters first <= c < last are done */
     size_t shifts;                     /* displacements per filter: 1 or k */
     const float *activations, *displacement, *mean, *sigma, *alive, *x, *y, *middle;
-    float background, reach;
+    float background, reach; /* the peaks' reach, or the survey's sigma */
     float *count, *offset, *square, *total;
     double *bound;
     float *positions, *scores;

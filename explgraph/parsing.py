@@ -59,7 +59,8 @@ class Parse:
     expected : (N, V, 2) float32
         Where the image's pose alone puts the node, before its own map is looked at, px.
     scores : (N, V) float32
-        >= 0; mean activation around the place in units of the filter's standard deviation.
+        >= 0; activation (root mean square) around the expected place in units of the filter's
+        standard deviation, the less the further from there it is.
     image_size : (int, int)
         ``(H, W)`` px.
     """
