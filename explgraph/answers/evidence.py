@@ -1,32 +1,34 @@
 """Evidence: what each node of a graph adds to each of a network's outputs.
 
-1. The graph is parsed: where every node is in every image.
-2. A layer's maps are caught in a forward pass; one backward pass per output gives that output's
-   gradient with respect to them. Gradient times activation is what a unit adds to the output, to
-   first order. Below nothing but average pooling and a linear layer it is exact: an image's units
-   add up to the output less its bias.
+1. One forward pass catches the maps of the graph's layers (`intervene.run`); they tell where every
+   node is in every image.
+2. One backward pass per output gives that output's gradient with respect to a layer's maps.
+   Gradient times activation is what a unit adds to the output, to first order. Below nothing but
+   average pooling and a linear layer it is exact: an image's units add up to the output less its
+   bias.
 3. A unit counts for the node of its filter that is nearest to it in this image, in units of the
-   node's sigma, and for none if all are further than `REACH` sigmas. Nothing counts twice.
+   node's sigma, and for none if all are further than `REACH` sigmas. Nothing counts twice, and
+   units count in full, so that nodes add up to what the output is. `rationales` weighs units by
+   how near they are instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph.answers.intervene import Places, run, watched
 from explgraph.errors import ExplgraphError
 from explgraph.geometry import Layer
 from explgraph.graph import ExplanatoryGraph
-from explgraph.hooks import check_model, model_device, model_dtype, read_maps, split_layer
+from explgraph.hooks import check_model, model_device, model_dtype
 from explgraph.images import Images, batches
 from explgraph.mixture import Grid
-from explgraph.parsing import parse
 from explgraph.recording import fingerprint, on_device
 
 __all__ = ["REACH", "Evidence", "check_mined", "model_outputs", "node_evidence", "output_count"]
@@ -92,7 +94,7 @@ def node_evidence(
     model : torch.nn.Module
         The network that was mined, in evaluation mode; its output is ``(N, outputs)``.
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
-        Of the size that was mined. They are gone through twice.
+        Of the size that was mined.
     outputs : sequence of int
         Columns of the model's output.
     layer : str, optional
@@ -111,7 +113,7 @@ def node_evidence(
     ------
     ExplgraphError
         If the graph was mined on another model or has no such layer or no node in it, the model
-        gives no such outputs, or its layer gives no single tensor.
+        gives no such outputs, or its layer gives no single grid.
     """
     check_mined(graph, model)
     known = {known.name: known for known in graph.layers}
@@ -121,22 +123,30 @@ def node_evidence(
     ids = graph.nodes_of(chosen.name)
     if not ids:
         raise ExplgraphError(f"the graph has no node in layer {chosen.name!r}; choose another")
-    found = parse(graph, model, images, batch_size=batch_size, device=device, progress=progress)
-    column = {node: v for v, node in enumerate(found.nodes)}
-    positions = found.positions[:, [column[node] for node in ids]]
-    owners = _Owners.of(graph, chosen, ids)
-    values, given, start = [], [], 0
-    with on_device(model, device):
-        for _, batch in batches(images, batch_size):
-            owner = owners(torch.from_numpy(positions[start : start + len(batch)]))
-            adds = partial(owners.add_up, owner)
-            sums, result = _backward(model, batch, chosen, outputs, adds)
-            values.append(sums)
-            given.append(result)
-            start += len(batch)
-    return Evidence(
-        ids, found.names, torch.cat(values).numpy(), torch.cat(given).numpy(), positions
-    )
+    column = {node: v for v, node in enumerate(graph.node_ids)}
+    own = [column[node] for node in ids]
+    places, owners = Places(graph), _Owners.of(graph, chosen, ids)
+    names: list[str] = []
+    rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    for here, batch in watched(
+        model, graph, images, batch_size=batch_size, device=device, progress=progress
+    ):
+        done = run(model, batch, graph.layers, gradients=True)
+        given = _columns(done.scores, len(batch), outputs)
+        maps = done.maps[chosen.name]
+        positions = places.positions(done.maps)[:, own]
+        owner = owners(positions)
+        rectified = maps.detach().float().cpu().clamp(min=0)
+        sums = []
+        for k in range(len(outputs)):
+            (slope,) = torch.autograd.grad(
+                given[:, k].sum(), maps, retain_graph=True, materialize_grads=True
+            )
+            sums.append(owners.add_up(owner, rectified * slope.float().cpu()))
+        rows.append((torch.stack(sums, dim=1), given.detach().float().cpu(), positions))
+        names.extend(here)
+    values, given_all, positions_all = (torch.cat(p).numpy() for p in zip(*rows, strict=True))
+    return Evidence(ids, tuple(names), values, given_all, positions_all)
 
 
 def model_outputs(
@@ -190,54 +200,6 @@ def _columns(result: Any, n: int, outputs: Sequence[int]) -> Tensor:
         )
     columns: Tensor = result[:, list(outputs)]
     return columns
-
-
-def _backward(
-    model: nn.Module,
-    batch: Tensor,
-    layer: Layer,
-    outputs: Sequence[int],
-    add_up: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Give evidence (n, A, V) and outputs (n, A); `add_up` turns units' (n, C, H, W) to nodes'."""
-    name, wanted = split_layer(model, layer.name)
-    shape = (layer.channels, layer.height, layer.width)
-    leaves: list[Tensor] = []
-    calls = 0
-
-    def cut(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
-        """Make the layer's output the leaf that the backward pass ends at."""
-        nonlocal calls
-        calls += 1
-        if calls - 1 != (wanted or 0):
-            return None
-        if not isinstance(output, Tensor):
-            raise ExplgraphError(
-                f"layer {layer.name!r} gives {type(output).__name__}, expected one tensor; choose "
-                "a module with a single output"
-            )
-        leaves.append(output.detach().requires_grad_())
-        return leaves[0].clone()  # which later modules may change in place
-
-    def read(output: Tensor) -> Tensor:
-        return read_maps(output.detach(), len(batch), shape, layer.name).float().cpu()
-
-    handle = dict(model.named_modules())[name].register_forward_hook(cut)
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            # a copy, lest the batch was made in inference mode
-            result = model(batch.clone().to(model_device(model), model_dtype(model)))
-            chosen = _columns(result, len(batch), outputs)
-            maps = read(leaves[0]).clamp(min=0)
-            sums = []
-            for k in range(len(outputs)):
-                (slope,) = torch.autograd.grad(
-                    chosen[:, k].sum(), leaves[0], retain_graph=True, materialize_grads=True
-                )
-                sums.append(add_up(maps * read(slope)))
-    finally:
-        handle.remove()
-    return torch.stack(sums, dim=1), chosen.detach().float().cpu()
 
 
 @dataclass(frozen=True, eq=False)
