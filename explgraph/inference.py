@@ -409,10 +409,14 @@ def infer(parts: Parts, maps: Tensor, expected: Tensor, grid: Grid) -> Found:
     window = float(parts.window)
     step, scores, clarity = _around(maps, expected, window, grid)
     pulled = clarity.clamp(min=_LEAST_CLARITY)
-    step = step / pulled[..., None]
-    way, seen = squared_length(step), scores.square()
+    # nothing is seen beyond the units
+    seen = expected + step / pulled[..., None]
+    first = torch.stack([grid.x.min(), grid.y.min()])
+    last = torch.stack([grid.x.max(), grid.y.max()])
+    step = torch.where(step == 0, 0.0, seen.clamp(first, last) - expected)
+    way, strength = squared_length(step), scores.square()
     doubt = (window * (1 - clarity)).square() / pulled
-    believed = way / (way + doubt).clamp(min=_TINY) * seen / (seen + _SILENT)
+    believed = way / (way + doubt).clamp(min=_TINY) * strength / (strength + _SILENT)
     positions = expected + step * believed[..., None]
     scores = scores * window / (window**2 + way).sqrt()
     return Found(positions.flatten(1, 2), scores.flatten(1, 2))

@@ -412,7 +412,9 @@ def test_infer_is_the_formula(window, seed):
         if mass < 1e-6:  # far from any activation, rounding decides
             continue
         clarity = min(max(1 - variance / window**2, 0), 1)
-        step = (mean - there) / max(clarity, 0.25)
+        seen = there + (mean - there) / max(clarity, 0.25)
+        units = [axis.double().numpy() for axis in (grid.x, grid.y)]
+        step = [np.clip(v, u.min(), u.max()) for v, u in zip(seen, units, strict=True)] - there
         way = step @ step
         doubt = window**2 * (1 - clarity) ** 2 / max(clarity, 0.25)
         believed = way / (way + doubt) * mass / (mass + 0.05)
@@ -440,6 +442,19 @@ def test_a_node_is_at_its_own_peak_wherever_it_was_expected():
     left = 400 * (1 - clarity) ** 2 / clarity / (20**2 + 18**2)
     assert left < 0.02
     assert_allclose(found.positions[0, 0], at + left * (expected - at), atol=0.1)
+
+
+def test_no_way_leads_beyond_the_units():
+    """What is pulled to the middle by a window is near the edge, not out of the image."""
+    parts, grid = some_parts(np.random.default_rng(1), window=20.0), a_grid(20, 20)
+    maps = 20 * bumps(grid, torch.tensor([2.0, 80.0]).expand(1, 3, 2), 15.0)
+    expected = torch.tensor([30.0, 80.0]).expand(1, 3, 2, 2)
+    found = infer(parts, maps, expected, grid)
+    assert (found.positions[..., 0] >= float(grid.x.min()) - 1e-3).all()
+    assert (found.positions[..., 0] < 15).all()
+    outside = torch.tensor([-40.0, 80.0]).expand(1, 3, 2, 2)
+    silent = infer(parts, torch.zeros_like(maps), outside, grid)
+    assert_array_equal(silent.positions, outside.flatten(1, 2))
 
 
 def test_a_short_way_to_something_vague_is_hardly_gone():
