@@ -38,7 +38,14 @@ if __package__ in (None, ""):  # started as a script
 from benchmarks import efficientnet_lite0, quality
 from explgraph import metrics
 from explgraph.atomic import atomic_write
-from explgraph.inference import Prepared, _evidence, expect, read_poses, scouted, sight
+from explgraph.inference import (
+    Prepared,
+    bank_evidence,
+    expect,
+    look_again,
+    own_evidence,
+    read_poses,
+)
 from explgraph.mining import mine_activations, scaled
 from explgraph.parsing import Parser, parse_activations
 
@@ -98,25 +105,15 @@ def measure(sample: quality.Sample) -> dict[str, float]:
         expected = expect(fit.parts, poses).flatten(1, 2)[:, here].numpy()
         return np.median(expected + offset, axis=1)
 
-    def evidence(poses: Tensor) -> Tensor:
-        seen = torch.cat(scouted(reader, views, poses), 1)
-        return (seen / reader.scout_scale + 0.1).log().mean(1)
-
-    def refined(poses: Tensor, times: int = 4) -> Tensor:
-        stage = reader.stages[-1]
-        for _ in range(times):
-            near = reader.model.places(poses)
-            seen = sight(views, near, float(stage.window), float(reader.reach))
-            poses = stage.poses(seen, near)[0]
-        return poses
-
     poses = read_poses(reader, maps, parser.grids)
-    banked = _evidence(reader, views, Prepared.of(reader, parser.grids).judges).numpy()
+    banked = bank_evidence(reader, views, Prepared.of(reader, parser.grids).judges).numpy()
     miss = np.linalg.norm(head(reader.bank)[None] - marks[:, None], axis=-1) / diagonal
     start = np.where(miss < _RIGHT, banked, -np.inf).argmax(1)
-    ended = refined(reader.bank[torch.from_numpy(start)])
+    ended = reader.bank[torch.from_numpy(start)]
+    for _ in range(4):
+        ended = look_again(reader, views, ended)
     wrong = error > _WRONG
-    gain = (evidence(ended) - evidence(poses)).numpy()
+    gain = (own_evidence(reader, views, ended) - own_evidence(reader, views, poses)).numpy()
 
     folds = KFold(10, shuffle=True, random_state=0)
     z = poses.numpy().astype(np.float64)

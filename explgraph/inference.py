@@ -43,8 +43,11 @@ __all__ = [
     "Sighting",
     "Stage",
     "View",
+    "bank_evidence",
     "expect",
     "infer",
+    "look_again",
+    "own_evidence",
     "read_poses",
     "scouted",
     "sight",
@@ -306,17 +309,30 @@ def read_poses(
     for stage, outer in zip(reader.stages, prepared.outer, strict=True):
         window = float(stage.window)
         poses, expected = stage.poses(sight(views, expected, window, reach), expected, outer)
-    scale = reader.scout_scale.clamp(min=_TINY)
-    own = (torch.cat(scouted(reader, views, poses), 1) / scale + _DOUBT).log().mean(1)
-    gain, best = (_evidence(reader, views, prepared.judges) - own[:, None]).max(1)
+    own = own_evidence(reader, views, poses)
+    gain, best = (bank_evidence(reader, views, prepared.judges) - own[:, None]).max(1)
     poses = torch.where((gain > _CLEARLY)[:, None], reader.bank[best], poses)
-    places = reader.model.places(poses)
+    return look_again(reader, views, poses, outer)
+
+
+def look_again(
+    reader: PoseReader, views: Sequence[View], poses: Tensor, outer: Tensor | None = None
+) -> Tensor:
+    """Find poses (n, q) once more, from where the last stage's model puts the guides at `poses`."""
+    stage, places = reader.stages[-1], reader.model.places(poses)
+    window = float(stage.window)
     # without a window only the peaks are known, which a better start lets one judge anew
-    seen = sight(views, places if window else None, window, reach)
+    seen = sight(views, places if window else None, window, float(reader.reach))
     return stage.poses(seen, places, outer)[0]
 
 
-def _evidence(reader: PoseReader, views: Sequence[View], judges: Sequence[Tensor]) -> Tensor:
+def own_evidence(reader: PoseReader, views: Sequence[View], poses: Tensor) -> Tensor:
+    """Mean log evidence of the scouts for each image's own pose (n, q): ``(n,)``."""
+    scale = reader.scout_scale.clamp(min=_TINY)
+    return (torch.cat(scouted(reader, views, poses), 1) / scale + _DOUBT).log().mean(1)
+
+
+def bank_evidence(reader: PoseReader, views: Sequence[View], judges: Sequence[Tensor]) -> Tensor:
     """Mean log evidence of the scouts, for every image and every pose of the bank, ``(n, H)``."""
     total = reader.bank.new_zeros((len(views[0].maps), len(reader.bank)))
     start = 0
@@ -409,11 +425,9 @@ def infer(parts: Parts, maps: Tensor, expected: Tensor, grid: Grid) -> Found:
     window = float(parts.window)
     step, scores, clarity = _around(maps, expected, window, grid)
     pulled = clarity.clamp(min=_LEAST_CLARITY)
-    # nothing is seen beyond the units
     seen = expected + step / pulled[..., None]
-    first = torch.stack([grid.x.min(), grid.y.min()])
-    last = torch.stack([grid.x.max(), grid.y.max()])
-    step = torch.where(step == 0, 0.0, seen.clamp(first, last) - expected)
+    first, last = (torch.stack([grid.x[i], grid.y[i]]) for i in (0, -1))
+    step = seen.clamp(first, last) - expected  # nothing is beyond the units
     way, strength = squared_length(step), scores.square()
     doubt = (window * (1 - clarity)).square() / pulled
     believed = way / (way + doubt).clamp(min=_TINY) * strength / (strength + _SILENT)

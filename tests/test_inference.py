@@ -357,7 +357,7 @@ def test_evidence_is_judged_by_the_scouts_own_scales():
     reader = reader._replace(scout_scale=tensor(rng.uniform(0.02, 0.5, 5)))
     maps = {index: tensor(rng.random((3, 4, 20, 20))) for index in GRIDS}
     views = reader.guides.views(maps, GRIDS)
-    found = inference._evidence(reader, views, inference.Prepared.of(reader, GRIDS).judges)
+    found = inference.bank_evidence(reader, views, inference.Prepared.of(reader, GRIDS).judges)
     places = reader.model.places(reader.bank).double().numpy()
     assert found.shape == (3, 5)
     for i, h in np.ndindex(3, 5):
