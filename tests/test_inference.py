@@ -419,8 +419,8 @@ def test_infer_is_the_formula(window, seed):
         doubt = window**2 * (1 - clarity) ** 2 / max(clarity, 0.25)
         believed = way / (way + doubt) * mass / (mass + 0.05)
         score = (mass / (1 + way / window**2)) ** 0.5
-        assert float(found.scores[i, f * k + p]) == pytest.approx(score, rel=5e-3, abs=0.02)
-        assert_allclose(found.positions[i, f * k + p], there + step * believed, atol=0.05)
+        assert float(found.scores[i, f * k + p]) == pytest.approx(score, rel=2e-3, abs=0.02)
+        assert_allclose(found.positions[i, f * k + p], there + step * believed, atol=0.02)
 
 
 def test_scores_are_in_units_of_the_map():
