@@ -55,7 +55,7 @@ __all__ = [
 
 _TINY = 1e-9
 _LEAST_CLARITY = 0.25  # a window's pull to the middle is taken back fourfold at most
-_SILENT = 0.05  # of a filter's mean square: less around a place hardly says where the part is
+_SILENT = 0.02  # of a filter's mean square: less around a place hardly says where the part is
 _DOUBT = 0.1  # of the usual evidence, added to every guide's: a single silent one must not decide
 _CLEARLY = 0.02  # gain in log evidence per scout from which on another pose is taken up
 

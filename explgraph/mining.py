@@ -116,7 +116,7 @@ class Settings:
     patterns: float = 0.02
     background: float = 0.1
     sigma_max: float = 0.12
-    window: float = 0.165
+    window: float = 0.16
     n_parents: int = 15
     pose: int = 8
     looks: int = 2

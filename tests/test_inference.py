@@ -417,7 +417,7 @@ def test_infer_is_the_formula(window, seed):
         step = [np.clip(v, u.min(), u.max()) for v, u in zip(seen, units, strict=True)] - there
         way = step @ step
         doubt = window**2 * (1 - clarity) ** 2 / max(clarity, 0.25)
-        believed = way / (way + doubt) * mass / (mass + 0.05)
+        believed = way / (way + doubt) * mass / (mass + 0.02)
         score = (mass / (1 + way / window**2)) ** 0.5
         assert float(found.scores[i, f * k + p]) == pytest.approx(score, rel=2e-3, abs=0.02)
         assert_allclose(found.positions[i, f * k + p], there + step * believed, atol=0.02)

@@ -172,9 +172,8 @@ def test_edges_join_what_moves_together():
     for child in followed:
         if graph.nx.nodes[child]["layer"] == "low":
             best = max(graph.nx.pred[child].values(), key=lambda a: a["consistency"])
-            # a filter of two parts sees the other one, 50 px away: measured 0.89; others 0.997
-            least = 0.85 if world.kind(graph, child) in MIXED else 0.99
-            assert best["consistency"] > least
+            # measured: 0.997, and 0.904 where a filter sees its other part, 50 px away
+            assert best["consistency"] > (0.9 if world.kind(graph, child) in MIXED else 0.99)
 
 
 # -------------------------------------------------------------------------------------- the schema
