@@ -10,6 +10,7 @@ crop per source photograph unless ``--crops all``, and each method is measured w
 grid        points that never move, with meaningless scores
 peaks       the filters' raw peaks
 nmf         50 non-negative matrix factors of the layer, their peaks (as ICE and CRAFT use them)
+published   the model of AAAI 2018, without links and with those of least distance (`published.py`)
 ridge       ridge regression from activations, trained on all annotations of four fifths of the
             images: the supervised yardstick
 nodes       our nodes: all, best half, quarter and tenth by reliability, a random quarter, all
@@ -45,6 +46,7 @@ from numpy.typing import NDArray
 if __package__ in (None, ""):  # started as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.published import mine_published
 from explgraph import metrics
 from explgraph.atomic import atomic_write
 from explgraph.images import ImageFolder
@@ -59,7 +61,8 @@ NETWORKS = {
     "mobilenet-v2": "benchmarks.mobilenet_v2",
 }
 METHODS = (
-    "grid", "peaks", "nmf", "ridge", "nodes", "evidence", "decoys", "halves", "ablations",
+    "grid", "peaks", "nmf", "published", "ridge", "nodes", "evidence", "decoys", "halves",
+    "ablations",
 )  # fmt: skip
 CUTS = {"all": 1.0, "best half": 0.5, "best quarter": 0.25, "best tenth": 0.1}
 #: Fields of `explgraph.mining.Settings` that leave out one ingredient each.
@@ -75,6 +78,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "window 0.2": {"window": 0.2},
     "window 0.25": {"window": 0.25},
 }
+#: The published model with and without links.
+PUBLISHED = {"AAAI 2018, no links": False, "AAAI 2018, links of least distance": True}
 COLUMNS = (
     "nodes", "instability", "tracking", "1-shot", "3-shot", "10-shot", "50-shot", "1-shot near",
     "3-shot near", "10-shot near", "ridge", "decoys, quarter", "decoys, tenth", "agreement",
@@ -283,7 +288,7 @@ def measure(nodes: Nodes, sample: Sample) -> Row:
 
 
 def baseline_rows(sample: Sample, methods: Sequence[str], seed: int) -> Iterator[Row]:
-    """Rows of the constant grid, raw peaks, NMF and ridge regression."""
+    """Rows of the constant grid, raw peaks, NMF, the published model and ridge regression."""
     activations, landmarks = sample
     size = activations.image_size
 
@@ -314,6 +319,14 @@ def baseline_rows(sample: Sample, methods: Sequence[str], seed: int) -> Iterator
             start = time.perf_counter()
             error = ridge_error(places.reshape(len(places), -1), landmarks, size)
             yield row(layer.name, "ridge, raw peaks", start, ridge=error)
+    for label, links in PUBLISHED.items() if "published" in methods else ():
+        start = time.perf_counter()
+        mined = mine_published(activations, links=links, seed=seed)
+        seconds = time.perf_counter() - start
+        for name, found in mined.items():
+            arrays = (found.positions.flatten(1, 2).numpy(), found.scores.flatten(1).numpy())
+            table = metrics.table_row(*arrays, landmarks, size)
+            yield {"layer": name, "method": label, **table, "seconds": seconds}
 
 
 def layer_names(sample: Sample) -> list[str]:
@@ -563,7 +576,7 @@ def main(arguments: Sequence[str] | None = None, engine: Engine | None = None) -
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     options = parser.parse_args(arguments)
 
-    needs_engine = not set(options.methods) <= {"grid", "peaks", "nmf", "ridge"}
+    needs_engine = not set(options.methods) <= {"grid", "peaks", "nmf", "published", "ridge"}
     if needs_engine and engine is None:
         engine = the_engine()
     categories = list(_categories(options.data, options.categories))

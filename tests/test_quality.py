@@ -101,11 +101,12 @@ def test_rows_of_a_graph(sample):
 
 
 def test_rows_of_the_baselines(sample):
-    rows = list(quality.baseline_rows(sample, ["grid", "peaks", "ridge"], seed=0))
+    rows = list(quality.baseline_rows(sample, ["grid", "peaks", "ridge", "published"], seed=0))
     assert [(row["layer"], row["method"]) for row in rows] == [
         ("none", "constant grid"),
         *((la, m) for la in ("l1", "l0") for m in ("raw peaks", "ridge, activations",
                                                    "ridge, raw peaks")),
+        *((la, m) for m in quality.PUBLISHED for la in ("l1", "l0")),
     ]  # fmt: skip
     assert rows[0]["tracking"] == pytest.approx(0, abs=1e-9)
     assert by_method(rows, "l0")["raw peaks"]["tracking"] > 0.8
