@@ -97,7 +97,7 @@ def judged(
         "auc": auc(risk, wrong),
         "auc_doubt": auc(doubt, wrong),
         "auc_within": float(np.mean([auc(risk[:, k], wrong[:, k]) for k in range(len(columns))])),
-        "auc_images": auc(risk.max(axis=1), wrong.any(axis=1)),
+        "auc_images": auc(found.image_risk, wrong.any(axis=1)),
     }
 
 

@@ -1039,6 +1039,9 @@ def _bias(options: argparse.Namespace) -> None:
                 content = {
                     "relations": _finite([r._asdict() for r in bias.relations]),
                     "answers": [d._asdict() for d in judged.worst(judged.risk.size)],
+                    "images": dict(
+                        zip(judged.names, judged.image_risk.round(6).tolist(), strict=True)
+                    ),
                 }
                 path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if not options.quiet or not options.out:

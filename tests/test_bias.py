@@ -1,5 +1,7 @@
 """Biases planted by hand, in a world of blobs whose effects are known, and wrong inputs."""
 
+from dataclasses import replace
+
 import blobs
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 import explgraph
 from explgraph import ExplgraphError, find_bias
+from explgraph.answers.bias import Judged
 from explgraph.answers.evidence import node_evidence
 
 PARTS = {name: f"{name} blob" for name in blobs.NAMES}
@@ -110,6 +113,19 @@ def test_images_in_which_it_goes_wrong_are_named_without_labels(bias, model):
         n = found.names.index(w.image)
         assert w.answer == (found.outputs[n, 0] > 0) != labels["red"][n]
         assert w.risk == pytest.approx(risk[n])
+
+
+def test_an_image_is_at_risk_where_any_answer_about_a_biased_attribute_is():
+    judged = Judged(
+        names=("a", "b"),
+        attributes=("red", "green", "blue"),
+        biased=("blue", "red"),
+        outputs=np.ones((2, 3)),
+        corrected=np.ones((2, 3)),
+        risk=np.array([[0.5, 0.9, 0.2], [0.0, 0.9, 0.1]]),
+    )
+    np.testing.assert_allclose(judged.image_risk, [1 - 0.5 * 0.8, 0.1])
+    np.testing.assert_allclose(replace(judged, biased=()).image_risk, 0)
 
 
 def test_judged_are_the_given_images(bias, biased, model):

@@ -302,6 +302,10 @@ def test_bias_judges_other_photographs(place, capsys, tmp_path):
     )  # fmt: skip
     assert {row["image"] for row in written["answers"]} == {"3.png", "7.png"}
     assert len(written["answers"]) == 6
+    right = dict.fromkeys(("3.png", "7.png"), 1.0)
+    for row in written["answers"]:
+        right[row["image"]] *= 1 - row["risk"]
+    assert written["images"] == pytest.approx({k: 1 - v for k, v in right.items()}, abs=1e-4)
     risks = [row["risk"] for row in written["answers"]]
     assert risks == sorted(risks, reverse=True)
 

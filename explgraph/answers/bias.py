@@ -148,10 +148,19 @@ class Judged:
     corrected: Array
     risk: Array
 
+    @property
+    def image_risk(self) -> Array:
+        """How likely some answer about a biased attribute is wrong, by image, ``(N,)`` in [0, 1].
+
+        As if answers went wrong independently: ``1 - prod (1 - risk)``.
+        """
+        _, risk = self._of_biased()
+        probability: Array = 1 - np.prod(1 - risk, axis=1)
+        return probability
+
     def worst(self, most: int = 20) -> list[Judgement]:
         """Give the answers about biased attributes that are most likely wrong, worst first."""
-        columns = [self.attributes.index(name) for name in self.biased]
-        risk = self.risk[:, columns]
+        columns, risk = self._of_biased()
         order = np.argsort(-risk, axis=None, kind="stable")[:most]
         return [
             Judgement(
@@ -162,6 +171,11 @@ class Judged:
             )
             for n, k in zip(*np.unravel_index(order, risk.shape), strict=True)
         ]
+
+    def _of_biased(self) -> tuple[list[int], Array]:
+        """Columns of the biased attributes, and the risk there."""
+        columns = [self.attributes.index(name) for name in self.biased]
+        return columns, self.risk[:, columns]
 
 
 @dataclass(frozen=True, eq=False)
