@@ -29,9 +29,9 @@ if __package__ in (None, ""):  # started as a script
 
 from explgraph import creatures, metrics
 from explgraph.atomic import atomic_write
-from explgraph.inference import infer, read_poses
+from explgraph.inference import infer, read_poses, scaled
 from explgraph.landmarks import from_creatures
-from explgraph.mining import mine_activations, scaled
+from explgraph.mining import mine_activations
 from explgraph.parsing import Parser, parse_activations
 from explgraph.recording import Activations, record
 

@@ -45,8 +45,9 @@ from explgraph.inference import (
     look_again,
     own_evidence,
     read_poses,
+    scaled,
 )
-from explgraph.mining import mine_activations, scaled
+from explgraph.mining import mine_activations
 from explgraph.parsing import Parser, parse_activations
 
 LAYER = "_blocks.10._bn0"

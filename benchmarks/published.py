@@ -19,8 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from explgraph.inference import scaled
 from explgraph.linking import MOST_WEIGHT
-from explgraph.mining import Settings, scaled
+from explgraph.mining import Settings
 from explgraph.mixture import Bounds, Grid, Patterns, from_summaries, summarize
 from explgraph.recording import Activations
 

@@ -1,4 +1,4 @@
-"""The command line: ``explgraph COMMAND``, from ``demo`` and ``mine`` to ``view`` (`build_parser`).
+"""The command line: ``explgraph COMMAND``, from ``demo`` and ``mine`` to ``view`` (`_parser`).
 
 Exit codes: 0 all went well; 1 something that the user can mend, said in one line on stderr; 2 the
 command line itself is wrong; 130 stopped by Ctrl-C. Results go to stdout; warnings and progress
@@ -301,7 +301,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bias.add_argument(
         "--outputs",
-        type=_columns,
+        type=_numbered,
         metavar="A=K,B=L",
         help="each attribute's column of the model's output, from 0 (default: in the CSV's order)",
     )
@@ -568,11 +568,6 @@ def _pairs(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _columns(text: str) -> dict[str, int]:
-    """Split ``a=0,b=3``."""
-    return {name: int(value) for name, value in _pairs(text).items()}
-
-
 def _formats(text: str) -> list[str]:
     """Split a list of file formats."""
     if text == "none":
@@ -634,7 +629,6 @@ def _colours(text: str) -> tuple[float, ...]:
 _seed.__name__ = _positive.__name__ = "whole number"
 _top.__name__ = _colours.__name__ = "number"
 _size.__name__ = "size"
-_columns.__name__ = "list of name=column"
 
 
 # ---------------------------------------------------------------------------------- the commands
@@ -893,8 +887,7 @@ def _locate(options: argparse.Namespace) -> None:
         return
     localizer.fit(found, marks, absent=absent)
     if options.new is not None:
-        others = {"images": options.new, "boxes": None, "list": None, "one_per_source": None}
-        images = _folder(argparse.Namespace(**{**vars(options), **others}), graph)
+        images = _other_folder(options, options.new, graph)
         found = parse(graph, model, images, progress=not options.quiet, **running)
     rows = _located(localizer, found)
     if out is not None:
@@ -1019,8 +1012,7 @@ def _bias(options: argparse.Namespace) -> None:
     )
     judged = bias.judged
     if options.judge is not None:
-        others = {"images": options.judge, "boxes": None, "list": None, "one_per_source": None}
-        there = _folder(argparse.Namespace(**{**vars(options), **others}), graph)
+        there = _other_folder(options, options.judge, graph)
         judged = bias.judge(model, there, **running)
     doubtful = judged.worst()
     report = f"{bias.markdown()}\n"
@@ -1365,6 +1357,12 @@ def _folder(options: argparse.Namespace, graph: ExplanatoryGraph | None) -> Imag
         progress=not options.quiet,
         **ready,
     )
+
+
+def _other_folder(options: argparse.Namespace, images: str, graph: ExplanatoryGraph) -> ImageFolder:
+    """Open all photographs of another folder, made ready alike."""
+    others = {"images": images, "boxes": None, "list": None, "one_per_source": None}
+    return _folder(argparse.Namespace(**{**vars(options), **others}), graph)
 
 
 def _read_list(file: str, option: str) -> list[str]:

@@ -170,7 +170,10 @@ class Creatures:
     def tensor(self) -> Tensor:
         """Return the pictures as the network takes them: (N, 3, H, W) float32, normalised."""
         pixels = torch.from_numpy(self.images).permute(0, 3, 1, 2).contiguous().float() / 255
-        return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (MEAN, STD)
+        )
+        return (pixels - mean) / std
 
     def targets(self) -> Tensor:
         """Return the truth of :data:`OUTPUTS`: (N, 13) float32, family one-hot, attributes."""

@@ -205,7 +205,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 def noise(model: nn.Module, size: tuple[int, int], n: int = 1) -> Tensor:
     """Positive noise to run a model on, ``(n, 3, H, W)`` in 0.5 ... 1."""
     generator = torch.Generator().manual_seed(0)
-    image = 0.5 + 0.5 * torch.rand((n, 3, *size), generator=generator)
+    image = 0.5 + 0.5 * torch.rand((n, 3, *size), generator=generator, dtype=torch.float32)
     return image.to(model_device(model), model_dtype(model))
 
 
@@ -245,7 +245,7 @@ class _Probe:
         """Gradient of a unit, absolute, the largest over the colours, ``(H, W)``."""
         unit = self._maps[layer][0, :, row, column]
         # filters are weighted at random, for a plain sum over them may be constant
-        weights = 0.5 + torch.rand(unit.shape, generator=self._generator)
+        weights = 0.5 + torch.rand(unit.shape, generator=self._generator, dtype=torch.float32)
         gradient = None
         if unit.requires_grad:
             (gradient,) = torch.autograd.grad(

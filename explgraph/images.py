@@ -190,8 +190,10 @@ class ImageFolder(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         """Give a normalised image, ``(3, H, W)`` float32."""
         pixels = torch.from_numpy(np.array(self.picture(index))).permute(2, 0, 1)
-        mean = torch.tensor(self.mean).reshape(3, 1, 1)
-        std = torch.tensor(self.std).reshape(3, 1, 1)
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32).reshape(3, 1, 1)
+            for values in (self.mean, self.std)
+        )
         return pixels.float().div_(255).sub_(mean).div_(std).contiguous()
 
     def __repr__(self) -> str:
@@ -392,7 +394,7 @@ def images_fingerprint(images: Images) -> str:
     else:
         some = sorted({round(i) for i in np.linspace(0, len(names) - 1, 16)})
         for _, batch in batches(choose(images, some, len(some)), len(some)):
-            digest.update(batch.contiguous().numpy().data)
+            digest.update(batch.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

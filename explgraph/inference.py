@@ -49,6 +49,7 @@ __all__ = [
     "look_again",
     "own_evidence",
     "read_poses",
+    "scaled",
     "scouted",
     "sight",
 ]
@@ -58,6 +59,12 @@ _LEAST_CLARITY = 0.25  # a window's pull to the middle is taken back fourfold at
 _SILENT = 0.02  # of a filter's mean square: less around a place hardly says where the part is
 _DOUBT = 0.1  # of the usual evidence, added to every guide's: a single silent one must not decide
 _CLEARLY = 0.02  # gain in log evidence per scout from which on another pose is taken up
+
+
+def scaled(maps: Tensor, scale: Tensor) -> Tensor:
+    """Divide each filter's maps by its scale; filters without one become zero."""
+    factor = torch.where(scale > 0, 1 / scale, 0.0)
+    return maps * factor[:, None, None]
 
 
 class Found(NamedTuple):
@@ -398,10 +405,11 @@ def expect(parts: Parts, poses: Tensor) -> Tensor:
 def infer(parts: Parts, maps: Tensor, expected: Tensor, grid: Grid) -> Found:
     """Look around the expected places in a layer's maps.
 
-    With the window's spread ``w``, ``c`` the clarity of what is seen at a step ``s`` from the
-    expected place, its mean square ``m`` and a small constant ``t``,
+    With the window's spread ``w``, ``c`` the clarity of what is seen there, ``C = max(c, 1/4)``,
+    its mean square ``m`` and a small constant ``t``,
 
-        position = expected + s |s|^2 / (|s|^2 + w^2 (1 - c)^2 / c)  m / (m + t)
+        s = what is seen - expected, over C, up to the outermost units
+        position = expected + s |s|^2 / (|s|^2 + w^2 (1 - c)^2 / C)  m / (m + t)
         score = (m / (1 + |s|^2 / w^2))^(1/2)
 
     A short step to something vague is mostly noise, a peak is believed, and so is a long way: this

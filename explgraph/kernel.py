@@ -60,9 +60,8 @@ def summarize(
         x=(x, (w,)),
         y=(y, (h,)),
     )
-    count, square = torch.empty(c, k), torch.empty(c, k)
-    offset, total = torch.empty(c, k, 2), torch.empty(c)
-    bound = torch.empty(c, dtype=torch.float64)
+    count, square, offset, total = _empty((c, k), (c, k), (c, k, 2), (c,))
+    bound = torch.empty(c, dtype=torch.float64, device="cpu")
     addresses = [t.data_ptr() for t in (*inputs, count, offset, square, total, bound)]
 
     def work(first: int, last: int) -> None:
@@ -84,7 +83,7 @@ def survey(
         x=(x, (w,)),
         y=(y, (h,)),
     )
-    step, variance, mass = torch.empty(n, c, k, 2), torch.empty(n, c, k), torch.empty(n, c, k)
+    step, variance, mass = _empty((n, c, k, 2), (n, c, k), (n, c, k))
     addresses = [t.data_ptr() for t in (*inputs, step, variance, mass)]
 
     def work(first: int, last: int) -> None:
@@ -101,7 +100,7 @@ def peaks(activations: Tensor, x: Tensor, y: Tensor, reach: float) -> tuple[Tens
     inputs = _ready(
         activations=(activations, (n, c, h, w)), x=(x, (w,)), y=(y, (h,)), middle=(middle, (2,))
     )
-    positions, scores = torch.empty(n, c, 2), torch.empty(n, c)
+    positions, scores = _empty((n, c, 2), (n, c))
     addresses = [t.data_ptr() for t in (*inputs, positions, scores)]
 
     def work(first: int, last: int) -> None:
@@ -117,6 +116,11 @@ def _ready(**inputs: tuple[Tensor, tuple[int, ...]]) -> list[Tensor]:
         if tensor.shape != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
     return [tensor.contiguous() for tensor, _ in inputs.values()]
+
+
+def _empty(*shapes: tuple[int, ...]) -> list[Tensor]:
+    """Make room for what the kernel writes, whatever torch's default type and device are."""
+    return [torch.empty(shape, dtype=torch.float32, device="cpu") for shape in shapes]
 
 
 def _share(work: Callable[[int, int], None], filters: int, cost: int) -> None:

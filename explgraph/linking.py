@@ -195,8 +195,6 @@ def choose_links(
     *,
     floor: float,
     least_variance: float,
-    child_group: Tensor | None = None,
-    candidate_group: Tensor | None = None,
 ) -> Links:
     """Choose for every child the candidates that it moves most rigidly with.
 
@@ -210,9 +208,6 @@ def choose_links(
         Distances below it count as it, px^2.
     least_variance : float
         A candidate that moves less says nothing and is left out, px^2.
-    child_group, candidate_group : (V,) and (U,) int, optional
-        A child and a candidate of equal group are not linked: a node is no parent of itself,
-        nor of its filter's other patterns.
 
     Returns
     -------
@@ -229,8 +224,6 @@ def choose_links(
     rho = distance / (child_variance[:, None] + variance).clamp(min=_TINY)
     # never seen together, or a candidate that stands still
     rho[(sums.both <= _TINY) | (variance < least_variance)] = torch.inf
-    if child_group is not None and candidate_group is not None:
-        rho[child_group[:, None] == candidate_group] = torch.inf
     best, parent = rho.topk(min(n_parents, len(variance)), 1, largest=False)
     chosen = distance.gather(1, parent).masked_fill(best.isinf(), torch.inf)
     return Links(parent, chosen.float(), best.float())
@@ -244,8 +237,6 @@ def link(
     *,
     floor: float,
     least_variance: float,
-    child_group: Tensor | None = None,
-    candidate_group: Tensor | None = None,
     cells: int = 1 << 25,
 ) -> Links:
     """Link children to the candidates that they move most rigidly with over all images.
@@ -255,7 +246,7 @@ def link(
     images : Images
     children, candidates : Tracks
         V and U nodes.
-    n_parents, floor, least_variance, child_group, candidate_group
+    n_parents, floor, least_variance
         As for `choose_links`.
     cells : int
         Of V x U that are worked on at a time, about 30 bytes each.
@@ -274,8 +265,6 @@ def link(
             n_parents,
             floor=floor,
             least_variance=least_variance,
-            child_group=None if child_group is None else child_group[some],
-            candidate_group=candidate_group,
         )
 
     v, u = len(children.scale), len(candidates.scale)

@@ -62,6 +62,7 @@ __all__ = [
     "raw_peaks",
     "relations_recovered",
     "table_row",
+    "top_scores",
     "tracking",
 ]
 
@@ -202,6 +203,13 @@ def node_tracking(positions: ArrayLike, landmarks: ArrayLike) -> Array:
     return quality
 
 
+def top_scores(scores: ArrayLike) -> Array:
+    """Mean of each node's top fifth of images, above 0: scores (N, V) -> (V,)."""
+    score = np.asarray(scores, dtype=np.float64)
+    top: Array = np.sort(score, axis=0)[-max(1, len(score) // 5) :].mean(axis=0)
+    return np.maximum(top, np.finfo(np.float64).tiny)
+
+
 def normalised_scores(scores: ArrayLike) -> Array:
     """Scores over the mean of their node's top fifth of images, clipped to [0, 2].
 
@@ -217,8 +225,7 @@ def normalised_scores(scores: ArrayLike) -> Array:
         scores.
     """
     score = np.asarray(scores, dtype=np.float64)
-    top = np.sort(score, axis=0)[-max(1, len(score) // 5) :].mean(axis=0)
-    clipped: Array = np.clip(score / np.maximum(top, np.finfo(np.float64).tiny), 0, 2)
+    clipped: Array = np.clip(score / top_scores(score), 0, 2)
     return clipped
 
 
@@ -659,6 +666,13 @@ def part_shares(positions: ArrayLike, scores: ArrayLike, parts: Mapping[str, Arr
     return shares
 
 
+def _mean_of_known(values: Array) -> Array:
+    """Mean over the first dimension of what is no NaN; NaN if there is nothing."""
+    known = np.isfinite(values)
+    total: Array = np.where(known, values, 0).sum(axis=0)
+    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
 def planted_parts(
     positions: ArrayLike,
     scores: ArrayLike,
@@ -706,14 +720,14 @@ def planted_parts(
             quality = np.where(eligible, quality, -np.inf)
         node = int(np.argmax(quality))
         follows = float(node_tracking(place[second][:, [node]], part[second])[0])
-        offset = np.nanmean(part[first] - place[first, node], axis=0)
+        offset = _mean_of_known(part[first] - place[first, node])
         misses = np.linalg.norm(place[second, node] + offset - part[second], axis=-1)
         share = float(purity[node, index])
         report[name] = PlantedPart(
             node,
             follows,
             share,
-            float(np.nanmean(misses)),
+            float(_mean_of_known(misses)),
             bool(follows >= min_tracking and share >= min_purity),
         )
     return report

@@ -51,6 +51,7 @@ from explgraph.inference import (
     expect,
     infer,
     read_poses,
+    scaled,
     scouted,
     sight,
 )
@@ -503,12 +504,6 @@ def filter_scale(images: Images, maps: Iterable[Tensor]) -> Tensor:
     return torch.where(deviation > 1e-5 * square.sqrt(), deviation, 0.0).float()
 
 
-def scaled(maps: Tensor, scale: Tensor) -> Tensor:
-    """Divide each filter's maps by its scale; filters without one become zero."""
-    factor = torch.where(scale > 0, 1 / scale, 0.0)
-    return maps * factor[:, None, None]
-
-
 def _bench(images: Images, source: Source, layer: Layer, settings: Settings, seed: int) -> Bench:
     """Measure a layer's scale and make its maps ready."""
     frame = Frame.of(layer, source.image_size, settings, images.device)
@@ -581,7 +576,8 @@ def _take_bearings(benches: Sequence[Bench]) -> Bearings:
         poses, expected = stages[-1].poses(seen, expected)
 
     scouts = stages[-1].model.explained().topk(min(_SCOUTS, len(best)))[1].sort()[0]
-    bank = torch.linspace(0, len(sample) - 1, min(_BANK, len(sample))).long()
+    banked = min(_BANK, len(sample))
+    bank = torch.linspace(0, len(sample) - 1, banked, dtype=torch.float32).long()
     reader = PoseReader(
         guides,
         tuple(stages),
@@ -910,10 +906,11 @@ def _add_edges(
     Where any of them is reliable, others don't count.
     A parent less than half as consistent as the child's best is there by chance, and no edge.
     """
-    parents = torch.tensor(list(ids[upper.layer.index]), dtype=torch.int64)
+    device = upper.reliability.device
+    parents = torch.tensor(list(ids[upper.layer.index]), dtype=torch.int64, device=device)
     reliable = upper.reliability[parents] > 0
     parents = parents[reliable] if reliable.any() else parents
-    nodes = torch.tensor(list(ids[lower.layer.index]), dtype=torch.int64)
+    nodes = torch.tensor(list(ids[lower.layer.index]), dtype=torch.int64, device=device)
     area = float(graph.graph["image_size"][0] * graph.graph["image_size"][1])
     children, candidates = lower.found.only(images, nodes), upper.found.only(images, parents)
     links = link(
@@ -930,8 +927,9 @@ def _add_edges(
     for start in range(0, len(nodes), block):
         here = slice(start, start + block)
         edges = _measure_edges(images, children, here, candidates, links.parent[here])
-        least = 0.5 * edges["consistency"].amax(1, keepdim=True).clamp(min=1e-9)
-        linked = (links.distance[here].isfinite() & (edges["consistency"] >= least)).tolist()
+        consistency = edges["consistency"].masked_fill(links.distance[here].isinf(), 0)
+        least = 0.5 * consistency.amax(1, keepdim=True).clamp(min=1e-9)
+        linked = (consistency >= least).tolist()
         columns = {name: values.tolist() for name, values in edges.items()}
         for i, row in enumerate(links.parent[here].tolist()):
             for j, u in enumerate(row):

@@ -31,8 +31,8 @@ from explgraph.inference import (
     expect,
     infer,
     read_poses,
+    scaled,
 )
-from explgraph.mining import scaled
 from explgraph.mixture import Grid, Patterns
 from explgraph.pose import PoseModel
 from explgraph.recording import Activations, checked_device, fingerprint, stream
@@ -294,8 +294,10 @@ class Parser:
         }
         n = len(poses)
         v = len(self.node)
-        positions, expected = torch.empty(n, v, 2), torch.empty(n, v, 2)
-        scores = torch.empty(n, v)
+        positions, expected, scores = (
+            torch.empty(shape, dtype=torch.float32, device="cpu")
+            for shape in ((n, v, 2), (n, v, 2), (n, v))
+        )
         for index in sorted(set(self.node_layer.tolist())):
             here = self.node_layer == index
             nodes = self.node[here]

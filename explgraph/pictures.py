@@ -83,8 +83,8 @@ class Pictures:
             self._source = images
             names = images.names
         else:
-            # a tensor on any device has .numpy(); a path or a string has a length, but no pictures
-            self._source = images.numpy() if hasattr(images, "numpy") else images
+            # a tensor has .cpu(); a path or a string has a length, but no pictures
+            self._source = images.cpu().numpy() if hasattr(images, "cpu") else images
             if isinstance(self._source, str) or not hasattr(self._source, "__len__"):
                 raise ExplgraphError(
                     f"images is {type(images).__name__}; expected an explgraph.ImageFolder, "

@@ -243,7 +243,8 @@ def principal_poses(positions: Tensor, weights: Tensor, most: int, seed: int) ->
         1 <= q <= `most`.
     """
     draws = torch.Generator().manual_seed(seed)
-    order = torch.rand(weights.shape, generator=draws).argsort(0).to(weights.device)
+    drawn = torch.rand(weights.shape, generator=draws, dtype=torch.float32)
+    order = drawn.argsort(0).to(weights.device)
     values, vectors = _components(positions, weights)
     chance, _ = _components(
         positions.gather(0, order[..., None].expand_as(positions)), weights.gather(0, order)

@@ -83,7 +83,7 @@ class Team:
 
     def all_of(self, truth: bool) -> bool:
         """Whether something is true for every process; all of them wait here for each other."""
-        (number,) = self.sum([torch.tensor([float(truth)])])
+        (number,) = self.sum([torch.tensor([int(truth)])])
         return int(number) == self.size
 
 

@@ -250,7 +250,9 @@ def record(
         shapes = [(layer.channels, layer.height, layer.width) for layer in measured]
         _check_memory(4 * (total or 0) * sum(map(math.prod, shapes)))
         # one tensor from the start where the number of images is known: no second copy at the end
-        maps = [torch.empty((total or 0, *shape)) for shape in shapes]
+        maps = [
+            torch.empty((total or 0, *shape), dtype=torch.float32, device="cpu") for shape in shapes
+        ]
         pieces: list[list[Tensor]] = [[] for _ in measured]
         seen: list[str] = []
         runs = run(model, itertools.chain([first], source), measured)

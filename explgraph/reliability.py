@@ -7,8 +7,9 @@ that the same guide is expected at in *other* images:
     contrast = (mean_n D - 3 sd_n(D) / sqrt(N)) / mean_n S(n, n),    D(n) = S(n, n) - mean_m S(n, m)
 
 with ``S(n, m)`` the squared activation of image ``n`` under a Gaussian around the place of image
-``m``. A filter that fires at a fixed place, or at something that moves otherwise, has none. The
-best few trajectories of a filter become its part patterns; their contrast, if positive, is the
+``m`` (``mean_m`` is over all, ``n`` itself among them, which makes ``D`` smaller by one part in
+their number). A filter that fires at a fixed place, or at something that moves otherwise, has none.
+The best few trajectories of a filter become its part patterns; their contrast, if positive, is the
 nodes' reliability.
 
 Because a filter has the best of many trajectories, chance has many chances. So every filter is

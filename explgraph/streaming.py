@@ -125,7 +125,8 @@ class Table:
         if self._file is None:
             return self._rows[here][:, nodes]
         if not math.prod(self.shape):
-            return torch.empty(self.shape, device=self._device)[here][:, nodes]
+            empty = torch.empty(self.shape, dtype=torch.float32, device=self._device)
+            return empty[here][:, nodes]
         # opened anew: pages of a map that stays open would count as our memory
         file = np.load(self._file, mmap_mode="r")
         # laid out as torch would have it: rounding depends on the order of sums
@@ -143,7 +144,7 @@ def _collect(n: int, parts: Iterable[Tensor], device: str | torch.device) -> Ten
     rows, done = torch.empty(0), 0
     for part in parts:
         if not done:
-            rows = torch.empty((n, *part.shape[1:]), device=device)
+            rows = torch.empty((n, *part.shape[1:]), dtype=torch.float32, device=device)
         rows[done : done + len(part)] = part
         done += len(part)
     return rows
@@ -309,7 +310,8 @@ class Images:
 
         def collect() -> Sequence[Tensor]:
             mine = (chosen >= self._rows.start) & (chosen < self._rows.stop)
-            rows = torch.zeros((len(chosen), *table.shape[1:]), device=self.device)
+            shape = (len(chosen), *table.shape[1:])
+            rows = torch.zeros(shape, dtype=torch.float32, device=self.device)
             rows[mine] = table.read(chosen[mine])
             return self._team.sum([rows])
 
@@ -333,7 +335,9 @@ class Images:
             rows = torch.empty(0)
             for number, (which, part) in enumerate(parts):
                 if not number:
-                    rows = torch.zeros((n, *part.shape[1:]), device=self.device)
+                    rows = torch.zeros(
+                        (n, *part.shape[1:]), dtype=torch.float32, device=self.device
+                    )
                 rows[which] = part
             return self._team.sum([rows])
 
@@ -404,5 +408,5 @@ def _count_bytes(values: Tensor, prefix: Tensor, shift: int) -> Tensor:
     """Count a byte's values, ``(V, 256)``, over the numbers whose bits before it are `prefix`."""
     bits = values.contiguous().view(torch.int32).long()
     counted = (bits >> (shift + 8) == prefix) if len(prefix) else torch.ones_like(bits)
-    counts = torch.zeros(values.shape[1], 256, device=values.device)
+    counts = torch.zeros(values.shape[1], 256, dtype=torch.float32, device=values.device)
     return counts.scatter_add_(1, (bits >> shift & 255).T, counted.T.float())

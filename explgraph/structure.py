@@ -101,7 +101,7 @@ class PositiveNetwork(TorchFunctionMode):
 
     def _weights(self, source: Tensor, *shape: int) -> Tensor:
         """Positive weights like `source`, their sum about 1 over the second dimension."""
-        weights = 0.5 + torch.rand(shape, generator=self._generator)
+        weights = 0.5 + torch.rand(shape, generator=self._generator, dtype=torch.float32)
         return (weights / shape[1]).to(source)
 
     def _convolve(
@@ -117,11 +117,12 @@ class PositiveNetwork(TorchFunctionMode):
     ) -> Tensor:
         """Run a convolution, also a transposed one, with positive weights of low rank."""
         filters = weight.shape[1] * groups if transposed else weight.shape[0]
-        kernel = torch.ones(weight.shape[2:])
+        kernel = torch.ones(weight.shape[2:], dtype=torch.float32)
         for axis, taps in enumerate(kernel.shape):
             if taps > 2:
                 # outer taps weigh most: the far ends of deep networks must not underflow to zero
-                ramp = torch.full((taps, 1) if axis == 0 else (taps,), 0.2 / (taps - 2))
+                shape = (taps, 1) if axis == 0 else (taps,)
+                ramp = torch.full(shape, 0.2 / (taps - 2), dtype=torch.float32)
                 ramp[[0, -1]] = 0.4
                 kernel *= ramp
         alive = (weight.detach() != 0).flatten(0, 1).any(0).cpu()

@@ -245,7 +245,7 @@ def test_more_wrong_inputs(graph, model, biased):
     other = blobs.Net().eval()
     with torch.no_grad():
         other.head.bias += 1
-    with pytest.raises(ExplgraphError, match="mined on a model with other weights"):
+    with pytest.raises(ExplgraphError, match="weights are not those"):
         find_bias(graph, other, images, labels)
     with pytest.raises(ExplgraphError, match="found in a model with other weights"):
         find_bias(graph, model, images, labels).judge(other, images)

@@ -585,7 +585,10 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         (["record", *mine_command(Path("x"))[1:]], "--store"),
         (["mine", "--layers", "a,,b"], "names with commas between"),
         (["bias", "g", "--parts", "horns"], "expected name=value with commas between"),
-        (["bias", "g", "--outputs", "horns=x"], "invalid list of name=column value"),
+        (
+            ["bias", "g", "--outputs", "horns=x"],
+            "expected NAME=NUMBER,..., got 'horns' in 'horns=x'",
+        ),
     ],
 )
 def test_a_wrong_command_line_ends_with_2(arguments, said, capsys):
@@ -772,7 +775,7 @@ WRONG = {
     "places": (BIAS + "--parts horns=horn", "--landmarks"),
     "no such part": (BIAS + "--landmarks {marks} --parts horns=hron", "'hron'", "'horn'"),
     "no such layer": (BIAS + "--layer stage1", "'stage1'", "stage4"),
-    "bias of another model": (BIAS + "--model {tests}another_network", "other weights"),
+    "bias of another model": (BIAS + "--model {tests}another_network", "weights are not those"),
     "bias's out": (BIAS + "--out {here}/q.csv", "q.csv", ".md"),
     "margin": (BIAS + "--margin -1", "margin", "-1"),
     "nobody to judge": (BIAS + "--judge {here}/empty", "no image"),

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_array_equal
 from small_network import TwoLayers, graph_of, network, pictures, place
 from torch import nn
 
 import explgraph
 from explgraph import ExplgraphError, creatures
 from explgraph.answers import effects
+from explgraph.answers.evidence import node_evidence
+from explgraph.answers.rationales import rationales
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +121,20 @@ def test_batches_make_no_difference(curved):
         assert other.nx.edges[edge]["effect"] == pytest.approx(values["effect"], abs=1e-5)
     for node, values in one.nx.nodes.items():
         assert other.nx.nodes[node]["effect_on_a"] == pytest.approx(values["effect_on_a"], abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_caller_s_mode_makes_no_difference(curved, mode):
+    model, graph = curved
+    one = effects.edge_effects(model, graph, pictures(3), classes={"a": 1})
+    contributions = rationales(model, graph, pictures(3), 1).contributions
+    evidence = node_evidence(graph, model, pictures(3), [1]).values
+    with mode():
+        other = effects.edge_effects(model, graph, pictures(3), classes={"a": 1})
+        assert_array_equal(rationales(model, graph, pictures(3), 1).contributions, contributions)
+        assert_array_equal(node_evidence(graph, model, pictures(3), [1]).values, evidence)
+    assert other == one
+    assert any(values["effect"] for values in one.nx.edges.values())
 
 
 def test_the_model_stays_as_it_was(curved):

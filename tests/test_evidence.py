@@ -126,7 +126,7 @@ def test_wrong_inputs(setting):
     other = blobs.Net().eval()
     with torch.no_grad():
         other.head.bias += 1
-    with pytest.raises(ExplgraphError, match="mined on a model with other weights"):
+    with pytest.raises(ExplgraphError, match="weights are not those"):
         node_evidence(graph, other, images, [0])
     with pytest.raises(ExplgraphError, match="layer 'stage9' isn't in the graph; it has cells"):
         node_evidence(graph, model, images, [0], layer="stage9")

@@ -1,5 +1,8 @@
 """Maps that are watched or changed while a network runs."""
 
+from collections import OrderedDict
+from typing import NamedTuple
+
 import pytest
 import torch
 from small_network import SIZE, graph_of, network, pictures
@@ -87,6 +90,45 @@ def test_tokens_in_a_tuple_are_changed_and_the_class_token_is_kept():
     (gradient,) = torch.autograd.grad(done.scores[:, 0].sum(), done.maps["block"])
     expected = model.head.weight[0].detach()[None, :, None, None] / 17
     torch.testing.assert_close(gradient, expected.expand(2, 5, 4, 4))
+
+
+class Named(NamedTuple):
+    """A module's output with names."""
+
+    extra: None
+    tokens: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    ("wrap", "unwrap"),
+    [
+        (lambda t: {"extra": None, "tokens": t}, lambda given: given["tokens"]),
+        (lambda t: OrderedDict(tokens=t), lambda given: given["tokens"]),
+        (lambda t: Named(None, t), lambda given: given.tokens),
+        (lambda t: [None, (t,)], lambda given: given[1][0]),
+    ],
+    ids=["dict", "ordered", "named", "nested"],
+)
+def test_outputs_of_any_form_are_changed(wrap, unwrap):
+    class Wraps(nn.Module):
+        def forward(self, tokens):
+            self.given = wrap(2 * tokens)
+            return self.given
+
+    class Unwraps(Tokens):
+        def forward(self, x):
+            tokens = self.patch(x).flatten(2).transpose(1, 2)
+            return self.head(unwrap(self.block(tokens)).mean(1))
+
+    torch.manual_seed(0)
+    model, images = Unwraps().eval(), torch.rand(2, 3, SIZE, SIZE)
+    model.block = Wraps()
+    block = (layer("block", 0, (5, 4, 4)),)
+    done = run(model, images, block, {"block": torch.zeros_like}, gradients=True)
+    torch.testing.assert_close(done.scores, model.head.bias.expand(2, 2))
+    assert torch.autograd.grad(done.scores[:, 0].sum(), done.maps["block"])[0].abs().max() > 0
+    # what the module itself keeps is left alone
+    assert unwrap(model.block.given).abs().max() > 0
 
 
 def test_places_are_gaussians_of_the_node_s_own_spread():

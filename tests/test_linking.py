@@ -175,29 +175,16 @@ def test_keeping_no_node():
     m=st.integers(1, 8),
     floor=st.sampled_from([1e-3, 40.0, 400.0]),
     least=st.sampled_from([0.0, 60.0, 200.0]),
-    grouped=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=60, deadline=None)
-def test_link_is_the_formula(n, v, u, m, floor, least, grouped, seed):
+def test_link_is_the_formula(n, v, u, m, floor, least, seed):
     children, candidates = draw(n, v, [seed, 0]), draw(n, u, [seed, 1], silent=[0])
-    rng = np.random.default_rng(seed)
-    groups = (rng.integers(0, 3, v), rng.integers(0, 3, u))
-    found = link(
-        tracks(*children),
-        tracks(*candidates),
-        m,
-        floor=floor,
-        least_variance=least,
-        child_group=torch.from_numpy(groups[0]) if grouped else None,
-        candidate_group=torch.from_numpy(groups[1]) if grouped else None,
-    )
+    found = link(tracks(*children), tracks(*candidates), m, floor=floor, least_variance=least)
     moved, weight, *_ = motion_by_loops(*children)
     moved_u, weight_u, *_ = motion_by_loops(*candidates)
     d, rho, variance = apart(moved, weight, moved_u, weight_u, floor)
     rho[:, variance < least] = np.inf
-    if grouped:
-        rho[groups[0][:, None] == groups[1]] = np.inf
 
     assert found.parent.shape == found.distance.shape == found.rho.shape == (v, min(m, u))
     assert found.parent.dtype == torch.int64
@@ -212,7 +199,7 @@ def test_link_is_the_formula(n, v, u, m, floor, least, grouped, seed):
             assert float(found.distance[j, k]) == pytest.approx(distance, rel=2e-3, abs=0.05)
 
 
-def rigid_groups(n=60, groups=3, members=4, noise=0.5, seed=0):
+def rigid_groups(n=60, groups=3, members=8, noise=0.5, seed=0):
     """Nodes that follow one of several points each, ``group[v] = v % groups``."""
     rng = np.random.default_rng(seed)
     points = 50 + 12 * rng.standard_normal((n, groups, 2))
@@ -223,22 +210,20 @@ def rigid_groups(n=60, groups=3, members=4, noise=0.5, seed=0):
     return torch.from_numpy(positions).float(), torch.from_numpy(scores).float(), group
 
 
-def test_nodes_of_a_rigid_group_are_each_others_parents():
+def test_parents_are_those_of_the_same_rigid_group():
     positions, scores, group = rigid_groups()
-    moved = tracks(positions, scores)
-    nodes = torch.arange(len(group))
-    found = link(
-        moved, moved, 3, floor=0.01, least_variance=30, child_group=nodes, candidate_group=nodes
-    )
-    assert_array_equal(group[found.parent], np.repeat(group[:, None], 3, 1))
-    assert not (found.parent == nodes[:, None]).any()
-    even = tracks(positions, torch.ones_like(scores))
-    found = link(
-        even, even, 3, floor=0.01, least_variance=30, child_group=nodes, candidate_group=nodes
-    )
+    lower, upper = slice(0, 12), slice(12, 24)
+
+    def found(scores):
+        children, candidates = (tracks(positions[:, s], scores[:, s]) for s in (lower, upper))
+        return link(children, candidates, 3, floor=0.01, least_variance=30)
+
+    parents = found(scores).parent
+    assert_array_equal(group[upper][parents], np.repeat(group[lower][:, None], 3, 1))
+    even = found(torch.ones_like(scores))
     # noise of 0.5 px in x and y, twice, against a variance of 2 * 12^2 px^2 twice; 60 images
-    assert_allclose(found.distance, 1.0, rtol=0.6)
-    assert_allclose(found.rho, 1.0 / (2 * 2 * 144), rtol=0.9)
+    assert_allclose(even.distance, 1.0, rtol=0.6)
+    assert_allclose(even.rho, 1.0 / (2 * 2 * 144), rtol=0.9)
 
 
 def test_distances_do_not_decide_alone():
@@ -282,8 +267,7 @@ def test_opposed_motion_has_rho_two():
 @pytest.mark.parametrize("cells", [1, 9, 20, 1000])
 def test_blocks_of_children_do_not_matter(cells):
     children, candidates = tracks(*draw(30, 11, 4)), tracks(*draw(30, 9, 5))
-    groups = {"child_group": torch.arange(11) % 4, "candidate_group": torch.arange(9) % 4}
-    options = {"floor": 1.0, "least_variance": 20.0, **groups}
+    options = {"floor": 1.0, "least_variance": 20.0}
     at_once = link(children, candidates, 4, **options)
     pieces = link(children, candidates, 4, cells=cells, **options)
     assert_array_equal(pieces.parent, at_once.parent)
@@ -325,10 +309,7 @@ def test_one_image_gives_no_links():
     positions, scores = draw(1, 4, 10)
     moved = tracks(positions, scores + 1)
     assert_allclose(whole(moved).moved, 0, atol=1e-5)
-    nodes = torch.arange(4)
-    found = link(
-        moved, moved, 2, floor=1, least_variance=1, child_group=nodes, candidate_group=nodes
-    )
+    found = link(moved, moved, 2, floor=1, least_variance=1)
     assert found.rho.isinf().all()
     assert found.distance.isinf().all()
 
@@ -352,14 +333,11 @@ def test_silent_nodes_are_nobodys_parents_and_have_none():
     positions, scores = draw(20, 4, 13, silent=[1])
     moved = tracks(positions, scores)
     assert_array_equal(whole(moved).weight[:, 1], torch.zeros(20))
-    nodes = torch.arange(4)
-    found = link(
-        moved, moved, 4, floor=1, least_variance=1, child_group=nodes, candidate_group=nodes
-    )
+    found = link(moved, moved, 4, floor=1, least_variance=1)
     assert found.rho[1].isinf().all()
     linked = found.rho.isfinite()
     assert not ((found.parent == 1) & linked).any()
-    assert linked[0].sum() == linked[2].sum() == 2  # neither itself nor the silent one
+    assert linked[0].sum() == linked[2].sum() == 3  # all but the silent one
 
 
 def test_never_seen_together_is_no_link():

@@ -6,6 +6,7 @@ from random_graphs import random_graph
 
 import explgraph
 from explgraph import ExplgraphError, Localizer, Parse, creatures
+from explgraph.answers import localize, voting
 from explgraph.landmarks import from_creatures
 
 SIZE = (120, 160)
@@ -35,6 +36,21 @@ def parse_of(graph, positions, scores=None):
     scores = np.ones(positions.shape[:2]) if scores is None else scores
     scores = np.asarray(scores, np.float32)
     return Parse(graph.node_ids, names, positions, positions, scores, graph.image_size)
+
+
+@pytest.mark.parametrize("k", [43, 44, 60])
+def test_no_template_is_left_out_as_a_whole(k):
+    """Three shots of one group that would share a fold, did folds go by number alone."""
+    graph, parse, body = planted(k, noise=3)
+    nodes = voting.Nodes(np.ones(8), np.full(8, 0.5), np.full(8, 100.0), DIAGONAL)
+    group = np.zeros(k, dtype=np.int64)
+    group[[0, 20, 40]] = 1
+    positions = parse.positions.astype(np.float64)
+    errors, guess = localize._left_out(nodes, positions, np.ones((k, 8)), body, group)
+    assert np.isfinite(errors).all()
+    assert np.isfinite(guess.scale).all()
+    assert (errors < 20).all()
+    assert len(graph)
 
 
 def only(places, shots):

@@ -455,6 +455,15 @@ def test_part_shares_by_hand():
     assert m.part_shares(places, 0 * scores, parts).sum() == 0
 
 
+def test_a_part_that_is_nowhere_is_not_followed():
+    rng = np.random.default_rng(0)
+    places, scores = rng.uniform(0, 50, (12, 3, 2)), np.ones((12, 3))
+    report = m.planted_parts(places, scores, {"a": places[:, 0], "b": np.full((12, 2), np.nan)})
+    assert report["a"].followed
+    assert not report["b"].followed
+    assert np.isnan(report["b"].error)
+
+
 def test_planted_parts_are_followed_by_their_own_node_only():
     places, scores, parts = planted()
     report = m.planted_parts(places, scores, parts)

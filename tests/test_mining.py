@@ -6,7 +6,9 @@ import dataclasses
 import io
 import math
 import sys
+from types import SimpleNamespace
 
+import networkx
 import numpy as np
 import pytest
 import torch
@@ -16,8 +18,10 @@ from tqdm import tqdm
 
 from explgraph import creatures, mining
 from explgraph.errors import ExplgraphError
+from explgraph.inference import scaled
+from explgraph.linking import track
 from explgraph.metrics import node_tracking, planted_parts
-from explgraph.mining import Settings, filter_scale, mine, mine_activations, scaled
+from explgraph.mining import Settings, filter_scale, mine, mine_activations
 from explgraph.parsing import parse_activations
 from explgraph.recording import Activations, record
 from explgraph.streaming import Images
@@ -205,6 +209,29 @@ def test_edge_attributes_are_their_formulas(graph, found):
         assert a["consistency"] == pytest.approx(consistency, abs=1e-3)
         cosine = both.sum() / np.sqrt((weight[:, u] ** 2).sum() * (weight[:, v] ** 2).sum())
         assert a["coactivation"] == pytest.approx(cosine, abs=1e-4)
+
+
+def test_a_candidate_that_stands_still_takes_no_edges_away():
+    """It is no parent, however alike it moves the little it does; others are held to the best."""
+    rng = np.random.default_rng(0)
+    child = 2.2 * rng.standard_normal((80, 2))
+    still = child + 0.05 * rng.standard_normal((80, 2))
+    mover = 1.6 * child + 2 * rng.standard_normal((80, 2))
+    images, ones = Images(80), torch.ones(80, 1)
+
+    def layer(index, *nodes):
+        places = torch.from_numpy(np.stack(nodes, 1) + 32).float()
+        found = track(images, ((places[h], ones[h].expand(-1, len(nodes))) for h in images))
+        return SimpleNamespace(
+            layer=SimpleNamespace(index=index), found=found, reliability=torch.ones(len(nodes))
+        )
+
+    for upper in (layer(1, mover), layer(1, mover, still)):
+        linked = networkx.DiGraph(image_size=[64, 64])
+        ids = {0: {0: "child"}, 1: {0: "mover", 1: "still"}}
+        ids[1] = dict(list(ids[1].items())[: len(upper.reliability)])
+        mining._add_edges(linked, images, upper, layer(0, child), ids, Settings())
+        assert list(linked.edges) == [("mover", "child")]
 
 
 def test_planted_offsets_are_the_edges(world, graph):
@@ -647,3 +674,19 @@ def test_bumps_are_where_they_are_planted():
     bump = bumps(layer, place, np.ones(1))[0]
     assert (bump.sum(0) @ layer.centres_x) / bump.sum() == pytest.approx(90, abs=0.1)
     assert (bump.sum(1) @ layer.centres_y) / bump.sum() == pytest.approx(60, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16])
+def test_torch_s_default_type_does_not_matter(kind, world, graph, found):
+    usual, network = torch.get_default_dtype(), creatures.network()
+    images = creatures.draw(3, seed=0).tensor()
+    recorded = record(network, images, creatures.LAYERS)
+    torch.set_default_dtype(kind)
+    try:
+        again = record(network, creatures.draw(3, seed=0).tensor(), creatures.LAYERS)
+        assert again.layers == recorded.layers
+        assert all(map(torch.equal, again.maps, recorded.maps))
+        assert mine_activations(world.activations) == graph
+        assert_array_equal(parse_activations(graph, world.activations).positions, found.positions)
+    finally:
+        torch.set_default_dtype(usual)

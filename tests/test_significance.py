@@ -65,6 +65,37 @@ def test_an_expected_effect_is_missing_only_if_it_is_small():
     assert p[0, 1] == pytest.approx(1 / 1000)
 
 
+def skewed(seed, sign=1):
+    """Labels of which the first is rare, and outputs with skewed noise; one effect of 0.5."""
+    rng = np.random.default_rng(seed)
+    labels = rng.random((150, 4)) < [0.08, 0.5, 0.5, 0.5]
+    outputs = rng.exponential(1, (150, 4)) + labels * 2.0
+    outputs[:, 1] += 0.5 * labels[:, 0]
+    return labels, sign * outputs
+
+
+@pytest.mark.parametrize("wanted", [0, 1, -1])
+def test_an_effect_of_the_other_sign_is_judged_alike(wanted):
+    labels, outputs = skewed(3)
+    weights = regression_weights(labels, NAMES)
+    options = {"margin": 0.4, "permutations": 500, "seed": 1}
+    expected = np.full((4, 4), wanted)
+    one = permutation_p(outputs, labels, weights, expected, **options)
+    other = permutation_p(-outputs, labels, weights, -expected, **options)
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_effect_at_the_margin_is_called_no_more_than_the_rate(sign):
+    called = 0
+    for seed in range(200):
+        labels, outputs = skewed(seed, sign)
+        weights = regression_weights(labels, NAMES)
+        p = permutation_p(outputs, labels, weights, nothing(), 0.5, permutations=200, seed=seed)
+        called += p[1, 0] <= 0.05
+    assert called <= 19  # 10 at most expected; P(more than 19) < 0.5 %
+
+
 def test_false_discoveries_are_kept_to_the_rate():
     found = 0
     for seed in range(60):

@@ -5,6 +5,7 @@ import pytest
 
 from explgraph.answers import voting
 from explgraph.answers.voting import Nodes, Template
+from explgraph.metrics import top_scores
 
 DIAGONAL = 200.0
 
@@ -124,7 +125,7 @@ def test_residuals_are_a_gaussian_process():
 
 def test_scores_are_divided_by_their_top_fifth():
     scores = np.arange(20.0)[:, None] * [1, 0]
-    top = voting.top_scores(scores)
+    top = top_scores(scores)
     assert top[0] == pytest.approx(17.5)
     assert voting.strength(scores, top)[:, 1].tolist() == [0] * 20
     assert voting.strength(np.array([[100.0, 1]]), top)[0].tolist() == [2, 2]

@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.answers.intervene import Change, Places, Run, run, watched
+from explgraph.answers.intervene import Change, Places, Run, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph
 from explgraph.images import Images
@@ -81,6 +81,7 @@ class Check(NamedTuple):
     rank_correlation: float
 
 
+@with_gradients
 def edge_effects(
     model: nn.Module,
     graph: ExplanatoryGraph,

@@ -22,16 +22,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.answers.intervene import Places, run, watched
+from explgraph.answers.intervene import Places, class_scores, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.geometry import Layer
 from explgraph.graph import ExplanatoryGraph
 from explgraph.hooks import check_model, model_device, model_dtype
 from explgraph.images import Images, batches
 from explgraph.mixture import Grid
-from explgraph.recording import fingerprint, on_device
+from explgraph.recording import on_device
 
-__all__ = ["REACH", "Evidence", "check_mined", "model_outputs", "node_evidence", "output_count"]
+__all__ = ["REACH", "Evidence", "model_outputs", "node_evidence", "output_count"]
 
 REACH = 3.0
 """How far from a node its units may lie, in sigmas; 99 % of an isotropic Gaussian lie within."""
@@ -65,16 +65,7 @@ class Evidence:
     positions: NDArray[Any]
 
 
-def check_mined(graph: ExplanatoryGraph, model: nn.Module) -> None:
-    """Refuse a graph that was mined on another model, whose nodes say nothing about this one."""
-    mined = graph.nx.graph["model_fingerprint"]
-    if mined not in ("", fingerprint(model)):
-        raise ExplgraphError(
-            "the graph was mined on a model with other weights; mine a graph of this model, or "
-            "give the model that was mined"
-        )
-
-
+@with_gradients
 def node_evidence(
     graph: ExplanatoryGraph,
     model: nn.Module,
@@ -115,7 +106,6 @@ def node_evidence(
         If the graph was mined on another model or has no such layer or no node in it, the model
         gives no such outputs, or its layer gives no single grid.
     """
-    check_mined(graph, model)
     known = {known.name: known for known in graph.layers}
     if layer is not None and layer not in known:
         raise ExplgraphError(f"layer {layer!r} isn't in the graph; it has {', '.join(known)}")
@@ -132,7 +122,7 @@ def node_evidence(
         model, graph, images, batch_size=batch_size, device=device, progress=progress
     ):
         done = run(model, batch, graph.layers, gradients=True)
-        given = _columns(done.scores, len(batch), outputs)
+        given = _columns(done.scores, outputs)
         maps = done.maps[chosen.name]
         positions = places.positions(done.maps)[:, own]
         owner = owners(positions)
@@ -164,7 +154,8 @@ def model_outputs(
     with on_device(model, device), torch.inference_mode():
         for here, batch in batches(images, batch_size):
             result = model(batch.to(model_device(model), model_dtype(model)))
-            given.append(_columns(result, len(batch), outputs).float().cpu())
+            scores = class_scores(result, len(batch))
+            given.append(_columns(scores, outputs).float().cpu())
             names.extend(here)
     return tuple(names), torch.cat(given).numpy()
 
@@ -175,30 +166,18 @@ def output_count(model: nn.Module, images: Images, *, device: str = "auto") -> i
     with on_device(model, device), torch.inference_mode():
         _, batch = next(batches(images, 1))
         result = model(batch.to(model_device(model), model_dtype(model)))
-        return _matrix(result, 1).shape[1]
+        return class_scores(result, 1).shape[1]
 
 
-def _matrix(result: Any, n: int) -> Tensor:
-    """Check that a model's output is (images, outputs)."""
-    if not isinstance(result, Tensor) or result.ndim != 2 or len(result) != n:
-        shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise ExplgraphError(
-            f"the model gives {shape} for {n} images, expected a tensor (images, outputs); wrap it "
-            "in a module that returns one"
-        )
-    return result
-
-
-def _columns(result: Any, n: int, outputs: Sequence[int]) -> Tensor:
-    """Pick columns of a model's output."""
-    result = _matrix(result, n)
-    wrong = [k for k in outputs if not 0 <= k < result.shape[1]]
+def _columns(scores: Tensor, outputs: Sequence[int]) -> Tensor:
+    """Pick columns of a model's scores."""
+    wrong = [k for k in outputs if not 0 <= k < scores.shape[1]]
     if wrong:
         raise ExplgraphError(
-            f"outputs names column {wrong[0]}, but the model gives {result.shape[1]} outputs, "
-            f"0 to {result.shape[1] - 1}"
+            f"outputs names column {wrong[0]}, but the model gives {scores.shape[1]} outputs, "
+            f"0 to {scores.shape[1] - 1}"
         )
-    columns: Tensor = result[:, list(outputs)]
+    columns: Tensor = scores[:, list(outputs)]
     return columns
 
 
@@ -240,5 +219,5 @@ class _Owners:
     def add_up(self, owners: Tensor, units: Tensor) -> Tensor:
         """Add up units' values (n, C, H, W) over those that each node owns: (n, V)."""
         values = units[:, self.filters].flatten(1)
-        sums = torch.zeros(len(units), self.number + 1)
+        sums = units.new_zeros(len(units), self.number + 1)
         return sums.scatter_add_(1, owners.flatten(1), values)[:, :-1]

@@ -9,9 +9,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +38,9 @@ from explgraph.mixture import Grid
 from explgraph.parsing import Parser
 from explgraph.recording import fingerprint, of_size, on_device
 
-__all__ = ["Change", "Places", "Run", "run", "watched"]
+__all__ = ["Change", "Places", "Run", "class_scores", "run", "watched", "with_gradients"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 Change = Callable[[Tensor], Tensor]
 """Takes a layer's maps (n, C, H, W) as the module gave them, and gives those to go on with."""
 
@@ -135,7 +138,7 @@ def run(
             f"layer {missing[0]!r} doesn't run in the model's forward pass, though the graph was "
             "mined from it; give the model that was mined"
         )
-    return Run(maps, _scores(output, len(batch)))
+    return Run(maps, class_scores(output, len(batch)))
 
 
 @contextmanager
@@ -151,16 +154,32 @@ def _frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def with_gradients(function: F) -> F:
+    """Let a function take gradients whatever mode its caller is in."""
+
+    @wraps(function)
+    def inside(*args: Any, **options: Any) -> Any:
+        with torch.inference_mode(False), torch.enable_grad():
+            return function(*args, **options)
+
+    return cast(F, inside)
+
+
 def _swapped(output: Any, old: Tensor, new: Tensor) -> Any:
-    """Put one tensor in the place of another in nested tuples and lists."""
+    """Put one tensor in the place of another in nested tuples, lists and mappings."""
     if output is old:
         return new
+    if isinstance(output, Mapping):
+        changed: Any = copy.copy(output)
+        changed.update({key: _swapped(value, old, new) for key, value in output.items()})
+        return changed
     if isinstance(output, (tuple, list)):
-        return type(output)(_swapped(value, old, new) for value in output)
+        values = [_swapped(value, old, new) for value in output]
+        return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
     return output
 
 
-def _scores(output: Any, n: int) -> Tensor:
+def class_scores(output: Any, n: int) -> Tensor:
     """Find the one score per class in a model's output."""
     tensors = [t for t in tensors_of(output) if t.is_floating_point()]
     fit = [t for t in tensors if t.ndim == 2 and t.shape[0] == n]

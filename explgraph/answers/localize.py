@@ -42,6 +42,7 @@ from explgraph.answers.voting import Nodes, Residual, Template
 from explgraph.errors import ExplgraphError
 from explgraph.graph import ExplanatoryGraph
 from explgraph.hooks import nearest
+from explgraph.metrics import top_scores
 from explgraph.parsing import Parse
 
 __all__ = ["Localizer", "Located"]
@@ -154,7 +155,7 @@ class Localizer:
         gone = _absent(absent or {}, marks)
         positions = parse.positions.astype(np.float64)
         scores = parse.scores.astype(np.float64)
-        top = voting.top_scores(scores)
+        top = top_scores(scores)
         strengths = voting.strength(scores, top)
         reliability = [values["reliability"] for values in self.graph.nx.nodes.values()]
         diagonal = float(np.hypot(*parse.image_size))
@@ -404,7 +405,7 @@ def _fit(
             break
         parted = _left_out(nodes, positions, strengths, marks, group)
         gain = best[0] - parted[0]
-        if gain.mean() <= 2 * gain.std(ddof=1) / np.sqrt(k):
+        if not gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(k):
             break
         best, best_group = parted, group
     errors, left = best
@@ -459,7 +460,9 @@ def _left_out(
     k = len(marks)
     errors = np.zeros(k)
     guesses = _Guess(np.zeros((k, 2)), np.zeros(k), np.zeros(k))
-    fold = np.arange(k) % FOLDS
+    # dealt group by group, so that no group is left out as a whole
+    fold = np.empty(k, dtype=np.int64)
+    fold[np.argsort(group, kind="stable")] = np.arange(k) % FOLDS
     for f in range(min(k, FOLDS)):
         rest, out = (fold != f) | (k == 1), fold == f
         templates = _templates(nodes, positions[rest], strengths[rest], marks[rest], group[rest])

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.answers.intervene import Places, run, watched
+from explgraph.answers.intervene import Places, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.graph import ExplanatoryGraph
 from explgraph.images import Images
@@ -75,6 +75,7 @@ class Rationales(NamedTuple):
         )
 
 
+@with_gradients
 def rationales(
     model: nn.Module,
     graph: ExplanatoryGraph,

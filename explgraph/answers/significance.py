@@ -100,7 +100,9 @@ def permutation_p(
     centred = labels - labels.mean(axis=0)
     residual = outputs - outputs.mean(axis=0) - centred @ effects.T
     residual *= np.sqrt(n / (n - a - 1))
-    size = np.where(expected == 0, np.abs(effects), -expected * effects)
+    # towards which an effect is suspicious: away from 0, or away from what is expected
+    side = np.where(expected == 0, np.where(effects < 0, -1, 1), -expected)
+    size = side * effects
     # beyond these an effect of pure chance counts as extreme
     high = np.where(expected == 0, size - margin, size + margin)
     low = np.where(expected == 0, -size - margin, -np.inf)
@@ -109,7 +111,7 @@ def permutation_p(
     for start in range(0, permutations, _BLOCK):
         count = min(_BLOCK, permutations - start)
         order = np.stack([rng.permutation(n) for _ in range(count)])
-        chance = np.swapaxes(weights @ residual[order], 1, 2)
+        chance = side * np.swapaxes(weights @ residual[order], 1, 2)
         extreme += (chance >= high).sum(axis=0) + (chance <= low).sum(axis=0)
     return np.minimum((1 + extreme) / (permutations + 1), 1.0)
 

@@ -20,7 +20,6 @@ __all__ = [
     "fit_template",
     "stray",
     "strength",
-    "top_scores",
     "vote",
 ]
 
@@ -48,7 +47,7 @@ class Nodes(NamedTuple):
     Attributes
     ----------
     top : (V,)
-        Score of the best images, by which scores are divided (`top_scores`).
+        Score of the best images, by which scores are divided (`metrics.top_scores`).
     reliability : (V,)
         The graph's.
     stray : (V,) px^2
@@ -97,12 +96,6 @@ class Residual(NamedTuple):
     nodes: NDArray[np.int64]
     pose: Array
     weights: Array
-
-
-def top_scores(scores: Array) -> Array:
-    """Mean of each node's top fifth of images: (N, V) -> (V,)."""
-    top: Array = np.sort(scores, axis=0)[-max(1, len(scores) // 5) :].mean(axis=0)
-    return np.maximum(top, np.finfo(np.float64).tiny)
 
 
 def strength(scores: Array, top: Array) -> Array:
