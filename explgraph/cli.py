@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ from explgraph.store import ActivationStore, open_store
 __all__ = ["main"]
 
 _FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
+V = TypeVar("V")
 _TABLES = (".csv", ".json", ".npz")
 _SHOWN = 5  # strongest edges and parts
 _CLASSES = 10  # that change most
@@ -65,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code. A wrong command line, ``--help`` and ``--version`` end by SystemExit.
     """
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be no UTF-8
+            stream.reconfigure(errors="backslashreplace")
     # so that "package.module:factory" finds what lies in the current folder
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -565,7 +570,17 @@ def _pairs(text: str) -> dict[str, str]:
     pairs = [pair.partition("=") for pair in _names(text)]
     if not all(name and equals and value for name, equals, value in pairs):
         raise argparse.ArgumentTypeError(f"expected name=value with commas between, got {text!r}")
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    return _unique([(name.strip(), value.strip()) for name, _, value in pairs], text)
+
+
+def _unique(pairs: Sequence[tuple[str, V]], text: str) -> dict[str, V]:
+    """Refuse names that are given twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise argparse.ArgumentTypeError(f"{twice!r} is there twice in {text!r}")
+    return values
 
 
 def _formats(text: str) -> list[str]:
@@ -585,7 +600,7 @@ def _numbered(text: str) -> dict[str, int]:
     pairs = [pair.partition("=")[::2] for pair in _names(text)]
     if wrong := [name for name, number in pairs if not name or not number.strip().isdecimal()]:
         raise argparse.ArgumentTypeError(f"expected NAME=NUMBER,..., got {wrong[0]!r} in {text!r}")
-    return {name.strip(): int(number) for name, number in pairs}
+    return _unique([(name.strip(), int(number)) for name, number in pairs], text)
 
 
 def _seed(text: str) -> int:
@@ -800,7 +815,7 @@ def _write_parse(found: Parse, out: Path) -> None:
             }
             path.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
         else:
-            with path.open("w", newline="", encoding="utf-8") as text:
+            with _open_table(path) as text:
                 table = csv.writer(text, lineterminator="\n")
                 places = ("x", "y", "expected_x", "expected_y", "score", "photo_x", "photo_y")
                 table.writerow(("image", "node", *places))
@@ -891,7 +906,7 @@ def _locate(options: argparse.Namespace) -> None:
         found = parse(graph, model, images, progress=not options.quiet, **running)
     rows = _located(localizer, found)
     if out is not None:
-        with atomic_write(out) as path, path.open("w", newline="", encoding="utf-8") as text:
+        with atomic_write(out) as path, _open_table(path) as text:
             if out.suffix.lower() == ".json":
                 text.write(json.dumps(_finite(rows), indent=1) + "\n")
             else:
@@ -939,6 +954,11 @@ def _read_absent(file: str, names: Sequence[str], marks: dict[str, Any]) -> dict
     row_of = {name: i for i, name in enumerate(names)}
     absent: dict[str, Any] = {}
     for row in table:
+        if None in row or None in row.values():
+            raise ExplgraphError(
+                f"--absent {file!r}, line {table.line_num}: expected "
+                f"{len(table.fieldnames or ())} values, {', '.join(table.fieldnames or ())}"
+            )
         if row["name"] not in row_of:
             raise ExplgraphError(
                 f"--absent {file!r} names {row['name']!r}, which --images lacks"
@@ -1026,7 +1046,7 @@ def _bias(options: argparse.Namespace) -> None:
     for out in map(Path, options.out):
         with atomic_write(out) as path:
             if out.suffix.lower() == ".md":
-                path.write_text(report, encoding="utf-8")
+                path.write_text(report, encoding="utf-8", errors="surrogateescape")
             else:
                 content = {
                     "relations": _finite([r._asdict() for r in bias.relations]),
@@ -1122,7 +1142,7 @@ def _ablate(options: argparse.Namespace) -> None:
         device=options.device,
     )
     if out is not None:
-        with atomic_write(out) as path, path.open("w", newline="", encoding="utf-8") as text:
+        with atomic_write(out) as path, _open_table(path) as text:
             table = csv.writer(text, lineterminator="\n")
             table.writerow(("image", "class", "before", "after"))
             for name, *scores in zip(found.names, found.before, found.after, strict=True):
@@ -1363,6 +1383,11 @@ def _other_folder(options: argparse.Namespace, images: str, graph: ExplanatoryGr
     """Open all photographs of another folder, made ready alike."""
     others = {"images": images, "boxes": None, "list": None, "one_per_source": None}
     return _folder(argparse.Namespace(**{**vars(options), **others}), graph)
+
+
+def _open_table(path: Path) -> TextIO:
+    """Open a .csv for writing; names of files that aren't UTF-8 come out as they are on disk."""
+    return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def _read_list(file: str, option: str) -> list[str]:

@@ -28,7 +28,7 @@ from explgraph.hooks import nearest
 from explgraph.images import ImageFolder
 from explgraph.landmarks import Landmarks
 from explgraph.parsing import parse_activations, stream_layers
-from explgraph.recording import Activations, fingerprint
+from explgraph.recording import Activations
 
 __all__ = ["COLUMNS", "evaluate", "markdown"]
 
@@ -92,6 +92,17 @@ def evaluate(
                 f"{', '.join(landmarks.parts)}"
             )
     marked = landmarks.to_network(images)
+    height, width = graph.image_size
+    with np.errstate(invalid="ignore"):
+        seen = [
+            ((marked.parts[part] >= 0) & (marked.parts[part] <= [width, height])).all(1).sum()
+            for part in wanted
+        ]
+    if max(seen) < 2 <= len(images):
+        raise ExplgraphError(
+            f"{max(seen)} of the {len(images)} images are marked with {', '.join(wanted)} inside "
+            "the image, at least two must be; check that the landmarks are of these images"
+        )
     activations = _activations(graph, model, images, batch_size, device, progress)
     methods = _methods(graph, activations, seed)
     rows: list[Row] = []
@@ -136,7 +147,8 @@ def _activations(
         for name, block in caught.items():
             pieces[name].append(block)
     maps = [torch.cat(pieces[layer.name]) for layer in graph.layers]
-    return Activations(graph.layers, tuple(names), graph.image_size, maps, fingerprint(model))
+    # other weights were warned of already
+    return Activations(graph.layers, tuple(names), graph.image_size, maps, "")
 
 
 def _methods(

@@ -119,6 +119,20 @@ _MANIFEST, _GRAPH, _FITTED = "manifest.json", "graph.json", "fitted.safetensors"
 _LIMITS = {_MANIFEST: 2**16, _GRAPH: 2**30, _FITTED: 2**33}  # bytes, unpacked
 
 
+def check_graph(graph: object) -> None:
+    """Refuse what is no graph, such as the path of its file.
+
+    Raises
+    ------
+    ExplgraphError
+    """
+    if not isinstance(graph, ExplanatoryGraph):
+        raise ExplgraphError(
+            f"graph must be an ExplanatoryGraph, got {type(graph).__name__}; open a file with "
+            "explgraph.load"
+        )
+
+
 class ExplanatoryGraph:
     """Part patterns of a network's filters, and which of them move together.
 
@@ -203,8 +217,9 @@ class ExplanatoryGraph:
             of them, rounded up. Among equals the one that comes first in the graph stays.
         fdr : float, optional
             Before anything else, nodes go until about this share of those left is false, that is,
-            of filters that follow no part: an estimate by decoys (`explgraph.reliability`). It
-            holds for nodes of the layers that the graph has, before others were taken out.
+            fires where the pose says by chance only: an estimate by decoys
+            (`explgraph.reliability`). Nodes without reliability go at any share. It holds for
+            nodes of the layers that the graph has, before others were taken out.
 
         Returns
         -------

@@ -543,11 +543,16 @@ def _listed(values: Iterable[str]) -> str:
     return ", ".join(every[:10]) + more
 
 
+_MOST_SIDE = 16384  # an image of this side, as the network takes it, is 3 GB
+
+
 def _checked_size(size: int | Sequence[int]) -> tuple[int, int]:
     """Give ``(H, W)``."""
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides):
         raise ExplgraphError(f"size must be a side or (H, W) in whole pixels, got {size!r}")
+    if max(sides) > _MOST_SIDE:
+        raise ExplgraphError(f"size must be at most {_MOST_SIDE} px a side, got {size!r}")
     return sides[0], sides[1]
 
 
@@ -631,6 +636,11 @@ def _read_boxes(path: Path) -> dict[str, list[Box]]:
                     f"{','.join(columns)}"
                 )
             for row in reader:
+                if None in row:
+                    raise ExplgraphError(
+                        f"{path}, line {reader.line_num}: more values than the first line has "
+                        "columns; numbers have a decimal point, not a comma"
+                    )
                 try:
                     box = [float(row[c]) for c in columns[1:]]
                 except (TypeError, ValueError) as err:

@@ -242,7 +242,18 @@ def _read_csv(file: Path) -> Landmarks:
         entry = f"line {table.line_num}"
         if any(row[key] is None for key in ("name", "part", "x", "y")):
             raise ExplgraphError(f"{str(file)!r}, {entry}: expected name, part, x, y, found less")
+        if None in row:
+            raise ExplgraphError(
+                f"{str(file)!r}, {entry}: {len(columns) + len(row[None])} values for "
+                f"{len(columns)} columns; numbers have a decimal point, not a comma"
+            )
         name, part = row["name"], row["part"]
+        if not name.strip() or not part.strip():
+            raise ExplgraphError(f"{str(file)!r}, {entry}: name and part must not be empty")
+        if bool(row["x"].strip()) != bool(row["y"].strip()):
+            raise ExplgraphError(
+                f"{str(file)!r}, {entry}: x and y must both be there, or neither (unmarked)"
+            )
         names[name] = parts[part] = None
         if not row["x"].strip() or not row["y"].strip():
             continue

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -35,7 +36,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from explgraph.checkpoint import Checkpoint
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.geometry import Layer
 from explgraph.graph import FORMAT_VERSION, ExplanatoryGraph
 from explgraph.images import ImageFolder
@@ -457,7 +458,16 @@ def mine_activations(
         for bench in benches:
             mined[bench.layer.index] = _mine_layer(bench, bearings)
             bar.update()
-        return _graph(images, activations, mined, bearings, settings, seed, preprocessing or {})
+        graph = _graph(images, activations, mined, bearings, settings, seed, preprocessing or {})
+    if not any(reliability > 0 for _, reliability in graph.nx.nodes(data="reliability")):
+        warnings.warn(
+            f"no filter follows what moves in these {images.n} images, so that no node is "
+            "reliable; give some dozens of images or more, of one kind of object, normalised as "
+            "the model expects them (mean, std)",
+            ExplgraphWarning,
+            stacklevel=2,
+        )
+    return graph
 
 
 def _job(activations: Source, settings: Settings, seed: int) -> dict[str, Any]:

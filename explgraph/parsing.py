@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.geometry import Layer
-from explgraph.graph import ExplanatoryGraph
+from explgraph.graph import ExplanatoryGraph, check_graph
+from explgraph.hooks import check_model
 from explgraph.images import ImageFolder, Images
 from explgraph.inference import (
     Found,
@@ -206,13 +207,8 @@ def stream_layers(
     Parameters are those of `parse`; what is given is that of `recording.stream`. Other weights than
     the mined ones are warned of.
     """
-    if graph.nx.graph["model_fingerprint"] not in ("", fingerprint(model)):
-        warnings.warn(
-            "the model's weights are not those that the graph was mined with; "
-            "nodes may sit elsewhere",
-            ExplgraphWarning,
-            stacklevel=3,
-        )
+    check_model(model)
+    _check_weights(graph, fingerprint(model))
     return stream(
         model,
         images,
@@ -224,8 +220,21 @@ def stream_layers(
     )
 
 
+def _check_weights(graph: ExplanatoryGraph, fingerprint: str) -> None:
+    """Warn of other weights than those that were mined, if both are known."""
+    mined = graph.nx.graph["model_fingerprint"]
+    if "" not in (mined, fingerprint) and mined != fingerprint:
+        warnings.warn(
+            "the model's weights are not those that the graph was mined with; "
+            "nodes may sit elsewhere",
+            ExplgraphWarning,
+            stacklevel=4,
+        )
+
+
 def parse_activations(graph: ExplanatoryGraph, activations: Activations) -> Parse:
     """Find every node of a graph in images whose activations were recorded: see `parse`."""
+    check_graph(graph)
     if [layer.as_dict() for layer in activations.layers] != graph.nx.graph["layers"]:
         raise ExplgraphError("activations are of other layers than the graph's")
     if tuple(activations.image_size) != graph.image_size:
@@ -234,6 +243,7 @@ def parse_activations(graph: ExplanatoryGraph, activations: Activations) -> Pars
                 *activations.image_size, *graph.image_size
             )
         )
+    _check_weights(graph, activations.model_fingerprint)
     parser = Parser(graph)
     parts = [parser(blocks) for blocks in _lockstep(activations)]
     return _parse(graph, activations.names, parts, None)

@@ -1,10 +1,12 @@
 """A network of two layers and a graph of it, small enough to be run by hand."""
 
+import warnings
+
 import torch
 from torch import nn
 
 from explgraph import creatures, mine
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, ExplgraphWarning
 
 SIZE = 32
 
@@ -49,7 +51,9 @@ def network(*, positive=True):
 
 def graph_of(model, n=80):
     """Mine a graph of both layers."""
-    graph = mine(model, pictures(n), ["upper", "lower"], seed=0)
+    with warnings.catch_warnings():  # what the network doesn't know is no node's fault
+        warnings.filterwarnings("ignore", "no filter follows", ExplgraphWarning)
+        graph = mine(model, pictures(n), ["upper", "lower"], seed=0)
     if not graph.nx.number_of_edges():
         raise ExplgraphError("the small network's graph has no edges; choose another seed")
     return graph

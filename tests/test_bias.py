@@ -232,6 +232,7 @@ def test_wrong_inputs(graph, model, biased, changed, message):
         find_bias(graph, model, images, attributes, **changed)
 
 
+@pytest.mark.filterwarnings("ignore:no filter follows:explgraph.ExplgraphWarning")
 def test_more_wrong_inputs(graph, model, biased):
     images, labels, _ = biased
     with pytest.raises(ExplgraphError, match="hold 300 labels each, but there are 299 images"):
@@ -249,6 +250,8 @@ def test_more_wrong_inputs(graph, model, biased):
         find_bias(graph, other, images, labels)
     with pytest.raises(ExplgraphError, match="found in a model with other weights"):
         find_bias(graph, model, images, labels).judge(other, images)
+    with pytest.raises(ExplgraphError, match="64 x 64 px, expected 32 x 32"):
+        find_bias(graph, model, images, labels).judge(model, torch.rand(2, 3, 64, 64))
     silent = blobs.Net().eval()
     with torch.no_grad():
         silent.head.weight.zero_()

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -584,6 +585,8 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         (["mine", "--out", "y", "--store", "s", "--model", "a:b"], "--images, --layers"),
         (["record", *mine_command(Path("x"))[1:]], "--store"),
         (["mine", "--layers", "a,,b"], "names with commas between"),
+        (["bias", "g", "--parts", "a=b,a=c"], "'a' is there twice"),
+        (["effects", "g", "--classes", "a=1,a=2"], "'a' is there twice"),
         (["bias", "g", "--parts", "horns"], "expected name=value with commas between"),
         (
             ["bias", "g", "--outputs", "horns=x"],
@@ -688,6 +691,9 @@ def wrong(place, tmp_path):
     (tmp_path / "outside.csv").write_text("name,part,x,y\n0.png,eye,-50,10\n")
     (tmp_path / "absent.csv").write_text("name,part\n77.png,eye\n")
     (tmp_path / "noses.csv").write_text("name,part\n0.png,nose\n")
+    (tmp_path / "halves.csv").write_text("name,part\n0.png\n")
+    (tmp_path / "far.csv").write_text("name,part,x,y\n0.png,eye,5000,-40\n")
+    (tmp_path / "commas.csv").write_text("name,x0,y0,x1,y1\n0.png,1,5,2,60,60,5\n")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\xff")
     return {
         "here": tmp_path,
@@ -749,6 +755,9 @@ WRONG = {
     "table in a file": (PARSE + "--out {here}/file/p.csv", "can't write"),
     "no landmarks": (EVALUATE + "--landmarks {here}/nothing.csv", "nothing.csv"),
     "other landmarks": (EVALUATE + "--landmarks {here}/list.txt", "parts.txt"),
+    "no mark": (EVALUATE + "--landmarks {here}/far.csv", "0 of the 24 images are marked"),
+    "huge": (MINE + "--size 100000", "at most 16384 px"),
+    "decimal commas": (MINE + "--boxes {here}/commas.csv", "line 2", "decimal point"),
     "no part": (EVALUATE + "--parts haed", "'haed'", "'head'"),
     "evaluate's out": (EVALUATE + "--out {here}/q.xls", "q.xls", ".md"),
     "evaluate, other size": (EVALUATE + "--size 111", "111 x 111"),
@@ -763,6 +772,7 @@ WRONG = {
     "marks elsewhere": (LOCATE + "--landmarks {here}/outside.csv", "outside.csv", "marks no part"),
     "absent": (LOCATE + "--absent {here}/list.txt", "--absent", "name, part"),
     "absent image": (LOCATE + "--absent {here}/absent.csv", "'77.png'", "--images lacks"),
+    "absent without a part": (LOCATE + "--absent {here}/halves.csv", "line 2", "expected 2 values"),
     "absent part": (LOCATE + "--absent {here}/noses.csv", "'nose'", "marked are"),
     "too many": (LOCATE + "--suggest 25", "k is 25", "expected 1 to"),
     "locate, nobody new": (LOCATE + "--new {here}/empty", "no image"),
@@ -859,3 +869,20 @@ def test_an_optional_package_that_is_missing(package, capsys, monkeypatch):
 def test_a_place_that_was_tried_leaves_no_folder_behind(tmp_path):
     cli._check_folder(tmp_path / "new" / "deep" / "graph.explgraph")
     assert not (tmp_path / "new").exists()
+
+
+def test_names_of_files_that_are_no_utf8_come_out_as_they_are(place, capsys, tmp_path):
+    strange = os.fsdecode(b"\xff\xfe.png")
+    (tmp_path / "pictures").mkdir()
+    try:
+        shutil.copy(place / "pictures" / "3.png", tmp_path / "pictures" / strange)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 names only")
+    graph = place / "out" / "graph.explgraph"
+    asked = ["--images", tmp_path / "pictures", "--model", MODEL]
+    for command in ("parse", "ablate"):
+        more = ["--nodes", explgraph.load(graph).node_ids[0]] if command == "ablate" else []
+        out = tmp_path / f"{command}.csv"
+        code, _, err = run(capsys, command, graph, *asked, *more, "--out", out)
+        assert (code, err) == (0, "")
+        assert b"\n\xff\xfe.png," in out.read_bytes()

@@ -12,6 +12,7 @@ from explgraph import ExplgraphError, creatures
 from explgraph.answers import effects
 from explgraph.answers.evidence import node_evidence
 from explgraph.answers.rationales import rationales
+from explgraph.parsing import parse_activations
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +269,32 @@ def test_wrong_inputs_are_told(linear):
         effects.edge_effects(TwoOutputs(model).eval(), graph, images)
     with pytest.raises(ExplgraphError, match="no layer"):
         effects.edge_effects(nn.Sequential(nn.Flatten()).eval(), graph, images)
+
+
+@pytest.mark.parametrize("graph", ["g.explgraph", None])
+def test_what_is_no_graph_is_told(linear, graph):
+    model, _ = linear
+    x = pictures(2)
+    for asked in (
+        lambda: effects.edge_effects(model, graph, x),
+        lambda: effects.ablate(model, graph, ["a"], x),
+        lambda: effects.check_effects(model, graph, x),
+        lambda: rationales(model, graph, x, 0),
+        lambda: node_evidence(graph, model, x, [0]),
+        lambda: explgraph.DecisionTree.fit(model, graph, x, 0),
+        lambda: explgraph.Localizer(graph),
+        lambda: explgraph.find_bias(graph, model, x, {}),
+        lambda: parse_activations(graph, None),
+    ):
+        with pytest.raises(ExplgraphError, match=r"graph must be an ExplanatoryGraph.*load"):
+            asked()
+
+
+def test_a_parse_and_a_model_are_asked_for(linear):
+    _, graph = linear
+    with pytest.raises(ExplgraphError, match=r"parse must be a Parse, .* got NoneType"):
+        explgraph.Localizer(graph).fit(None, {})
+    with pytest.raises(ExplgraphError, match=r"model must be a torch\.nn\.Module, got NoneType"):
+        graph.parse(None, pictures(2))
+    with pytest.raises(ExplgraphError, match=r"model must be a torch\.nn\.Module, got NoneType"):
+        explgraph.find_bias(graph, None, pictures(2), {})

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import explgraph
-from explgraph import ExplgraphError, creatures
+from explgraph import ExplgraphError, ExplgraphWarning, creatures
 from explgraph.answers.evidence import REACH, model_outputs, node_evidence, output_count
 
 
@@ -17,7 +17,9 @@ def setting():
     images, *_ = blobs.world(80, seed=0)
     # blobs move independently, so that no pose says where they are
     wide = explgraph.Settings(window=0.5)
-    return explgraph.mine(model, images, ["cells"], settings=wide), model, images
+    with pytest.warns(ExplgraphWarning, match="no filter follows"):
+        graph = explgraph.mine(model, images, ["cells"], settings=wide)
+    return graph, model, images
 
 
 def test_nodes_and_bias_add_up_to_the_outputs(setting):
@@ -86,7 +88,9 @@ def test_model_is_left_as_it_was(setting):
 
 def test_outputs_without_gradients(setting):
     _, model, images = setting
-    names, given = model_outputs(model, images, [2, 0], batch_size=32)
+    names, given = model_outputs(
+        model, images, [2, 0], image_size=(blobs.SIZE, blobs.SIZE), batch_size=32
+    )
     with torch.no_grad():
         np.testing.assert_allclose(given, model(images)[:, [2, 0]].numpy())
     assert len(names) == 80
@@ -110,7 +114,8 @@ def test_a_layer_may_give_more_than_its_maps(setting):
     _, _, images = setting
     pair = Pair().eval()
     wide = explgraph.Settings(window=0.5)
-    mined = explgraph.mine(pair, images, ["both"], settings=wide)
+    with pytest.warns(ExplgraphWarning, match="no filter follows"):
+        mined = explgraph.mine(pair, images, ["both"], settings=wide)
     found = node_evidence(mined, pair, images, [0, 1, 2])
     whole = found.values.sum(axis=2) + blobs.BIAS
     np.testing.assert_allclose(whole, found.outputs, rtol=1e-4, atol=2e-2)
@@ -138,4 +143,4 @@ def test_wrong_inputs(setting):
     with pytest.raises(ExplgraphError, match="no node in layer 'cells'"):
         node_evidence(empty, model, images, [0])
     with pytest.raises(ExplgraphError, match="evaluation mode"):
-        model_outputs(blobs.Net(), images, [0])
+        model_outputs(blobs.Net(), images, [0], image_size=(32, 32))

@@ -162,6 +162,14 @@ class Fails(nn.Module):
         return self.lower(x).reshape(7, -1)
 
 
+def test_scores_that_are_no_numbers_are_told():
+    model = network()
+    with torch.no_grad():
+        model.head.bias[0] = torch.nan
+    with pytest.raises(ExplgraphError, match="scores that are NaN or infinite"):
+        run(model, pictures(2), LAYERS)
+
+
 def test_failures_are_told_and_leave_no_hooks():
     inner = network()
     model = Fails(inner.lower).eval()

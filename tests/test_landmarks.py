@@ -147,6 +147,13 @@ def test_to_network_undoes_to_original():
         ("l.csv", "name,x,y\n", "columns name, part, x, y.*found name, x, y"),
         ("l.csv", "name,part,x,y\n", "holds no landmarks"),
         ("l.csv", "name,part,x,y\na,eye,1\n", "line 2: expected name, part, x, y, found less"),
+        (
+            "l.csv",
+            "name,part,x,y\na,eye,1,5,2,5\n",
+            "line 2: 6 values for 4 columns",
+        ),
+        ("l.csv", "name,part,x,y\na,,1,2\n", "line 2: name and part must not be empty"),
+        ("l.csv", "name,part,x,y\na,eye,1,\n", "line 2: x and y must both be there"),
         ("l.csv", "name,part,x,y\na,eye,one,2\n", "line 2: x and y must be numbers, found 'one'"),
         ("l.csv", "name,part,x,y\na,eye,nan,2\n", "line 2: x and y must be numbers"),
         ("l.csv", "name,part,x,y\na,eye,1,2\na,eye,3,4\n", "line 3: 'eye' of 'a' is marked twice"),

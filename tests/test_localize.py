@@ -298,3 +298,12 @@ def test_wrong_uses_are_told():
     empty = random_graph(0, layers=("top",), nodes=0)
     with pytest.raises(ExplgraphError, match="no nodes"):
         Localizer(empty).suggest(parse_of(empty, np.zeros((3, 0, 2))), 1)
+
+
+def test_few_voters_do_not_make_a_radius_small():
+    """Two nodes that always agree don't say that the part does."""
+    graph, parse, body = planted(60, nodes=2)
+    part = body + np.random.default_rng(5).normal(0, 6, body.shape)  # moves by itself
+    localizer = Localizer(graph).fit(parse, {"a": only(part, [0])})
+    positions, radius = localizer.predict(parse)
+    assert (np.linalg.norm(positions["a"] - part, axis=1) <= radius["a"])[1:].mean() >= 0.85

@@ -28,7 +28,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     assert suggested.startswith("('")
     best = names["best"]
     assert len(best) == -(-len(names["graph"]) // 4)
-    assert names["parse"].positions.shape == (24, len(best), 2)
+    assert names["parse"].positions.shape == (24, len(names["graph"]), 2)
     assert "<svg" in (tmp_path / "creatures.svg").read_text()
 
 

@@ -50,8 +50,8 @@ from explgraph.answers.significance import (
     regression_weights,
 )
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.graph import ExplanatoryGraph
-from explgraph.hooks import nearest
+from explgraph.graph import ExplanatoryGraph, check_graph
+from explgraph.hooks import check_model, nearest
 from explgraph.images import Images
 from explgraph.recording import fingerprint
 
@@ -210,6 +210,7 @@ class Bias:
     judged: Judged
     _model: str = field(repr=False)
     _outputs: tuple[int, ...] = field(repr=False)
+    _image_size: tuple[int, int] = field(repr=False)
     _reading: Reading = field(repr=False)
 
     @property
@@ -252,8 +253,9 @@ class Bias:
                 "the bias was found in a model with other weights; look for it in this one first"
             )
         names, given = model_outputs(
-            model, images, self._outputs, batch_size=batch_size, device=device
-        )
+            model, images, self._outputs,
+            image_size=self._image_size, batch_size=batch_size, device=device,
+        )  # fmt: skip
         return _judge(
             self.attributes, names, given.astype(np.float64), self._reading, self.suspicious
         )
@@ -364,6 +366,8 @@ def find_bias(
     AAAI 2018; see the module for what departs from it. Permutation of the full model's residuals:
     ter Braak 1992. False discovery rate: Benjamini and Hochberg 1995.
     """
+    check_graph(graph)
+    check_model(model)
     names = tuple(attributes)
     labels = _labels(attributes)
     weights = regression_weights(labels, names)
@@ -435,6 +439,7 @@ def find_bias(
         judged=_judge(names, found.names, given, reading, relations),
         _model=fingerprint(model),
         _outputs=columns,
+        _image_size=graph.image_size,
         _reading=reading,
     )
 

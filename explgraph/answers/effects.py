@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from explgraph.answers.intervene import Change, Places, Run, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
-from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph
+from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph, check_graph
 from explgraph.images import Images
 
 __all__ = ["Ablation", "Check", "ablate", "check_effects", "edge_effects", "rank_correlation"]
@@ -130,6 +130,7 @@ def edge_effects(
     Estimates of first order: `check_effects` says how good they are. Where a node is followed by
     an activation function that is flat there, the estimate is 0 although ablation isn't.
     """
+    check_graph(graph)
     classes = dict(classes or {})
     for name in classes:
         if not re.fullmatch("[A-Za-z0-9_]+", name):
@@ -279,6 +280,7 @@ def ablate(
         If the graph lacks a node, the model isn't the one that was mined or is in training mode,
         or its output isn't one score per class.
     """
+    check_graph(graph)
     chosen = graph.restricted([nodes] if isinstance(nodes, str) else nodes).node_ids
     if not chosen:
         raise ExplgraphError("nodes is empty; name at least one node of the graph")
@@ -348,6 +350,7 @@ def check_effects(
     ExplgraphError
         As `edge_effects`, and if the graph's edges have no effects or are fewer than 3.
     """
+    check_graph(graph)
     known = [edge for edge, values in graph.nx.edges.items() if "effect" in values]
     if len(known) < 3:
         raise ExplgraphError(

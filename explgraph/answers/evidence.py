@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from explgraph.answers.intervene import Places, class_scores, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.geometry import Layer
-from explgraph.graph import ExplanatoryGraph
+from explgraph.graph import ExplanatoryGraph, check_graph
 from explgraph.hooks import check_model, model_device, model_dtype
 from explgraph.images import Images, batches
 from explgraph.mixture import Grid
-from explgraph.recording import on_device
+from explgraph.recording import of_size, on_device
 
 __all__ = ["REACH", "Evidence", "model_outputs", "node_evidence", "output_count"]
 
@@ -106,6 +106,7 @@ def node_evidence(
         If the graph was mined on another model or has no such layer or no node in it, the model
         gives no such outputs, or its layer gives no single grid.
     """
+    check_graph(graph)
     known = {known.name: known for known in graph.layers}
     if layer is not None and layer not in known:
         raise ExplgraphError(f"layer {layer!r} isn't in the graph; it has {', '.join(known)}")
@@ -144,6 +145,7 @@ def model_outputs(
     images: Images,
     outputs: Sequence[int],
     *,
+    image_size: tuple[int, int],
     batch_size: int = 32,
     device: str = "auto",
 ) -> tuple[tuple[str, ...], NDArray[Any]]:
@@ -152,7 +154,7 @@ def model_outputs(
     names: list[str] = []
     given = []
     with on_device(model, device), torch.inference_mode():
-        for here, batch in batches(images, batch_size):
+        for here, batch in of_size(batches(images, batch_size), image_size):
             result = model(batch.to(model_device(model), model_dtype(model)))
             scores = class_scores(result, len(batch))
             given.append(_columns(scores, outputs).float().cpu())

@@ -188,6 +188,11 @@ def class_scores(output: Any, n: int) -> Tensor:
         raise ExplgraphError(
             f"the model gives {shapes} for {n} images; expected one tensor of (images, classes)"
         )
+    if not bool(fit[0].isfinite().all()):
+        raise ExplgraphError(
+            "the model gives scores that are NaN or infinite; check its weights and how the images "
+            "are normalised"
+        )
     return fit[0]
 
 

@@ -40,7 +40,7 @@ from numpy.typing import ArrayLike, NDArray
 from explgraph.answers import voting
 from explgraph.answers.voting import Nodes, Residual, Template
 from explgraph.errors import ExplgraphError
-from explgraph.graph import ExplanatoryGraph
+from explgraph.graph import ExplanatoryGraph, check_graph
 from explgraph.hooks import nearest
 from explgraph.metrics import top_scores
 from explgraph.parsing import Parse
@@ -111,6 +111,7 @@ class Localizer:
     """
 
     def __init__(self, graph: ExplanatoryGraph) -> None:
+        check_graph(graph)
         self.graph = graph
         self._nodes: Nodes | None = None
         self._parts: dict[str, _Part] = {}
@@ -369,6 +370,11 @@ class Localizer:
 
     def _check_parse(self, parse: Parse) -> None:
         """Refuse a parse of another graph."""
+        if not isinstance(parse, Parse):
+            raise ExplgraphError(
+                f"parse must be a Parse, as graph.parse(model, images) gives it, got "
+                f"{type(parse).__name__}"
+            )
         if parse.nodes != self.graph.node_ids:
             raise ExplgraphError(
                 f"the parse holds {len(parse.nodes)} nodes, others than the graph's "

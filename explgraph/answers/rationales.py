@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from explgraph.answers.intervene import Places, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
-from explgraph.graph import ExplanatoryGraph
+from explgraph.graph import ExplanatoryGraph, check_graph
 from explgraph.images import Images
 
 __all__ = ["Rationales", "rationales"]
@@ -118,6 +118,7 @@ def rationales(
         If the model isn't the one that was mined or is in training mode, it has no such class, or
         the graph has no nodes in the layer.
     """
+    check_graph(graph)
     layer = _layer_of(graph, layer)
     (measured,) = (known for known in graph.layers if known.name == layer)
     nodes = graph.nodes_of(layer)

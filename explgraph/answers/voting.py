@@ -116,7 +116,8 @@ def stray(positions: Array, strengths: Array, diagonal: float) -> Array:
     positions : (N, V, 2) px
     strengths : (N, V)
     diagonal : float
-        px; with fewer than three images the answer is a tenth of it, squared, for all.
+        px; with fewer than three images the answer is a tenth of it, squared, for all, and with
+        fewer than `VOTERS` nodes it is drawn there.
 
     Returns
     -------
@@ -136,6 +137,9 @@ def stray(positions: Array, strengths: Array, diagonal: float) -> Array:
         square = (wx * x).T @ w[:, partners] + w.T @ (wx * x)[:, partners]
         variance += (square - 2 * wx.T @ wx[:, partners]) / total - first**2
     mean: Array = np.maximum(variance, 0).mean(axis=1) / 2
+    # few nodes tell little about each other
+    known = min(1, v / VOTERS)
+    mean = known * mean + (1 - known) * usual
     # a node that copies others exactly isn't surer than a part can be marked
     return np.maximum(mean, 0.01 * usual)
 
@@ -193,7 +197,7 @@ def vote(template: Template, positions: Array, strengths: Array) -> tuple[Array,
     -------
     place : (N, 2) px
     scatter : (N,) px
-        Root mean squared distance of the votes.
+        Root mean squared distance of the votes; with fewer than `VOTERS`, mixed with their spread.
     support : (N,)
         In [0, 2]: strength of the voters that agree on the place.
     """
@@ -213,7 +217,10 @@ def vote(template: Template, positions: Array, strengths: Array) -> tuple[Array,
     agree = 1 / (1 + squares / (TAIL * template.spread))
     trust = 1 / template.spread
     support = (strengths[:, template.voters] * agree * trust).sum(axis=1) / trust.sum()
-    return place, np.sqrt((share * squares).sum(axis=1)), support
+    # few voters may agree by chance: for those that are missing, what is expected of all counts
+    alone = len(template.voters) / VOTERS
+    scattered = alone * squares + (1 - alone) * template.spread
+    return place, np.sqrt((share * scattered).sum(axis=1)), support
 
 
 def _pose(nodes: NDArray[np.int64], positions: Array, place: Array) -> Array:
