@@ -548,8 +548,11 @@ _MOST_SIDE = 16384  # an image of this side, as the network takes it, is 3 GB
 
 def _checked_size(size: int | Sequence[int]) -> tuple[int, int]:
     """Give ``(H, W)``."""
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides):
+    sides: tuple[Any, ...] = (size, size)
+    if isinstance(size, Sequence) and not isinstance(size, str):
+        sides = tuple(size)
+    whole = all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sides)
+    if len(sides) != 2 or not whole:
         raise ExplgraphError(f"size must be a side or (H, W) in whole pixels, got {size!r}")
     if max(sides) > _MOST_SIDE:
         raise ExplgraphError(f"size must be at most {_MOST_SIDE} px a side, got {size!r}")
@@ -558,7 +561,10 @@ def _checked_size(size: int | Sequence[int]) -> tuple[int, int]:
 
 def _colours(argument: str, values: Sequence[float]) -> tuple[float, float, float]:
     """Give three finite numbers."""
-    numbers = tuple(float(v) for v in values)
+    try:
+        numbers = tuple(float(v) for v in values)
+    except (TypeError, ValueError):
+        numbers = ()
     if len(numbers) != 3 or not all(math.isfinite(v) for v in numbers):
         raise ExplgraphError(f"{argument} must be three numbers (red, green, blue), got {values!r}")
     return numbers[0], numbers[1], numbers[2]

@@ -365,6 +365,12 @@ def test_file_that_vanishes_later(tmp_path: Path) -> None:
     [
         ({"size": 0}, r"size must be a side or \(H, W\).*got 0"),
         ({"size": (3, 4, 5)}, "size must be"),
+        ({"size": 1.5}, r"size must be a side.*got 1\.5"),
+        ({"size": True}, "size must be a side.*got True"),
+        ({"size": "12"}, "size must be a side.*got '12'"),
+        ({"size": 20000}, "size must be at most 16384 px"),
+        ({"mean": 0.5}, r"mean must be three numbers.*got 0\.5"),
+        ({"std": ("a", 1, 1)}, "std must be three numbers"),
         ({"std": (1, 0, 1)}, "std must be above 0"),
         ({"mean": (1, 2)}, "mean must be three numbers"),
         ({"fit": "squeeze"}, "fit must be one of stretch, crop, pad; got 'squeeze'"),

@@ -496,8 +496,8 @@ def _checked_positive(
         )
     if not chosen.any():
         raise ExplgraphError(
-            f"the class never occurs in the {len(chosen)} images; give some that show it, or say "
-            "which do (positive)"
+            f"the class never occurs in the {len(chosen)} images (in none is its score the "
+            "highest, or none is said to show it); give some that do, or say which (positive)"
         )
     if chosen.all():
         raise ExplgraphError(
