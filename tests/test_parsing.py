@@ -273,6 +273,9 @@ def test_other_weights_only_warn(network, mined):
     with pytest.warns(ExplgraphWarning, match="weights are not those that the graph was mined"):
         found = graph.parse(other, images[:3])
     assert np.isfinite(found.positions).all()
+    with pytest.warns(ExplgraphWarning, match="weights are not those that the graph was mined"):
+        again = parse_activations(graph, record(other, images[:3], creatures.LAYERS))
+    assert_same(again, found, 0.02)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         graph.parse(network, images[:1])
