@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,9 +38,23 @@ from explgraph.recording import Activations, record
 ALL, PEAKS, KNOWN = "all layers", "raw peaks", "place known"
 
 
+class Look(NamedTuple):
+    """Maps by layer index, each filter divided by its scale, and the images' poses (N, q)."""
+
+    maps: dict[int, torch.Tensor]
+    poses: torch.Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def at(cls, parser: Parser, activations: Activations) -> Look:
+        """Look at recorded images."""
+        maps = {f.index: scaled(activations.maps[f.index], f.scale) for f in parser.layers}
+        return cls(maps, read_poses(parser.reader, maps, parser.grids, parser.prepared))
+
+
 @torch.no_grad()
 def filters_around(
-    parser: Parser, mined: Activations, other: Activations, marks: NDArray[np.floating]
+    parser: Parser, mined: Look, other: Look, marks: NDArray[np.floating]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Look at all F filters around a part that is marked in the mined images.
 
@@ -48,7 +62,7 @@ def filters_around(
     ----------
     parser : Parser
         Of the graph that was mined.
-    mined, other : Activations
+    mined, other : Look
     marks : (N, 2)
         px, NaN where the part is absent.
 
@@ -60,19 +74,13 @@ def filters_around(
     """
     from sklearn.linear_model import RidgeCV
 
-    def maps_and_poses(activations: Activations) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
-        maps = {f.index: scaled(activations.maps[f.index], f.scale) for f in parser.layers}
-        return maps, read_poses(parser.reader, maps, parser.grids, parser.prepared)
-
     marked = np.isfinite(marks[:, 0])
-    _, poses = maps_and_poses(mined)
-    model = RidgeCV(np.logspace(-3, 3, 13)).fit(poses.numpy()[marked], marks[marked])
-    maps, poses = maps_and_poses(other)
-    place = torch.from_numpy(model.predict(poses.numpy())).float()[:, None, None]
+    model = RidgeCV(np.logspace(-3, 3, 13)).fit(mined.poses.numpy()[marked], marks[marked])
+    place = torch.from_numpy(model.predict(other.poses.numpy())).float()[:, None, None]
     found = [
         infer(
             fit.parts,
-            maps[fit.index],
+            other.maps[fit.index],
             place.expand(-1, len(fit.scale), 1, 2),
             parser.grids[fit.index],
         )
@@ -104,23 +112,27 @@ def measure(images: int, new: int, seed: int) -> list[dict[str, Any]]:
     ]
     chosen[PEAKS] = tuple(np.concatenate([p[i] for p in peaks], axis=1) for i in (0, 1))
     parser = Parser(graph)
+    looks = [Look.at(parser, images) for images in (recorded, activations)]
+
+    def follow(nodes: Any) -> list[dict[str, metrics.PlantedPart]]:
+        """Choose every part's node, by tracking and among those that are pure."""
+        return [metrics.planted_parts(*nodes, parts, min_purity=p) for p in (0, 0.9)]
+
+    reports = {name: follow(nodes) for name, nodes in chosen.items()}
     rows = []
     for part, marked in parts.items():
-        around = filters_around(parser, recorded, activations, marks[part])
-        middle = float(metrics.node_tracking(other.centre[:, None], marked)[0])
-        for name, (positions, scores) in (chosen | {KNOWN: around}).items():
-            best = metrics.planted_parts(positions, scores, parts, min_purity=0)[part]
-            alone = metrics.planted_parts(positions, scores, parts)[part]
+        known = follow(filters_around(parser, *looks, marks[part]))
+        for name, (best, alone) in (reports | {KNOWN: known}).items():
             rows.append(
                 {
                     "seed": seed,
                     "where": name,
                     "part": part,
-                    "tracking": best.tracking,
-                    "error": best.error,
-                    "followed": best.followed,
-                    "followed alone": alone.followed,
-                    "middle": middle,
+                    "tracking": best[part].tracking,
+                    "error": best[part].error,
+                    "followed": best[part].followed,
+                    "followed alone": alone[part].followed,
+                    "middle": float(metrics.node_tracking(other.centre[:, None], marked)[0]),
                 }
             )
     return rows
