@@ -27,12 +27,14 @@
 
 /* Everything a call works on; contiguous float32 arrays with the shapes of mixture.py. */
 typedef struct {
-    size_t n, c, k, h, w, first, last; /* filters first <= c < last are done */
-    size_t shifts;                     /* displacements per filter: 1 or k */
-    const float *activations, *displacement, *mean, *sigma, *alive, *x, *y, *middle;
-    float background, reach; /* the peaks' reach, or the survey's sigma */
-    float *count, *offset, *square, *total;
-    double *bound;
+    size_t n, c, k, h, w, first, last; /* filters first <= f < last are done */
+    size_t filters, shares; /* of the E step: filters; images with shares of their own, or 1 */
+    const int64_t *which;   /* (filters): the map of each */
+    const float *activations, *displacement, *centre, *sigma, *share, *background;
+    const float *x, *y, *middle;
+    float reach; /* the peaks' reach, or the survey's sigma */
+    float *count, *offset, *square, *total, *bound;
+    float *rest; /* of the E step: what the background answers for, or null */
     float *positions, *scores;
 } Job;
 
@@ -126,24 +128,24 @@ static int best_level(void) { return 0; }
 
 typedef unsigned long long Address;
 
-static PyObject *summarize(PyObject *self, PyObject *args)
+static PyObject *e_step(PyObject *self, PyObject *args)
 {
     Job job = {0};
-    Address in[7], out[5];
-    Py_ssize_t n, c, k, h, w, shifts, first, last;
+    Address in[8], out[6];
+    Py_ssize_t n, c, filters, k, h, w, shares, first, last;
     (void)self;
-    if (!PyArg_ParseTuple(args, "nnnnnnnnfKKKKKKKKKKKK", &n, &c, &k, &h, &w, &shifts, &first, &last,
-                          &job.background, in, in + 1, in + 2, in + 3, in + 4, in + 5, in + 6, out,
-                          out + 1, out + 2, out + 3, out + 4))
+    if (!PyArg_ParseTuple(args, "nnnnnnnnnKKKKKKKKKKKKKK", &n, &c, &filters, &k, &h, &w, &shares,
+                          &first, &last, in, in + 1, in + 2, in + 3, in + 4, in + 5, in + 6, in + 7,
+                          out, out + 1, out + 2, out + 3, out + 4, out + 5))
         return NULL;
-    job.n = n, job.c = c, job.k = k, job.h = h, job.w = w, job.shifts = shifts;
-    job.first = first, job.last = last;
-    job.activations = ADDRESS(in[0]), job.displacement = ADDRESS(in[1]);
-    job.mean = ADDRESS(in[2]), job.sigma = ADDRESS(in[3]), job.alive = ADDRESS(in[4]);
-    job.x = ADDRESS(in[5]), job.y = ADDRESS(in[6]);
+    job.n = n, job.c = c, job.k = k, job.h = h, job.w = w;
+    job.filters = filters, job.shares = shares, job.first = first, job.last = last;
+    job.activations = ADDRESS(in[0]), job.which = ADDRESS(in[1]), job.centre = ADDRESS(in[2]);
+    job.sigma = ADDRESS(in[3]), job.share = ADDRESS(in[4]), job.background = ADDRESS(in[5]);
+    job.x = ADDRESS(in[6]), job.y = ADDRESS(in[7]);
     job.count = ADDRESS(out[0]), job.offset = ADDRESS(out[1]), job.square = ADDRESS(out[2]);
-    job.total = ADDRESS(out[3]), job.bound = ADDRESS(out[4]);
-    FINISH(summarize, &job);
+    job.total = ADDRESS(out[3]), job.bound = ADDRESS(out[4]), job.rest = ADDRESS(out[5]);
+    FINISH(e_step, &job);
 }
 
 static PyObject *survey(PyObject *self, PyObject *args)
@@ -189,7 +191,7 @@ static PyObject *limit(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-    {"summarize", summarize, METH_VARARGS, "E step over some filters; arrays as addresses."},
+    {"e_step", e_step, METH_VARARGS, "E step over some filters; arrays as addresses."},
     {"survey", survey, METH_VARARGS, "Look around places, some filters; arrays as addresses."},
     {"peaks", peaks, METH_VARARGS, "Peaks of some filters' maps; arrays as addresses."},
     {"limit", limit, METH_VARARGS,

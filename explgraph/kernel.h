@@ -103,7 +103,6 @@ typedef struct {
     float *cx, *cy;    /* (K) centres */
     int *kept;         /* (K) patterns that are alive */
     float *rate, *weight; /* (K) of those kept */
-    double *totals;    /* (K, 4) */
     void *memory;
 } NAME(Room);
 
@@ -117,7 +116,7 @@ static TARGET int NAME(open_room)(Room *r, const Job *job)
     size_t rows = h + 8; /* room for a block that is not full */
     r->nh = (int)((rows + LANES - 1) / LANES);
     size_t vectors = rows * r->nv + r->nv + k * r->nv + 3 * k * r->nh + 4 * k + r->nh;
-    size_t bytes = (vectors + 1) * sizeof(vec) + 4 * k * sizeof(double) +
+    size_t bytes = (vectors + 1) * sizeof(vec) +
                    (h * w + LANES + 4 * k) * sizeof(float) + k * sizeof(int);
     r->memory = malloc(bytes);
     if (!r->memory) return 0;
@@ -132,8 +131,7 @@ static TARGET int NAME(open_room)(Room *r, const Job *job)
     r->gy2 = v, v += k * r->nh;
     r->sums = v, v += 4 * k;
     r->y = (float *)v, v += r->nh;
-    r->totals = (double *)v;
-    float *f = (float *)(r->totals + 4 * k);
+    float *f = (float *)v;
     r->tail = f, f += h * w + LANES;
     r->cx = f, f += k;
     r->cy = f, f += k;
@@ -248,65 +246,100 @@ INLINE void NAME(add_moments)(Room *r, int k, int rows, const int wide, const in
     }
 }
 
-/* Do the E step over some filters. */
-INLINE void NAME(summarize_rows)(const Job *job, Room *r, const int nv)
+/* Sum each of four vectors over its lanes. */
+INLINE four NAME(sums)(const vec *from)
 {
-    const size_t all = job->k;
+    four part[4];
+    for (int i = 0; i < 4; i++) {
+        const float *f = (const float *)(from + i);
+        memcpy(part + i, f, sizeof(four));
+        for (int j = 1; j < LANES / 4; j++) {
+            four more;
+            memcpy(&more, f + 4 * j, sizeof more);
+            part[i] += more;
+        }
+    }
+    /* turned on its side, so that one addition serves all four */
+    four a = {part[0][0], part[1][0], part[2][0], part[3][0]};
+    four b = {part[0][1], part[1][1], part[2][1], part[3][1]};
+    four c = {part[0][2], part[1][2], part[2][2], part[3][2]};
+    four d = {part[0][3], part[1][3], part[2][3], part[3][3]};
+    return (a + b) + (c + d);
+}
+
+/* Do the E step over some filters, image by image. */
+INLINE void NAME(e_step_rows)(const Job *job, Room *r, const int nv)
+{
+    const size_t all = job->k, filters = job->filters;
     const int tall = (job->h + 6) / 7 * 7 <= (job->h + 7) / 8 * 8 ? 7 : 8;
-    for (size_t c = job->first; c < job->last; c++) {
-        int kept = 0;
-        for (size_t k = 0; k < all; k++) {
-            float sigma = job->sigma[c * all + k], alive = job->alive[c * all + k];
-            if (alive == 0) continue;
-            r->kept[kept] = (int)k;
-            r->rate[kept] = RATE / (sigma * sigma);
-            r->weight[kept++] = alive * HEIGHT / (sigma * sigma);
-        }
-        double total = 0, bound = 0;
-        memset(r->totals, 0, 4 * all * sizeof(double));
-        for (size_t begin = 0; begin < job->n; begin += 16) {
-            /* float32 sums over few images, float64 sums of those */
-            size_t end = begin + 16 < job->n ? begin + 16 : job->n;
+    for (size_t f = job->first; f < job->last; f++) {
+        const size_t c = (size_t)job->which[f];
+        const float *sigma = job->sigma + f * all;
+        for (size_t n = 0; n < job->n; n++) {
+            const size_t at = n * filters + f, shared = (job->shares > 1 ? n * filters : 0) + f;
+            const float *share = job->share + shared * all, *centre = job->centre + at * all * 2;
+            float *count = job->count + at * all, *square = job->square + at * all;
+            float *offset = job->offset + at * all * 2;
+            memset(count, 0, all * sizeof(float));
+            memset(square, 0, all * sizeof(float));
+            memset(offset, 0, 2 * all * sizeof(float));
             vec part = {0};
-            memset(r->sums, 0, 4 * (size_t)kept * sizeof(vec));
-            for (size_t n = begin; n < end; n++) {
-                int rows = NAME(take_rows)(r, job, n, c, &part, nv);
-                if (!rows) continue;
-                int full = (rows + tall - 1) / tall * tall;
-                for (int i = rows; i < full; i++) r->y[i] = r->y[0];
-                memset(r->map + rows * nv, 0, (size_t)(full - rows) * nv * sizeof(vec));
-                const float *delta = job->displacement + (n * job->c + c) * job->shifts * 2;
-                for (int k = 0; k < kept; k++) {
-                    size_t which = r->kept[k], shift = job->shifts > 1 ? which : 0;
-                    r->cx[k] = job->mean[(c * all + which) * 2] + delta[2 * shift];
-                    r->cy[k] = job->mean[(c * all + which) * 2 + 1] + delta[2 * shift + 1];
-                }
-                NAME(take_factors)(r, kept, full, nv);
-                vec log = {0};
-                if (tall == 7)
-                    for (int h = 0; h < full; h += 7)
-                        log += NAME(divide)(r, kept, h, job->background, 7, nv);
-                else
-                    for (int h = 0; h < full; h += 8)
-                        log += NAME(divide)(r, kept, h, job->background, 8, nv);
-                bound += NAME(sum)(log);
-                IN_GROUPS(NAME(add_moments), kept);
+            int rows = NAME(take_rows)(r, job, n, c, &part, nv);
+            job->total[at] = job->bound[at] = 0;
+            if (!rows) {
+                if (job->rest) memset(job->rest + at * job->h * job->w, 0, job->h * job->w * sizeof(float));
+                continue;
             }
-            total += NAME(sum)(part);
-            for (int i = 0; i < 4 * kept; i++) r->totals[i] += NAME(sum)(r->sums[i]);
+            part = (vec){0};
+            for (int i = 0; i < rows * nv; i++) {
+                r->map[i] *= r->map[i];
+                part += r->map[i];
+            }
+            job->total[at] = NAME(sum)(part);
+            int kept = 0;
+            for (size_t k = 0; k < all; k++) {
+                if (share[k] == 0) continue;
+                float rate = 1 / (sigma[k] * sigma[k]);
+                r->cx[kept] = centre[2 * k];
+                r->cy[kept] = centre[2 * k + 1];
+                r->kept[kept] = (int)k;
+                r->rate[kept] = RATE * rate;
+                r->weight[kept++] = share[k] * HEIGHT * rate;
+            }
+            int full = (rows + tall - 1) / tall * tall;
+            for (int i = rows; i < full; i++) r->y[i] = r->y[0];
+            memset(r->map + rows * nv, 0, (size_t)(full - rows) * nv * sizeof(vec));
+            memset(r->sums, 0, 4 * (size_t)kept * sizeof(vec));
+            NAME(take_factors)(r, kept, full, nv);
+            const float background = job->background[shared];
+            vec log = {0};
+            if (tall == 7)
+                for (int h = 0; h < full; h += 7) log += NAME(divide)(r, kept, h, background, 7, nv);
+            else
+                for (int h = 0; h < full; h += 8) log += NAME(divide)(r, kept, h, background, 8, nv);
+            job->bound[at] = NAME(sum)(log);
+            if (job->rest) {
+                /* rows that are all zero are no more in hand; the rest of the map is zeros */
+                float *rest = job->rest + at * job->h * job->w;
+                for (size_t h = 0, row = 0; h < job->h; h++, rest += job->w) {
+                    if (row < (size_t)rows && r->y[row] == job->y[h]) {
+                        for (size_t j = 0; j < job->w; j++)
+                            rest[j] = ((const float *)(r->map + row * nv))[j] * background;
+                        row++;
+                    } else
+                        memset(rest, 0, job->w * sizeof(float));
+                }
+            }
+            IN_GROUPS(NAME(add_moments), kept);
+            for (int i = 0; i < kept; i++) {
+                const int k = r->kept[i];
+                four sums = NAME(sums)(r->sums + 4 * i);
+                count[k] = sums[0];
+                offset[2 * k] = sums[1];
+                offset[2 * k + 1] = sums[2];
+                square[k] = sums[3];
+            }
         }
-        for (size_t k = 0; k < all; k++)
-            job->count[c * all + k] = job->square[c * all + k] =
-                job->offset[(c * all + k) * 2] = job->offset[(c * all + k) * 2 + 1] = 0;
-        for (int k = 0; k < kept; k++) {
-            size_t to = c * all + r->kept[k];
-            job->count[to] = (float)r->totals[4 * k];
-            job->offset[2 * to] = (float)r->totals[4 * k + 1];
-            job->offset[2 * to + 1] = (float)r->totals[4 * k + 2];
-            job->square[to] = (float)r->totals[4 * k + 3];
-        }
-        job->total[c] = (float)total;
-        job->bound[c] = bound;
     }
 }
 
@@ -442,7 +475,7 @@ INLINE void NAME(peaks_rows)(const Job *job, Room *r, const int nv)
         return 1;                          \
     }
 
-ENTRY(summarize)
+ENTRY(e_step)
 ENTRY(survey)
 ENTRY(peaks)
 

@@ -21,7 +21,7 @@ except ImportError:  # no compiler at installation
 else:
     available = True
 
-__all__ = ["available", "peaks", "serves", "summarize", "survey"]
+__all__ = ["available", "e_step", "peaks", "serves", "survey"]
 
 # units x patterns that are worth a thread of their own: about a millisecond
 _SHARE = 1 << 22
@@ -37,38 +37,44 @@ def serves(*tensors: Tensor) -> bool:
     )
 
 
-def summarize(
+def e_step(
     activations: Tensor,
-    displacement: Tensor,
-    mean: Tensor,
+    which: Tensor,
+    centre: Tensor,
     sigma: Tensor,
-    alive: Tensor,
+    share: Tensor,
+    background: Tensor,
     x: Tensor,
     y: Tensor,
-    background: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Do the work of `mixture.summarize`; shapes as there, the results in its order."""
+    rest: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """Do the work of `mixture.e_step`; shapes as there, the results in its order."""
     n, c, h, w = activations.shape
-    k = sigma.shape[1]
-    shifts = displacement.shape[2]
+    filters, k = sigma.shape
+    shares = len(share)
     inputs = _ready(
         activations=(activations, (n, c, h, w)),
-        displacement=(displacement, (n, c, k if shifts == k else 1, 2)),
-        mean=(mean, (c, k, 2)),
-        sigma=(sigma, (c, k)),
-        alive=(alive, (c, k)),
+        which=(which, (filters,)),
+        centre=(centre, (n, filters, k, 2)),
+        sigma=(sigma, (filters, k)),
+        share=(share, (n if shares == n else 1, filters, k)),
+        background=(background, (shares, filters)),
         x=(x, (w,)),
         y=(y, (h,)),
     )
-    count, square, offset, total = _empty((c, k), (c, k), (c, k, 2), (c,))
-    bound = torch.empty(c, dtype=torch.float64, device="cpu")
+    if filters and not 0 <= int(which.min()) <= int(which.max()) < c:
+        raise ValueError(f"which names maps {which.tolist()}, there are {c}")
+    shape = (n, filters, k)
+    count, offset, square, total, bound = _empty(shape, (*shape, 2), shape, shape[:2], shape[:2])
+    left = _empty((n, filters, h, w))[0] if rest else None
     addresses = [t.data_ptr() for t in (*inputs, count, offset, square, total, bound)]
+    addresses.append(0 if left is None else left.data_ptr())
 
     def work(first: int, last: int) -> None:
-        _kernel.summarize(n, c, k, h, w, shifts, first, last, background, *addresses)
+        _kernel.e_step(n, c, filters, k, h, w, shares, first, last, *addresses)
 
-    _share(work, c, n * k * h * w)
-    return count, offset, square, total, bound.sum()
+    _share(work, filters, n * k * h * w)
+    return count, offset, square, total, bound, left
 
 
 def survey(
