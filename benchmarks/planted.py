@@ -36,9 +36,9 @@ nodes           of reliability > 0 on each planted filter, mean
 ==============  ================================================================================
 
 Beside the graph (method "nodes") stands what a plain method finds on the same planted filters: each
-filter's 1, 2 or 3 highest peaks of every image, at least 0.1 of the diagonal apart (means over 3 x 3
-units), put into as many groups by k-means over all images ("peaks, k = 2"; where a group has no
-peak it has its centre).
+filter's 1, 2 or 3 highest peaks of every image, at least 0.1 of the diagonal apart, refined over
+3 x 3 units and put into as many groups by k-means over all images ("peaks, k = 2"; where a group
+has no peak it has its centre).
 With ``--hold-out`` graphs are mined on every other photograph, where sources are chosen as well,
 and judged on the rest. ``--small`` plants a few filters in the creatures' network, for CI.
 """
@@ -90,18 +90,17 @@ COLUMNS = (
 # ------------------------------------------------------------------------------------------ running
 
 
-class Engine(NamedTuple):
-    """What is measured, and on which images: see `planted`."""
-
-    mine: Callable[..., Any]
-    parse: Callable[[Any, Activations], Any]
-    hold_out: bool = False
-
-    def __call__(self, activations: Activations, seed: int) -> quality.Nodes:
-        """Mine a graph and parse all images with it."""
-        images = np.arange(activations.n_images)[:: 2 if self.hold_out else 1]
-        graph = self.mine(quality.take(activations, images), seed=seed)
-        return quality.nodes_of(graph, self.parse(graph, activations))
+def mined_nodes(
+    activations: Activations,
+    mine: Callable[..., Any],
+    parse: Callable[[Any, Activations], Any],
+    seed: int,
+    hold_out: bool,
+) -> quality.Nodes:
+    """Mine all images or every other one, and parse all of them."""
+    images = np.arange(activations.n_images)[:: 2 if hold_out else 1]
+    graph = mine(quality.take(activations, images), seed=seed)
+    return quality.nodes_of(graph, parse(graph, activations))
 
 
 def planted(
@@ -143,11 +142,12 @@ def planted(
     list of dict
         The row of the nodes, and those of the baselines.
     """
-    engine = Engine(mine, parse, hold_out)
     size, layer = activations.image_size, activations.layers[layer_index]
     side = float(np.sqrt(size[0] * size[1]))
     maps = activations.maps[layer_index].numpy()
-    nodes = (engine(activations, seed) if first is None else first).of(layer.name)
+    if first is None:
+        first = mined_nodes(activations, mine, parse, seed, hold_out)
+    nodes = first.of(layer.name)
     step = 2 if hold_out else 1
     shares = held_shares(maps[::step], layer, nodes.positions[::step], nodes.filter, 0.1 * side)
     chosen = nodes.take(choose_sources(nodes, shares))
@@ -156,7 +156,8 @@ def planted(
     new = plant_maps(maps, layer, sources, plants, 0.08 * side)
 
     start = time.perf_counter()
-    second = engine(append_filters(activations, layer_index, new), seed).of(layer.name)
+    grown = append_filters(activations, layer_index, new)
+    second = mined_nodes(grown, mine, parse, seed, hold_out).of(layer.name)
     seconds = time.perf_counter() - start
     second = second.take(
         np.flatnonzero((second.reliability > 0) & (second.filter >= layer.channels))
@@ -184,7 +185,7 @@ def rows_of(
     """Rows of some layers, top first; the first graph is mined once."""
     engine = quality.the_engine()
     names = [layer.name for layer in activations.layers]
-    first = Engine(engine.mine, engine.parse, options.hold_out)(activations, options.seed)
+    first = mined_nodes(activations, engine.mine, engine.parse, options.seed, options.hold_out)
     for name in layers:
         yield from planted(
             activations,
