@@ -271,8 +271,9 @@ def judge(
                 sure = sources.scores[:, s] > third[s]
                 score = found.scores[:, v]
                 area = auc(score[sure & shown], score[sure & ~shown])
-                hits.setdefault("presence AUC", []).append(area)
-    return {key: float(np.nanmean(values)) for key, values in hits.items()}
+                if np.isfinite(area):
+                    hits.setdefault("presence AUC", []).append(area)
+    return {key: float(np.mean(values)) for key, values in hits.items()}
 
 
 def peaks(maps: NDArray[np.float32], layer: Layer, k: int, diagonal: float) -> Found:
