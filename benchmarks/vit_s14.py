@@ -22,12 +22,12 @@ from torch.nn import functional
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 SIZE = 224
-#: Hidden units of the MLPs after GELU, 1536 x 16 x 16, of the 10th, 8th and 6th of the twelve blocks,
+#: Hidden units of the MLPs after GELU, 1536 x 16 x 16, of the 10th, 8th and 6th of twelve blocks,
 #: top first. They are a transformer's filters: each has a pattern of its own and hardly goes below
 #: zero, so that rectifying takes little away, while a block's outputs have signs and no preferred
 #: axes. From the middle on, as peaks of lower blocks locate parts worse; without the last blocks,
 #: whose activation spreads over the image (a map's highest unit holds 0.25 of its squares in these
-#: blocks, 0.08 in the last one).
+#: blocks, 0.1 in the last one).
 LAYERS = ("blocks.9.mlp.1", "blocks.7.mlp.1", "blocks.5.mlp.1")
 CEILING = float("inf")
 _WIDTH, _HEADS, _DEPTH, _PATCH, _TRAINED = 384, 6, 12, 14, 37
