@@ -70,16 +70,22 @@ class Scene(NamedTuple):
     parse: Parse
 
 
-def scene(activations: Activations, parts: Mapping[str, Array]) -> Scene:
-    """Mine images and parse them. Marks outside the image are left out."""
-    height, width = activations.image_size
-    inside = {}
+def inside(parts: Mapping[str, Array], image_size: tuple[int, int]) -> dict[str, Array]:
+    """Leave out marks outside the image."""
+    height, width = image_size
+    kept = {}
     for name, places in parts.items():
         with np.errstate(invalid="ignore"):
             seen = np.all((places >= 0) & (places <= [width, height]), axis=1)
-        inside[name] = np.where(seen[:, None], places, np.nan)
+        kept[name] = np.where(seen[:, None], places, np.nan)
+    return kept
+
+
+def scene(activations: Activations, parts: Mapping[str, Array]) -> Scene:
+    """Mine images and parse them. Marks outside the image are left out."""
     graph = mine_activations(activations, seed=0)
-    return Scene(activations, inside, graph, parse_activations(graph, activations))
+    marks = inside(parts, activations.image_size)
+    return Scene(activations, marks, graph, parse_activations(graph, activations))
 
 
 def of_creatures(n: int) -> Scene:
@@ -113,7 +119,18 @@ def only(places: Array, shots: Any) -> Array:
     return marks
 
 
-def localizer_rows(part: str, place: Scene, shots: Sequence[int], draws: int) -> Iterator[Row]:
+def mean_mark_error(places: Array, k: int, draws: int, image_size: tuple[int, int]) -> float:
+    """Error of the marks' mean place, share of the diagonal."""
+    errors = [
+        np.linalg.norm(places[shot].mean(axis=0) - places[rest], axis=1).mean()
+        for shot, rest in draws_of(places, k, draws)
+    ]
+    return float(np.mean(errors) / np.hypot(*image_size))
+
+
+def localizer_rows(
+    part: str, place: Scene, shots: Sequence[int], draws: int, *, suggest: bool = True
+) -> Iterator[Row]:
     """Rows of the localizer, with random marks and with suggested ones."""
     places = place.parts[part]
     diagonal = float(np.hypot(*place.graph.image_size))
@@ -129,11 +146,11 @@ def localizer_rows(part: str, place: Scene, shots: Sequence[int], draws: int) ->
     for k in shots:
         if len(marked) < k + 20:
             continue
-        suggested = marked[Localizer(place.graph).suggest(candidates, k)]
-        for method, chosen in (
-            ("localizer", draws_of(places, k, draws)),
-            ("suggested", [(suggested, np.setdiff1d(marked, suggested))]),
-        ):
+        choices = {"localizer": draws_of(places, k, draws)}
+        if suggest:
+            suggested = marked[Localizer(place.graph).suggest(candidates, k)]
+            choices["suggested"] = [(suggested, np.setdiff1d(marked, suggested))]
+        for method, chosen in choices.items():
             # every draw is a part of its own, so that what needs no marks is computed once
             localizer = Localizer(place.graph).fit(
                 place.parse, {str(i): only(places, shot) for i, (shot, _) in enumerate(chosen)}
@@ -162,11 +179,8 @@ def baseline_rows(part: str, place: Scene, shots: Sequence[int], draws: int) -> 
     quarter = quality.best_of_layers(nodes, names, 0.25)
     marked = int(np.isfinite(places[:, 0]).sum())
     for k in (k for k in shots if marked >= k + 20):
-        mean = [
-            np.linalg.norm(places[shot].mean(axis=0) - places[rest], axis=1).mean()
-            for shot, rest in draws_of(places, k, draws)
-        ]
-        yield {"method": "mean mark", "k": k, "error": float(np.mean(mean) / np.hypot(*size))}
+        error = mean_mark_error(places, k, draws, size)
+        yield {"method": "mean mark", "k": k, "error": error}
         for method, kept, prior in (
             ("neutral voter, best quarter", quarter, "neutral"),
             ("near voter, best quarter", quarter, "near"),

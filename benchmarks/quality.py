@@ -46,12 +46,11 @@ from numpy.typing import NDArray
 if __package__ in (None, ""):  # started as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import recorded
 from benchmarks.published import mine_published
 from explgraph import metrics
 from explgraph.atomic import atomic_write
-from explgraph.images import ImageFolder
-from explgraph.landmarks import read_landmarks
-from explgraph.recording import Activations, record
+from explgraph.recording import Activations
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -59,6 +58,7 @@ Row = dict[str, Any]
 NETWORKS = {
     "efficientnet-lite0": "benchmarks.efficientnet_lite0",
     "mobilenet-v2": "benchmarks.mobilenet_v2",
+    "vit-s14": "benchmarks.vit_s14",
 }
 METHODS = (
     "grid", "peaks", "nmf", "published", "ridge", "nodes", "evidence", "decoys", "halves",
@@ -149,16 +149,7 @@ def the_engine() -> Engine:
 
 def load(folder: Path, network: Any, layers: Sequence[str], part: str, crops: str) -> Sample:
     """Record the layers for one category, clamped as the network clamps them."""
-    landmarks = read_landmarks(folder / "parts.json")
-    images = ImageFolder(folder, size=network.SIZE, mean=network.MEAN, std=network.STD)
-    landmarks = landmarks.to_network(images)
-    if crops == "first":
-        chosen = landmarks.one_per_source()
-        images = images.subset(chosen)
-        landmarks = landmarks.align(images.names)
-    activations = record(network.network(), images, list(layers))
-    for maps in activations.maps:
-        maps.clamp_(max=network.CEILING)
+    activations, landmarks = recorded.crops(folder, network, layers, which=crops)
     return Sample(activations, landmarks.parts[part])
 
 
