@@ -54,7 +54,7 @@ __all__ = [
     "load",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Field(NamedTuple):
@@ -77,6 +77,7 @@ NODE_FIELDS: Mapping[str, Field] = {
     "support": Field(float, 0, 1),
     "energy": Field(float, 0, 1),
     "reliability": Field(float, 0, 1),
+    "follows": Field(float, 0, 1),
     "receptive_field": Field(float, 0),  # px
     "label": Field(str),
 }
@@ -261,13 +262,13 @@ class ExplanatoryGraph:
         if isinstance(fdr, bool) or not (isinstance(fdr, Real) and 0 < fdr <= 1):
             raise ExplgraphError(f"fdr is {fdr!r}; expected a number above 0 and at most 1")
         indices = sorted({index for _, index in self.nx.nodes(data="layer_index")})
-        missing = [i for i in indices if f"{i}/decoys" not in self.fitted]
+        missing = [i for i in indices if f"layer/{i}/decoys" not in self.fitted]
         if missing:
             raise ExplgraphError(
                 f"fdr needs the decoys of layer {missing[0]}, which this graph lacks; mine it again"
             )
         found = np.array([a["reliability"] for a in self.nx.nodes.values()])
-        decoys = [self.fitted[f"{i}/decoys"] for i in indices]
+        decoys = [self.fitted[f"layer/{i}/decoys"] for i in indices]
         return cut_for(found, np.concatenate([np.zeros(0), *decoys]), float(fdr))
 
     def subgraph(self, layers: Sequence[str]) -> ExplanatoryGraph:

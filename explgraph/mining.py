@@ -1,15 +1,18 @@
 """Mining: from recorded activations to an explanatory graph.
 
-1. Every filter's map is divided by its standard deviation.
-2. *The pose.* The filters of the highest layers, those that share the top layer's grid, are the
-   guides: their peaks and, in two looks more, what is around their expected places give every
-   image a pose of a few numbers, and every guide a trajectory: where it is at which pose (`pose`).
-3. *Part patterns*, layer by layer. Every filter is held against the guides' trajectories; the few
-   along which it fires most clearly (`reliability`) are the beginnings of its part patterns. A
-   mean shift moves each to where its filter fires, EM fits the spreads (`mixture`). Patterns
-   without support or reliability are left out, except for the strongest of each filter; the rest
-   are found in a window around where the pose expects them, and become nodes.
-4. *Edges* join nodes to the nodes of the layer above that they move most rigidly with (`linking`).
+1. Every filter's map is divided by a scale, so that its squares sum to 1 per image in mean: squared
+   activation counts as observations of where the filter fires.
+2. *Poses* (`learn_pose`). From a sample of the images, for every grid of units: the filters' peaks
+   give each image a pose of a few numbers, and every filter a trajectory, where it is at which pose.
+   Which grid knows the object better differs from data to data; filters may move by either.
+3. *Part patterns* (`patterns`), filter by filter, from the same sample: a mixture whose patterns move
+   by a trajectory or stand still; their number, motions, places, spreads and shares are decided by
+   held-out likelihood. Decoys, filters whose maps are exchanged among the images, show what chance
+   reaches.
+4. In all images the patterns compete for the maps (`inference`): places and scores. Patterns that
+   hardly ever show are left out; the others become nodes.
+5. *Edges* (`linking`) join nodes to those of the layer above that they fire with and sit at, beyond
+   what the pose says.
 
 Everything depends on the seed, the settings and the activations only.
 """
@@ -30,116 +33,71 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import networkx
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from explgraph.checkpoint import Checkpoint
 from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.fitted import Fitted, FittedLayer
 from explgraph.geometry import Layer
 from explgraph.graph import FORMAT_VERSION, ExplanatoryGraph
 from explgraph.images import ImageFolder
 from explgraph.images import Images as AnyImages
-from explgraph.inference import (
-    Found,
-    Guides,
-    Parts,
-    PoseReader,
-    Prepared,
-    Sighting,
-    Stage,
-    expect,
-    infer,
-    read_poses,
-    scaled,
-    scouted,
-    sight,
-)
-from explgraph.linking import Motion, Tracks, link, track
-from explgraph.mixture import (
-    Bounds,
-    Grid,
-    Patterns,
-    Summary,
-    from_summaries,
-    summarize,
-    survey,
-)
-from explgraph.pose import (
-    PoseModel,
-    displacements,
-    distinct_guides,
-    fit_poses,
-    principal_poses,
-    squared_length,
-)
+from explgraph.inference import infer, scaled
+from explgraph.learn_pose import Learnt, learn_reader, packed, unpacked
+from explgraph.linking import Tracks, link, track
+from explgraph.mixture import Bounds, Grid, Mixture
+from explgraph.patterns import Motions, Patterns, Rules, find_patterns, still_places
 from explgraph.processes import Team
 from explgraph.recording import checked_device, record
-from explgraph.reliability import Chosen, choose, contrast, cut_for
 from explgraph.store import ActivationStore, open_store
-from explgraph.streaming import BLOCK, Images, Source, Table
+from explgraph.streaming import BLOCK, Images, Source
 
 __all__ = ["Settings", "mine", "mine_activations"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What mining can be told; the defaults are those of the quality table.
+    """What mining can be told; the defaults are those of the tables.
 
     Attributes
     ----------
-    patterns : float
-        Most patterns per filter, as a share of the layer's units (at least one).
-    background : float
-        Density of the background in units of one component spread evenly over the image.
-    sigma_max : float
-        Largest spread of a pattern, as a share of the image's side (root of its area).
-    window : float
-        Spread of the window around the expected place in which a node's own map decides where it
-        is, as a share of the image's side. Wider: nodes follow their own evidence, noise included;
-        narrower: they repeat the pose. (benchmarks/experiments.md has the trade-off.)
-    n_parents : int
-        Edges to each node, at most (15 in the paper).
+    sample : int
+        Images from which poses and patterns are learnt, at most; fewer where layers are large.
     pose : int
-        Numbers that an image's pose has, at most.
-    looks : int
-        How often the guides are looked for again after their peaks.
+        Numbers that an image's pose has, at most, for every grid.
     trajectories : int
-        How many guides' trajectories filters are held against, at most.
-    max_iter : int
-        EM iterations, at most.
-    tol : float
-        EM ends when the bound rises by less than this per unit of activation.
+        How many trajectories filters are held against, at most, for every grid.
+    further_gain : float
+        What a filter's further patterns must add to the held-out likelihood, as a share of what
+        the first one added. Lower: more patterns, and filters of one part are split up.
+    apart : float
+        Least distance of two patterns of a filter, as a share of the image's side (root of its
+        area).
     min_support : float
         Patterns present in a smaller share of the images are left out.
+    n_parents : int
+        Edges to each node, at most (15 in the paper).
     """
 
-    patterns: float = 0.02
-    background: float = 0.1
-    sigma_max: float = 0.12
-    window: float = 0.16
-    n_parents: int = 15
+    sample: int = 512
     pose: int = 8
-    looks: int = 2
-    trajectories: int = 300
-    max_iter: int = 20
-    tol: float = 1e-3
+    trajectories: int = 150
+    further_gain: float = 0.05
+    apart: float = 0.1
     min_support: float = 0.05
+    n_parents: int = 5
 
     def __post_init__(self) -> None:
         for name, kind, low, high in (
-            ("patterns", float, 0, 1),
-            ("background", float, 0, math.inf),
-            ("sigma_max", float, 0, 1),
-            ("window", float, 0, 1),
-            ("n_parents", int, 0, math.inf),
+            ("sample", int, 1, math.inf),
             ("pose", int, 0, math.inf),
-            ("looks", int, -1, math.inf),
             ("trajectories", int, 0, math.inf),
-            ("max_iter", int, 0, math.inf),
-            ("tol", float, -1, math.inf),
+            ("further_gain", float, 0, 1),
+            ("apart", float, 0, 1),
             ("min_support", float, -1, 1),
+            ("n_parents", int, 0, math.inf),
         ):
             value = getattr(self, name)
             fits = isinstance(value, (int, kind)) and not isinstance(value, bool)
@@ -150,75 +108,22 @@ class Settings:
                 )
 
 
-# the rest is fixed: shares of the image's side or area
-_REACH = 0.16  # of a peak's refinement
-_LEAST_VARIANCE = 0.003
-_FLOOR = 1e-4
-_LOOKS = (0.3, 0.2)  # windows of the first look after the peaks, and of those that follow
-_FIRST_ITERATIONS, _ITERATIONS = 15, 5  # of fitting poses to peaks, and to later sightings
-_GUIDES = 2000
-_SCOUTS = 300
-_BANK = 256
-_SCOUT_SIGMA = 0.12
-_DISTINCT = 0.04  # least distance of trajectories
-_CONTRAST_SIGMA = 0.08
-_SETTLE_SIGMA = 0.1
-_SETTLE_STEPS = 2
-_REPEATED = 0.03
-_CHANCE = 0.05  # of patterns beyond each filter's best
-_APART = 0.1  # of the trajectories of one filter
-_SAMPLE = 512  # images from which poses are learnt, and whose places stand for all others'
+# the rest is fixed: shares of the image's side, unless said otherwise
+_LOOK = 0.08  # of the Gaussian under which candidates gather: about as wide as parts show
+_START = 0.1  # spread of a new pattern
+_SIGMA_MAX = 0.12  # wider, a pattern is a region, no part
+_FIRST_GAIN = 0.005  # nats: what chance hardly adds to the likelihood
+_LEAST_SHARE = 0.04  # of a filter's activation
+_LEAST_BACKGROUND = 0.02  # of a filter's activation: a pattern must not need to explain all
+_PRIOR = 20.0  # images: see `mixture.Bounds`
+_SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
+_LEAST_SAMPLE = 64
+_DECOYS = 256  # filters of a layer that are looked at as decoys, at most
 _MOST_SEED = 2**40  # seeds are multiplied to give each layer its own draws
 
 
-class Frame(NamedTuple):
-    """A layer's grid and the lengths that follow from the image's size."""
-
-    grid: Grid
-    bounds: Bounds
-    reach: float
-    side: float
-
-    @classmethod
-    def of(
-        cls,
-        layer: Layer,
-        image_size: tuple[int, int],
-        settings: Settings,
-        device: torch.device,
-    ) -> Frame:
-        """Turn shares of the image into pixels."""
-        area = float(image_size[0] * image_size[1])
-        side = math.sqrt(area)
-        grid = Grid.of(layer, device)
-        sigma_max = settings.sigma_max * side
-        bounds = Bounds(
-            settings.background / area, min(math.sqrt(grid.cell) / 4, sigma_max), sigma_max
-        )
-        return cls(grid, bounds, _REACH * side, side)
-
-
-class Fit(NamedTuple):
-    """Fitted part patterns and how the EM went.
-
-    Attributes
-    ----------
-    parts : Parts
-    energy : (C, K)
-        Share of the filter's activation that each pattern answers for.
-    bounds : list of float
-        The bound per unit of activation, by iteration.
-    converged : bool
-    """
-
-    parts: Parts
-    energy: Tensor
-    bounds: list[float]
-    converged: bool
-
-
-class Bench(NamedTuple):
-    """What mining a layer works on.
+class LayerMaps(NamedTuple):
+    """A layer's maps, and how they are read.
 
     Attributes
     ----------
@@ -228,84 +133,53 @@ class Bench(NamedTuple):
     layer : Layer
     scale : (C,)
         Of the filters (`filter_scale`).
-    frame : Frame
-    settings : Settings
-    seed : int
-    ready : Table, optional
-        The maps divided by the filters' scales, where they are few.
+    grid : Grid
     """
 
     images: Images
     source: Source
     layer: Layer
     scale: Tensor
-    frame: Frame
-    settings: Settings
-    seed: int
-    ready: Table | None = None
+    grid: Grid
 
-    def maps(self) -> Iterator[tuple[slice, Tensor]]:
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Go through blocks of maps ``(n, C, H, W)``, each filter divided by its scale."""
-        if self.ready is not None:
-            yield from ((here, self.ready.read(here)) for here in self.images)
-            return
         for here, maps in self.images.maps(self.source, self.layer.index):
             yield here, scaled(maps, self.scale)
 
+    def sampled(self, sample: Tensor) -> Tensor:
+        """Maps ``(S, C, H, W)`` of some images, ascending."""
 
-class Bearings(NamedTuple):
-    """The pose of every image, and where guides are at which pose.
+        def rows() -> Iterator[tuple[Tensor, Tensor]]:
+            for here, maps in self.blocks():
+                which = ((sample >= here.start) & (sample < here.stop)).nonzero()[:, 0]
+                yield which, maps[sample[which] - here.start]
 
-    Attributes
-    ----------
-    reader : PoseReader
-    poses : Table
-        ``(N, q)``.
-    sample : (S,) int64
-        Some images.
-    sample_poses : (S, q)
-        Theirs.
-    trajectories : (A,) int64
-        Guides along which filters are looked at.
-    """
-
-    reader: PoseReader
-    poses: Table
-    sample: Tensor
-    sample_poses: Tensor
-    trajectories: Tensor
+        return self.images.pick(len(sample), rows())
 
 
-@dataclass
-class MinedLayer:
-    """A mined layer: what parsing needs, and what the nodes are like.
+class MinedLayer(NamedTuple):
+    """A mined layer.
 
     Attributes
     ----------
     layer : Layer
-    scale : (C,)
-        Standard deviation of each filter's activation; 0 for filters that never vary.
-    parts : Parts
+    fitted : FittedLayer
     found : Tracks
         The patterns in the mined images.
-    energy, support, reliability : (V,)
+    energy, support, reliability, follows : (V,)
     kept : (V,) bool
         Which patterns become nodes.
-    decoys : (D,)
-        Reliabilities above 0 that patterns of decoys have, descending.
-    convergence : dict
     """
 
     layer: Layer
-    scale: Tensor
-    parts: Parts
+    fitted: FittedLayer
     found: Tracks
     energy: Tensor
     support: Tensor
     reliability: Tensor
+    follows: Tensor
     kept: Tensor
-    decoys: Tensor
-    convergence: dict[str, Any]
 
 
 def mine(
@@ -433,11 +307,10 @@ def mine_activations(
     settings = _checked(settings, seed)
     target = checked_device(device)
     team = Team()
-    mined: dict[int, MinedLayer] = {}
     bar = tqdm(
-        total=len(activations.layers),
+        total=2 * len(activations.layers),
         desc="mining",
-        unit="layer",
+        unit="step",
         delay=2,
         disable=None if progress and team.rank == 0 else True,
     )
@@ -450,15 +323,11 @@ def mine_activations(
         images = Images(
             len(activations.names), folder=folder, checkpoint=kept, team=team, device=target
         )
-        benches = [
-            _bench(images, activations, layer, settings, seed)
-            for layer in reversed(activations.layers)
-        ]
-        bearings = _take_bearings(benches)
-        for bench in benches:
-            mined[bench.layer.index] = _mine_layer(bench, bearings)
+        layers = []
+        for layer in reversed(activations.layers):
+            layers.append(_layer_maps(images, activations, layer))
             bar.update()
-        graph = _graph(images, activations, mined, bearings, settings, seed, preprocessing or {})
+        graph = _mine(images, activations, layers, settings, seed, preprocessing or {}, bar.update)
     if not any(reliability > 0 for _, reliability in graph.nx.nodes(data="reliability")):
         warnings.warn(
             f"no filter follows what moves in these {images.n} images, so that no node is "
@@ -493,7 +362,7 @@ def _checked(settings: Settings | None, seed: int) -> Settings:
 
 
 def filter_scale(images: Images, maps: Iterable[Tensor]) -> Tensor:
-    """Measure each filter's standard deviation, ``(C,)``; 0 if it never varies.
+    """Measure each filter's root mean total of squares per image, ``(C,)``; 0 if it never varies.
 
     Parameters
     ----------
@@ -511,299 +380,246 @@ def filter_scale(images: Images, maps: Iterable[Tensor]) -> Tensor:
     square = second / count
     deviation = (square - (first / count).square()).clamp(min=0).sqrt()
     # what rounding makes of a constant map is no variation
-    return torch.where(deviation > 1e-5 * square.sqrt(), deviation, 0.0).float()
+    return torch.where(deviation > 1e-5 * square.sqrt(), (second / images.n).sqrt(), 0.0).float()
 
 
-def _bench(images: Images, source: Source, layer: Layer, settings: Settings, seed: int) -> Bench:
-    """Measure a layer's scale and make its maps ready."""
-    frame = Frame.of(layer, source.image_size, settings, images.device)
+def _layer_maps(images: Images, source: Source, layer: Layer) -> LayerMaps:
+    """Measure a layer's scale."""
     scale = filter_scale(images, (maps for _, maps in images.maps(source, layer.index)))
-    bench = Bench(images, source, layer, scale, frame, settings, seed + layer.index)
-    if source.in_memory:
-        bench = bench._replace(ready=images.keep(maps for _, maps in bench.maps()))
-    return bench
+    return LayerMaps(images, source, layer, scale, Grid.of(layer, images.device))
 
 
-def _take_bearings(benches: Sequence[Bench]) -> Bearings:
-    """Find the pose of every image.
-
-    Parameters
-    ----------
-    benches : sequence of Bench
-        Of all layers, top first.
-    """
-    firing = [bench for bench in benches if bool((bench.scale > 0).any())] or benches
-    top = firing[0]
-    shape = top.layer.height, top.layer.width
-    benches = [b for b in firing if (b.layer.height, b.layer.width) == shape]
-    images, settings, frame = top.images, top.settings, top.frame
-    grids = {bench.layer.index: bench.frame.grid for bench in benches}
-    draws = torch.Generator().manual_seed(top.seed)
-    sample = torch.randperm(images.n, generator=draws)[:_SAMPLE].sort()[0]
-    guides = Guides(
-        torch.cat([torch.full_like(b.scale, b.layer.index, dtype=torch.int64) for b in benches]),
-        torch.cat([torch.arange(len(b.scale), device=b.scale.device) for b in benches]),
+def _mine(
+    images: Images,
+    activations: Source,
+    layers: Sequence[LayerMaps],
+    settings: Settings,
+    seed: int,
+    preprocessing: dict[str, Any],
+    tick: Any,
+) -> ExplanatoryGraph:
+    """Do all the steps: see the module."""
+    height, width = activations.image_size
+    area = float(height * width)
+    sample = _sample(images, layers, settings, seed)
+    learnt = _learn_poses(layers, sample, settings, seed, math.sqrt(area))
+    readers = tuple(one.reader for one in learnt)
+    reading = Fitted(readers, {})
+    grids = {maps.layer.index: maps.grid for maps in layers}
+    prepared = reading.prepared(grids)
+    guiding = [m for m in layers if any(m.layer.index in r.guides.layers() for r in readers)]
+    poses = images.table(
+        reading.poses(block, grids, prepared) for _, block in _together(guiding)
     )
+    sample_poses = images.rows(poses, sample)
+    mined: list[MinedLayer] = []
+    for maps in layers:
+        patterns, decoys = _find(maps, sample, sample_poses, learnt, settings, area, seed)
+        mined.append(_mine_layer(maps, patterns, decoys, poses, sample_poses, learnt, settings, area))
+        tick()
+    fitted = Fitted(readers, {m.layer.index: m.fitted for m in mined})
+    return _graph(images, activations, mined, fitted, settings, seed, preprocessing)
 
-    def look(guides: Guides, expected: Tensor | None, window: float) -> Sighting:
-        """Look for the guides in the sample."""
 
-        def rows() -> Iterator[tuple[Tensor, Tensor]]:
-            for which, maps in _sampled(benches, sample):
-                near = None if expected is None else expected[which]
-                seen = sight(guides.views(maps, grids), near, window, frame.reach)
-                rest = [seen.scores[..., None], seen.clarity[..., None]]
-                yield which, torch.cat([seen.positions, *rest], -1)
-
-        table = images.pick(len(sample), rows())
-        return Sighting(table[..., :2], table[..., 2], table[..., 3])
-
-    def learn(seen: Sighting, window: float, poses: Tensor | None, n_iter: int) -> Stage:
-        """Learn how the guides move."""
-        scale = seen.scores.mean(0)
-        weights = seen.weights(scale)
-
-        def fit() -> PoseModel:
-            start = poses
-            if start is None:
-                start = principal_poses(seen.positions, weights, settings.pose, top.seed)
-            floor = _FLOOR * frame.side**2
-            return fit_poses(seen.positions, weights, start, n_iter=n_iter, floor=floor)
-
-        return Stage(scale.new_tensor([window]), scale, PoseModel(*images.once(fit)))
-
-    seen = look(guides, None, 0.0)
-    stage = learn(seen, 0.0, None, _FIRST_ITERATIONS)
-    best = stage.model.explained().topk(min(_GUIDES, len(guides.layer)))[1].sort()[0]
-    guides = Guides(*(values[best] for values in guides))
-    seen = Sighting(*(values[:, best] for values in seen))
-    stages = [Stage(stage.window, stage.scale[best], stage.model.of(best))]
-    poses, expected = stages[0].poses(seen, None)
-    for number in range(settings.looks):
-        window = _LOOKS[min(number, len(_LOOKS) - 1)] * frame.side
-        seen = look(guides, expected, window)
-        stages.append(learn(seen, window, poses, _ITERATIONS))
-        poses, expected = stages[-1].poses(seen, expected)
-
-    scouts = stages[-1].model.explained().topk(min(_SCOUTS, len(best)))[1].sort()[0]
-    banked = min(_BANK, len(sample))
-    bank = torch.linspace(0, len(sample) - 1, banked, dtype=torch.float32).long()
-    reader = PoseReader(
-        guides,
-        tuple(stages),
-        expected.new_tensor([frame.reach]),
-        poses[bank],
-        scouts,
-        expected.new_tensor([_SCOUT_SIGMA * frame.side]),
-        expected.new_ones(len(scouts)),
+def _sample(
+    images: Images, layers: Sequence[LayerMaps], settings: Settings, seed: int
+) -> Tensor:
+    """Draw the images from which poses and patterns are learnt, ascending."""
+    bytes_ = max(
+        sum(4 * m.layer.channels * m.layer.height * m.layer.width for m in group)
+        for group in _by_grid(layers)
     )
-    (usual,) = images.sum(
-        (torch.cat(scouted(reader, guides.views(maps, grids), poses[which]), 1).sum(0),)
-        for which, maps in _sampled(benches, sample)
-    )
-    reader = reader._replace(scout_scale=(usual / len(sample)).float())
-    ready = Prepared.of(reader, grids)
-    table = images.table(read_poses(reader, maps, grids, ready) for _, maps in _together(benches))
-    sampled = images.rows(table, sample)
-    trajectories = distinct_guides(
-        reader.model, sampled, settings.trajectories, _DISTINCT * frame.side
-    )
-    return Bearings(reader, table, sample, sampled, trajectories)
+    most = min(settings.sample, max(_LEAST_SAMPLE, _SAMPLE_BYTES // bytes_))
+    draws = torch.Generator().manual_seed(seed)
+    return torch.randperm(images.n, generator=draws)[:most].sort()[0]
 
 
-def _together(benches: Sequence[Bench]) -> Iterator[tuple[slice, dict[int, Tensor]]]:
+def _by_grid(layers: Sequence[LayerMaps]) -> list[list[LayerMaps]]:
+    """Put layers with the same grid together, the coarsest grid first."""
+    groups: dict[tuple[int, int], list[LayerMaps]] = {}
+    for maps in layers:
+        groups.setdefault((maps.layer.height, maps.layer.width), []).append(maps)
+    return [groups[shape] for shape in sorted(groups, key=math.prod)]
+
+
+def _learn_poses(
+    layers: Sequence[LayerMaps], sample: Tensor, settings: Settings, seed: int, side: float
+) -> list[Learnt]:
+    """Learn a reader for every grid that has a filter which fires."""
+    learnt = []
+    for group in _by_grid(layers):
+        firing = [maps for maps in group if bool((maps.scale > 0).any())]
+        if not firing:
+            continue
+        grids = {maps.layer.index: maps.grid for maps in firing}
+
+        def learn(
+            firing: list[LayerMaps] = firing, grids: dict[int, Grid] = grids
+        ) -> Sequence[Tensor]:
+            return packed(
+                learn_reader(
+                    {maps.layer.index: maps.sampled(sample) for maps in firing},
+                    grids,
+                    side=side,
+                    numbers=settings.pose,
+                    trajectories=settings.trajectories,
+                    seed=seed + firing[0].layer.index,
+                )
+            )
+
+        learnt.append(unpacked(list(firing[0].images.once(learn))))
+    if not learnt:
+        raise ExplgraphError(_NOTHING)
+    return learnt
+
+
+_NOTHING = (
+    "no filter of the layers fires at varying places in these images; "
+    "check the layers, the weights and the normalisation (mean, std)"
+)
+
+
+def _together(layers: Sequence[LayerMaps]) -> Iterator[tuple[slice, dict[int, Tensor]]]:
     """Go through blocks of several layers' maps side by side, by layer index."""
-    indices = [bench.layer.index for bench in benches]
-    for blocks in zip(*(bench.maps() for bench in benches), strict=True):
+    indices = [maps.layer.index for maps in layers]
+    for blocks in zip(*(maps.blocks() for maps in layers), strict=True):
         yield blocks[0][0], dict(zip(indices, (maps for _, maps in blocks), strict=True))
 
 
-def _sampled(
-    benches: Sequence[Bench], sample: Tensor
-) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
-    """Go through the maps of a sample of images: which of them, and their maps."""
-    for here, maps in _together(benches):
-        which = ((sample >= here.start) & (sample < here.stop)).nonzero()[:, 0]
-        inside = sample[which] - here.start
-        yield which, {index: values[inside] for index, values in maps.items()}
-
-
-def _mine_layer(bench: Bench, bearings: Bearings) -> MinedLayer:
-    """Mine one layer."""
-    images, settings, frame, scale = bench.images, bench.settings, bench.frame, bench.scale
-    k = max(1, round(settings.patterns * bench.layer.height * bench.layer.width))
-    chosen, decoys, model = _choose(bench, bearings, k)
-    # where few guides move, a filter has fewer trajectories than patterns
-    best = torch.where(chosen.contrast.isfinite(), chosen.trajectory, 0)
-    mean = model.mean[best]
-    reliability = chosen.contrast.clamp(0, 1)
-    fires = (scale > 0)[:, None].expand_as(best)
-    # beyond a filter's best pattern, those that are hardly chance; in a small layer, those that
-    # are better than all decoys
-    real, false = (values.flatten().numpy(force=True) for values in (reliability, decoys))
-    clear = reliability > false.max(initial=0)
-    wanted = fires & (clear | (reliability >= cut_for(real, false, _CHANCE)))
-    wanted[:, 0] = fires[:, 0]
-    parts = Parts(
-        Patterns(mean, torch.full_like(reliability, frame.bounds.sigma_max), wanted.float()),
-        model.loading[best],
-        mean.new_tensor([settings.window * frame.side]),
-    )
-    parts = _settle(bench, bearings, parts)
-    wanted &= ~_repeats(parts.patterns, _REPEATED * frame.side)
-    fit = _climb(
-        bench,
-        bearings,
-        parts._replace(patterns=parts.patterns._replace(alive=wanted.float())),
-    )
-    found = track(images, _look(bench, bearings, fit.parts))
-    support = _support(images, found)
-    energy = fit.energy.flatten()
-    kept = fit.parts.patterns.alive.flatten().bool() & (energy > 0)
-    kept &= support >= settings.min_support
-    return MinedLayer(
-        layer=bench.layer,
-        scale=scale,
-        parts=fit.parts,
-        found=found,
-        energy=energy,
-        support=support,
-        reliability=reliability.flatten(),
-        kept=kept,
-        decoys=decoys,
-        convergence={
-            "layer": bench.layer.name,
-            "n_iter": len(fit.bounds),
-            "converged": fit.converged,
-            "lower_bound": fit.bounds[-1],
-        },
-    )
-
-
-def _choose(bench: Bench, bearings: Bearings, k: int) -> tuple[Chosen, Tensor, PoseModel]:
-    """Choose the trajectories of every filter's patterns.
-
-    Returns
-    -------
-    Chosen
-    decoys : (D,)
-        What decoys reach, descending.
-    PoseModel
-        Of the trajectories.
-    """
-    side = bench.frame.side
-    best = bearings.trajectories
-    model = bearings.reader.model.of(best)
-
-    def places(which: Tensor | slice) -> Tensor:
-        if isinstance(which, slice):
-            return model.places(bearings.poses.read(which))
-        return model.places(bearings.sample_poses[which])
-
-    measured = contrast(
-        bench.images,
-        bench.maps(),
-        places,
-        bearings.sample,
-        _CONTRAST_SIGMA * side,
-        bench.frame.grid,
-        bench.seed,
-    )
-    # a filter's own trajectory follows its own noise
-    guides = bearings.reader.guides
-    own = torch.where(guides.layer == bench.layer.index, guides.filter, -1)[best]
-    itself = torch.arange(bench.layer.channels, device=own.device)[:, None] == own
-    chosen, decoys = (
-        choose(values.masked_fill(itself, -torch.inf), model.mean, k, _APART * side)
-        for values in (measured.real, measured.decoy)
-    )
-    # a filter that follows nothing has its node where it fires most
-    strongest = measured.present.masked_fill(itself, -torch.inf).argmax(1)
-    lost = chosen.contrast[:, 0] <= 0
-    chosen.trajectory[lost, 0] = strongest[lost]
-    found = decoys.contrast.flatten()
-    return chosen, found[found > 0].sort(descending=True)[0], model
-
-
-def _look(bench: Bench, bearings: Bearings, parts: Parts) -> Iterator[Found]:
-    """Find patterns, block by block."""
-    for here, maps in bench.maps():
-        expected = expect(parts, bearings.poses.read(here))
-        yield infer(parts, maps, expected, bench.frame.grid)
-
-
-def _settle(bench: Bench, bearings: Bearings, parts: Parts) -> Parts:
-    """Move every pattern to where its filter fires along its trajectory: a mean shift."""
-    patterns = parts.patterns
-    window = _SETTLE_SIGMA * bench.frame.side
-
-    def pull(here: slice, maps: Tensor) -> tuple[Tensor, Tensor]:
-        expected = expect(parts._replace(patterns=patterns), bearings.poses.read(here))
-        step, _, scores = survey(maps, expected, window, bench.frame.grid)
-        weight = scores.sqrt()
-        return weight.sum(0), (weight[..., None] * step).sum(0)
-
-    for _ in range(_SETTLE_STEPS):
-        weight, step = bench.images.sum(pull(here, maps) for here, maps in bench.maps())
-        shift = step / weight.clamp(min=1e-9)[..., None]
-        patterns = patterns._replace(mean=patterns.mean + shift.to(patterns.mean.dtype))
-    return parts._replace(patterns=patterns)
-
-
-def _repeats(patterns: Patterns, reach: float) -> Tensor:
-    """Find patterns that have settled where a more reliable one of their filter has.
-
-    Returns
-    -------
-    (C, K) bool
-        Patterns come in the order of their reliability.
-    """
-    near = torch.cdist(patterns.mean, patterns.mean) < reach
-    order = torch.arange(near.shape[1], device=near.device)
-    return (near & (order[:, None] > order) & patterns.alive.bool()[:, None]).any(2)
-
-
-def _climb(bench: Bench, bearings: Bearings, parts: Parts) -> Fit:
-    """Fit the patterns' spreads by EM, until the bound hardly rises any more; places are held."""
-    frame, patterns = bench.frame, parts.patterns
-    bounds: list[float] = []
-    converged = False
-    while len(bounds) < bench.settings.max_iter and not converged:
-        summary = Summary(
-            *bench.images.sum(
-                summarize(
-                    maps,
-                    displacements(parts.loading, bearings.poses.read(here)),
-                    patterns,
-                    frame.grid,
-                    frame.bounds,
-                )
-                for here, maps in bench.maps()
-            )
+def _motions(learnt: Sequence[Learnt], grid: Grid) -> Motions:
+    """Put the trajectories of all poses and the places that never move into one list."""
+    widths = [one.reader.exemplars.shape[1] for one in learnt]
+    parts = []
+    for number, one in enumerate(learnt):
+        model = one.reader.model.of(one.trajectories)
+        loading = torch.zeros(
+            (len(model.mean), 2, sum(widths)), dtype=torch.float32, device=grid.x.device
         )
-        patterns = from_summaries(summary, patterns, frame.bounds, hold=True)
-        bounds.append(summary.bound.item() / max(summary.total.sum().item(), 1e-12))
-        converged = len(bounds) > 1 and bounds[-1] - bounds[-2] < bench.settings.tol
-    energy = (summary.counts / summary.total.clamp(min=1e-12)[:, None]).float()
-    return Fit(parts._replace(patterns=patterns), energy, bounds, converged)
+        start = sum(widths[:number])
+        loading[:, :, start : start + widths[number]] = model.loading
+        parts.append(Motions(model.mean, loading, torch.full_like(one.trajectories, number)))
+    parts.append(still_places(grid, sum(widths)))
+    return Motions(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _rules(grid: Grid, settings: Settings, area: float) -> Rules:
+    """Turn shares of the image into pixels."""
+    side, pitch = math.sqrt(area), math.sqrt(grid.cell)
+    # narrower, a Gaussian at unit centres is no density any more
+    least = pitch / 2
+    bounds = Bounds(least, max(_SIGMA_MAX * side, 1.5 * least), _LEAST_BACKGROUND, _PRIOR)
+    return Rules(
+        area=area,
+        look=max(_LOOK * side, least),
+        start=max(_START * side, least),
+        apart=settings.apart * side,
+        bounds=bounds,
+        first_gain=_FIRST_GAIN,
+        further_gain=settings.further_gain,
+        least_share=_LEAST_SHARE,
+    )
+
+
+def _find(
+    maps: LayerMaps,
+    sample: Tensor,
+    poses: Tensor,
+    learnt: Sequence[Learnt],
+    settings: Settings,
+    area: float,
+    seed: int,
+) -> tuple[Patterns, Tensor]:
+    """Find a layer's patterns, and the reliabilities (D,) that decoys reach, descending."""
+    c = maps.layer.channels
+    motions, rules = _motions(learnt, maps.grid), _rules(maps.grid, settings, area)
+    draws = torch.Generator().manual_seed(seed + maps.layer.index)
+    chosen = torch.randperm(c, generator=draws)[:_DECOYS].sort()[0]
+    order = torch.rand(len(sample), len(chosen), generator=draws, dtype=torch.float32).argsort(0)
+    sampled = maps.sampled(sample)
+
+    def work(here: slice) -> Sequence[Tensor]:
+        found = find_patterns(sampled[:, here], poses, motions, maps.grid, rules)
+        return [*found.mixture, *found[1:]]
+
+    def decoy(here: slice) -> Sequence[Tensor]:
+        rows = order[:, here].to(sampled.device)
+        shuffled = sampled[rows, chosen[here].to(sampled.device)]
+        moving = Motions(*(values[motions.family >= 0] for values in motions))
+        return [find_patterns(shuffled, poses, moving, maps.grid, rules).reliability]
+
+    *mixture, motion, gain, reliability = maps.images.shared(c, work)
+    (false,) = maps.images.shared(len(chosen), decoy)
+    patterns = Patterns(Mixture(*mixture), motion, gain, reliability)
+    sigma = torch.where(patterns.mixture.share > 0, patterns.mixture.sigma, rules.start)
+    patterns = patterns._replace(mixture=patterns.mixture._replace(sigma=sigma))
+    # each stands for as many filters as were not looked at
+    false = false[false > 0].repeat_interleave(math.ceil(c / len(chosen)))
+    return patterns, false.sort(descending=True)[0]
+
+
+def _mine_layer(
+    maps: LayerMaps,
+    patterns: Patterns,
+    decoys: Tensor,
+    poses: Any,
+    sample_poses: Tensor,
+    learnt: Sequence[Learnt],
+    settings: Settings,
+    area: float,
+) -> MinedLayer:
+    """Look for a layer's patterns in all images, and measure what nodes are like."""
+    images = maps.images
+    mixture = patterns.mixture
+    motions = _motions(learnt, maps.grid)
+    loading = mixture.follow[..., None, None] * motions.loading[patterns.motion]
+    fitted = FittedLayer(
+        maps.scale,
+        mixture.mean,
+        loading,
+        mixture.sigma,
+        mixture.share,
+        mixture.background,
+        decoys,
+    )
+    found = track(
+        images,
+        (infer(fitted, block, poses.read(here), maps.grid, area) for here, block in maps.blocks()),
+    )
+    support = _support(images, found)
+    alive = (mixture.share > 0).flatten()
+    centred = sample_poses - sample_poses.mean(0)
+    covariance = centred.T @ centred / max(len(centred) - 1, 1)
+    moved = torch.einsum("ckiq,qr,ckir->ck", loading, covariance, loading) / 2
+    explained = moved / (moved + mixture.sigma.square())
+    follows = torch.where(patterns.reliability > 0, explained, 0.0)
+    return MinedLayer(
+        layer=maps.layer,
+        fitted=fitted,
+        found=found,
+        energy=mixture.share.flatten(),
+        support=support,
+        reliability=_rated(patterns).flatten(),
+        follows=follows.flatten().clamp(0, 1),
+        kept=alive & (support >= settings.min_support),
+    )
+
+
+def _rated(patterns: Patterns) -> Tensor:
+    """Turn nats per unit of activation into a reliability from 0 to 1."""
+    return 1 - (-patterns.reliability).exp()
 
 
 def _support(images: Images, found: Tracks) -> Tensor:
-    """Share of images where a node scores at least 0.2 of the mean of its top fifth."""
-
-    def scores() -> Iterator[Tensor]:
-        return (found.read(here)[1] for here in images)
-
-    least = 0.2 * images.mean_of_largest(0.2, scores)
-    (count,) = images.sum((((s >= least) & (s > 0)).sum(0),) for s in scores())
+    """Share of images in which a node is there rather than not."""
+    (count,) = images.sum(((found.read(here)[1] >= 0.5).sum(0),) for here in images)
     return (count / images.n).float()
 
 
 def _graph(
     images: Images,
     activations: Source,
-    mined: dict[int, MinedLayer],
-    bearings: Bearings,
+    mined: Sequence[MinedLayer],
+    fitted: Fitted,
     settings: Settings,
     seed: int,
     preprocessing: dict[str, Any],
@@ -814,27 +630,21 @@ def _graph(
         image_size=list(activations.image_size),
         layers=[layer.as_dict() for layer in activations.layers],
         n_images=images.n,
-        config=asdict(settings) | {"convergence": [m.convergence for m in mined.values()]},
+        config=asdict(settings),
         seed=seed,
         versions=_versions(),
         model_fingerprint=activations.model_fingerprint,
         preprocessing=preprocessing,
     )
-    fitted: dict[str, np.ndarray[Any, Any]] = {}
     top_images: dict[str, list[list[Any]]] = {}
     ids: dict[int, dict[int, str]] = {}
-    for index, layer in mined.items():
-        ids[index] = _add_nodes(graph, images, layer, activations, top_images)
-        fitted |= pack_layer(layer)
-    fitted |= pack_reader(bearings)
-    for upper, lower in pairwise(m for m in mined.values() if ids[m.layer.index]):
-        _add_edges(graph, images, upper, lower, ids, settings)
+    for layer in mined:
+        ids[layer.layer.index] = _add_nodes(graph, images, layer, activations, top_images)
+    for upper, lower in pairwise(m for m in mined if ids[m.layer.index]):
+        _add_edges(graph, images, upper, lower, ids, settings, seed)
     if not graph:
-        raise ExplgraphError(
-            "no filter of the layers fires at varying places in these images; "
-            "check the layers, the weights and the normalisation (mean, std)"
-        )
-    return ExplanatoryGraph(graph, fitted, top_images)
+        raise ExplgraphError(_NOTHING)
+    return ExplanatoryGraph(graph, fitted.pack(), top_images)
 
 
 def _versions() -> dict[str, str]:
@@ -860,11 +670,11 @@ def _add_nodes(
 ) -> dict[int, str]:
     """Add a layer's kept patterns as nodes, the most reliable first; give their ids."""
     layer = mined.layer
-    k = mined.parts.patterns.sigma.shape[1]
+    k = mined.fitted.sigma.shape[1]
     nodes = mined.kept.nonzero()[:, 0]
     nodes = nodes[mined.reliability[nodes].argsort(descending=True, stable=True)]
-    mean = mined.parts.patterns.mean.flatten(0, 1)
-    sigma = mined.parts.patterns.sigma.flatten()
+    mean = mined.fitted.mean.flatten(0, 1)
+    sigma = mined.fitted.sigma.flatten()
     height, width = activations.image_size
     best = _best_images(images, mined.found, nodes)
     ids: dict[int, str] = {}
@@ -883,6 +693,7 @@ def _add_nodes(
             support=mined.support[v].item(),
             energy=min(mined.energy[v].item(), 1.0),
             reliability=mined.reliability[v].item(),
+            follows=mined.follows[v].item(),
             receptive_field=float(max(layer.receptive_field)),
             label="",
         )
@@ -894,7 +705,7 @@ def _best_images(images: Images, found: Tracks, nodes: Tensor) -> list[list[list
     """Find where each node scores highest: number of the image, x, y, score; best first."""
 
     def rows(here: slice) -> tuple[Tensor, Tensor]:
-        rows = found.table.read(here, nodes).transpose(0, 1).double()
+        rows = found.table.read(here, nodes)[..., :3].transpose(0, 1).double()
         number = torch.arange(here.start, here.stop, device=rows.device).expand(len(nodes), -1)
         return rows[..., 2], torch.cat([number[..., None], rows], -1)
 
@@ -910,99 +721,22 @@ def _add_edges(
     lower: MinedLayer,
     ids: dict[int, dict[int, str]],
     settings: Settings,
+    seed: int,
 ) -> None:
-    """Link a layer's nodes to those nodes above that they move most rigidly with.
-
-    Where any of them is reliable, others don't count.
-    A parent less than half as consistent as the child's best is there by chance, and no edge.
-    """
-    device = upper.reliability.device
-    parents = torch.tensor(list(ids[upper.layer.index]), dtype=torch.int64, device=device)
-    reliable = upper.reliability[parents] > 0
-    parents = parents[reliable] if reliable.any() else parents
-    nodes = torch.tensor(list(ids[lower.layer.index]), dtype=torch.int64, device=device)
-    area = float(graph.graph["image_size"][0] * graph.graph["image_size"][1])
-    children, candidates = lower.found.only(images, nodes), upper.found.only(images, parents)
-    links = link(
+    """Link a layer's nodes to those nodes above that they fire with and sit at."""
+    parents, children = (
+        torch.tensor(list(ids[m.layer.index]), dtype=torch.int64, device=m.reliability.device)
+        for m in (upper, lower)
+    )
+    edges = link(
         images,
-        children,
-        candidates,
+        lower.found.only(images, children),
+        upper.found.only(images, parents),
         settings.n_parents,
-        floor=_FLOOR * area,
-        least_variance=_LEAST_VARIANCE * area,
+        area=float(graph.graph["image_size"][0] * graph.graph["image_size"][1]),
+        seed=seed + lower.layer.index,
     )
-    child_ids = [ids[lower.layer.index][v] for v in nodes.tolist()]
-    parent_ids = [ids[upper.layer.index][u] for u in parents.tolist()]
-    block = 256
-    for start in range(0, len(nodes), block):
-        here = slice(start, start + block)
-        edges = _measure_edges(images, children, here, candidates, links.parent[here])
-        consistency = edges["consistency"].masked_fill(links.distance[here].isinf(), 0)
-        least = 0.5 * consistency.amax(1, keepdim=True).clamp(min=1e-9)
-        linked = (consistency >= least).tolist()
-        columns = {name: values.tolist() for name, values in edges.items()}
-        for i, row in enumerate(links.parent[here].tolist()):
-            for j, u in enumerate(row):
-                if linked[i][j]:
-                    values = {name: column[i][j] for name, column in columns.items()}
-                    graph.add_edge(parent_ids[u], child_ids[start + i], **values)
-
-
-def _measure_edges(
-    images: Images, children: Tracks, here: slice, parents: Tracks, parent: Tensor
-) -> dict[str, Tensor]:
-    """Attributes ``(V, M)`` of the edges to some of the children: see `linking`."""
-
-    def sums(child: Motion, up: Motion) -> tuple[Tensor, ...]:
-        both = child.weight[:, :, None] * up.weight[:, parent]
-        apart = child.moved[:, :, None] - up.moved[:, parent]
-        of_nodes = (
-            m.sum(0) for n in (child, up) for m in (n.weight, n.square(), n.weight.square())
-        )
-        return (
-            both.sum(0),
-            (both[..., None] * apart).sum(0),
-            (both * squared_length(apart)).sum(0),
-            *of_nodes,
-        )
-
-    both, pull, square, *of_nodes = images.sum(
-        sums(children.motion(block, here), parents.motion(block)) for block in images
-    )
-    variance, variance_up = (of_nodes[i + 1] / of_nodes[i].clamp(min=1e-9) for i in (0, 3))
-    total = both.clamp(min=1e-12)
-    distance = square / total
-    rho = distance / (variance[:, None] + variance_up[parent]).clamp(min=1e-9)
-    norm = (of_nodes[2][:, None] * of_nodes[5][parent]).sqrt().clamp(min=1e-12)
-    offset = children.mean[here][:, None] - parents.mean[parent] + pull / total[..., None]
-    edges = {
-        "dx": offset[..., 0],
-        "dy": offset[..., 1],
-        "sigma": (distance / 2).sqrt(),
-        "consistency": (1 - rho).clamp(0, 1),
-        "coactivation": (both / norm).clamp(0, 1),
-    }
-    return {name: values.float() for name, values in edges.items()}
-
-
-def pack_layer(mined: MinedLayer) -> dict[str, np.ndarray[Any, Any]]:
-    """Name the parameters of a layer that parsing and pruning need: ``"<layer index>/<name>"``."""
-    arrays = {
-        "scale": mined.scale,
-        "decoys": mined.decoys,
-        "loading": mined.parts.loading,
-        "window": mined.parts.window,
-        **mined.parts.patterns._asdict(),
-    }
-    return {f"{mined.layer.index}/{name}": t.cpu().numpy() for name, t in arrays.items()}
-
-
-def pack_reader(bearings: Bearings) -> dict[str, np.ndarray[Any, Any]]:
-    """Name the parameters by which poses are read: ``"pose/<name>"``, ``"pose/<stage>/<name>"``."""
-    reader = bearings.reader
-    rest = {k: v for k, v in reader._asdict().items() if k not in ("guides", "stages")}
-    arrays = rest | {f"guide_{name}": value for name, value in reader.guides._asdict().items()}
-    for number, stage in enumerate(reader.stages):
-        arrays |= {f"{number}/window": stage.window, f"{number}/scale": stage.scale}
-        arrays |= {f"{number}/{name}": value for name, value in stage.model._asdict().items()}
-    return {f"pose/{name}": tensor.cpu().numpy() for name, tensor in arrays.items()}
+    names = [[ids[m.layer.index][v] for v in nodes.tolist()] for m, nodes in ((upper, parents), (lower, children))]
+    values = {name: column.tolist() for name, column in edges._asdict().items()}
+    for i, (u, v) in enumerate(zip(values.pop("parent"), values.pop("child"), strict=True)):
+        graph.add_edge(names[0][u], names[1][v], **{name: column[i] for name, column in values.items()})

@@ -1,19 +1,24 @@
 """One filter's maps as a spatial mixture of part patterns: pure functions.
 
-A rectified activation ``a[n, c, u] >= 0`` counts as that many observations at the centre ``x_u``
-of its unit (Zhang et al., AAAI 2018, eqs. 2-4). In image ``n`` filter ``c`` is the mixture
+A squared rectified activation ``s[n, c, u] = a[n, c, u]^2`` counts as that many observations at the
+centre ``x_u`` of its unit (Zhang et al., AAAI 2018, eqs. 2-4, take ``a``; squares, because what lies
+around a peak counts for too much otherwise). In image ``n`` filter ``c`` is the mixture
 
-    p(x | n) ~ sum_k N(x; mu_k + delta[n, k], s_k^2 I) + tau / area
+    p(x | n) = sum_k w_k N(x; y_k(n), s_k^2 I) + w_0 / area,    w_0 + sum_k w_k = 1
 
-over its K patterns and a uniform background. Departures from the paper: isotropic spreads are
-fitted for every pattern within bounds, components weigh the same, positions are posterior means
-in place of the best unit, and mining holds the means where a mean shift put them.
+of its part patterns and a uniform background (V_none in the paper). A pattern's place follows its
+*motion* ``m_k(n)`` (a trajectory of a pose, px; nothing for what stands still) to the share ``f_k``:
+
+    y_k(n) = mu_k + f_k m_k(n)
+
+Departures from the paper: spreads are isotropic and fitted, so are the shares and the background's;
+places move with a pose in place of the parents' mean displacement.
 
 An isotropic Gaussian separates into a row and a column factor. With ``Gy (K, H)`` and ``Gx (K, W)``
-the density over the grid is ``Gy^T Gx``, and with ``R = a / (Gy^T Gx + tau / area)`` the expected
+the density over the grid is ``Gy^T Gx``, and with ``R = s / (Gy^T Gx + w_0 / area)`` the expected
 counts are ``rowsum((Gy R) * Gx)``; the moments are the same with offsets multiplied in. So nothing
 of the size N x C x K x H x W is ever formed. On a CPU the same is done by a compiled kernel, in one
-go over every map (`kernel`); the torch code here is for GPUs, for gradients and for float64.
+go over every map (`kernel`); the torch code here is for GPUs and for float64.
 """
 
 from __future__ import annotations
@@ -29,19 +34,22 @@ from explgraph.geometry import Layer
 
 __all__ = [
     "Bounds",
+    "Counts",
     "Grid",
-    "Patterns",
-    "Summary",
-    "from_summaries",
+    "Mixture",
+    "adapted",
+    "e_step",
     "gaussians",
+    "m_step",
     "peaks",
-    "summarize",
     "survey",
 ]
 
 _TINY = 1e-12
 # products of two factors stay normal float32 numbers: with subnormal ones processors crawl
 _LEAST_EXPONENT = -36.0
+# a pattern that moved further than that in proportion would be another trajectory's
+_MOST_FOLLOW = 1.5
 
 
 class Grid(NamedTuple):
@@ -70,62 +78,95 @@ class Grid(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What a mixture is held to.
+    """What the M step is held to.
 
     Attributes
     ----------
-    background : float
-        Density of the background, per px^2, in units of one component.
     sigma_min, sigma_max : float
         px.
+    background : float
+        Least share of the background.
+    prior : float
+        As if so many images more had followed their motion exactly: few images don't fit their
+        share of it to noise.
     """
 
-    background: float
     sigma_min: float
     sigma_max: float
+    background: float
+    prior: float
 
 
-class Patterns(NamedTuple):
-    """Parameters of the part patterns of every filter.
+class Mixture(NamedTuple):
+    """Parameters of the mixtures of F filters with K patterns each.
 
     Attributes
     ----------
-    mean : (C, K, 2)
+    mean : (F, K, 2)
         Usual place ``[x, y]``, px.
-    sigma : (C, K)
+    follow : (F, K)
+        Share of its motion that a pattern follows.
+    sigma : (F, K)
         Spread, px.
-    alive : (C, K) float
-        1, or 0 for a pattern that takes no part.
+    share : (F, K)
+        Of the filter's squared activation; 0 for a pattern that takes no part.
+    background : (F,)
+        The background's share.
     """
 
     mean: Tensor
+    follow: Tensor
     sigma: Tensor
-    alive: Tensor
+    share: Tensor
+    background: Tensor
+
+    @classmethod
+    def empty(cls, filters: int, patterns: int, device: torch.device | str = "cpu") -> Mixture:
+        """Make mixtures of the background alone, with room for patterns."""
+        zero = torch.zeros(filters, patterns, dtype=torch.float32, device=device)
+        return cls(zero[..., None].expand(-1, -1, 2), zero, zero + 1, zero, zero.new_ones(filters))
+
+    def take(self, filters: Tensor) -> Mixture:
+        """Keep some filters: indices, or (F,) bool."""
+        return Mixture(*(values[filters] for values in self))
+
+    def put(self, filters: Tensor, other: Mixture) -> Mixture:
+        """Put others in the place of some filters (indices or (F,) bool)."""
+        mine = [values.clone() for values in self]
+        for values, new in zip(mine, other, strict=True):
+            values[filters] = new
+        return Mixture(*mine)
+
+    def places(self, motion: Tensor) -> Tensor:
+        """Where patterns are expected, ``(n, F, K, 2)`` px, given their motions of that shape."""
+        return self.mean + self.follow[..., None] * motion
 
 
-class Summary(NamedTuple):
-    """Sums over images, units and patterns that one iteration needs; they add up over batches.
+class Counts(NamedTuple):
+    """What the E step finds in n images.
 
     Attributes
     ----------
-    counts : (C, K)
-        Activation that each pattern answers for.
-    offset : (C, K, 2)
-        The same times ``x_u - mu_k - delta``, px.
-    square : (C, K)
-        The same times ``|x_u - mu_k - delta|^2``, px^2.
-    total : (C,)
-        All activation.
-    bound : float64 scalar
-        ``sum a log p(x_u | n)``, the objective that the iterations climb; float64 since it sums
-        over everything.
+    count : (n, F, K)
+        Squared activation that each pattern answers for.
+    offset : (n, F, K, 2)
+        The same times ``x_u - y``, px.
+    square : (n, F, K)
+        The same times ``|x_u - y|^2``, px^2.
+    total : (n, F)
+        All squared activation.
+    likelihood : (n, F)
+        ``sum_u s log p(x_u)``, nats.
+    rest : (n, F, H, W), optional
+        Squared activation that the background answers for, unit by unit.
     """
 
-    counts: Tensor
+    count: Tensor
     offset: Tensor
     square: Tensor
     total: Tensor
-    bound: Tensor
+    likelihood: Tensor
+    rest: Tensor | None = None
 
 
 def _factors(centre: Tensor, sigma: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -138,101 +179,177 @@ def _factors(centre: Tensor, sigma: Tensor, grid: Grid) -> tuple[Tensor, Tensor,
     return dx, dy, gx, gy
 
 
-def summarize(
-    activations: Tensor, displacement: Tensor, patterns: Patterns, grid: Grid, bounds: Bounds
-) -> Summary:
-    """Do the E step: expected counts and moments of every part pattern over a batch of maps.
+def e_step(
+    maps: Tensor,
+    which: Tensor,
+    centre: Tensor,
+    sigma: Tensor,
+    share: Tensor,
+    background: Tensor,
+    grid: Grid,
+    *,
+    rest: bool = False,
+) -> Counts:
+    """Share every map's squared activation out among the patterns of its filter.
 
     Parameters
     ----------
-    activations : (n, C, H, W) float
+    maps : (n, C, H, W) float
         Rectified, each filter divided by its scale.
-    displacement : (n, C, K or 1, 2) float
-        How far each image's pose says that the pattern has moved, px.
-    patterns : Patterns
+    which : (F,) int64
+        The map of each filter: one map may serve several hypotheses.
+    centre : (n, F, K, 2) float
+        Where each pattern is expected, px.
+    sigma : (F, K) float
+        px.
+    share : (n or 1, F, K) float
+        For all images alike, or image by image.
+    background : (n or 1, F) float
+        Density of the background per px^2: its share over the area.
     grid : Grid
-    bounds : Bounds
+    rest : bool
+        Give what the background answers for, too.
 
     Returns
     -------
-    Summary
-        Summed over the batch.
+    Counts
 
     References
     ----------
     Zhang et al., AAAI 2018, eqs. 3-6.
     """
-    if kernel.serves(activations, displacement, *patterns, grid.x, grid.y):
-        return Summary(
-            *kernel.summarize(
-                activations, displacement, *patterns, grid.x, grid.y, bounds.background
-            )
+    if kernel.serves(maps, centre, sigma, share, background, grid.x, grid.y):
+        return Counts(
+            *kernel.e_step(maps, which, centre, sigma, share, background, grid.x, grid.y, rest)
         )
-    return _summarize(activations, displacement, patterns, grid, bounds)
+    return _e_step(maps, which, centre, sigma, share, background, grid, rest)
 
 
-def _summarize(
-    activations: Tensor, displacement: Tensor, patterns: Patterns, grid: Grid, bounds: Bounds
-) -> Summary:
+def _e_step(
+    maps: Tensor,
+    which: Tensor,
+    centre: Tensor,
+    sigma: Tensor,
+    share: Tensor,
+    background: Tensor,
+    grid: Grid,
+    rest: bool,
+) -> Counts:
     """Do the E step with torch."""
-    n, c = activations.shape[:2]
-    k = patterns.sigma.shape[1]
-    centre = (patterns.mean + displacement).expand(n, c, k, 2)
-    dx, dy, gx, gy = _factors(centre, patterns.sigma, grid)
-    gy = gy * (patterns.alive / (2 * math.pi * patterns.sigma.square()))[..., None]
-    density = gy.transpose(-1, -2) @ gx + bounds.background
-    ratio = activations / density
-    columns = gy @ ratio  # (n, C, K, W)
-    rows = gx @ ratio.transpose(-1, -2)  # (n, C, K, H)
+    squares = maps[:, which].square()
+    dx, dy, gx, gy = _factors(centre, sigma, grid)
+    gy = gy * (share / (2 * math.pi * sigma.square()))[..., None]
+    density = gy.transpose(-1, -2) @ gx + background[..., None, None]
+    # what is silent has density, too: 0 / density is 0
+    ratio = squares / density
+    columns = gy @ ratio  # (n, F, K, W)
+    rows = gx @ ratio.transpose(-1, -2)  # (n, F, K, H)
     along_x = columns * gx  # activation times responsibility, summed over rows
     along_y = rows * gy
-    square = (along_x * dx.square()).sum((0, 3)) + (along_y * dy.square()).sum((0, 3))
-    offset = torch.stack([(along_x * dx).sum((0, 3)), (along_y * dy).sum((0, 3))], -1)
-    per_filter = (activations * density.log()).sum((0, 2, 3)).double()
-    return Summary(
-        along_x.sum((0, 3)), offset, square, activations.sum((0, 2, 3)), per_filter.sum()
+    square = (along_x * dx.square()).sum(-1) + (along_y * dy.square()).sum(-1)
+    offset = torch.stack([(along_x * dx).sum(-1), (along_y * dy).sum(-1)], -1)
+    return Counts(
+        along_x.sum(-1),
+        offset,
+        square,
+        squares.sum((2, 3)),
+        (squares * density.log()).sum((2, 3)),
+        ratio * background[..., None, None] if rest else None,
     )
 
 
-def from_summaries(
-    summary: Summary, patterns: Patterns, bounds: Bounds, hold: bool = False
-) -> Patterns:
-    """Means and spreads that raise the bound most, given the expected counts: the M step.
+def m_step(counts: Counts, mixture: Mixture, motion: Tensor, bounds: Bounds) -> Mixture:
+    """Parameters that raise the likelihood most, given who answers for what: the M step.
 
-    Within `bounds` it is the exact maximum of the expected log-likelihood: the best mean does not
-    depend on the spread, and in the spread the likelihood has one hill.
+    Usual place and share of the motion are a regression of where each pattern's activation is on
+    its motion, weighted by how much it is; the spread is what that leaves.
 
     Parameters
     ----------
-    summary : Summary
-        Over all images.
-    patterns : Patterns
-        Those that the summary was made with.
+    counts : Counts
+        Of n images.
+    mixture : Mixture
+        Those that the counts were made with.
+    motion : (n, F, K, 2)
+        px; 0 for what stands still.
     bounds : Bounds
-    hold : bool
-        Leave the means where they are and fit the spreads around them.
 
     Returns
     -------
-    Patterns
-        A pattern without any activation stays as it is.
+    Mixture
+        A pattern without any activation keeps its place and spread.
 
     References
     ----------
     Zhang et al., AAAI 2018, eq. 6.
     """
-    alive = summary.counts > _TINY
-    count = summary.counts.clamp(min=_TINY)
-    step = summary.offset / count[..., None]
-    if hold:
-        step = torch.zeros_like(step)
-    variance = (summary.square / count - step.square().sum(-1)) / 2
-    sigma = variance.clamp(min=0).sqrt().clamp(bounds.sigma_min, bounds.sigma_max)
-    mean, kind = patterns.mean, patterns.mean.dtype  # sums over all images may be float64
-    return Patterns(
-        torch.where(alive[..., None], (mean + step).to(kind), mean),
-        torch.where(alive, sigma.to(kind), patterns.sigma),
-        patterns.alive,
+    weight = counts.count.sum(0)
+    seen = weight > 1e-6  # less is rounding
+    total = weight.clamp(min=1e-9)
+    offset = counts.offset.sum(0)
+    moved = (counts.count[..., None] * motion).sum(0)
+    spread = (counts.count * motion.square().sum(-1)).sum(0)
+    together = (counts.offset * motion).sum((0, -1))
+    # around their means
+    variance = spread - moved.square().sum(-1) / total
+    covariance = together - (offset * moved).sum(-1) / total
+    prior = bounds.prior / len(motion)
+    more = (covariance / variance.clamp(min=_TINY) + prior * (1 - mixture.follow)) / (1 + prior)
+    follow = (mixture.follow + more).clamp(0, _MOST_FOLLOW)
+    follow = torch.where(seen & (variance > 1e-3 * total), follow, mixture.follow)  # px^2
+    more = follow - mixture.follow
+    step = (offset - more[..., None] * moved) / total[..., None]
+    square = (
+        counts.square.sum(0)
+        - 2 * (offset * step).sum(-1)
+        - 2 * more * together
+        + weight * step.square().sum(-1)
+        + 2 * more * (step * moved).sum(-1)
+        + more.square() * spread
+    )
+    sigma = (square / total / 2).clamp(min=0).sqrt().clamp(bounds.sigma_min, bounds.sigma_max)
+    everything = counts.total.sum(0).clamp(min=1e-9)
+    share = weight / everything[:, None]
+    background = (1 - share.sum(1)).clamp(min=bounds.background)
+    norm = share.sum(1) + background
+    return Mixture(
+        torch.where(seen[..., None], mixture.mean + step, mixture.mean),
+        follow,
+        torch.where(seen, sigma, mixture.sigma),
+        share / norm[:, None],
+        background / norm,
+    )
+
+
+def adapted(
+    counts: Counts, share: Tensor, background: Tensor, prior: float
+) -> tuple[Tensor, Tensor]:
+    """Shares image by image: what an image shows, beside `prior` of what is usual.
+
+    A part may be absent, or there alone: then what lies where it usually is belongs to others.
+    (The mean of a Dirichlet posterior whose prior counts as much as `prior` of activation.)
+
+    Parameters
+    ----------
+    counts : Counts
+        Of n images.
+    share : (F, K)
+        Usual shares.
+    background : (F,)
+        The background's.
+    prior : float
+        In units of a filter's mean total per image.
+
+    Returns
+    -------
+    share : (n, F, K)
+    background : (n, F)
+    """
+    rest = (counts.total - counts.count.sum(-1)).clamp(min=0)
+    norm = prior + counts.count.sum(-1) + rest
+    return (
+        (prior * share + counts.count) / norm[..., None],
+        (prior * background + rest) / norm,
     )
 
 
@@ -292,7 +409,7 @@ def _survey(
     return torch.where(there[..., None], step, 0), torch.where(there, variance, 0), mass * there
 
 
-def gaussians(places: Tensor, sigma: float, grid: Grid) -> Tensor:
+def gaussians(places: Tensor, sigma: float, grid: Grid, height: float | None = None) -> Tensor:
     """Weights of a layer's units around places, which turn maps into mean activation there.
 
     Parameters

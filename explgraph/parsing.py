@@ -18,24 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.geometry import Layer
+from explgraph.fitted import Fitted
 from explgraph.graph import ExplanatoryGraph, check_graph
 from explgraph.hooks import check_model
 from explgraph.images import ImageFolder, Images
-from explgraph.inference import (
-    Found,
-    Guides,
-    Parts,
-    PoseReader,
-    Prepared,
-    Stage,
-    expect,
-    infer,
-    read_poses,
-    scaled,
-)
-from explgraph.mixture import Grid, Patterns
-from explgraph.pose import PoseModel
+from explgraph.inference import infer, scaled
+from explgraph.mixture import Grid
 from explgraph.recording import Activations, checked_device, fingerprint, stream
 
 if TYPE_CHECKING:
@@ -60,8 +48,8 @@ class Parse:
     expected : (N, V, 2) float32
         Where the image's pose alone puts the node, before its own map is looked at, px.
     scores : (N, V) float32
-        >= 0; activation (root mean square) around the expected place in units of the filter's
-        standard deviation, the less the further from there it is.
+        Presence, 0 to 1: how much the node answers for in its filter's map, of what it does when
+        its part is there.
     image_size : (int, int)
         ``(H, W)`` px.
     """
@@ -272,17 +260,24 @@ class Parser:
 
     def __init__(self, graph: ExplanatoryGraph, device: str | torch.device = "cpu") -> None:
         self.device = device
-        self.layers = [unpack_layer(graph.fitted, layer, device) for layer in graph.layers]
+        self.fitted = Fitted.unpack(graph.fitted, graph.layers, device)
         self.grids = {layer.index: Grid.of(layer, device) for layer in graph.layers}
-        self.reader = unpack_reader(graph.fitted, device)
-        self.prepared = Prepared.of(self.reader, self.grids)
-        k = {fit.index: fit.parts.patterns.sigma.shape[1] for fit in self.layers}
+        self.area = float(graph.image_size[0] * graph.image_size[1])
+        self._prepared = self.fitted.prepared(self.grids)
+        k = {index: layer.sigma.shape[1] for index, layer in self.fitted.layers.items()}
         where = [
             (a["layer_index"], a["filter"] * k[a["layer_index"]] + a["pattern"])
             for a in graph.nx.nodes.values()
         ]
         self.node_layer = torch.tensor([i for i, _ in where], dtype=torch.int64)
         self.node = torch.tensor([v for _, v in where], dtype=torch.int64)
+
+    def scaled(self, maps: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Divide rectified maps (n, C, H, W) by their filters' scales, by layer index."""
+        return {
+            index: scaled(maps[index].to(self.device), layer.scale)
+            for index, layer in self.fitted.layers.items()
+        }
 
     @torch.no_grad()
     def __call__(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -293,79 +288,19 @@ class Parser:
         maps : mapping of int to (n, C, H, W)
             Rectified maps by layer index.
         """
-        values = {
-            fit.index: scaled(maps[fit.index].to(self.device), fit.scale) for fit in self.layers
-        }
-        poses = read_poses(self.reader, values, self.grids, self.prepared)
-        places = {fit.index: expect(fit.parts, poses) for fit in self.layers}
-        found: dict[int, Found] = {
-            fit.index: infer(fit.parts, values[fit.index], places[fit.index], self.grids[fit.index])
-            for fit in self.layers
-        }
-        n = len(poses)
-        v = len(self.node)
+        values = self.scaled(maps)
+        poses = self.fitted.poses(values, self.grids, self._prepared)
+        n, v = len(poses), len(self.node)
         positions, expected, scores = (
             torch.empty(shape, dtype=torch.float32, device="cpu")
             for shape in ((n, v, 2), (n, v, 2), (n, v))
         )
         for index in sorted(set(self.node_layer.tolist())):
+            layer = self.fitted.layers[index]
+            found = infer(layer, values[index], poses, self.grids[index], self.area)
             here = self.node_layer == index
             nodes = self.node[here]
-            positions[:, here] = found[index].positions[:, nodes].cpu()
-            expected[:, here] = places[index].flatten(1, 2)[:, nodes].cpu()
-            scores[:, here] = found[index].scores[:, nodes].cpu()
+            positions[:, here] = found.positions[:, nodes].cpu()
+            expected[:, here] = found.expected[:, nodes].cpu()
+            scores[:, here] = found.scores[:, nodes].cpu()
         return positions, expected, scores
-
-
-@dataclass(frozen=True)
-class FittedLayer:
-    """What parsing needs of a layer; `mining.pack_layer` names its arrays."""
-
-    index: int
-    scale: Tensor
-    parts: Parts
-
-
-def _read(fitted: Mapping[str, NDArray[Any]], key: str, device: str | torch.device) -> Tensor:
-    """Give one of a graph's parameters."""
-    if key not in fitted:
-        raise ExplgraphError(
-            f"the graph lacks the parameter {key!r}, so it can't be parsed; mine it again"
-        )
-    return torch.from_numpy(np.array(fitted[key])).to(device)
-
-
-def unpack_layer(
-    fitted: Mapping[str, NDArray[Any]], layer: Layer, device: str | torch.device = "cpu"
-) -> FittedLayer:
-    """Read a layer's parameters as `mining.pack_layer` wrote them."""
-
-    def read(name: str) -> Tensor:
-        return _read(fitted, f"{layer.index}/{name}", device)
-
-    patterns = Patterns(*(read(name) for name in Patterns._fields))
-    return FittedLayer(layer.index, read("scale"), Parts(patterns, read("loading"), read("window")))
-
-
-def unpack_reader(
-    fitted: Mapping[str, NDArray[Any]], device: str | torch.device = "cpu"
-) -> PoseReader:
-    """Read how poses are read, as `mining.pack_reader` wrote it."""
-
-    def read(name: str) -> Tensor:
-        return _read(fitted, f"pose/{name}", device)
-
-    numbers = {
-        key.split("/")[1] for key in fitted if key.startswith("pose/") and key.count("/") > 1
-    }
-    stages = tuple(
-        Stage(
-            read(f"{i}/window"),
-            read(f"{i}/scale"),
-            PoseModel(*(read(f"{i}/{name}") for name in PoseModel._fields)),
-        )
-        for i in range(max(1, len(numbers)))
-    )
-    guides = Guides(*(read(f"guide_{name}") for name in Guides._fields))
-    rest = [read(name) for name in PoseReader._fields if name not in ("guides", "stages")]
-    return PoseReader(guides, stages, *rest)

@@ -343,6 +343,38 @@ class Images:
 
         return self.once(collect)[0].float()
 
+    def shared(self, n: int, work: Callable[[slice], Sequence[Tensor]]) -> tuple[Tensor, ...]:
+        """Share `n` things out among the processes, and put together what each of them gives.
+
+        Parameters
+        ----------
+        n : int
+        work : callable
+            Gives a run of things (a slice) tensors with a row for each; the second dimension may be
+            longer for some than for others, and is filled up with zeros.
+
+        Returns
+        -------
+        tuple of (n, ...)
+        """
+
+        def compute() -> Sequence[Tensor]:
+            mine = self._team.share(n)
+            parts = work(slice(mine.start, mine.stop))
+            whole = []
+            for part in parts:
+                shape = [n, *part.shape[1:]]
+                if part.ndim > 1:
+                    width = torch.tensor([part.shape[1]], device=self.device)
+                    shape[1] = int(torch.cat(self._team.gather(width)).max())
+                full = torch.zeros(shape, dtype=part.dtype, device=part.device)
+                full[(slice(mine.start, mine.stop), *(slice(s) for s in part.shape[1:]))] = part
+                whole.append(full)
+            added = self._team.sum(whole)
+            return [value.to(part.dtype) for value, part in zip(added, parts, strict=True)]
+
+        return self.once(compute)
+
     def mean_of_largest(self, share: float, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
         """Take the mean of each column's largest values.
 
