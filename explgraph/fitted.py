@@ -1,7 +1,7 @@
 """What mining fitted, in one record: made by mining, kept in a graph's file, used by parsing.
 
-`Fitted.pack` names every array, `Fitted.unpack` reads them again and checks them whole: shapes, indices
-and finite numbers, so that parsing never stumbles over them later.
+`Fitted.pack` names every array, `Fitted.unpack` reads them again and checks them whole: shapes,
+indices and finite numbers, so that parsing never stumbles over them later.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Fitted(NamedTuple):
         grids: Mapping[int, Grid],
         prepared: Sequence[Prepared] | None = None,
     ) -> Tensor:
-        """Read the poses ``(n, q)`` off maps (n, C, H, W) by layer index, divided by their scale."""
+        """Read poses ``(n, q)`` off maps (n, C, H, W) by layer index, divided by their scale."""
         prepared = prepared or self.prepared(grids)
         read = [
             read_poses(reader, maps, grids, ready)
@@ -104,7 +104,10 @@ class Fitted(NamedTuple):
             for name, value in reader.guides._asdict().items():
                 arrays[f"{here}/guide_{name}"] = value
             for look, stage in enumerate(reader.stages):
-                arrays |= {f"{here}/{look}/window": stage.window, f"{here}/{look}/scale": stage.scale}
+                arrays |= {
+                    f"{here}/{look}/window": stage.window,
+                    f"{here}/{look}/scale": stage.scale,
+                }
                 arrays |= {f"{here}/{look}/{n}": v for n, v in stage.model._asdict().items()}
         return {name: value.detach().cpu().numpy() for name, value in arrays.items()}
 
@@ -132,7 +135,7 @@ class Fitted(NamedTuple):
             that can't be; the message names it.
         """
         read = _Reader(arrays, device)
-        readers = []
+        readers: list[PoseReader] = []
         while any(name.startswith(f"pose/{len(readers)}/") for name in arrays):
             readers.append(_unpack_reader(read, f"pose/{len(readers)}", layers))
         q = sum(reader.exemplars.shape[1] for reader in readers)
@@ -179,9 +182,7 @@ class _Reader:
     def _checked(self, name: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
         array = self._array(name)
         if array.dtype != kind or array.shape != shape:
-            raise _wrong(
-                name, f"is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}"
-            )
+            raise _wrong(name, f"is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
         return array
 
     def _array(self, name: str) -> NDArray[Any]:

@@ -1,8 +1,8 @@
 """From a block of maps to nodes: where every part pattern is in an image, and whether it is there.
 
 1. The pose says where each pattern should be (`Fitted.poses`, `FittedLayer.expected`).
-2. The patterns of a filter compete for its map (`mixture.e_step`). Shares are taken up from the image
-   itself, twice, beside a little of what is usual: what lies where an absent part usually is
+2. The patterns of a filter compete for its map (`mixture.e_step`). Shares are taken up from the
+   image itself, twice, beside a little of what is usual: what lies where an absent part usually is
    belongs to others.
 3. A pattern's position is the mean of what it answers for, drawn back to where it is expected where
    that is next to nothing; its score says how much that is, of what it is when the part is there.

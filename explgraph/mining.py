@@ -3,11 +3,11 @@
 1. Every filter's map is divided by a scale, so that its squares sum to 1 per image in mean: squared
    activation counts as observations of where the filter fires.
 2. *Poses* (`learn_pose`). From a sample of the images, for every grid of units: the filters' peaks
-   give each image a pose of a few numbers, and every filter a trajectory, where it is at which pose.
-   Which grid knows the object better differs from data to data; filters may move by either.
-3. *Part patterns* (`patterns`), filter by filter, from the same sample: a mixture whose patterns move
-   by a trajectory or stand still; their number, motions, places, spreads and shares are decided by
-   held-out likelihood. Decoys, filters whose maps are exchanged among the images, show what chance
+   give each image a pose of a few numbers, and every filter a trajectory, where it is at which
+   pose. Which grid knows the object better differs from data to data; filters may move by either.
+3. *Part patterns* (`patterns`), filter by filter, from the same sample: a mixture whose patterns
+   move by a trajectory or stand still; their number, motions, places, spreads and shares are
+   decided by held-out likelihood. Decoys, filters whose maps are exchanged among the images, show what chance
    reaches.
 4. In all images the patterns compete for the maps (`inference`): places and scores. Patterns that
    hardly ever show are left out; the others become nodes.
@@ -148,7 +148,7 @@ class LayerMaps(NamedTuple):
             yield here, scaled(maps, self.scale)
 
     def sampled(self, sample: Tensor) -> Tensor:
-        """Maps ``(S, C, H, W)`` of some images, ascending."""
+        """Collect the maps ``(S, C, H, W)`` of some images, ascending."""
 
         def rows() -> Iterator[tuple[Tensor, Tensor]]:
             for here, maps in self.blocks():
@@ -408,22 +408,20 @@ def _mine(
     grids = {maps.layer.index: maps.grid for maps in layers}
     prepared = reading.prepared(grids)
     guiding = [m for m in layers if any(m.layer.index in r.guides.layers() for r in readers)]
-    poses = images.table(
-        reading.poses(block, grids, prepared) for _, block in _together(guiding)
-    )
+    poses = images.table(reading.poses(block, grids, prepared) for _, block in _together(guiding))
     sample_poses = images.rows(poses, sample)
     mined: list[MinedLayer] = []
     for maps in layers:
         patterns, decoys = _find(maps, sample, sample_poses, learnt, settings, area, seed)
-        mined.append(_mine_layer(maps, patterns, decoys, poses, sample_poses, learnt, settings, area))
+        mined.append(
+            _mine_layer(maps, patterns, decoys, poses, sample_poses, learnt, settings, area)
+        )
         tick()
     fitted = Fitted(readers, {m.layer.index: m.fitted for m in mined})
     return _graph(images, activations, mined, fitted, settings, seed, preprocessing)
 
 
-def _sample(
-    images: Images, layers: Sequence[LayerMaps], settings: Settings, seed: int
-) -> Tensor:
+def _sample(images: Images, layers: Sequence[LayerMaps], settings: Settings, seed: int) -> Tensor:
     """Draw the images from which poses and patterns are learnt, ascending."""
     bytes_ = max(
         sum(4 * m.layer.channels * m.layer.height * m.layer.width for m in group)
@@ -736,7 +734,12 @@ def _add_edges(
         area=float(graph.graph["image_size"][0] * graph.graph["image_size"][1]),
         seed=seed + lower.layer.index,
     )
-    names = [[ids[m.layer.index][v] for v in nodes.tolist()] for m, nodes in ((upper, parents), (lower, children))]
+    names = [
+        [ids[m.layer.index][v] for v in nodes.tolist()]
+        for m, nodes in ((upper, parents), (lower, children))
+    ]
     values = {name: column.tolist() for name, column in edges._asdict().items()}
     for i, (u, v) in enumerate(zip(values.pop("parent"), values.pop("child"), strict=True)):
-        graph.add_edge(names[0][u], names[1][v], **{name: column[i] for name, column in values.items()})
+        graph.add_edge(
+            names[0][u], names[1][v], **{name: column[i] for name, column in values.items()}
+        )

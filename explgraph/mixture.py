@@ -1,13 +1,14 @@
 """One filter's maps as a spatial mixture of part patterns: pure functions.
 
 A squared rectified activation ``s[n, c, u] = a[n, c, u]^2`` counts as that many observations at the
-centre ``x_u`` of its unit (Zhang et al., AAAI 2018, eqs. 2-4, take ``a``; squares, because what lies
-around a peak counts for too much otherwise). In image ``n`` filter ``c`` is the mixture
+centre ``x_u`` of its unit (Zhang et al., AAAI 2018, eqs. 2-4, take ``a``; squares, because what
+lies around a peak counts for too much otherwise). In image ``n`` filter ``c`` is the mixture
 
     p(x | n) = sum_k w_k N(x; y_k(n), s_k^2 I) + w_0 / area,    w_0 + sum_k w_k = 1
 
 of its part patterns and a uniform background (V_none in the paper). A pattern's place follows its
-*motion* ``m_k(n)`` (a trajectory of a pose, px; nothing for what stands still) to the share ``f_k``:
+*motion* ``m_k(n)`` (a trajectory of a pose, px; nothing for what stands still) to the share
+``f_k``:
 
     y_k(n) = mu_k + f_k m_k(n)
 
@@ -161,7 +162,7 @@ class Counts(NamedTuple):
         Squared activation that the background answers for, unit by unit.
     """
 
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # tuples have a method of this name
     offset: Tensor
     square: Tensor
     total: Tensor
@@ -409,7 +410,7 @@ def _survey(
     return torch.where(there[..., None], step, 0), torch.where(there, variance, 0), mass * there
 
 
-def gaussians(places: Tensor, sigma: float, grid: Grid, height: float | None = None) -> Tensor:
+def gaussians(places: Tensor, sigma: float, grid: Grid) -> Tensor:
     """Weights of a layer's units around places, which turn maps into mean activation there.
 
     Parameters

@@ -158,8 +158,8 @@ class _Search:
         self._still = self._under(motions.mean[motions.family == STILL])
 
     def _under(self, places: Tensor) -> Tensor:
-        """Weights of units around places, at most 1."""
-        return gaussians(places, self.rules.look, self.grid, height=1.0)
+        """Weights of units around places."""
+        return gaussians(places, self.rules.look, self.grid)
 
     def count(
         self, half: int | None, which: Tensor, mixture: Mixture, motion: Tensor, rest: bool = False
@@ -199,9 +199,9 @@ class _Search:
         )
 
     def gathered(self, which: Tensor, mixture: Mixture, motion: Tensor) -> Tensor:
-        """What every candidate gathers of what the patterns in place leave, (F, A)."""
+        """Measure what every candidate gathers of what the patterns in place leave, (F, A)."""
         rest = self.count(None, which, mixture, motion, rest=True).rest
-        assert rest is not None  # noqa: S101
+        assert rest is not None
         rest = rest.flatten(2)
         n, filters, _ = rest.shape
         value = rest.new_empty((filters, len(self.motions.family)))
@@ -264,9 +264,7 @@ class _State(NamedTuple):
     def take(self, filters: Tensor) -> _State:
         """Keep some filters."""
         first, second = (fit.take(filters) for fit in self.fits)
-        return _State(
-            (first, second), self.motion[filters], self.gain[filters], self.held[filters]
-        )
+        return _State((first, second), self.motion[filters], self.gain[filters], self.held[filters])
 
     def put(self, filters: Tensor, other: _State) -> _State:
         """Put others in the place of some filters."""
@@ -342,7 +340,7 @@ def _find(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rule
     state = _State((empty, empty), none.long(), none, none[:, 0])
     state = state._replace(held=search.judge(state.fits, which, state.motion))
     fires = maps.flatten(2).amax((0, 2)) > 0
-    families = [f for f in motions.family.unique().tolist() if f != STILL]
+    families = sorted({*motions.family.tolist()} - {STILL})
     for stage in (families, [STILL]):
         active = which[fires]
         while len(active):
@@ -388,7 +386,7 @@ def _improve(
         held = torch.where(tried, search.judge(fits, which, motion), -torch.inf)
         new = _State((fits[0], fits[1]), motion, now.gain, held)
         best = new if best is None else best.put(held > best.held, new.take(held > best.held))
-    assert best is not None  # noqa: S101
+    assert best is not None
     gain = best.held - now.held
     least = torch.where(slot == 0, rules.first_gain, rules.further_gain * now.gain[:, 0])
     middle = best.middle()
@@ -400,7 +398,7 @@ def _improve(
 
 
 def _follow(search: _Search, which: Tensor, state: _State) -> Tensor:
-    """What the held-out likelihood loses when a pattern's motion is that of other images, (F, K).
+    """Measure what the held-out likelihood loses when a motion is that of other images, (F, K).
 
     Less two standard errors over the images: a few that fire strongly must not decide alone.
     """

@@ -159,7 +159,9 @@ class PoseReader(NamedTuple):
         return self.stages[-1].model
 
 
-def observe(views: Sequence[View], expected: Tensor | None, window: float, reach: float) -> Observed:
+def observe(
+    views: Sequence[View], expected: Tensor | None, window: float, reach: float
+) -> Observed:
     """Look for the guides: the peaks of their maps, or what is around their expected places.
 
     Parameters
@@ -280,7 +282,9 @@ def own_evidence(reader: PoseReader, views: Sequence[View], poses: Tensor) -> Te
     return (torch.cat(check_evidence(reader, views, poses), 1) / scale + _DOUBT).log().mean(1)
 
 
-def exemplar_evidence(reader: PoseReader, views: Sequence[View], check_weights: Sequence[Tensor]) -> Tensor:
+def exemplar_evidence(
+    reader: PoseReader, views: Sequence[View], check_weights: Sequence[Tensor]
+) -> Tensor:
     """Mean log evidence of the checks, for every image and every exemplar, ``(n, H)``."""
     total = reader.exemplars.new_zeros((len(views[0].maps), len(reader.exemplars)))
     start = 0

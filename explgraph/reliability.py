@@ -1,8 +1,8 @@
 """How many nodes are false: decoys.
 
 A decoy is a filter whose maps were exchanged among the images before it was taken apart like all
-others (`patterns`): what its patterns follow, they follow by chance. What decoys reach says which share
-of the nodes above a reliability is false (`ExplanatoryGraph.prune`).
+others (`patterns`): what its patterns follow, they follow by chance. What decoys reach says which
+share of the nodes above a reliability is false (`ExplanatoryGraph.prune`).
 
 References
 ----------

@@ -55,7 +55,7 @@ def random_graph(
             )
         )
     nx = networkx.DiGraph(
-        format_version=1,
+        format_version=2,
         image_size=[height, width],
         layers=[layer.as_dict() for layer in table],
         n_images=200,
@@ -87,6 +87,7 @@ def random_graph(
                 support=float(rng.uniform()),
                 energy=float(rng.uniform()),
                 reliability=float(rng.uniform()),
+                follows=float(rng.uniform()),
                 receptive_field=layer.receptive_field[0],
                 label=labels.pop() if labels else "",
             )
