@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from explgraph.inference import Guides, PoseReader, Stage
 from explgraph.mixture import Grid
 from explgraph.pose import PoseModel
+from explgraph.pose_reader import Guides, PoseReader, Stage
 
 
 def a_grid(h, w, stride=8.0, down=3.0):
@@ -34,7 +34,7 @@ GRIDS = {3: a_grid(20, 20, 8.0, 0.0), 6: a_grid(20, 20, 8.0, 0.0)}
 SPREAD = 9.0
 
 
-def a_reader(seed, u=24, q=2, bank=None, looks=(40.0, 25.0), scouts=None):
+def a_reader(seed, u=24, q=2, exemplars=None, looks=(40.0, 25.0), checks=None):
     """A reader of a planted model whose guides are filters of two layers, in mixed order."""
     rng = np.random.default_rng(seed)
     model = PoseModel(
@@ -55,10 +55,10 @@ def a_reader(seed, u=24, q=2, bank=None, looks=(40.0, 25.0), scouts=None):
         guides,
         tuple(stages),
         torch.tensor([20.0]),
-        torch.zeros(1, q) if bank is None else tensor(bank),
-        torch.arange(u) if scouts is None else torch.tensor(scouts),
+        torch.zeros(1, q) if exemplars is None else tensor(exemplars),
+        torch.arange(u) if checks is None else torch.tensor(checks),
         torch.tensor([12.0]),
-        torch.full((u if scouts is None else len(scouts),), 0.2),
+        torch.full((u if checks is None else len(checks),), 0.2),
     )
 
 
