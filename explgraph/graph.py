@@ -35,6 +35,7 @@ from safetensors import numpy as safetensors_numpy
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
+from explgraph.fitted import Fitted
 from explgraph.geometry import Layer
 from explgraph.reliability import cut_for
 
@@ -615,7 +616,9 @@ def load(path: str | os.PathLike[str]) -> ExplanatoryGraph:
                 )
             nx.add_edges_from([(parent, child, values)])
         fitted = safetensors_numpy.load(members[_FITTED])
-        return ExplanatoryGraph(nx, fitted, content["top_images"])
+        graph = ExplanatoryGraph(nx, fitted, content["top_images"])
+        _check_parameters(graph)
+        return graph
     except ExplgraphError as err:
         raise ExplgraphError(f"{shown} holds no valid graph: {err}") from err
     except (
@@ -689,7 +692,12 @@ def _check_version(where: str, found: Any) -> None:
     """Refuse a format version that this code doesn't read."""
     if type(found) is not int or found < 1:
         raise ExplgraphError(f"{where}: format_version is {found!r}; expected {FORMAT_VERSION}")
-    if found != FORMAT_VERSION:
+    if found < FORMAT_VERSION:
+        raise ExplgraphError(
+            f"{where} has format version {found}, of explgraph 0.{found}; this explgraph mines in "
+            f"another way and reads version {FORMAT_VERSION}: mine again"
+        )
+    if found > FORMAT_VERSION:
         raise ExplgraphError(
             f"{where} has format version {found}; this explgraph reads version {FORMAT_VERSION}: "
             "update explgraph"
@@ -873,6 +881,23 @@ def _check_fitted(fitted: Mapping[str, Any]) -> None:
             raise ExplgraphError(
                 f"fitted[{name!r}] is {found}; expected a numpy array of bool, int or float under "
                 "a name"
+            )
+
+
+def _check_parameters(graph: ExplanatoryGraph) -> None:
+    """Check that images can be parsed, if the graph has what parsing needs."""
+    if not graph.fitted:
+        return
+    layers = Fitted.unpack(graph.fitted, graph.layers).layers
+    known = {
+        (index, *pattern)
+        for index, layer in layers.items()
+        for pattern in layer.share.nonzero().tolist()
+    }
+    for node, values in graph.nx.nodes.items():
+        if (values["layer_index"], values["filter"], values["pattern"]) not in known:
+            raise ExplgraphError(
+                f"node {node!r} has no pattern among the parameters of its filter; mine it again"
             )
 
 

@@ -7,8 +7,8 @@
    pose. Which grid knows the object better differs from data to data; filters may move by either.
 3. *Part patterns* (`patterns`), filter by filter, from the same sample: a mixture whose patterns
    move by a trajectory or stand still; their number, motions, places, spreads and shares are
-   decided by held-out likelihood. Decoys, filters whose maps are exchanged among the images, show what chance
-   reaches.
+   decided by held-out likelihood. Decoys, filters whose maps are exchanged among the images, show
+   what chance reaches.
 4. In all images the patterns compete for the maps (`inference`): places and scores. Patterns that
    hardly ever show are left out; the others become nodes.
 5. *Edges* (`linking`) join nodes to those of the layer above that they fire with and sit at, beyond

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import networkx
 import numpy as np
+import torch
 from hypothesis import strategies as st
 
+from explgraph.fitted import Fitted, FittedLayer
 from explgraph.geometry import Layer
 from explgraph.graph import ExplanatoryGraph
+from explgraph.pose import PoseModel
+from explgraph.pose_reader import Guides, PoseReader, Stage
 
 HOSTILE = (
     'it\'s a "beak"',
@@ -103,7 +107,8 @@ def random_graph(
                     consistency=float(rng.uniform()),
                     coactivation=float(rng.uniform()),
                 )
-    fitted = {
+    fitted = _fitted(nx, table, seed) | {
+        # what else somebody keeps there
         "mu": rng.normal(size=(len(nx), 2)).astype(np.float32),
         "scale": np.array(rng.uniform()),
         "active": rng.uniform(size=(3, 4, 2)) > 0.5,
@@ -117,6 +122,40 @@ def random_graph(
         for node in list(nx)[::2]
     }
     return ExplanatoryGraph(nx, fitted, top_images)
+
+
+def _fitted(nx, table, seed):
+    """Parameters that images can be parsed with."""
+    draws = torch.Generator().manual_seed(seed)
+
+    def some(*shape):
+        return torch.rand(shape, generator=draws, dtype=torch.float32)
+
+    layers = {}
+    for layer in table:
+        patterns = [a["pattern"] for a in nx.nodes.values() if a["layer_index"] == layer.index]
+        c, k = layer.channels, max(patterns, default=0) + 1
+        layers[layer.index] = FittedLayer(
+            scale=some(c),
+            mean=100 * some(c, k, 2),
+            loading=10 * some(c, k, 2, 2),
+            sigma=20 * some(c, k) + 2,
+            share=torch.full((c, k), 1 / (k + 1)),
+            background=torch.full((c,), 1 / (k + 1)),
+            decoys=(some(5) / 10).sort(descending=True)[0],
+        )
+    u = table[-1].channels
+    model = PoseModel(100 * some(u, 2), 10 * some(u, 2, 2), some(u) + 1)
+    reader = PoseReader(
+        Guides(torch.full((u,), table[-1].index), torch.arange(u)),
+        tuple(Stage(torch.tensor([window]), some(u), model) for window in (0.0, 30.0)),
+        reach=torch.tensor([20.0]),
+        exemplars=some(3, 2),
+        checks=torch.arange(u),
+        check_sigma=torch.tensor([12.0]),
+        check_scale=some(u),
+    )
+    return Fitted((reader,), layers).pack()
 
 
 # text that XML can hold; the rest is refused by validation

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_graphs import HOSTILE, graphs, random_graph
 from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
 
 from explgraph import graph as graph_module
 from explgraph.errors import ExplgraphError
@@ -115,7 +116,7 @@ def test_prune_by_both_takes_the_share_of_what_is_left():
 def with_decoys(decoys, reliability):
     """A graph of one layer with some decoys and the nodes' reliabilities."""
     whole = random_graph(0, layers=("top", "low"), nodes=[5, len(reliability)])
-    graph = ExplanatoryGraph(whole.subgraph("low").nx, {"0/decoys": np.array(decoys)})
+    graph = ExplanatoryGraph(whole.subgraph("low").nx, {"layer/0/decoys": np.array(decoys)})
     for values, node in zip(graph.nx.nodes.values(), reliability, strict=True):
         values["reliability"] = float(node)
     return graph
@@ -142,7 +143,7 @@ def test_prune_by_false_discoveries(decoys, fdr, left):
 
 def test_prune_by_false_discoveries_needs_decoys():
     with pytest.raises(ExplgraphError, match=r"decoys of layer 0, which this graph lacks; mine"):
-        random_graph(0).prune(fdr=0.05)
+        ExplanatoryGraph(random_graph(0).nx).prune(fdr=0.05)
     for wrong in (0, -0.1, 1.5, "0.05", True, math.nan):
         with pytest.raises(ExplgraphError, match="expected a number above 0 and at most 1"):
             with_decoys([], [0.5]).prune(fdr=wrong)
@@ -336,10 +337,15 @@ WRONG = {
     "graph missing": (lambda g: g.nx.graph.pop("seed"), "graph attribute 'seed' is missing"),
     "graph type": (graph_with(config=[]), "graph attribute 'config' is []; expected dict"),
     "newer": (
-        graph_with(format_version=2),
-        "format version 2; this explgraph reads version 1: update",
+        graph_with(format_version=3),
+        "format version 3; this explgraph reads version 2: update",
     ),
-    "version": (graph_with(format_version=0), "format_version is 0; expected 1"),
+    "older": (
+        graph_with(format_version=1),
+        "format version 1, of explgraph 0.1; this explgraph mines in another way and reads "
+        "version 2: mine again",
+    ),
+    "version": (graph_with(format_version=0), "format_version is 0; expected 2"),
     "size": (
         graph_with(image_size=[224]),
         "'image_size' is [224]; expected [height, width], int, px",
@@ -435,7 +441,7 @@ def test_the_file_is_what_it_says(tmp_path):
     with zipfile.ZipFile(saved(graph, tmp_path)) as archive:
         assert archive.namelist() == ["manifest.json", "graph.json", "fitted.safetensors"]
         manifest = json.loads(archive.read("manifest.json"))
-        assert (manifest["format"], manifest["format_version"]) == ("explgraph", 1)
+        assert (manifest["format"], manifest["format_version"]) == ("explgraph", 2)
         for name, digest in manifest["sha256"].items():
             assert hashlib.sha256(archive.read(name)).hexdigest() == digest
         content = json.loads(archive.read("graph.json"))
@@ -455,7 +461,7 @@ def test_the_file_is_what_it_says(tmp_path):
 def test_fitted_arrays_of_any_layout(tmp_path):
     graph = random_graph(0, nodes=2)
     whole = np.arange(24.0).reshape(2, 3, 4)
-    graph.fitted = {
+    graph.fitted |= {
         "strided": whole[:, ::2, ::-1],
         "turned": whole.T,
         "scalar": np.array(3, np.int8),
@@ -592,13 +598,27 @@ def edited(change):
 
 
 def test_of_another_version(tmp_path):
-    path = repacked(tmp_path, manifest=edited(lambda m: m.update(format_version=2)))
+    path = repacked(tmp_path, manifest=edited(lambda m: m.update(format_version=3)))
     with pytest.raises(
-        ExplgraphError, match="has format version 2; this explgraph reads version 1"
+        ExplgraphError, match="has format version 3; this explgraph reads version 2: update"
     ):
         load(path)
-    path = repacked(tmp_path, manifest=edited(lambda m: m.update(format_version="1")))
-    with pytest.raises(ExplgraphError, match="format_version is '1'; expected 1"):
+    path = repacked(tmp_path, manifest=edited(lambda m: m.update(format_version="2")))
+    with pytest.raises(ExplgraphError, match="format_version is '2'; expected 2"):
+        load(path)
+
+
+def test_a_graph_of_version_0_1_must_be_mined_again(tmp_path):
+    """Its parameters mean something else; they are not even looked at."""
+    path = repacked(
+        tmp_path,
+        manifest=edited(lambda m: m.update(format_version=1)),
+        graph=lambda _: b"other",
+        fitted=lambda _: b"other",
+    )
+    with pytest.raises(
+        ExplgraphError, match=r"repacked.explgraph' has format version 1.*: mine again$"
+    ):
         load(path)
 
 
@@ -641,6 +661,71 @@ def test_wrong_content(members, message, tmp_path):
     with pytest.raises(ExplgraphError, match=message) as caught:
         load(path)
     assert "repacked.explgraph" in str(caught.value)
+
+
+def parameters(change):
+    """Edit the parameters' bytes."""
+
+    def edit(data):
+        fitted = load_safetensors(data)
+        change(fitted)
+        return save_safetensors(fitted)
+
+    return edit
+
+
+def infinite(fitted):
+    fitted["layer/1/mean"][0, 0, 0] = np.inf
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.pop("layer/0/sigma"), "lacks the parameter 'layer/0/sigma'.*mine it again"),
+        (lambda f: f.pop("pose/0/checks"), "lacks the parameter 'pose/0/checks'"),
+        (infinite, "parameter 'layer/1/mean' holds a number that is not finite; mine it again"),
+        (
+            lambda f: f.update({"layer/1/scale": f["layer/1/scale"][:-1]}),
+            r"parameter 'layer/1/scale' is float32 \(7,\), expected float32 \(8,\)",
+        ),
+        (
+            lambda f: f.update({"layer/1/scale": f["layer/1/scale"].astype(float)}),
+            r"parameter 'layer/1/scale' is float64",
+        ),
+        (
+            lambda f: f.update({"pose/0/checks": f["pose/0/checks"] + 1}),
+            "parameter 'pose/0/checks' holds an index that is not from 0 to 7",
+        ),
+        (
+            lambda f: f["layer/2/share"].fill(0),
+            "node 'features.28/.*' has no pattern among the parameters",
+        ),
+    ],
+)
+def test_parameters_are_checked_when_a_file_is_opened(change, message, tmp_path):
+    path = repacked(tmp_path, fitted=parameters(change))
+    with pytest.raises(ExplgraphError, match=message) as caught:
+        load(path)
+    assert "repacked.explgraph' holds no valid graph" in str(caught.value)
+
+
+def test_a_node_beyond_its_filters_patterns(tmp_path):
+    def renumber(content):
+        node = content["nodes"][0]
+        renamed = node["id"].rsplit("/", 1)[0] + "/9"
+        for edge in content["edges"]:
+            edge["source"] = renamed if edge["source"] == node["id"] else edge["source"]
+        content["top_images"].pop(node["id"], None)
+        node.update(id=renamed, pattern=9)
+
+    path = repacked(tmp_path, graph=edited(renumber))
+    with pytest.raises(ExplgraphError, match="node '.*/9' has no pattern among the parameters"):
+        load(path)
+
+
+def test_a_graph_without_parameters_can_be_opened(tmp_path):
+    graph = ExplanatoryGraph(random_graph(0, nodes=2).nx)
+    assert load(saved(graph, tmp_path)) == graph
 
 
 def test_nothing_is_unpickled(tmp_path, monkeypatch):
