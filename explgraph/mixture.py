@@ -309,16 +309,15 @@ def m_step(counts: Counts, mixture: Mixture, motion: Tensor, bounds: Bounds) -> 
         + more.square() * spread
     )
     sigma = (square / total / 2).clamp(min=0).sqrt().clamp(bounds.sigma_min, bounds.sigma_max)
-    everything = counts.total.sum(0).clamp(min=1e-9)
-    share = weight / everything[:, None]
-    background = (1 - share.sum(1)).clamp(min=bounds.background)
-    norm = share.sum(1) + background
+    share = weight / counts.total.sum(0).clamp(min=1e-9)[:, None]
+    taken = share.sum(1)
+    background = (1 - taken).clamp(min=bounds.background)
     return Mixture(
         torch.where(seen[..., None], mixture.mean + step, mixture.mean),
         follow,
         torch.where(seen, sigma, mixture.sigma),
-        share / norm[:, None],
-        background / norm,
+        share * ((1 - background) / taken.clamp(min=1e-9))[:, None],
+        background,
     )
 
 
