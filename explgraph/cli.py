@@ -1281,18 +1281,21 @@ def _describe_graph(graph: ExplanatoryGraph) -> None:
     rows = []
     for layer in reversed(graph.layers):
         nodes = [graph.nx.nodes[node] for node in graph.nodes_of(layer.name)]
-        reliability = [node["reliability"] for node in nodes]
-        quartile = f"{np.quantile(reliability, 0.75):.2f}" if nodes else ""
+        reliability = np.array([node["reliability"] for node in nodes])
+        quartile = np.quantile(reliability, 0.75) if nodes else 0.0
+        follows = [node["follows"] for node in nodes if node["reliability"] >= quartile]
         rows.append(
             (
                 layer.name,
                 f"{layer.channels} x {layer.height} x {layer.width}",
                 len(nodes),
                 len({node["filter"] for node in nodes}),
-                quartile,
+                f"{quartile:.2f}" if nodes else "",
+                f"{np.median(follows):.2f}" if nodes else "",
             )
         )
-    _print_table(("layer", "C x H x W", "nodes", "filters", "best quarter from"), rows)
+    head = ("layer", "C x H x W", "nodes", "filters", "best quarter from", "which follow")
+    _print_table(head, rows)
 
 
 def _describe_model(options: argparse.Namespace) -> None:

@@ -56,6 +56,7 @@ __all__ = [
 
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_LEAST_BACKGROUND = 0.02  # share of a filter's activation, as in mining
 _INCH = 1.5  # of a small picture
 _DPI = 120
 
@@ -388,8 +389,9 @@ def split(
     x = (grid.centres_x - expected[..., :1]) / sigma[:, None]
     y = (grid.centres_y - expected[..., 1:]) / sigma[:, None]
     density = np.exp(-0.5 * y**2)[..., :, None] * np.exp(-0.5 * x**2)[..., None, :]
-    density /= 2 * np.pi * sigma[:, None, None] ** 2
-    background = graph.nx.graph["config"].get("background", 0.1) / (height * width)
+    share = np.array([graph.nx.nodes[node]["energy"] for node in nodes])
+    density *= (share / (2 * np.pi * sigma**2))[:, None, None]
+    background = max(1 - share.sum(), _LEAST_BACKGROUND) / (height * width)
     total = density.sum(1, keepdims=True) + background
     parts = np.concatenate([density, np.full_like(total, background)], axis=1) / total
     shares: NDArray[np.float64] = parts * maps[:, None]

@@ -495,6 +495,10 @@ def test_info_describes_a_graph(place, capsys):
     top = next(line for line in lines if line.startswith("stage4"))
     assert "128 x 7 x 7" in top
     assert str(len(graph.nodes_of("stage4"))) in top.split()
+    nodes = [graph.nx.nodes[v] for v in graph.nodes_of("stage4")]
+    least = np.quantile([a["reliability"] for a in nodes], 0.75)
+    follows = np.median([a["follows"] for a in nodes if a["reliability"] >= least])
+    assert top.split()[-2:] == [f"{least:.2f}", f"{follows:.2f}"]
     assert lines.index(top) < next(i for i, line in enumerate(lines) if line.startswith("stage3"))
 
 

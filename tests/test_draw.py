@@ -230,9 +230,11 @@ def test_a_map_is_split_by_the_mixture(graph):
     density = []
     for node in nodes:
         mx, my = parse.expected[n, parse.nodes.index(node)]
-        s = graph.nx.nodes[node]["sigma"]
-        density.append(np.exp(-((x - mx) ** 2 + (y - my) ** 2) / 2 / s**2) / (2 * np.pi * s**2))
-    total = sum(density) + 0.1 / (SIZE[0] * SIZE[1])
+        s, share = (graph.nx.nodes[node][name] for name in ("sigma", "energy"))
+        gauss = np.exp(-((x - mx) ** 2 + (y - my) ** 2) / 2 / s**2) / (2 * np.pi * s**2)
+        density.append(share * gauss)
+    rest = max(1 - sum(graph.nx.nodes[node]["energy"] for node in nodes), 0.02)
+    total = sum(density) + rest / (SIZE[0] * SIZE[1])
     np.testing.assert_allclose(
         shares[n, :-1, row, column], [maps[n, row, column] * d / total for d in density], rtol=1e-5
     )

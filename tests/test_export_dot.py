@@ -172,6 +172,9 @@ def test_sizes_colours_and_widths(engine):  # noqa: ARG001
         disc = next(found[node].iter(f"{SVG}ellipse"))
         assert disc.get("fill") == "#{:02x}{:02x}{:02x}".format(*colour(values["reliability"]))
         radius[node] = float(disc.get("rx"))
+        (tip,) = (a.get(f"{LINK}title") for a in found[node].iter(f"{SVG}a"))
+        told = [f"{name} {values[name]:.2f}" for name in ("reliability", "follows", "support")]
+        assert ", ".join(told) in tip
     by_support = sorted(graph.nx, key=lambda v: graph.nx.nodes[v]["support"])
     assert all(radius[u] <= radius[v] for u, v in itertools.pairwise(by_support))
     assert radius[by_support[-1]] > 1.3 * radius[by_support[0]]

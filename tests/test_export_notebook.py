@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from random_graphs import HOSTILE, random_graph
 from test_pictures import parse_of
@@ -42,7 +43,10 @@ def test_a_graph_shows_its_layers_and_a_drawing():
     graph.nx.nodes[graph.node_ids[0]]["label"] = "beak"
     read = Reader(graph._repr_html_())
     assert read.cells[:2] == ["features.28", "5"]
-    assert read.cells[4] == "1"
+    for k, name in ((3, "reliability"), (4, "follows")):
+        usual = np.median([graph.nx.nodes[v][name] for v in graph.nodes_of("features.28")])
+        assert read.cells[k] == f"{usual:.2f}"
+    assert read.cells[5] == "1"
     assert "<b>ExplanatoryGraph</b>: 135 part nodes" in graph_html(graph)
     assert "50 × 30 px" in graph_html(graph)
     drawn = thin(graph, 90, 3)

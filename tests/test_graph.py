@@ -719,7 +719,7 @@ def test_a_node_beyond_its_filters_patterns(tmp_path):
         node.update(id=renamed, pattern=9)
 
     path = repacked(tmp_path, graph=edited(renumber))
-    with pytest.raises(ExplgraphError, match="node '.*/9' has no pattern among the parameters"):
+    with pytest.raises(ExplgraphError, match=r"node '.*/9' has no pattern among the parameters"):
         load(path)
 
 

@@ -399,7 +399,10 @@ def test_a_click_opens_a_part_and_its_relatives(opened):
     values = graph.nx.nodes[node]
     assert f"filter {values['filter']}, part {values['pattern']}" in panel
     assert node in panel
-    assert f"{round(100 * values['support'])} %" in panel
+    for name in ("reliability", "follows", "support", "energy"):
+        meter = page.locator("#part .figures .help", has_text=name.capitalize())
+        value = meter.locator("xpath=following-sibling::*[2]").inner_text()
+        assert abs(float(value.removesuffix("%")) - 100 * values[name]) < 1
     assert f"Parts above ({graph.nx.in_degree(node)})" in panel
     assert f"Parts below ({graph.nx.out_degree(node)})" in panel
     siblings = [v for v in graph.nodes_of("features.21", values["filter"]) if v != node]

@@ -239,7 +239,8 @@ def _node(
         [
             _shortened(node, 200),
             *([_shortened(values["label"], 200)] if values["label"] else []),
-            f"reliability {values['reliability']:.2f}, support {values['support']:.2f}",
+            f"reliability {values['reliability']:.2f}, follows {values['follows']:.2f}, "
+            f"support {values['support']:.2f}",
             f"at ({values['x']:.0f}, {values['y']:.0f}) px, spread {values['sigma']:.0f} px",
             *(
                 f"effect on {_shortened(name.removeprefix(CLASS_EFFECT), 60)} {values[name]:+.3g}"

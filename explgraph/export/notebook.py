@@ -29,11 +29,14 @@ def graph_html(graph: ExplanatoryGraph) -> str:
     nodes = Counter(layer for _, layer in graph.nx.nodes(data="layer"))
     for layer in reversed(graph.layers):
         here = [a for a in graph.nx.nodes.values() if a["layer"] == layer.name]
-        reliability = f"{np.median([a['reliability'] for a in here]):.2f}" if here else ""
+        usual = [
+            f"{np.median([a[name] for a in here]):.2f}" if here else ""
+            for name in ("reliability", "follows")
+        ]
         named = sum(bool(a["label"]) for a in here)
         filters = f"{len({a['filter'] for a in here})} of {layer.channels}"
-        rows.append([layer.name, nodes[layer.name], filters, reliability, named])
-    head = ["layer", "part nodes", "filters", "median reliability", "named"]
+        rows.append([layer.name, nodes[layer.name], filters, *usual, named])
+    head = ["layer", "part nodes", "filters", "median reliability", "median follows", "named"]
     return (
         f"<div><p><b>ExplanatoryGraph</b>: {len(graph):,} part nodes, "
         f"{graph.nx.number_of_edges():,} links, mined from {graph.nx.graph['n_images']:,} images "
@@ -106,7 +109,8 @@ def _drawing(graph: ExplanatoryGraph) -> str:
         parts.append(
             f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{12 + 14 * values["support"]:.0f}" '
             f'fill="rgb({red},{green},{blue})" stroke="#04568f" stroke-width="1.5">'
-            f"<title>{told}, reliability {values['reliability']:.2f}</title></circle>"
+            f"<title>{told}, reliability {values['reliability']:.2f}, "
+            f"follows {values['follows']:.2f}</title></circle>"
         )
     more = "" if len(drawn) == len(graph) else f"<p>drawn: the {len(drawn)} most reliable</p>"
     return "".join(parts) + "</svg>" + more

@@ -171,7 +171,7 @@ def _graph_content(graph: ExplanatoryGraph) -> dict[str, Any]:
     nodes = list(graph.nx.nodes.values())
     order = [[index[node] for node in band] for band in ordered_layers(graph)]
     edges = sorted(graph.nx.edges(data=True), key=lambda edge: -edge[2]["consistency"])
-    numbers = ("x", "y", "sigma", "support", "energy", "reliability", "receptive_field")
+    numbers = ("x", "y", "sigma", "support", "energy", "reliability", "follows", "receptive_field")
     config = graph.nx.graph
     return {
         "image_size": list(graph.image_size),
