@@ -229,8 +229,8 @@ def mine(
     Raises
     ------
     ExplgraphError
-        See `explgraph.record` and `explgraph.store.open_store`; also if no filter of the layers
-        ever fires, or several processes have no store.
+        See `explgraph.record` and `explgraph.store.open_store`; also if there is one image only, no
+        filter of the layers ever fires, or several processes have no store.
     """
     settings = _checked(settings, seed)
     activations: Source
@@ -302,9 +302,15 @@ def mine_activations(
     Raises
     ------
     ExplgraphError
-        If the checkpoint is of another job, or no filter of the layers ever fires.
+        If the checkpoint is of another job, there are fewer than two images, or no filter of the
+        layers ever fires.
     """
     settings = _checked(settings, seed)
+    if len(activations.names) < 2:
+        raise ExplgraphError(
+            "mining needs two images or more, since patterns found in some are judged on others; "
+            f"got {len(activations.names)}"
+        )
     target = checked_device(device)
     team = Team()
     bar = tqdm(
@@ -533,15 +539,22 @@ def _find(
     draws = torch.Generator().manual_seed(seed + maps.layer.index)
     chosen = torch.randperm(c, generator=draws)[:_DECOYS].sort()[0]
     order = torch.rand(len(sample), len(chosen), generator=draws, dtype=torch.float32).argsort(0)
-    sampled = maps.sampled(sample)
+    sampled: list[Tensor] = []
+
+    def some(which: slice | Tensor) -> Tensor:
+        if not sampled:  # only if there is work left, and never into a checkpoint
+            sampled.append(maps.sampled(sample))
+        return sampled[0][:, which]
 
     def work(here: slice) -> Sequence[Tensor]:
-        found = find_patterns(sampled[:, here], poses, motions, maps.grid, rules)
+        found = find_patterns(some(here), poses, motions, maps.grid, rules)
         return [*found.mixture, *found[1:]]
 
     def decoy(here: slice) -> Sequence[Tensor]:
-        rows = order[:, here].to(sampled.device)
-        shuffled = sampled[rows, chosen[here].to(sampled.device)]
+        values = some(chosen[here].to(maps.scale.device))
+        shuffled = values.gather(
+            0, order[:, here].to(values.device)[..., None, None].expand_as(values)
+        )
         moving = Motions(*(values[motions.family >= 0] for values in motions))
         return [find_patterns(shuffled, poses, moving, maps.grid, rules).reliability]
 

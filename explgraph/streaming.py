@@ -359,6 +359,8 @@ class Images:
         """
 
         def compute() -> Sequence[Tensor]:
+            if n < self._team.size:  # somebody would have nothing to show
+                return work(slice(0, n))
             mine = self._team.share(n)
             parts = work(slice(mine.start, mine.stop))
             whole = []
