@@ -132,7 +132,7 @@ def ranks(number: int, folder: Path, *, dying: bool = False) -> list[int]:
         if dying and rank == number - 1:
             from explgraph import mining
 
-            mining._settle = lambda *_: os._exit(7)
+            mining._mine_layer = lambda *_: os._exit(7)
         job(folder)
 
     pids = [fork(work, rank) for rank in range(number)]

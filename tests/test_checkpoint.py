@@ -58,10 +58,10 @@ def test_a_step_that_fails_is_not_kept(tmp_path):
 
 
 def test_another_job_is_refused(tmp_path):
-    checkpoint(tmp_path, seed=0, settings={"window": 0.1})
-    checkpoint(tmp_path, seed=0, settings={"window": 0.1})
+    checkpoint(tmp_path, seed=0, settings={"apart": 0.1})
+    checkpoint(tmp_path, seed=0, settings={"apart": 0.1})
     with pytest.raises(ExplgraphError, match=r"is of another job: seed differ; .* delete this one"):
-        checkpoint(tmp_path, seed=1, settings={"window": 0.1})
+        checkpoint(tmp_path, seed=1, settings={"apart": 0.1})
     (tmp_path / "job.json").write_text("[")
     with pytest.raises(ExplgraphError, match=r"job.json' can't be read"):
         checkpoint(tmp_path)
@@ -94,7 +94,7 @@ def test_mining_with_a_checkpoint_gives_the_same_graph(tmp_path):
     assert mine_activations(activations, checkpoint=tmp_path) == graph
     assert mine_activations(activations, checkpoint=tmp_path) == graph
     with pytest.raises(ExplgraphError, match="another job: settings differ"):
-        mine_activations(activations, checkpoint=tmp_path, settings=Settings(window=0.2))
+        mine_activations(activations, checkpoint=tmp_path, settings=Settings(apart=0.2))
     with pytest.raises(ExplgraphError, match="another job: activations, seed differ"):
         mine_activations(plant(70, seed=1).activations, checkpoint=tmp_path, seed=1)
 
@@ -114,14 +114,23 @@ def test_finished_passes_never_touch_the_maps_again(tmp_path, monkeypatch):
     assert mine_activations(activations, checkpoint=tmp_path) == graph
     assert not passes
 
-    # killed in the middle of finding the lowest layer's nodes: all EM is kept
-    *_, table, _, _ = sorted(tmp_path.glob("0*.npy"))  # the last two are of edges
+    # killed in the middle of finding the lowest layer's nodes: poses and patterns are kept
+    _poses, _upper, lower, *_edges = sorted(tmp_path.glob("0*.npy"))
     for file in sorted(tmp_path.glob("0*")):
-        if file >= table:
+        if file >= lower:
             file.unlink()
-    monkeypatch.setattr(mining, "summarize", None)
+    monkeypatch.setattr(mining, "learn_reader", None)
+    monkeypatch.setattr(mining, "find_patterns", None)
     assert mine_activations(activations, checkpoint=tmp_path) == graph
     assert len(passes) == 1
+
+
+def test_the_sample_s_maps_are_not_kept(tmp_path):
+    activations = plant(70).activations
+    mine_activations(activations, checkpoint=tmp_path)
+    maps = sum(4 * m.numel() for m in activations.maps)
+    kept = sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert kept < 0.3 * maps  # measured: 0.08
 
 
 def test_killed_at_random_moments_the_graph_is_the_same(tmp_path):
