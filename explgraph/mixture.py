@@ -294,7 +294,7 @@ def m_step(counts: Counts, mixture: Mixture, motion: Tensor, bounds: Bounds) -> 
     # around their means
     variance = spread - moved.square().sum(-1) / total
     covariance = together - (offset * moved).sum(-1) / total
-    prior = bounds.prior / len(motion)
+    prior = bounds.prior / max(len(motion), 1)
     more = (covariance / variance.clamp(min=_TINY) + prior * (1 - mixture.follow)) / (1 + prior)
     follow = (mixture.follow + more).clamp(0, _MOST_FOLLOW)
     follow = torch.where(seen & (variance > 1e-3 * total), follow, mixture.follow)  # px^2

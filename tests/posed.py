@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from explgraph.mixture import Grid
-from explgraph.pose import PoseModel
+from explgraph.patterns import Motions, still_places
+from explgraph.pose import PoseModel, displacements
 from explgraph.pose_reader import Guides, PoseReader, Stage
 
 
@@ -94,3 +95,69 @@ def poses_by_loops(model, positions, weights, near, sweeps):
             found[i] = np.linalg.solve(precision, pull)
             there = mean + loading @ found[i]
     return found
+
+
+class MovingParts:
+    """Poses, candidate motions of two families and still ones, and maps drawn from the mixture.
+
+    Every part follows a candidate; a map's squares are Gaussians around its parts, and noise. The
+    motions' standard deviation is `moving` times the root of `q`, px.
+    Candidates are numbered, those of the second pose from `CANDIDATES` on.
+    """
+
+    SIDE = 112.0
+    CANDIDATES = 24
+
+    def __init__(self, seed=0, n=160, units=14, q=3, moving=9.0):
+        self.rng = np.random.default_rng(seed)
+        self.n, c = n, self.CANDIDATES
+        pitch = self.SIDE / units
+        at = pitch * (0.5 + torch.arange(units, dtype=torch.float32))
+        self.grid = Grid(at, at.clone(), pitch**2)
+        self.poses = tensor(self.rng.standard_normal((n, 2 * q)))
+        loading = np.zeros((2 * c, 2, 2 * q))
+        loading[:c, :, :q] = self.rng.normal(0, moving, (c, 2, q))
+        loading[c:, :, q:] = self.rng.normal(0, moving, (c, 2, q))
+        self.moving = Motions(
+            tensor(self.rng.uniform(24, 88, (2 * c, 2))),
+            tensor(loading),
+            torch.arange(2).repeat_interleave(c),
+        )
+        still = still_places(self.grid, 2 * q)
+        self.motions = Motions(*(torch.cat(both) for both in zip(self.moving, still, strict=True)))
+        self.moved = displacements(self.motions.loading, self.poses)  # (n, A, 2)
+
+    def places(self, candidate, offset=(0.0, 0.0), follow=1.0):
+        """Places (n, 2) of what follows a candidate to a share, beside it."""
+        moved = self.moved[:, candidate].double().numpy()
+        return self.motions.mean[candidate].double().numpy() + np.array(offset) + follow * moved
+
+    def apart(self, number, first=None, least=28.0):
+        """Draw candidates that keep away from each other, root mean square over the images."""
+        order = self.rng.permutation(2 * self.CANDIDATES).tolist()
+        chosen = [order.pop() if first is None else first]
+        for one in order:
+            far = [rms(self.places(one) - self.places(other)) > least for other in chosen]
+            if all(far) and len(chosen) < number:
+                chosen.append(one)
+        assert len(chosen) == number
+        return chosen
+
+    def strengths(self):
+        return self.rng.uniform(0.5, 1.5, self.n)
+
+    def map(self, *parts, noise=0.1, scaled=True):
+        """One filter's maps (n, H, W): parts are places (n, 2), masses (n,) and a spread, px."""
+        x, y = self.grid.x.double().numpy(), self.grid.y.double().numpy()
+        squares = noise * self.rng.gamma(0.5, 2.0, (self.n, len(y), len(x))) / (len(x) * len(y))
+        for places, mass, sigma in parts:
+            gx = np.exp(-((x - places[:, :1]) ** 2) / (2 * sigma**2))
+            gy = np.exp(-((y - places[:, 1:]) ** 2) / (2 * sigma**2))
+            density = gy[:, :, None] * gx[:, None] * self.grid.cell / (2 * np.pi * sigma**2)
+            squares += np.reshape(mass, (-1, 1, 1)) * density
+        return np.sqrt(squares / (squares.sum((1, 2)).mean() if scaled else 1))
+
+
+def rms(away):
+    """Root mean square length of vectors (n, 2)."""
+    return float(np.sqrt((np.asarray(away) ** 2).sum(-1).mean()))
