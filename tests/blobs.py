@@ -15,6 +15,8 @@ SIZE, CELL, BLOB = 32, 4, 8
 NAMES = ("red", "green", "blue")
 HEAD = np.array([[4.0, 3.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.2, 4.0]])
 """Output, colour: by how much a blob of the colour moves the output."""
+OFFSET = np.array([[0, 0], [8, 4], [4, 12]])
+"""Where the colours' blobs are within an object, if there is one, [x, y] px."""
 BIAS = np.array([-3.5, -2.0, -2.1])
 
 
@@ -37,16 +39,18 @@ class Net(nn.Module):
         return self.head(self.cells(x).mean((2, 3)))
 
 
-def world(n, seed, agreement=0.5, noise=0.2):
+def world(n, seed, agreement=0.5, noise=0.2, together=False):
     """Images (n, 3, 32, 32), labels and blobs' centres of n images.
 
     `agreement` is the share of images in which red and green are both there or both not; blobs'
-    strengths vary by `noise`.
+    strengths vary by `noise`. They move independently, or `together` with an object.
     """
     rng = np.random.default_rng(seed)
     has = rng.random((n, 3)) < 0.5
     has[:, 1] = np.where(rng.random(n) < agreement, has[:, 0], ~has[:, 0])
     corner = CELL * rng.integers(0, (SIZE - BLOB) // CELL + 1, (n, 3, 2))
+    if together:
+        corner = corner[:, :1] // 2 // CELL * CELL + OFFSET
     strength = 1 + noise * rng.standard_normal((n, 3))
     images = np.zeros((n, 3, SIZE, SIZE), np.float32)
     for i, k in zip(*np.nonzero(has), strict=True):

@@ -23,14 +23,12 @@ def model():
 @pytest.fixture(scope="module")
 def biased():
     """Images in which red and green go together, as in what the network was "trained" on."""
-    return blobs.world(300, seed=0, agreement=0.92)
+    return blobs.world(300, seed=0, agreement=0.92, together=True)
 
 
 @pytest.fixture(scope="module")
 def graph(model, biased):
-    # blobs move independently, so that no pose says where they are
-    wide = explgraph.Settings(window=0.5)
-    return explgraph.mine(model, biased[0][:150], ["cells"], seed=0, settings=wide)
+    return explgraph.mine(model, biased[0][:150], ["cells"], seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +92,7 @@ def test_similarity_is_the_cosine_of_contrasts(bias, graph, model, biased):
 
 
 def test_images_in_which_it_goes_wrong_are_named_without_labels(bias, model):
-    images, labels, _ = blobs.world(400, seed=5)
+    images, labels, _ = blobs.world(400, seed=5, together=True)
     found = bias.judge(model, images)
     assert found.biased == ("red",)
     truth = np.stack([labels[name] for name in blobs.NAMES], axis=1)

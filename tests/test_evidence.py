@@ -7,18 +7,16 @@ import torch
 from torch import nn
 
 import explgraph
-from explgraph import ExplgraphError, ExplgraphWarning, creatures
+from explgraph import ExplgraphError, creatures
 from explgraph.answers.evidence import REACH, model_outputs, node_evidence, output_count
 
 
 @pytest.fixture(scope="module")
 def setting():
     model = blobs.Net().eval()
-    images, *_ = blobs.world(80, seed=0)
-    # blobs move independently, so that no pose says where they are
-    wide = explgraph.Settings(window=0.5)
-    with pytest.warns(ExplgraphWarning, match="no filter follows"):
-        graph = explgraph.mine(model, images, ["cells"], settings=wide)
+    images, *_ = blobs.world(80, seed=0, together=True)
+    graph = explgraph.mine(model, images, ["cells"])
+    assert len(graph) == 3  # a blob is one thing
     return graph, model, images
 
 
@@ -113,9 +111,7 @@ class Pair(nn.Module):
 def test_a_layer_may_give_more_than_its_maps(setting):
     _, _, images = setting
     pair = Pair().eval()
-    wide = explgraph.Settings(window=0.5)
-    with pytest.warns(ExplgraphWarning, match="no filter follows"):
-        mined = explgraph.mine(pair, images, ["both"], settings=wide)
+    mined = explgraph.mine(pair, images, ["both"])
     found = node_evidence(mined, pair, images, [0, 1, 2])
     whole = found.values.sum(axis=2) + blobs.BIAS
     np.testing.assert_allclose(whole, found.outputs, rtol=1e-4, atol=2e-2)
