@@ -10,14 +10,17 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.published import (
+    Bounds,
+    Patterns,
     Places,
     best_units,
+    fit_patterns,
     mine_published,
     parents_by_distance,
 )
 from explgraph import metrics
 from explgraph.geometry import Layer
-from explgraph.mixture import Grid, Patterns
+from explgraph.mixture import Grid
 from explgraph.recording import Activations
 
 
@@ -53,7 +56,6 @@ def test_best_units_are_those_of_the_formula():
     patterns = Patterns(
         torch.from_numpy(rng.uniform(0, 64, (2, 3, 2))).float(),
         torch.from_numpy(rng.uniform(5, 20, (2, 3))).float(),
-        torch.ones(2, 3),
     )
     moved = torch.from_numpy(rng.normal(0, 8, (3, 2, 3, 2))).float()
     grid = Grid.of(layer("a", 0, 2, 8))
@@ -66,6 +68,35 @@ def test_best_units_are_those_of_the_formula():
         answer = maps[n, c].double().numpy().ravel() * density
         assert np.allclose(found.positions[n, c, k], units[answer.argmax()])
         assert np.isclose(found.scores[n, c, k], answer.max(), rtol=1e-5)
+
+
+def test_fitting_is_an_iteration_of_em():
+    """Activation itself is counted; all patterns weigh the same; unit by unit in float64."""
+    rng = np.random.default_rng(3)
+    maps = torch.from_numpy(rng.random((4, 2, 8, 8))).float()
+    maps[:, 1, :3] = 0
+    patterns = Patterns(
+        torch.from_numpy(rng.uniform(10, 54, (2, 3, 2))).float(),
+        torch.from_numpy(rng.uniform(5, 15, (2, 3))).float(),
+    )
+    moved = torch.from_numpy(rng.normal(0, 6, (4, 2, 1, 2))).float()
+    grid = Grid.of(layer("a", 0, 2, 8))
+    found = fit_patterns(maps, moved, patterns, grid, Bounds(1e-4, 6.0, 14.0))
+    units = np.stack(np.meshgrid(grid.x, grid.y), -1)
+    for c in range(2):
+        weight, first, second = np.zeros(3), np.zeros((3, 2)), np.zeros(3)
+        for n in range(4):
+            away = units - (patterns.mean[c] + moved[n, c]).double().numpy()[:, None, None]
+            variance = patterns.sigma[c].double().numpy()[:, None, None] ** 2
+            part = np.exp(-(away**2).sum(-1) / (2 * variance)) / (2 * np.pi * variance)
+            answer = maps[n, c].double().numpy() * part / (part.sum(0) + 1e-4)
+            weight += answer.sum((1, 2))
+            first += (answer[..., None] * away).sum((1, 2))
+            second += (answer * (away**2).sum(-1)).sum((1, 2))
+        step = first / weight[:, None]
+        sigma = np.sqrt((second / weight - (step**2).sum(1)) / 2).clip(6, 14)
+        assert np.allclose(found.mean[c], patterns.mean[c] + step, atol=1e-3)
+        assert np.allclose(found.sigma[c], sigma, rtol=1e-3)
 
 
 def test_parents_are_those_of_least_distance_among_the_restless():
