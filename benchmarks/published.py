@@ -6,9 +6,8 @@ the image. Below, a pattern is at a constant displacement from each of M parents
 above, so that in each image it moves by what these have moved on average; its parents are those
 whose distance to it varies least. A node is at the unit that answers best for it.
 
-Departures: spreads are isotropic and fitted, within the bounds of `explgraph.mining.Settings`; the
-means' steps are exact ones of EM, not of a gradient; K is as many as the default graph has. Of the
-candidates the steadier half is left out, as the published code does it.
+Departures: spreads are isotropic and fitted, within bounds; the means' steps are exact ones of EM,
+not of a gradient. Of the candidates the steadier half is left out, as the published code does it.
 """
 
 from __future__ import annotations
@@ -20,13 +19,30 @@ import torch
 from torch import Tensor
 
 from explgraph.inference import scaled
-from explgraph.linking import MOST_WEIGHT
-from explgraph.mining import Settings
-from explgraph.mixture import Bounds, Grid, Patterns, from_summaries, summarize
+from explgraph.mixture import Grid, e_step
 from explgraph.recording import Activations
 
 N_PARENTS, N_ITER = 15, 20
+PATTERNS = 0.02  # of a filter, as a share of the layer's units; at least one
+BACKGROUND = 0.1  # density, in units of one component spread evenly over the image
+SIGMA_MAX = 0.12  # of the image's side
+MOST_WEIGHT = 2.0  # of a node in one image, over its usual one
 _TINY = 1e-12
+
+
+class Patterns(NamedTuple):
+    """Part patterns: usual places (C, K, 2) and spreads (C, K), px."""
+
+    mean: Tensor
+    sigma: Tensor
+
+
+class Bounds(NamedTuple):
+    """Density of the background per px^2, and the least and largest spread, px."""
+
+    background: float
+    sigma_min: float
+    sigma_max: float
 
 
 class Places(NamedTuple):
@@ -89,6 +105,41 @@ def parents_by_distance(child: Places, upper: Places, n_parents: int) -> Tensor:
     return restless[distance.topk(min(n_parents, len(restless)), 1, largest=False)[1]]
 
 
+def fit_patterns(
+    maps: Tensor, displacement: Tensor, patterns: Patterns, grid: Grid, bounds: Bounds
+) -> Patterns:
+    """Do an iteration of EM over places and spreads; all patterns weigh the same.
+
+    Parameters
+    ----------
+    maps : (N, C, H, W)
+    displacement : (N, C, K or 1, 2)
+        px.
+    patterns : Patterns
+    grid : Grid
+    bounds : Bounds
+    """
+    n, c = maps.shape[:2]
+    counts = e_step(
+        maps.sqrt(),  # activation itself is what is counted
+        torch.arange(c),
+        (patterns.mean + displacement).expand(n, c, -1, 2),
+        patterns.sigma,
+        torch.ones_like(patterns.sigma)[None],
+        torch.full((1, c), bounds.background),
+        grid,
+    )
+    weight = counts.count.sum(0)
+    seen = weight > _TINY
+    step = counts.offset.sum(0) / weight.clamp(min=_TINY)[..., None]
+    variance = (counts.square.sum(0) / weight.clamp(min=_TINY) - step.square().sum(-1)) / 2
+    sigma = variance.clamp(min=0).sqrt().clamp(bounds.sigma_min, bounds.sigma_max)
+    return Patterns(
+        torch.where(seen[..., None], patterns.mean + step, patterns.mean),
+        torch.where(seen, sigma, patterns.sigma),
+    )
+
+
 def fit_layer(
     maps: Tensor, start: Tensor, grid: Grid, bounds: Bounds, upper: Places | None, n_iter: int
 ) -> Places:
@@ -108,11 +159,10 @@ def fit_layer(
         After each iteration parents are chosen anew.
     """
     spread = torch.full(start.shape[:2], bounds.sigma_max)
-    patterns = Patterns(start, spread, torch.ones_like(spread))
+    patterns = Patterns(start, spread)
     displacement = maps.new_zeros((*maps.shape[:2], 1, 2))
     for _ in range(n_iter):
-        summary = summarize(maps, displacement, patterns, grid, bounds)
-        patterns = from_summaries(summary, patterns, bounds)
+        patterns = fit_patterns(maps, displacement, patterns, grid, bounds)
         if upper is not None:
             places = best_units(maps, patterns, displacement, grid)
             parents = parents_by_distance(places, upper, N_PARENTS)
@@ -142,7 +192,6 @@ def mine_published(
     dict of str to Places
         By layer, top first.
     """
-    settings = Settings()
     height, width = activations.image_size
     area = float(height * width)
     draws = torch.Generator().manual_seed(seed)
@@ -152,11 +201,11 @@ def mine_published(
         maps = scaled(values, values.std((0, 2, 3)))
         grid = Grid.of(layer)
         bounds = Bounds(
-            settings.background / area,
+            BACKGROUND / area,
             math.sqrt(grid.cell) / 4,
-            settings.sigma_max * math.sqrt(area),
+            SIGMA_MAX * math.sqrt(area),
         )
-        k = max(1, round(settings.patterns * layer.height * layer.width))
+        k = max(1, round(PATTERNS * layer.height * layer.width))
         size = torch.tensor([float(width), float(height)])
         start = torch.rand((maps.shape[1], k, 2), generator=draws) * size
         places = fit_layer(maps, start, grid, bounds, upper, n_iter)

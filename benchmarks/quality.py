@@ -67,16 +67,13 @@ METHODS = (
 CUTS = {"all": 1.0, "best half": 0.5, "best quarter": 0.25, "best tenth": 0.1}
 #: Fields of `explgraph.mining.Settings` that leave out one ingredient each.
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "K = 1": {"patterns": 1e-9},
-    "pose of 2 numbers": {"pose": 2},
+    "one pattern a filter": {"further_gain": 1.0},
+    "further gain 0.02": {"further_gain": 0.02},
+    "further gain 0.1": {"further_gain": 0.1},
     "pose of 4 numbers": {"pose": 4},
-    "pose from peaks alone": {"looks": 0},
     "50 trajectories": {"trajectories": 50},
-    "window 0.07": {"window": 0.07},
-    "window 0.1": {"window": 0.1},
-    "window 0.14": {"window": 0.14},
-    "window 0.2": {"window": 0.2},
-    "window 0.25": {"window": 0.25},
+    "300 trajectories": {"trajectories": 300},
+    "100 images sampled": {"sample": 100},
 }
 #: The published model with and without links.
 PUBLISHED = {"AAAI 2018, no links": False, "AAAI 2018, links of least distance": True}

@@ -27,7 +27,7 @@ from explgraph.graph import ExplanatoryGraph
 from explgraph.hooks import nearest
 from explgraph.images import ImageFolder
 from explgraph.landmarks import Landmarks
-from explgraph.parsing import parse_activations, stream_layers
+from explgraph.parsing import parse_activations, parse_evidence, stream_layers
 from explgraph.recording import Activations
 
 __all__ = ["COLUMNS", "evaluate", "markdown"]
@@ -176,8 +176,8 @@ def _methods(
         order = metrics.derangement(activations.n_images, np.random.default_rng([seed, 0]))
         others = list(activations.maps)
         others[layer.index] = maps[torch.from_numpy(order)]
-        shuffled = parse_activations(
-            graph, Activations(activations.layers, activations.names, size, others)
+        shuffled = parse_evidence(
+            graph, activations, Activations(activations.layers, activations.names, size, others)
         )
         yield (
             layer.name,

@@ -136,7 +136,7 @@ class Fitted(NamedTuple):
         """
         read = _Reader(arrays, device)
         readers: list[PoseReader] = []
-        while any(name.startswith(f"pose/{len(readers)}/") for name in arrays):
+        while read.has(f"pose/{len(readers)}/"):
             readers.append(_unpack_reader(read, f"pose/{len(readers)}", layers))
         q = sum(reader.exemplars.shape[1] for reader in readers)
         fitted = {
@@ -153,6 +153,10 @@ class _Reader:
 
     def __init__(self, arrays: Arrays, device: str | torch.device) -> None:
         self._arrays, self._device = arrays, device
+
+    def has(self, start: str) -> bool:
+        """Whether there is an array whose name starts so."""
+        return any(name.startswith(start) for name in self._arrays)
 
     def size(self, name: str, axis: int, dims: int) -> int:
         """Length of an array along an axis."""
@@ -222,7 +226,7 @@ def _unpack_reader(read: _Reader, here: str, layers: Sequence[Layer]) -> PoseRea
         if filter_ >= channels.get(index, 0):
             raise _wrong(f"{here}/guide_filter", f"names filter {filter_} of layer {index}")
     stages: list[Stage] = []
-    while len(stages) < 1 or f"{here}/{len(stages)}/window" in read._arrays:
+    while len(stages) < 1 or read.has(f"{here}/{len(stages)}/"):
         look = f"{here}/{len(stages)}"
         q = read.size(f"{look}/loading", 2, 3)
         model = PoseModel(

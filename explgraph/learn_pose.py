@@ -7,6 +7,7 @@ narrower windows, and the model is learnt again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -52,6 +53,7 @@ class Learnt(NamedTuple):
 
     reader: PoseReader
     trajectories: Tensor
+    poses: Tensor | None = None
 
 
 def learn_reader(
@@ -62,6 +64,7 @@ def learn_reader(
     numbers: int,
     trajectories: int,
     seed: int,
+    start: Tensor | None = None,
 ) -> Learnt:
     """Learn how the filters of some layers of one grid move together.
 
@@ -110,6 +113,8 @@ def learn_reader(
     def learn(seen: Observed, window: float, poses: Tensor | None, n_iter: int) -> Stage:
         scale = seen.scores.mean(0)
         weights = seen.weights(scale)
+        if poses is None and start is not None:
+            poses = start
         if poses is None:
             poses = principal_poses(seen.positions, weights, numbers, seed)
         model = fit_poses(seen.positions, weights, poses, n_iter=n_iter, floor=_FLOOR * side**2)
@@ -117,7 +122,7 @@ def learn_reader(
 
     seen = look(guides, None, 0.0)
     stage = learn(seen, 0.0, None, _FIRST_ITERATIONS)
-    best = stage.model.explained().topk(min(_GUIDES, len(guides.layer)))[1].sort()[0]
+    best = stage.model.explained().topk(min(_GUIDES, math.ceil(len(guides.layer) / 2)))[1].sort()[0]
     guides = Guides(*(values[best] for values in guides))
     seen = Observed(*(values[:, best] for values in seen))
     stages = [Stage(stage.window, stage.scale[best], stage.model.of(best))]
@@ -150,7 +155,7 @@ def learn_reader(
     reader = reader._replace(check_scale=(usual / n).float())
     read = torch.cat([read_poses(reader, part(here), grids) for here in blocks])
     chosen = distinct_guides(reader.model, read, trajectories, _DISTINCT * side)
-    return Learnt(reader, chosen)
+    return Learnt(reader, chosen, read)
 
 
 def packed(learnt: Learnt) -> list[Tensor]:
@@ -158,14 +163,14 @@ def packed(learnt: Learnt) -> list[Tensor]:
     reader = learnt.reader
     stages = [t for s in reader.stages for t in (s.window, s.scale, *s.model)]
     rest = (reader.reach, reader.exemplars, reader.checks, reader.check_sigma, reader.check_scale)
-    return [*reader.guides, *rest, learnt.trajectories, *stages]
+    return [*reader.guides, *rest, learnt.trajectories, learnt.poses, *stages]
 
 
 def unpacked(tensors: list[Tensor]) -> Learnt:
     """Put together what `packed` laid in a row."""
     stages = [
         Stage(tensors[i], tensors[i + 1], PoseModel(*tensors[i + 2 : i + 5]))
-        for i in range(8, len(tensors), 5)
+        for i in range(9, len(tensors), 5)
     ]
     reader = PoseReader(Guides(*tensors[:2]), tuple(stages), *tensors[2:7])
-    return Learnt(reader, tensors[7])
+    return Learnt(reader, tensors[7], tensors[8])

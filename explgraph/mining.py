@@ -468,6 +468,7 @@ def _learn_poses(
                     numbers=settings.pose,
                     trajectories=settings.trajectories,
                     seed=seed + firing[0].layer.index,
+                    start=learnt[-1].poses if learnt else None,
                 )
             )
 

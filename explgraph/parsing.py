@@ -232,8 +232,18 @@ def parse_activations(graph: ExplanatoryGraph, activations: Activations) -> Pars
             )
         )
     _check_weights(graph, activations.model_fingerprint)
+    return parse_evidence(graph, activations, activations)
+
+
+def parse_evidence(
+    graph: ExplanatoryGraph, activations: Activations, evidence: Activations
+) -> Parse:
+    """Look for nodes in other maps than those that tell the pose, image by image."""
     parser = Parser(graph)
-    parts = [parser(blocks) for blocks in _lockstep(activations)]
+    parts = [
+        parser(blocks, shown)
+        for blocks, shown in zip(_lockstep(activations), _lockstep(evidence), strict=True)
+    ]
     return _parse(graph, activations.names, parts, None)
 
 
@@ -280,16 +290,22 @@ class Parser:
         }
 
     @torch.no_grad()
-    def __call__(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(
+        self, maps: Mapping[int, Tensor], evidence: Mapping[int, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Positions, expected places and scores of the graph's nodes in a batch.
 
         Parameters
         ----------
         maps : mapping of int to (n, C, H, W)
             Rectified maps by layer index.
+        evidence : mapping of int to (n, C, H, W), optional
+            Maps in which nodes are looked for, if others than those that poses are read off.
         """
         values = self.scaled(maps)
         poses = self.fitted.poses(values, self.grids, self._prepared)
+        if evidence is not None and evidence is not maps:
+            values = self.scaled(evidence)
         n, v = len(poses), len(self.node)
         positions, expected, scores = (
             torch.empty(shape, dtype=torch.float32, device="cpu")

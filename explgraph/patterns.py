@@ -198,14 +198,18 @@ class _Search:
             torch.zeros(()),
         )
 
-    def gathered(self, which: Tensor, mixture: Mixture, motion: Tensor) -> Tensor:
-        """Measure what every candidate gathers of what the patterns in place leave, (F, A)."""
+    def gathered(
+        self, which: Tensor, mixture: Mixture, motion: Tensor, *, moving: bool
+    ) -> Tensor:
+        """What candidates gather of what the patterns in place leave, (F, A); -1 for other kinds."""
         rest = self.count(None, which, mixture, motion, rest=True).rest
         assert rest is not None
         rest = rest.flatten(2)
         n, filters, _ = rest.shape
-        value = rest.new_empty((filters, len(self.motions.family)))
-        value[:, self.motions.family == STILL] = rest.sum(0) @ self._still.T / n
+        value = rest.new_full((filters, len(self.motions.family)), -1)
+        if not moving:
+            value[:, self.motions.family == STILL] = rest.sum(0) @ self._still.T / n
+            return value
         total = rest.new_zeros((filters, len(self.moving)))
         square = torch.zeros_like(total)
         step = max(1, _CELLS // max(1, filters * len(self.moving)))
@@ -363,7 +367,7 @@ def _improve(
     slot = alive.sum(1)
     rows = torch.arange(len(which), device=which.device)
     middle = now.middle()
-    value = search.gathered(which, middle, now.motion)
+    value = search.gathered(which, middle, now.motion, moving=STILL not in families)
     value = value.masked_fill(search.near(middle, now.motion), -1)
     best: _State | None = None
     for one in families:

@@ -95,7 +95,7 @@ def test_fitting_is_an_iteration_of_em():
             second += (answer * (away**2).sum(-1)).sum((1, 2))
         step = first / weight[:, None]
         sigma = np.sqrt((second / weight - (step**2).sum(1)) / 2).clip(6, 14)
-        assert np.allclose(found.mean[c], patterns.mean[c] + step, atol=1e-3)
+        assert np.allclose(found.mean[c], patterns.mean[c].numpy() + step, atol=1e-3)
         assert np.allclose(found.sigma[c], sigma, rtol=1e-3)
 
 
