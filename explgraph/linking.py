@@ -1,88 +1,71 @@
-"""Who moves with whom: pure functions over positions and weights of nodes.
+"""Who goes with whom: edges from a layer's nodes to nodes of the layer above.
 
-For a child ``v`` and a candidate parent ``u`` with weights ``w[n, .]`` and positions ``b[n, .]``
-centred at their weighted means,
+An edge says *fires with* and *sits at*. Every node follows the pose, so moving alike says nothing;
+what counts is what two nodes' own maps say beyond the pose, in the same images:
 
-    d[v, u]   = sum_n w[n, v] w[n, u] |b[n, v] - b[n, u]|^2 / sum_n w[n, v] w[n, u]
-    rho[v, u] = d[v, u] / (var_v + var_u)       0: rigid, about 1: independent, up to 2: opposed
+1. *What a node says by itself* (`Signs`): its weight (the score in units of its usual score), and
+   its residual, how far its own map puts it from where the pose expected it.
+2. *What was to be expected* is taken out of both by regression (`Habit`): on a square of the
+   node's own expected place, and on what all nodes share, the pose and how strongly the image
+   fires as a whole (`shared_columns`). A residual counts as much as its node's weight.
+3. *Strength.* What is left is scaled to unit length over the images, so that inner products are
+   correlations: ``s`` of the weights, ``r`` of the residuals (mean over two axes, whitened).
 
-The published rule (Zhang et al., AAAI 2018, eqs. 5 and 7) takes the parents of least distance,
-which favours nodes that hardly move; dividing by both variances needs no rule against those.
+       strength = (s + sqrt(2) r) / (1 + sqrt(2))        in [-1, 1]
+
+   the sum of the two evidences in units of what each has by chance (there are two axes).
+4. *Chance.* The same is done with the candidates' images exchanged, before the regression, each
+   candidate's in a way of its own. An edge must be so strong that exchanged images give at most
+   5 % as many: the false discovery rate. One exchange for many nodes, up to 20 for few.
+5. *Geometry* of what is left: nodes that move less alike than independent ones would are no pair,
+   and among parents of about the same strength those near the child come first (`choose`).
+
+Places of a child ``v`` and a parent ``u``, ``b`` from their weighted means and with weights ``w``:
+
+    d = sum_n w[n, v] w[n, u] |b[n, v] - b[n, u]|^2 / sum_n w[n, v] w[n, u]
+    rho = d / (var_v + var_u)                      0: rigid, about 1: independent, up to 2: opposed
+
+is the *consistency* ``1 - rho`` of an edge. The published rule (Zhang et al., AAAI 2018, eqs. 5
+and 7) chooses parents by ``d`` alone, as earlier versions did by ``rho``: since all nodes follow
+the pose, nearly all pairs are consistent then.
+
 All of it is matrix products over images: sums that are added up block by block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from explgraph.pose import squared_length
 from explgraph.streaming import Images, Table
 
-__all__ = [
-    "MOST_WEIGHT",
-    "LinkSums",
-    "Links",
-    "Motion",
-    "Tracks",
-    "choose_links",
-    "link",
-    "link_sums",
-    "motion",
-    "track",
-]
+__all__ = ["MOST_WEIGHT", "Edges", "Tracks", "link", "track"]
 
 _TINY = 1e-9
 MOST_WEIGHT = 2.0  # a single strong image must not decide for all
-
-
-class Motion(NamedTuple):
-    """How nodes move in some images.
-
-    Attributes
-    ----------
-    moved : (n, V, 2)
-        Positions minus their usual mean, px.
-    weight : (n, V)
-        Scores over their usual scale, at most 2.
-    """
-
-    moved: Tensor
-    weight: Tensor
-
-    def square(self) -> Tensor:
-        """Weight times how far a node has moved, squared, ``(n, V)`` px^2."""
-        return self.weight * squared_length(self.moved)
-
-
-def motion(positions: Tensor, scores: Tensor, mean: Tensor, scale: Tensor) -> Motion:
-    """Centre positions and scale scores.
-
-    Parameters
-    ----------
-    positions : (n, V, 2)
-        px.
-    scores : (n, V)
-        >= 0.
-    mean : (V, 2)
-        Weighted mean position over the mined images, px.
-    scale : (V,)
-        Mean score over the mined images.
-
-    Returns
-    -------
-    Motion
-    """
-    return Motion(positions - mean, _weigh(scores, scale))
-
-
-def _weigh(scores: Tensor, scale: Tensor) -> Tensor:
-    """Scores over their scale, clipped."""
-    return (scores / scale.clamp(min=_TINY)).clamp(max=MOST_WEIGHT)
+_FALSE = 0.05  # share of edges that may be there by chance
+_EXCHANGES = 20  # the fewest that can tell of a single edge that it isn't by chance
+_PAIRS = 1 << 22  # of nodes, from which on one exchange is enough
+_SPARE = 3  # times as many candidates as edges are measured, for the near ones to be found
+_NEAR = 0.2  # of the side: a parent so far from its child counts 0.6 as much
+_TELLING = 0.5  # of the best parent's strength; what is weaker is no edge
+_LEAST = 0.01  # strength that is more than rounding
+_SKETCH = 32  # random mixtures of expected places, in which the pose shows
+_POSE = 16  # numbers of the pose that are taken out, at most
+_IMAGES_PER_NUMBER = 8  # at least
+_SPREAD = 0.1  # of the side: about what expected places vary by
+_CELLS = 1 << 26  # pairs of nodes that are worked on at a time, about 15 bytes each
+_NODES = 1 << 12  # and nodes
+_MEASURED = 1 << 16  # and edges
+_FIRES = 1 / (1 + math.sqrt(2))  # share of the weights' correlation in the strength
+_SITS = 1 - _FIRES  # and of the residuals'
 
 
 class Tracks(NamedTuple):
@@ -91,7 +74,7 @@ class Tracks(NamedTuple):
     Attributes
     ----------
     table : Table
-        ``(N, V, 3)``: x, y in px, score.
+        ``(N, V, 5)`` float32: x, y in px; score; where the pose expects them, x, y in px.
     mean : (V, 2)
         Weighted mean position, px.
     scale : (V,)
@@ -112,14 +95,21 @@ class Tracks(NamedTuple):
         table = images.table(self.table.read(here, nodes) for here in images)
         return Tracks(table, self.mean[nodes], self.scale[nodes])
 
-    def motion(self, here: slice, nodes: slice | Tensor = slice(None)) -> Motion:
-        """How nodes move in some images."""
-        return motion(*self.read(here, nodes), self.mean[nodes], self.scale[nodes])
 
+def track(images: Images, found: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Tracks:
+    """Keep where nodes are, and measure their means.
 
-def track(images: Images, found: Iterable[tuple[Tensor, Tensor]]) -> Tracks:
-    """Keep positions ``(n, V, 2)`` and scores ``(n, V)`` of all blocks, and measure their means."""
-    table = images.table(torch.cat([at, scores[..., None]], -1) for at, scores in found)
+    Parameters
+    ----------
+    images : Images
+    found : iterable of (n, V, 2), (n, V) and (n, V, 2)
+        Positions, scores and expected places of one block of images after the other.
+
+    Returns
+    -------
+    Tracks
+    """
+    table = images.table(torch.cat([at, score[..., None], to], -1) for at, score, to in found)
     (score,) = images.sum((table.read(here)[..., 2].sum(0),) for here in images)
     scale = (score / images.n).float()
 
@@ -131,147 +121,611 @@ def track(images: Images, found: Iterable[tuple[Tensor, Tensor]]) -> Tracks:
     return Tracks(table, (place / weight.clamp(min=_TINY)[:, None]).float(), scale)
 
 
-class Links(NamedTuple):
-    """Each child's parents, best first.
+def _weigh(scores: Tensor, scale: Tensor) -> Tensor:
+    """Scores over their scale, clipped."""
+    return (scores / scale.clamp(min=_TINY)).clamp(max=MOST_WEIGHT)
+
+
+class Edges(NamedTuple):
+    """Edges, by child, the strongest of each child first.
 
     Attributes
     ----------
-    parent : (V, M) int64
-        Index among the candidates.
-    distance : (V, M)
-        ``d``, px^2; ``inf`` where there were not enough candidates.
-    rho : (V, M)
-        ``inf`` likewise.
+    child, parent : (E,) int64
+        Indices among the children and among the candidates.
+    dx, dy : (E,)
+        Mean of the child's place less the parent's where both fire, px.
+    sigma : (E,)
+        By how much that varies, along one axis, px: ``sqrt(d / 2)``.
+    consistency : (E,)
+        ``1 - rho``, in [0, 1]: 1 is rigid.
+    coactivation : (E,)
+        Strength, in (0, 1]: by how much the two nodes' scores and residual places go together
+        beyond the pose and beyond chance; a mean of correlations, see the module. Of pairs whose
+        images were exchanged at most a twentieth as many are as strong as the weakest edge.
     """
 
+    child: Tensor
     parent: Tensor
-    distance: Tensor
-    rho: Tensor
+    dx: Tensor
+    dy: Tensor
+    sigma: Tensor
+    consistency: Tensor
+    coactivation: Tensor
 
 
-class LinkSums(NamedTuple):
-    """Sums over images from which links follow; those of several batches add up.
+# ------------------------------------------------------------------------ what nodes say themselves
+
+
+class Signs(NamedTuple):
+    """What some nodes' own maps say in some images.
 
     Attributes
     ----------
-    both : (V, U)
-        ``sum_n w w``.
-    apart : (V, U)
-        ``sum_n w w |b - b|^2``, px^2.
-    child_weight, child_square : (V,)
-        ``sum_n w`` and ``sum_n w |b|^2``.
-    weight, square : (U,)
-        The same of the candidates.
+    weight : (n, V)
+        Scores over their usual scale, at most 2.
+    residual : (n, V, 2)
+        Positions less expected places, px.
+    expected : (n, V, 2)
+        Expected places from the nodes' means, in units of about what they vary by.
     """
 
-    both: Tensor
-    apart: Tensor
-    child_weight: Tensor
-    child_square: Tensor
     weight: Tensor
-    square: Tensor
+    residual: Tensor
+    expected: Tensor
+
+    def exchanged(self, seed: int) -> Signs:
+        """Give every node what its map says of another image; the same for the same seed.
+
+        Every node's images are exchanged along one ring, in steps of its own.
+        """
+        n, v = self.weight.shape
+        draws = torch.Generator().manual_seed(seed)
+        ring = torch.randperm(n, generator=draws)
+        step = torch.randint(1, max(n, 2), (v,), generator=draws)
+        other = ring[(ring.argsort()[:, None] + step) % n].to(self.weight.device)
+        residual = self.residual.gather(0, other[..., None].expand(-1, -1, 2))
+        return Signs(self.weight.gather(0, other), residual, self.expected)
 
 
-def link_sums(children: Motion, candidates: Motion) -> LinkSums:
-    """Sum over some images what links are chosen by.
-
-    Parameters
-    ----------
-    children, candidates : Motion
-        Of V and U nodes in the same images.
-    """
-    square_v, square_u = children.square(), candidates.square()
-    w, w_u = children.weight, candidates.weight
-    moved, moved_u = (m.weight[..., None] * m.moved for m in (children, candidates))
-    # |b - b|^2 multiplied out: one product over images for all four terms
-    left = torch.cat([square_v, w, -2 * moved[..., 0], -2 * moved[..., 1]])
-    apart = left.T @ torch.cat([w_u, square_u, moved_u[..., 0], moved_u[..., 1]])
-    return LinkSums(w.T @ w_u, apart, w.sum(0), square_v.sum(0), w_u.sum(0), square_u.sum(0))
+Look = Callable[[slice, slice], Signs]
+"""What nodes say: of some images, some nodes."""
 
 
-def choose_links(
-    sums: LinkSums,
-    n_parents: int,
-    *,
-    floor: float,
-    least_variance: float,
-) -> Links:
-    """Choose for every child the candidates that it moves most rigidly with.
+def signs(tracks: Tracks, area: float, here: slice, some: slice) -> Signs:
+    """Read what nodes say.
 
     Parameters
     ----------
-    sums : LinkSums
-        Over all images.
-    n_parents : int
-        M in the papers, at most; fewer if there are fewer candidates.
-    floor : float
-        Distances below it count as it, px^2.
-    least_variance : float
-        A candidate that moves less says nothing and is left out, px^2.
+    tracks : Tracks
+    area : float
+        Of the image, px^2.
+    here, some : slice
+        Images and nodes.
 
     Returns
     -------
-    Links
-        With ``min(n_parents, U)`` columns.
+    Signs
+    """
+    rows = tracks.table.read(here, some)
+    position, score, expected = rows[..., :2], rows[..., 2], rows[..., 3:]
+    return Signs(
+        _weigh(score, tracks.scale[some]),
+        position - expected,
+        (expected - tracks.mean[some]) / (_SPREAD * math.sqrt(area)),
+    )
+
+
+def _exchanged(look: Look, seed: tuple[int, int], here: slice, some: slice) -> Signs:
+    """Read what nodes say of other images of the group: see `Signs.exchanged`."""
+    own = np.random.SeedSequence((*seed, here.start, some.start)).generate_state(1)
+    return look(here, some).exchanged(int(own[0]))
+
+
+# --------------------------------------------------------------------------------- what is expected
+
+
+def shared_columns(images: Images, looks: Iterable[Look], sizes: Iterable[int], seed: int) -> Table:
+    """Find what all nodes share: the pose, and how strongly an image fires.
+
+    The expected places of all nodes are linear in a few numbers of pose. Random mixtures of them
+    span these numbers (Halko et al., SIAM Review 2011), and their principal components are kept.
+
+    Parameters
+    ----------
+    images : Images
+    looks : iterable of callable
+        What the nodes of each layer say.
+    sizes : iterable of int
+        How many nodes these are.
+    seed : int
+        Of the mixtures.
+
+    Returns
+    -------
+    Table
+        ``(N, p)``, orthonormal over all images; the first is constant.
+    """
+    layers = list(zip(looks, sizes, strict=True))
+    draws = torch.Generator().manual_seed(seed)
+    total = max(sum(size for _, size in layers), 1)
+    mixtures = {
+        (number, some.start): torch.randn(
+            (some.stop - some.start, 2, _SKETCH), generator=draws, dtype=torch.float64
+        ).to(images.device)
+        for number, (_, size) in enumerate(layers)
+        for some in _runs(size, _NODES)
+    }
+
+    def sketch(here: slice) -> Tensor:
+        columns = torch.zeros(here.stop - here.start, _SKETCH + 2, dtype=torch.float64)
+        columns = columns.to(images.device)
+        columns[:, 0] = 1
+        for number, (look, size) in enumerate(layers):
+            for some in _runs(size, _NODES):
+                say = look(here, some)
+                mixture = mixtures[number, some.start].flatten(0, 1)
+                columns[:, 2:] += say.expected.flatten(1).double() @ mixture
+                columns[:, 1] += say.weight.double().sum(1) / total
+        return columns
+
+    table = images.keep(sketch(here).float() for here in images)
+    (gram,) = images.sum((_gram(table.read(here)),) for here in images)
+    basis = _orthonormal(gram, min(_POSE, images.n // _IMAGES_PER_NUMBER))
+    return images.keep((table.read(here).double() @ basis).float() for here in images)
+
+
+def _gram(columns: Tensor) -> Tensor:
+    """Inner products of columns (n, p) over images, float64."""
+    return columns.double().T @ columns.double()
+
+
+def _orthonormal(gram: Tensor, most: int) -> Tensor:
+    """Turn columns into orthonormal ones: a constant, the strength, components of the rest.
+
+    Parameters
+    ----------
+    gram : (p, p) float64
+        Inner products of the columns, the first of which is constant.
+    most : int
+        Components of the rest.
+
+    Returns
+    -------
+    (p, q) float64
+        Columns times it are orthonormal over images.
+    """
+    p = len(gram)
+    unit = torch.eye(p, dtype=gram.dtype, device=gram.device)
+    chosen = [unit[:, 0] / gram[0, 0].clamp(min=_TINY).sqrt()]
+
+    def without(vectors: Tensor) -> Tensor:
+        kept = torch.stack(chosen, 1)
+        return vectors - kept @ (kept.T @ gram @ vectors)
+
+    level = without(unit[:, 1])
+    length = level @ gram @ level
+    if length > 1e-6 * gram[1, 1]:
+        chosen.append(level / length.sqrt())
+    rest = without(unit[:, 2:])
+    values, vectors = torch.linalg.eigh(rest.T @ gram @ rest)
+    values, vectors = values.flip(0)[:most], vectors.flip(1)[:, :most]
+    real = values > (1e-6 * gram.diagonal()[2:].sum()).clamp(min=_TINY)
+    components = rest @ vectors[:, real] / values[real].sqrt()
+    return torch.cat([torch.stack(chosen, 1), components], 1)
+
+
+class Habit(NamedTuple):
+    """What is expected of nodes, and how much they differ from it.
+
+    Attributes
+    ----------
+    own : (V, 6, 3)
+        Weight and residual, x and y, as squares of the expected place (`_square`).
+    common : (p, V, 3)
+        What the shared columns tell of the rest.
+    scale : (V, 3, 3)
+        Makes what is left orthonormal over the images: inner products of nodes are strengths.
+    """
+
+    own: Tensor
+    common: Tensor
+    scale: Tensor
+
+    def surprises(self, say: Signs, shared: Tensor) -> Tensor:
+        """Give what nodes say beyond what was expected, ``(n, V, 3)``: weight, residual x, y."""
+        left = _beyond_place(say, self.own)
+        left = left - (shared @ self.common.flatten(1)).view_as(left)
+        return torch.einsum("nvi,vij->nvj", left, self.scale)
+
+
+def _square(expected: Tensor) -> Tensor:
+    """``1, x, y, x^2, y^2, xy`` of expected places, ``(n, V, 6)``."""
+    x, y = expected.unbind(-1)
+    return torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y], -1)
+
+
+def _beyond_place(say: Signs, own: Tensor) -> Tensor:
+    """Weights, and weighted residuals, less what the expected place tells, ``(n, V, 3)``."""
+    told = torch.einsum("nvi,vij->nvj", _square(say.expected), own)
+    weight = say.weight[..., None]
+    return torch.cat([weight - told[..., :1], weight * (say.residual - told[..., 1:])], -1)
+
+
+def _place_sums(say: Signs) -> tuple[Tensor, ...]:
+    """Sum up two regressions on the expected place: of weights, and, weighted, of residuals."""
+    plain = _square(say.expected).permute(1, 2, 0)
+    weighted = plain * say.weight.T[:, None]
+    pulled = (say.weight[..., None] * say.residual).transpose(0, 1)
+    return (
+        plain @ plain.mT,
+        plain @ say.weight.T[..., None],
+        weighted @ weighted.mT,
+        weighted @ pulled,
+    )
+
+
+def _regress(square: Tensor, product: Tensor, n: int) -> Tensor:
+    """Coefficients of regressions; a place that never varies tells nothing."""
+    ridge = 1e-6 * n * torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
+    coefficients: Tensor = torch.linalg.solve(square + ridge, product)
+    return coefficients
+
+
+def fit_habit(images: Images, look: Look, some: slice, shared: Table, side: float) -> Habit:
+    """Fit what is expected of some nodes.
+
+    Parameters
+    ----------
+    images : Images
+    look : callable
+        What nodes say.
+    some : slice
+        Which nodes.
+    shared : Table
+        ``(N, p)`` orthonormal columns.
+    side : float
+        Of the image, px.
+
+    Returns
+    -------
+    Habit
+    """
+    plain, level, weighted, pulled = images.sum(
+        _place_sums(look(here, some)) for here in images.groups()
+    )
+    own = torch.cat(
+        [_regress(plain, level, images.n), _regress(weighted, pulled, images.n)], -1
+    ).float()
+
+    def sums(here: slice) -> tuple[Tensor, Tensor]:
+        left = _beyond_place(look(here, some), own)
+        columns = shared.read(here)
+        return columns.T @ left.flatten(1), torch.einsum("nvi,nvj->vij", left, left)
+
+    common, square = images.sum(sums(here) for here in images.groups())
+    common = common.view(len(common), -1, 3)
+    square = square - torch.einsum("pvi,pvj->vij", common, common)
+    return Habit(own, common.float(), _scales(square / images.n, side, images.n).float())
+
+
+def _scales(variance: Tensor, side: float, n: int) -> Tensor:
+    """Find what makes weights and residuals orthonormal and worth their shares of the strength.
+
+    A little is added to variances, so that what never varies stays nothing.
+
+    Parameters
+    ----------
+    variance : (V, 3, 3)
+        Of weights and of weighted residuals (px) over the images.
+    side : float
+        Of the image, px.
+    n : int
+        Number of images.
+
+    Returns
+    -------
+    (V, 3, 3)
+        Symmetric; weights and residuals apart.
+    """
+    scale = torch.zeros_like(variance)
+    scale[:, 0, 0] = (_FIRES / (n * (variance[:, 0, 0].clamp(min=0) + 1e-4))).sqrt()
+    place = variance[:, 1:, 1:]
+    trace = place.diagonal(dim1=1, dim2=2).sum(1).clamp(min=0)
+    least = 1e-3 * trace + (1e-4 * side) ** 2
+    unit = torch.eye(2, dtype=variance.dtype, device=variance.device)
+    place = place + least[:, None, None] * unit
+    # the root of a symmetric 2 x 2 matrix C is (C + sqrt(det C)) / sqrt(tr C + 2 sqrt(det C))
+    root_det = torch.linalg.det(place).clamp(min=_TINY**2).sqrt()[:, None, None]
+    trace = place.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    root = (place + root_det * unit) / (trace + 2 * root_det).sqrt()
+    scale[:, 1:, 1:] = torch.linalg.inv(root) * math.sqrt(_SITS / (2 * n))
+    return scale
+
+
+def tabulate(images: Images, look: Look, size: int, shared: Table, side: float) -> Table:
+    """Keep the surprises of all nodes of a layer, ``(N, 3, V)``."""
+    runs = list(_runs(size, _NODES))
+    habits = [fit_habit(images, look, some, shared, side) for some in runs]
+
+    def rows(here: slice) -> Tensor:
+        columns = shared.read(here)
+        parts = [
+            habit.surprises(look(here, some), columns).transpose(1, 2)
+            for habit, some in zip(habits, runs, strict=True)
+        ]
+        return torch.cat(parts, 2)
+
+    return images.table(rows(here) for here in images.groups())
+
+
+# ------------------------------------------------------------------------------- who goes with whom
+
+
+class Candidates(NamedTuple):
+    """Each child's strongest candidates, and the strongest by chance.
+
+    Attributes
+    ----------
+    strength : (V, K)
+        Descending.
+    parent : (V, K) int64
+    chance : (V, R K)
+        Strengths with images exchanged R times.
+    """
+
+    strength: Tensor
+    parent: Tensor
+    chance: Tensor
+
+
+def find_candidates(
+    images: Images,
+    look: Look,
+    some: slice,
+    parents: list[Table],
+    shared: Table,
+    side: float,
+    most: int,
+) -> Candidates:
+    """Find the candidates that go with some children.
+
+    Parameters
+    ----------
+    images : Images
+    look : callable
+        What children say.
+    some : slice
+        Which of them.
+    parents : list of Table
+        Surprises of the candidates, then of the same with images exchanged.
+    shared : Table
+    side : float
+        Of the image, px.
+    most : int
+        K, at most.
+
+    Returns
+    -------
+    Candidates
+    """
+    habit = fit_habit(images, look, some, shared, side)
+
+    def products(here: slice) -> Iterator[Tensor]:
+        left = habit.surprises(look(here, some), shared.read(here)).transpose(1, 2).flatten(0, 1)
+        for table in parents:
+            yield left.T @ table.read(here).flatten(0, 1)
+
+    real, *exchanged = images.sum(list(products(here)) for here in images.groups())
+    k = min(most, real.shape[1])
+    strength, parent = real.topk(k, 1)
+    chance = [values.topk(k, 1)[0] for values in exchanged]
+    return Candidates(strength, parent, torch.cat(chance, 1))
+
+
+def least_strength(real: Tensor, chance: Tensor, exchanges: int) -> float:
+    """Find the strength from which on at most 5 % are there by chance.
+
+    Parameters
+    ----------
+    real, chance : (...)
+        Strengths, as they are and with images exchanged.
+    exchanges : int
+        How often they were exchanged.
+
+    Returns
+    -------
+    float
+        ``inf`` if there is none.
 
     References
     ----------
-    Zhang et al., AAAI 2018, eqs. 5 and 7. Departure: relative distance, see the module.
+    Barber & Candes, Annals of Statistics 2015: the one that is added keeps the rate for few, too.
     """
-    variance = sums.square / sums.weight.clamp(min=_TINY)
-    child_variance = sums.child_square / sums.child_weight.clamp(min=_TINY)
-    distance = (sums.apart / sums.both.clamp(min=_TINY)).clamp(min=floor)
-    rho = distance / (child_variance[:, None] + variance).clamp(min=_TINY)
-    # never seen together, or a candidate that stands still
-    rho[(sums.both <= _TINY) | (variance < least_variance)] = torch.inf
-    best, parent = rho.topk(min(n_parents, len(variance)), 1, largest=False)
-    chosen = distance.gather(1, parent).masked_fill(best.isinf(), torch.inf)
-    return Links(parent, chosen.float(), best.float())
+    found = real[real >= _LEAST].flatten().sort(descending=True)[0]
+    by_chance = chance.flatten().sort()[0]
+    above = len(by_chance) - torch.searchsorted(by_chance, found)
+    many = torch.arange(1, len(found) + 1, device=found.device)
+    good = ((1 + above) <= _FALSE * exchanges * many).nonzero()
+    return found[good[-1, 0]].item() if len(good) else math.inf
 
 
 def link(
     images: Images,
     children: Tracks,
-    candidates: Tracks,
+    parents: Tracks,
     n_parents: int,
     *,
-    floor: float,
-    least_variance: float,
-    cells: int = 1 << 25,
-) -> Links:
-    """Link children to the candidates that they move most rigidly with over all images.
+    area: float,
+    seed: int,
+) -> Edges:
+    """Link children to those nodes above that go with them beyond the pose: see the module.
 
     Parameters
     ----------
     images : Images
-    children, candidates : Tracks
-        V and U nodes.
-    n_parents, floor, least_variance
-        As for `choose_links`.
-    cells : int
-        Of V x U that are worked on at a time, about 30 bytes each.
+    children, parents : Tracks
+        Nodes of a layer, and of the layer above.
+    n_parents : int
+        Edges to each child, at most.
+    area : float
+        Of the image, px^2.
+    seed : int
+        Of what images are exchanged for.
 
     Returns
     -------
-    Links
+    Edges
+        None for children that no candidate goes with.
     """
+    v, u = len(children.scale), len(parents.scale)
+    if not (v and u):
+        return _no_edges(images.device)
+    side = math.sqrt(area)
+    below, above = (partial(signs, tracks, area) for tracks in (children, parents))
+    shared = shared_columns(images, (below, above), (v, u), seed)
+    exchanges = min(max(_PAIRS // max(v, u) ** 2, 1), _EXCHANGES)
+    looks = [above, *(partial(_exchanged, above, (seed, r)) for r in range(exchanges))]
+    tables = [tabulate(images, look, u, shared, side) for look in looks]
+    step = max(1, _CELLS // (u * len(tables)))
 
-    def sums(here: slice, some: slice) -> LinkSums:
-        return link_sums(children.motion(here, some), candidates.motion(here))
+    def find(some: slice) -> Candidates:
+        return find_candidates(images, below, some, tables, shared, side, _SPARE * n_parents)
 
-    def choose(some: slice) -> Links:
-        return choose_links(
-            LinkSums(*images.sum(sums(here, some) for here in images.groups())),
-            n_parents,
-            floor=floor,
-            least_variance=least_variance,
-        )
+    # what is found is kept, not the sums, of which there are V x U
+    parts = [images.once(partial(find, some)) for some in _runs(v, min(step, _NODES))]
+    found = Candidates(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    least = least_strength(found.strength, found.chance, exchanges)
+    child, rank = (found.strength >= least).nonzero(as_tuple=True)
+    if not len(child):
+        return _no_edges(images.device)
+    edges, distance = measure(
+        images, children, parents, child, found.parent[child, rank], found.strength[child, rank]
+    )
+    return choose(edges, distance, n_parents, _NEAR * side)
 
-    v, u = len(children.scale), len(candidates.scale)
-    step = max(1, cells // max(u, 1))
-    # what is chosen is kept, not the sums, of which there are V x U
+
+def _runs(size: int, length: int) -> Iterator[slice]:
+    """Go through so many things, some at a time."""
+    for start in range(0, size, length):
+        yield slice(start, min(start + length, size))
+
+
+def _no_edges(device: torch.device) -> Edges:
+    """Nobody goes with anybody."""
+    index = torch.zeros(0, dtype=torch.int64, device=device)
+    value = torch.zeros(0, device=device)
+    return Edges(index, index, value, value, value, value, value)
+
+
+# ----------------------------------------------------------------------------------------- geometry
+
+
+def measure(
+    images: Images,
+    children: Tracks,
+    parents: Tracks,
+    child: Tensor,
+    parent: Tensor,
+    strength: Tensor,
+) -> tuple[Edges, Tensor]:
+    """Measure how pairs of nodes lie.
+
+    Parameters
+    ----------
+    images : Images
+    children, parents : Tracks
+    child, parent : (E,) int64
+        The pairs.
+    strength : (E,)
+
+    Returns
+    -------
+    Edges
+        ``consistency`` may be below 0 here.
+    distance : (E,)
+        Root mean square of the distance where both fire, px.
+    """
+    variance, variance_up = (_variances(images, nodes) for nodes in (children, parents))
     parts = [
-        images.once(partial(choose, slice(start, start + step)))
-        for start in range(0, max(v, 1), step)
+        images.once(partial(_pair_moments, images, children, parents, child[some], parent[some]))
+        for some in _runs(len(child), _MEASURED)
     ]
-    return Links(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    both, pull, apart = (torch.cat(part) for part in zip(*parts, strict=True))
+    both = both.clamp(min=_TINY)
+    apart, pull = apart / both, pull / both[:, None]
+    usual = (children.mean[child] - parents.mean[parent]).double()
+    rho = apart / (variance[child] + variance_up[parent]).clamp(min=_TINY)
+    square = squared_length(usual) + 2 * (usual * pull).sum(-1) + apart
+    offset = usual + pull
+    values = (offset[:, 0], offset[:, 1], (apart / 2).sqrt(), 1 - rho, strength.clamp(max=1))
+    edges = Edges(child, parent, *(value.float() for value in values))
+    return edges, square.clamp(min=0).sqrt().float()
+
+
+def _moved(nodes: Tracks, here: slice, which: slice | Tensor) -> tuple[Tensor, Tensor]:
+    """Weights ``(n, V)``, and places from the means ``(n, V, 2)``, px."""
+    positions, scores = nodes.read(here, which)
+    return _weigh(scores, nodes.scale[which]), positions - nodes.mean[which]
+
+
+def _variances(images: Images, nodes: Tracks) -> Tensor:
+    """Weighted variances of all nodes' places, ``(V,)`` px^2."""
+
+    def sums(here: slice) -> tuple[Tensor, Tensor]:
+        weight, moved = _moved(nodes, here, slice(None))
+        return weight.sum(0), (weight * squared_length(moved)).sum(0)
+
+    weight, square = images.sum(sums(here) for here in images)
+    return square / weight.clamp(min=_TINY)
+
+
+def _pair_moments(
+    images: Images, children: Tracks, parents: Tracks, child: Tensor, parent: Tensor
+) -> tuple[Tensor, ...]:
+    """Sum up ``w w``, ``w w (b - b)`` and ``w w |b - b|^2`` of pairs of nodes."""
+
+    def sums(here: slice) -> tuple[Tensor, Tensor, Tensor]:
+        (weight, moved), (weight_up, moved_up) = (
+            _moved(nodes, here, which) for nodes, which in ((children, child), (parents, parent))
+        )
+        both, apart = weight * weight_up, moved - moved_up
+        return both.sum(0), (both[..., None] * apart).sum(0), (both * squared_length(apart)).sum(0)
+
+    return images.sum(sums(here) for here in images)
+
+
+def choose(edges: Edges, distance: Tensor, n_parents: int, near: float) -> Edges:
+    """Choose each child's parents among pairs that go together.
+
+    Parameters
+    ----------
+    edges : Edges
+    distance : (E,)
+        How far the two usually are from each other, px.
+    n_parents : int
+        Of each child, at most.
+    near : float
+        A parent so far from its child counts ``exp(-1/2)`` as much, px.
+
+    Returns
+    -------
+    Edges
+        Those that are more consistent than independent nodes would be, and at least half as good
+        as the child's best.
+    """
+    kept = edges.consistency > 0
+    edges, distance = Edges(*(values[kept] for values in edges)), distance[kept]
+    if not len(edges.child):
+        return edges
+    worth = edges.coactivation * (-0.5 * (distance / near).square()).exp()
+    order = worth.argsort(descending=True, stable=True)
+    order = order[edges.child[order].argsort(stable=True)]
+    counts = edges.child.bincount()
+    first = (counts.cumsum(0) - counts)[edges.child[order]]
+    rank = torch.arange(len(order), device=order.device) - first
+    good = (rank < n_parents) & (worth[order] >= _TELLING * worth[order][first])
+    order = order[good]
+    order = order[edges.coactivation[order].argsort(descending=True, stable=True)]
+    order = order[edges.child[order].argsort(stable=True)]
+    return Edges(*(values[order] for values in edges))
