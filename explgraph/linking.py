@@ -6,8 +6,8 @@ what counts is what two nodes' own maps say beyond the pose, in the same images:
 1. *What a node says by itself* (`Signs`): its weight (the score in units of its usual score), and
    its residual, how far its own map puts it from where the pose expected it.
 2. *What was to be expected* is taken out of both by regression (`Habit`): on a square of the
-   node's own expected place, and on what all nodes share, the pose and how strongly the image
-   fires as a whole (`shared_columns`). A residual counts as much as its node's weight.
+   node's own expected place, and on what all nodes share: the pose, its square, and how strongly
+   the image fires as a whole (`shared_columns`). A residual counts as much as its node's weight.
 3. *Strength.* What is left is scaled to unit length over the images, so that inner products are
    correlations: ``s`` of the weights, ``r`` of the residuals (mean over two axes, whitened).
 
@@ -229,7 +229,9 @@ def shared_columns(images: Images, looks: Iterable[Look], sizes: Iterable[int], 
     """Find what all nodes share: the pose, and how strongly an image fires.
 
     The expected places of all nodes are linear in a few numbers of pose. Random mixtures of them
-    span these numbers (Halko et al., SIAM Review 2011), and their principal components are kept.
+    span these numbers (Halko et al., SIAM Review 2011); principal components give them back. Their
+    squares belong to it: nodes fire less, and are drawn elsewhere, at extreme poses of either
+    sign.
 
     Parameters
     ----------
@@ -244,35 +246,39 @@ def shared_columns(images: Images, looks: Iterable[Look], sizes: Iterable[int], 
     Returns
     -------
     Table
-        ``(N, p)``, orthonormal over all images; the first is constant.
+        ``(N, p)``, orthonormal over all images; they span a constant, too.
     """
-    layers = list(zip(looks, sizes, strict=True))
-    draws = torch.Generator().manual_seed(seed)
-    total = max(sum(size for _, size in layers), 1)
-    mixtures = {
-        (number, some.start): torch.randn(
-            (some.stop - some.start, 2, _SKETCH), generator=draws, dtype=torch.float64
-        ).to(images.device)
-        for number, (_, size) in enumerate(layers)
-        for some in _runs(size, _NODES)
-    }
-
-    def sketch(here: slice) -> Tensor:
-        columns = torch.zeros(here.stop - here.start, _SKETCH + 2, dtype=torch.float64)
-        columns = columns.to(images.device)
-        columns[:, 0] = 1
-        for number, (look, size) in enumerate(layers):
-            for some in _runs(size, _NODES):
-                say = look(here, some)
-                mixture = mixtures[number, some.start].flatten(0, 1)
-                columns[:, 2:] += say.expected.flatten(1).double() @ mixture
-                columns[:, 1] += say.weight.double().sum(1) / total
-        return columns
-
-    table = images.keep(sketch(here).float() for here in images)
+    table = images.keep(_sketches(images, list(zip(looks, sizes, strict=True)), seed))
     (gram,) = images.sum((_gram(table.read(here)),) for here in images)
-    basis = _orthonormal(gram, min(_POSE, images.n // _IMAGES_PER_NUMBER))
-    return images.keep((table.read(here).double() @ basis).float() for here in images)
+    basis = _components(gram, min(_POSE, images.n // (2 * _IMAGES_PER_NUMBER)))
+
+    def columns(here: slice) -> Tensor:
+        rows = table.read(here).double()
+        pose = rows @ basis
+        return torch.cat([rows[:, :2], pose, pose.square()], 1)
+
+    (gram,) = images.sum((_gram(columns(here)),) for here in images)
+    straight = _orthonormal(gram)
+    return images.keep((columns(here) @ straight).float() for here in images)
+
+
+def _sketches(images: Images, layers: list[tuple[Look, int]], seed: int) -> Iterator[Tensor]:
+    """Give 1, the mean weight and random mixtures of expected places, ``(n, 2 + _SKETCH)``."""
+    draws = torch.Generator().manual_seed(seed)
+    runs = [(look, some) for look, size in layers for some in _runs(size, _NODES)]
+    mixtures = [
+        torch.randn(2 * (some.stop - some.start), _SKETCH, generator=draws).to(images.device)
+        for _, some in runs
+    ]
+    nodes = sum(size for _, size in layers)
+    for here in images:
+        one = torch.ones(here.stop - here.start, 1, device=images.device)
+        weight, mixed = torch.zeros_like(one), one.new_zeros(len(one), _SKETCH)
+        for (look, some), mixture in zip(runs, mixtures, strict=True):
+            say = look(here, some)
+            weight += say.weight.sum(1, keepdim=True) / nodes
+            mixed += say.expected.flatten(1) @ mixture
+        yield torch.cat([one, weight, mixed], 1)
 
 
 def _gram(columns: Tensor) -> Tensor:
@@ -280,39 +286,37 @@ def _gram(columns: Tensor) -> Tensor:
     return columns.double().T @ columns.double()
 
 
-def _orthonormal(gram: Tensor, most: int) -> Tensor:
-    """Turn columns into orthonormal ones: a constant, the strength, components of the rest.
+def _components(gram: Tensor, most: int) -> Tensor:
+    """Find the principal components of columns, from the third on.
 
     Parameters
     ----------
     gram : (p, p) float64
-        Inner products of the columns, the first of which is constant.
+        Inner products of the columns, the first of which is 1.
     most : int
-        Components of the rest.
+        Components, at most.
 
     Returns
     -------
     (p, q) float64
-        Columns times it are orthonormal over images.
+        Columns times it have mean 0, variance 1 and no correlation.
     """
-    p = len(gram)
-    unit = torch.eye(p, dtype=gram.dtype, device=gram.device)
-    chosen = [unit[:, 0] / gram[0, 0].clamp(min=_TINY).sqrt()]
-
-    def without(vectors: Tensor) -> Tensor:
-        kept = torch.stack(chosen, 1)
-        return vectors - kept @ (kept.T @ gram @ vectors)
-
-    level = without(unit[:, 1])
-    length = level @ gram @ level
-    if length > 1e-6 * gram[1, 1]:
-        chosen.append(level / length.sqrt())
-    rest = without(unit[:, 2:])
-    values, vectors = torch.linalg.eigh(rest.T @ gram @ rest)
+    n, mean = gram[0, 0], gram[0, 2:] / gram[0, 0]
+    values, vectors = torch.linalg.eigh(gram[2:, 2:] / n - mean[:, None] * mean)
     values, vectors = values.flip(0)[:most], vectors.flip(1)[:, :most]
-    real = values > (1e-6 * gram.diagonal()[2:].sum()).clamp(min=_TINY)
-    components = rest @ vectors[:, real] / values[real].sqrt()
-    return torch.cat([torch.stack(chosen, 1), components], 1)
+    # less is rounding: of the columns, and of places of which the columns are mixtures
+    real = values > 1e-6 * (values[:1].sum() + 1)
+    vectors = vectors[:, real] / values[real].sqrt()
+    return torch.cat([-(mean @ vectors)[None], torch.zeros_like(vectors[:1]), vectors])
+
+
+def _orthonormal(gram: Tensor) -> Tensor:
+    """Turn columns with these inner products ``(p, p)`` into orthonormal ones by ``(p, q)``."""
+    scale = gram.diagonal().clamp(min=_TINY).rsqrt()
+    values, vectors = torch.linalg.eigh(scale[:, None] * gram * scale)
+    real = values > 1e-6
+    columns: Tensor = scale[:, None] * vectors[:, real] / values[real].sqrt()
+    return columns
 
 
 class Habit(NamedTuple):
