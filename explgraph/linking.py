@@ -324,12 +324,12 @@ class Habit(NamedTuple):
 
     Attributes
     ----------
-    own : (V, 6, 3)
-        Weight and residual, x and y, as squares of the expected place (`_square`).
-    common : (p, V, 3)
+    own : (6, 3, V)
+        Weight and residual, x and y, by the expected place (`_POWERS`).
+    common : (p, 3, V)
         What the shared columns tell of the rest.
-    scale : (V, 3, 3)
-        Makes what is left orthonormal over the images: inner products of nodes are strengths.
+    scale : (4, V)
+        Makes what is left orthonormal over the images: of the weight; of the residual xx, xy, yy.
     """
 
     own: Tensor
@@ -337,43 +337,82 @@ class Habit(NamedTuple):
     scale: Tensor
 
     def surprises(self, say: Signs, shared: Tensor) -> Tensor:
-        """Give what nodes say beyond what was expected, ``(n, V, 3)``: weight, residual x, y."""
+        """Give what nodes say beyond what was expected, ``(n, 3, V)``: weight, residual x, y."""
         left = _beyond_place(say, self.own)
-        left = left - (shared @ self.common.flatten(1)).view_as(left)
-        return torch.einsum("nvi,vij->nvj", left, self.scale)
+        left -= (shared @ self.common.flatten(1)).view_as(left)
+        weight, xx, xy, yy = self.scale
+        x, y = left[:, 1], left[:, 2]
+        return torch.stack([weight * left[:, 0], xx * x + xy * y, xy * x + yy * y], 1)
 
 
-def _square(expected: Tensor) -> Tensor:
-    """``1, x, y, x^2, y^2, xy`` of expected places, ``(n, V, 6)``."""
-    x, y = expected.unbind(-1)
-    return torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y], -1)
+_POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # of x and y
+_MOMENTS = (*_POWERS, *((i, degree - i) for degree in (3, 4) for i in range(degree + 1)))
+_PRODUCTS = [[_MOMENTS.index((a + c, b + d)) for c, d in _POWERS] for a, b in _POWERS]
+
+
+def _powers(expected: Tensor, wanted: Iterable[tuple[int, int]]) -> Iterator[Tensor]:
+    """Give powers ``x^i y^j`` of expected places, ``(n, V)``; products are faster than powers."""
+    one = torch.ones_like(expected[..., 0])
+    x, y = [one], [one]
+    for _ in range(4):
+        x.append(x[-1] * expected[..., 0])
+        y.append(y[-1] * expected[..., 1])
+    for i, j in wanted:
+        yield x[i] * y[j]
 
 
 def _beyond_place(say: Signs, own: Tensor) -> Tensor:
-    """Weights, and weighted residuals, less what the expected place tells, ``(n, V, 3)``."""
-    told = torch.einsum("nvi,vij->nvj", _square(say.expected), own)
-    weight = say.weight[..., None]
-    return torch.cat([weight - told[..., :1], weight * (say.residual - told[..., 1:])], -1)
+    """Weights, and weighted residuals, less what the expected place tells, ``(n, 3, V)``."""
+    left = torch.stack([say.weight, *say.residual.unbind(-1)], 1)
+    for power, told in zip(_powers(say.expected, _POWERS), own, strict=True):
+        left -= power[:, None] * told
+    left[:, 1:] *= say.weight[:, None]
+    return left
 
 
 def _place_sums(say: Signs) -> tuple[Tensor, ...]:
-    """Sum up two regressions on the expected place: of weights, and, weighted, of residuals."""
-    plain = _square(say.expected).permute(1, 2, 0)
-    weighted = plain * say.weight.T[:, None]
-    pulled = (say.weight[..., None] * say.residual).transpose(0, 1)
-    return (
-        plain @ plain.mT,
-        plain @ say.weight.T[..., None],
-        weighted @ weighted.mT,
-        weighted @ pulled,
-    )
+    """Sum up two regressions on the expected place: of weights, and, weighted, of residuals.
+
+    Returns
+    -------
+    plain, weighted : (15, V)
+        Moments of the expected place (`_MOMENTS`), and weighted.
+    level : (6, V)
+        Products of the weights with powers of the place.
+    pulled : (6, V, 2)
+        Products of the residuals, weighted.
+    """
+    square = say.weight.square()
+    pull = square[..., None] * say.residual
+    plain, weighted, level, pulled = [], [], [], []
+    for number, power in enumerate(_powers(say.expected, _MOMENTS)):
+        plain.append(power.sum(0))
+        weighted.append((power * square).sum(0))
+        if number < len(_POWERS):
+            level.append((power * say.weight).sum(0))
+            pulled.append((power[..., None] * pull).sum(0))
+    return torch.stack(plain), torch.stack(weighted), torch.stack(level), torch.stack(pulled)
 
 
-def _regress(square: Tensor, product: Tensor, n: int) -> Tensor:
-    """Coefficients of regressions; a place that never varies tells nothing."""
-    ridge = 1e-6 * n * torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
-    coefficients: Tensor = torch.linalg.solve(square + ridge, product)
-    return coefficients
+def _regress(moments: Tensor, product: Tensor, n: int) -> Tensor:
+    """Find the coefficients of a regression on the expected place.
+
+    Parameters
+    ----------
+    moments : (15, V)
+    product : (6, V, m)
+    n : int
+        Number of images.
+
+    Returns
+    -------
+    (6, m, V)
+        A place that never varies tells nothing.
+    """
+    square = moments[torch.tensor(_PRODUCTS)].permute(2, 0, 1)
+    ridge = 1e-6 * n * torch.eye(len(_POWERS), dtype=square.dtype, device=square.device)
+    coefficients: Tensor = torch.linalg.solve(square + ridge, product.transpose(0, 1))
+    return coefficients.permute(1, 2, 0)
 
 
 def fit_habit(images: Images, look: Look, some: slice, shared: Table, side: float) -> Habit:
@@ -395,22 +434,27 @@ def fit_habit(images: Images, look: Look, some: slice, shared: Table, side: floa
     -------
     Habit
     """
-    plain, level, weighted, pulled = images.sum(
+    plain, weighted, level, pulled = images.sum(
         _place_sums(look(here, some)) for here in images.groups()
     )
-    own = torch.cat(
-        [_regress(plain, level, images.n), _regress(weighted, pulled, images.n)], -1
-    ).float()
+    own = [_regress(plain, level[..., None], images.n), _regress(weighted, pulled, images.n)]
+    by_place = torch.cat(own, 1).float()
 
     def sums(here: slice) -> tuple[Tensor, Tensor]:
-        left = _beyond_place(look(here, some), own)
-        columns = shared.read(here)
-        return columns.T @ left.flatten(1), torch.einsum("nvi,nvj->vij", left, left)
+        left = _beyond_place(look(here, some), by_place)
+        return shared.read(here).T @ left.flatten(1), _squares(left)
 
     common, square = images.sum(sums(here) for here in images.groups())
-    common = common.view(len(common), -1, 3)
-    square = square - torch.einsum("pvi,pvj->vij", common, common)
-    return Habit(own, common.float(), _scales(square / images.n, side, images.n).float())
+    common = common.view(len(common), 3, -1)
+    variance = (square - _squares(common)) / images.n
+    return Habit(by_place, common.float(), _scales(variance, side, images.n).float())
+
+
+def _squares(left: Tensor) -> Tensor:
+    """Sum up squares of weights, and xx, xy, yy of residuals: ``(n, 3, V)`` to ``(4, V)``."""
+    weight, x, y = left.unbind(1)
+    pairs = ((weight, weight), (x, x), (x, y), (y, y))
+    return torch.stack([(one * other).sum(0) for one, other in pairs])
 
 
 def _scales(variance: Tensor, side: float, n: int) -> Tensor:
@@ -420,8 +464,8 @@ def _scales(variance: Tensor, side: float, n: int) -> Tensor:
 
     Parameters
     ----------
-    variance : (V, 3, 3)
-        Of weights and of weighted residuals (px) over the images.
+    variance : (4, V)
+        Of weights, and xx, xy, yy of weighted residuals (px^2), over the images.
     side : float
         Of the image, px.
     n : int
@@ -429,22 +473,18 @@ def _scales(variance: Tensor, side: float, n: int) -> Tensor:
 
     Returns
     -------
-    (V, 3, 3)
-        Symmetric; weights and residuals apart.
+    (4, V)
+        Of the weight; of the residual xx, xy, yy.
     """
-    scale = torch.zeros_like(variance)
-    scale[:, 0, 0] = (_FIRES / (n * (variance[:, 0, 0].clamp(min=0) + 1e-4))).sqrt()
-    place = variance[:, 1:, 1:]
-    trace = place.diagonal(dim1=1, dim2=2).sum(1).clamp(min=0)
-    least = 1e-3 * trace + (1e-4 * side) ** 2
-    unit = torch.eye(2, dtype=variance.dtype, device=variance.device)
-    place = place + least[:, None, None] * unit
-    # the root of a symmetric 2 x 2 matrix C is (C + sqrt(det C)) / sqrt(tr C + 2 sqrt(det C))
-    root_det = torch.linalg.det(place).clamp(min=_TINY**2).sqrt()[:, None, None]
-    trace = place.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
-    root = (place + root_det * unit) / (trace + 2 * root_det).sqrt()
-    scale[:, 1:, 1:] = torch.linalg.inv(root) * math.sqrt(_SITS / (2 * n))
-    return scale
+    weight, xx, xy, yy = variance
+    least = 1e-3 * (xx + yy).clamp(min=0) + (1e-4 * side) ** 2
+    xx, yy = xx.clamp(min=0) + least, yy.clamp(min=0) + least
+    # with d = sqrt(det C), the inverse of the root of a symmetric C (2 x 2) is
+    # (adj C + d) / (d sqrt(tr C + 2 d))
+    d = (xx * yy - xy.square()).clamp(min=least.square()).sqrt()
+    share = math.sqrt(_SITS / (2 * n)) / (d * (xx + yy + 2 * d).sqrt())
+    fires = (_FIRES / (n * (weight.clamp(min=0) + 1e-4))).sqrt()
+    return torch.stack([fires, share * (yy + d), -share * xy, share * (xx + d)])
 
 
 def tabulate(images: Images, look: Look, size: int, shared: Table, side: float) -> Table:
@@ -455,7 +495,7 @@ def tabulate(images: Images, look: Look, size: int, shared: Table, side: float) 
     def rows(here: slice) -> Tensor:
         columns = shared.read(here)
         parts = [
-            habit.surprises(look(here, some), columns).transpose(1, 2)
+            habit.surprises(look(here, some), columns)
             for habit, some in zip(habits, runs, strict=True)
         ]
         return torch.cat(parts, 2)
@@ -516,7 +556,7 @@ def find_candidates(
     habit = fit_habit(images, look, some, shared, side)
 
     def products(here: slice) -> Iterator[Tensor]:
-        left = habit.surprises(look(here, some), shared.read(here)).transpose(1, 2).flatten(0, 1)
+        left = habit.surprises(look(here, some), shared.read(here)).flatten(0, 1)
         for table in parents:
             yield left.T @ table.read(here).flatten(0, 1)
 
