@@ -195,7 +195,7 @@ def test_strengths_are_the_formula(n):
     assert_allclose(found.strength, -np.sort(-strength, 1), atol=2e-3)
     assert_allclose(found.chance, found.strength)
     # what all is made of is as strong as can be with itself
-    alone = linking.find_candidates(images, looks[1], slice(0, 7), [table], shared, 100.0, 1)
+    alone = linking.find_candidates(images, looks[1], slice(0, 7), [table] * 2, shared, 100.0, 1)
     assert_allclose(alone.strength[:, 0], 1, atol=2e-3)
     assert_array_equal(alone.parent[:, 0], np.arange(7))
 
