@@ -27,7 +27,7 @@ speedup             has one thread and one core
 link_gb             most memory of linking children to 20,000 candidates over 1,000 images, GB
 link_s              time of linking 100,000 children so; measured on a tenth of them (they are
                     worked on 1,677 at a time, so that memory does not depend on it), times ten
-link_efficiency     arithmetic of that, counted as 10 operations per image and pair, as a share of
+link_efficiency     arithmetic of that, counted as 12 operations per image and pair, as a share of
                     what a large float32 matrix product reaches
 ==================  ================================================================================
 """
@@ -244,19 +244,19 @@ def link_worker(children: str) -> dict[str, float]:
         def nodes(number: int, seed: int) -> Tracks:
             draws = torch.Generator().manual_seed(seed)
 
-            def places() -> Iterator[tuple[Tensor, Tensor]]:
+            def places() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
                 for here in images:
                     shape = (here.stop - here.start, number)
-                    at = 224 * torch.rand(*shape, 2, generator=draws)
-                    yield at, torch.rand(shape, generator=draws)
+                    at, expected = (224 * torch.rand(*shape, 2, generator=draws) for _ in "ab")
+                    yield at, torch.rand(shape, generator=draws), expected
 
             return track(images, places())
 
         tracks = nodes(v, 0), nodes(u, 1)
         start = time.perf_counter()
-        link(images, *tracks, 15, floor=5.0, least_variance=150.0)
+        link(images, *tracks, 5, area=224.0**2, seed=0)
         seconds = time.perf_counter() - start
-    return {"s": seconds, "efficiency": 10 * n * v * u / seconds / matrix_product_rate()}
+    return {"s": seconds, "efficiency": 12 * n * v * u / seconds / matrix_product_rate()}
 
 
 WORKERS = {"record": record_worker, "mine": mine_worker, "link": link_worker}

@@ -13,7 +13,7 @@ from posed import GRIDS, a_grid, a_reader, maps_at
 
 from explgraph import creatures, linking, mixture, pose
 from explgraph.inference import Parts, PoseReader, Stage, expect, infer, read_poses
-from explgraph.linking import Motion
+from explgraph.linking import Habit, Signs
 from explgraph.mining import mine, mine_activations
 from explgraph.mixture import Bounds, Grid, Patterns
 from explgraph.pose import PoseModel
@@ -173,12 +173,18 @@ def test_the_mixture_stays_on_its_device():
 
 
 def test_linking_stays_on_its_device():
-    children = Motion(torch.rand(N, C, 2, device="meta"), torch.rand(N, C, device="meta"))
-    anchors = Motion(torch.rand(N, U, 2, device="meta"), torch.rand(N, U, device="meta"))
-    sums = linking.link_sums(children, anchors)
+    say = Signs(*(torch.rand(N, C, *rest, device="meta") for rest in ((), (2,), (2,))))
+    assert elsewhere(say.exchanged(0))
+    plain, weighted, level, pulled = sums = linking._place_sums(say)
     assert elsewhere(sums)
-    links = linking.choose_links(sums, M, floor=1.0, least_variance=1.0)
-    assert elsewhere(links)
+    own = [
+        linking._regress(plain, level[..., None], N),
+        linking._regress(weighted, pulled, N),
+    ]
+    shared, common = torch.rand(N, 4, device="meta"), torch.rand(4, 3, C, device="meta")
+    scale = linking._scales(linking._squares(common), 100.0, N)
+    assert elsewhere([scale])
+    assert elsewhere([Habit(torch.cat(own, 1), common, scale).surprises(say, shared)])
 
 
 def a_model():
