@@ -136,7 +136,7 @@ class Fitted(NamedTuple):
         """
         read = _Reader(arrays, device)
         readers: list[PoseReader] = []
-        while read.has(f"pose/{len(readers)}/"):
+        while not readers or read.has(f"pose/{len(readers)}/"):
             readers.append(_unpack_reader(read, f"pose/{len(readers)}", layers))
         q = sum(reader.exemplars.shape[1] for reader in readers)
         fitted = {
@@ -158,11 +158,13 @@ class _Reader:
         """Whether there is an array whose name starts so."""
         return any(name.startswith(start) for name in self._arrays)
 
-    def size(self, name: str, axis: int, dims: int) -> int:
+    def size(self, name: str, axis: int, dims: int, least: int = 0) -> int:
         """Length of an array along an axis."""
         array = self._array(name)
         if array.ndim != dims:
             raise _wrong(name, f"has {array.ndim} dimensions, expected {dims}")
+        if array.shape[axis] < least:
+            raise _wrong(name, "is empty")
         return int(array.shape[axis])
 
     def number(
@@ -216,7 +218,7 @@ def _unpack_layer(read: _Reader, here: str, layer: Layer, q: int) -> FittedLayer
 
 
 def _unpack_reader(read: _Reader, here: str, layers: Sequence[Layer]) -> PoseReader:
-    u = read.size(f"{here}/guide_layer", 0, 1)
+    u = read.size(f"{here}/guide_layer", 0, 1, least=1)
     channels = {layer.index: layer.channels for layer in layers}
     guides = Guides(
         read.index(f"{here}/guide_layer", (u,), max(channels, default=0) + 1),
@@ -226,7 +228,7 @@ def _unpack_reader(read: _Reader, here: str, layers: Sequence[Layer]) -> PoseRea
         if filter_ >= channels.get(index, 0):
             raise _wrong(f"{here}/guide_filter", f"names filter {filter_} of layer {index}")
     stages: list[Stage] = []
-    while len(stages) < 1 or read.has(f"{here}/{len(stages)}/"):
+    while not stages or read.has(f"{here}/{len(stages)}/"):
         look = f"{here}/{len(stages)}"
         q = read.size(f"{look}/loading", 2, 3)
         model = PoseModel(
@@ -234,14 +236,12 @@ def _unpack_reader(read: _Reader, here: str, layers: Sequence[Layer]) -> PoseRea
             read.number(f"{look}/loading", (u, 2, q)),
             read.number(f"{look}/variance", (u,), 0, above=True),
         )
-        stages.append(
-            Stage(
-                read.number(f"{look}/window", (1,), 0), read.number(f"{look}/scale", (u,), 0), model
-            )
-        )
+        # the first look is for peaks, the others have a window
+        window = read.number(f"{look}/window", (1,), 0, above=bool(stages))
+        stages.append(Stage(window, read.number(f"{look}/scale", (u,), 0), model))
     q = stages[-1].model.loading.shape[2]
-    exemplars = read.size(f"{here}/exemplars", 0, 2)
-    checks = read.size(f"{here}/checks", 0, 1)
+    exemplars = read.size(f"{here}/exemplars", 0, 2, least=1)
+    checks = read.size(f"{here}/checks", 0, 1, least=1)
     return PoseReader(
         guides,
         tuple(stages),

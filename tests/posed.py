@@ -49,8 +49,7 @@ def a_reader(seed, u=24, q=2, exemplars=None, looks=(40.0, 25.0), checks=None):
         torch.from_numpy(np.concatenate([rng.permutation(half), rng.permutation(u - half)])),
     )
     stages = [
-        Stage(torch.tensor([w]), torch.full((u,), s), model)
-        for w, s in zip((0.0, *looks), (1, 0.4, 0.4), strict=True)
+        Stage(torch.tensor([w]), torch.full((u,), 0.4 if w else 1.0), model) for w in (0.0, *looks)
     ]
     return PoseReader(
         guides,
