@@ -7,7 +7,10 @@ from PIL import Image
 
 import explgraph
 from explgraph import creatures, evaluation, metrics
+from explgraph.fitted import Fitted
+from explgraph.inference import infer, scaled
 from explgraph.landmarks import Landmarks, from_creatures
+from explgraph.mixture import Grid
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +80,25 @@ def test_baselines(case, rows):
 
 
 def test_shuffled_evidence_is_other_images_maps(case, rows):
-    """At the top layer nothing comes from above: the places are those of the other images."""
+    """The pose is the image's own; a node's place among what another image shows."""
     graph, model, images, _ = case
-    parse = graph.parse(model, images)
+    recorded = explgraph.record(model, images, ["stage4", "stage3"])
+    fitted = Fitted.unpack(graph.fitted, graph.layers)
+    grids = {layer.index: Grid.of(layer) for layer in graph.layers}
+    maps = {
+        layer.index: scaled(recorded.maps[layer.index], fitted.layers[layer.index].scale)
+        for layer in graph.layers
+    }
+    poses = fitted.poses(maps, grids)
     order = metrics.derangement(len(images), np.random.default_rng([0, 0]))
-    nodes = [i for i, node in enumerate(parse.nodes) if node.startswith("stage4/")]
-    reliability = np.array([graph.nx.nodes[parse.nodes[i]]["reliability"] for i in nodes])
-    best = np.array(nodes)[metrics.best(reliability, 0.25)]
+    top = fitted.layers[1]
+    found = infer(top, maps[1][torch.from_numpy(order)], poses, grids[1], 112.0**2)
+    nodes = [graph.nx.nodes[node] for node in graph.nodes_of("stage4")]
+    best = metrics.best([a["reliability"] for a in nodes], 0.25)
+    column = [nodes[i]["filter"] * top.sigma.shape[1] + nodes[i]["pattern"] for i in best]
     assert_measures(
         find(rows, "stage4", "best quarter, evidence shuffled"),
-        parse.positions[order][:, best], parse.scores[order][:, best], case,
+        found.positions[:, column].numpy(), found.scores[:, column].numpy(), case,
     )  # fmt: skip
 
 

@@ -113,47 +113,6 @@ def test_shares_are_everything_once(size, n):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-@pytest.mark.parametrize("n", [1, 2, 5])
-def test_fewer_things_than_processes_are_shared_out(n):
-    """Those who have none do what the others do."""
-
-    class Two(Team):
-        def __init__(self, rank):
-            self.rank, self.size, self.sent, self.others = rank, 2, [], None
-
-        def sum(self, values):
-            self.sent.append([v.double() for v in values])
-            return tuple(a + b for a, b in zip(self.sent[-1], self.others.sent[0], strict=True))
-
-        def gather(self, value):
-            return [value, torch.tensor([3])]  # the other's is wider
-
-    def work(here):
-        rows = torch.arange(n)[here]
-        return rows, rows[:, None].expand(-1, 2) + 0.5
-
-    first, second = Two(0), Two(1)
-    second.others = Two(0)
-    images = [Images(70, team=team) for team in (first, second)]
-    if n < 2:
-        for each in images:
-            rows, wide = each.shared(n, work)
-            assert_array_equal(rows, torch.arange(n))
-            assert wide.shape == (n, 2)
-        assert not first.sent
-        return
-    first.others = Two(1)
-    first.others.sent = [[torch.zeros(n), torch.zeros(n, 3)]]
-    images[0].shared(n, work)
-    second.others.sent = first.sent
-    rows, wide = images[1].shared(n, work)
-    assert rows.dtype == torch.int64
-    assert_array_equal(rows, torch.arange(n))
-    assert wide.dtype == torch.float32
-    assert_array_equal(wide[:, :2], torch.arange(n)[:, None].expand(-1, 2) + 0.5)
-    assert_array_equal(wide[:, 2], torch.zeros(n))
-
-
 def test_more_processes_than_blocks_are_refused():
     team = Team()
     team.size = 3

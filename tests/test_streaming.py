@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from alike import assert_alike
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -126,6 +127,67 @@ def test_tables_without_nodes(tmp_path):
         assert table.read(slice(1, 4)).shape == (3, 0, 2)
 
 
+@pytest.mark.parametrize("n", [1, 5, 40])
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_work_is_shared_out_and_put_together(n, size):
+    """Whatever a process's own share is wide."""
+    numbers_, flags = numbers(n, 4), torch.arange(n) % 3 == 0
+
+    def work(here):
+        rows = torch.arange(n)[here]
+        width = 1 + int(rows.max()) % 4  # as some have more patterns than others
+        return rows, flags[here], numbers_[here][:, :width]
+
+    class Seen(Team):
+        """One of several processes that do the same one after the other."""
+
+        def __init__(self, rank, others):
+            self.rank, self.size, self.others = rank, size, others
+
+        def gather(self, _):
+            shares = [self.of(rank) for rank in range(size)]
+            return [torch.tensor([work(here)[2].shape[1]]) for here in shares]
+
+        def of(self, rank):
+            return slice(n * rank // size, n * (rank + 1) // size)
+
+        def sum(self, values):
+            self.others.append([v.double() for v in values])
+            return tuple(v.double() for v in values)
+
+    sent, parts = [], []
+    for rank in range(size):
+        images = Images(32 * size, team=Seen(rank, sent))
+        parts.append(images.shared(n, work))
+    if n < size:  # all do all
+        assert not sent
+        rows, there, wide = parts[-1]
+    else:
+        rows, there, wide = (sum(values) for values in zip(*sent, strict=True))
+    assert_array_equal(rows, torch.arange(n))
+    assert_array_equal(there.bool(), flags)
+    for rank in range(size):
+        here = slice(0, n) if n < size else slice(n * rank // size, n * (rank + 1) // size)
+        width = work(here)[2].shape[1]
+        assert_allclose(wide[here, :width], numbers_[here, :width])
+        assert not wide[here, width:].any()
+    for own in parts:
+        assert [p.dtype for p in own] == [torch.int64, torch.bool, torch.float32]
+
+
+def test_shared_work_is_done_once(tmp_path):
+    done = []
+
+    def work(here):
+        done.append(here)
+        return [torch.arange(5)[here].float()]
+
+    for _ in range(2):
+        images = Images(40, checkpoint=Checkpoint(tmp_path, {"job": 1}, Team()))
+        assert_array_equal(images.shared(5, work)[0], torch.arange(5))
+    assert done == [slice(0, 5)]
+
+
 @given(
     n=st.integers(1, 80),
     share=st.sampled_from([0.01, 0.2, 0.5, 1.0]),
@@ -157,26 +219,9 @@ def world():
     return plant(80)
 
 
-def assert_same_graph(one, other):
-    """Same nodes and edges, places within 1e-3 px."""
-    assert list(one.nx) == list(other.nx)
-    assert list(one.nx.edges) == list(other.nx.edges)
-    for attributes in ("nodes", "edges"):
-        for a, b in zip(
-            getattr(one.nx, attributes).values(),
-            getattr(other.nx, attributes).values(),
-            strict=True,
-        ):
-            for name, value in a.items():
-                assert b[name] == pytest.approx(value, abs=1e-3)
-    assert one.top_images.keys() == other.top_images.keys()
-    for node, rows in one.top_images.items():
-        assert [row[0] for row in rows] == [row[0] for row in other.top_images[node]]
-
-
 @pytest.mark.parametrize("block", [7, 80, 1000])
 def test_the_size_of_blocks_does_not_matter(world, block, monkeypatch):
     """All images in one block: nothing is added up, as if there were no streaming."""
     graph = mine_activations(world.activations)
     monkeypatch.setattr(streaming, "BLOCK", block)
-    assert_same_graph(mine_activations(world.activations), graph)
+    assert_alike(mine_activations(world.activations), graph)
