@@ -132,12 +132,13 @@ class MovingParts:
         return self.motions.mean[candidate].double().numpy() + np.array(offset) + follow * moved
 
     def apart(self, number, first=None, least=28.0):
-        """Draw candidates that keep away from each other, root mean square over the images."""
+        """Draw candidates of one pose that keep away from each other, root mean square."""
         order = self.rng.permutation(2 * self.CANDIDATES).tolist()
         chosen = [order.pop() if first is None else first]
         for one in order:
             far = [rms(self.places(one) - self.places(other)) > least for other in chosen]
-            if all(far) and len(chosen) < number:
+            same = one // self.CANDIDATES == chosen[0] // self.CANDIDATES
+            if same and all(far) and len(chosen) < number:
                 chosen.append(one)
         assert len(chosen) == number
         return chosen

