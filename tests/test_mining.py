@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import math
 import sys
-from contextlib import nullcontext
-from types import SimpleNamespace
+import warnings
 
-import networkx
 import numpy as np
 import pytest
 import torch
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from explgraph import creatures, mining
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.inference import scaled
-from explgraph.linking import track
+from explgraph.linking import Edges
 from explgraph.metrics import node_tracking, planted_parts
 from explgraph.mining import Settings, filter_scale, mine, mine_activations
 from explgraph.parsing import parse_activations
@@ -88,7 +87,7 @@ def test_a_part_has_a_node_at_its_planted_place(world, graph):
             nearest = min(
                 math.dist((graph.nx.nodes[v]["x"], graph.nx.nodes[v]["y"]), place) for v in nodes
             )
-            assert nearest < 0.6 * stride  # measured: 0.4
+            assert nearest < 0.2 * stride  # measured: 0.05
 
 
 def test_a_nodes_positions_are_its_parts_in_every_image(world, graph, found):
@@ -100,8 +99,9 @@ def test_a_nodes_positions_are_its_parts_in_every_image(world, graph, found):
             places = found.positions[:, column[best]]
             miss = np.linalg.norm(places - world.parts[kind], axis=-1)
             stride = graph.layers[graph.nx.nodes[best]["layer_index"]].stride[0]
-            assert miss.mean() < 0.2 * stride  # measured: 0.1, that is 1.6 px of 16
-            assert node_tracking(places[:, None], world.parts[kind])[0] > 0.95  # measured: 0.99
+            assert len(nodes) == 1
+            assert miss.mean() < 0.12 * stride  # measured: 0.085, that is 1.4 px of 16
+            assert node_tracking(places[:, None], world.parts[kind])[0] > 0.98  # measured: 0.99
 
 
 def test_a_filter_of_two_parts_has_a_node_for_each(world, graph, found):
@@ -110,6 +110,7 @@ def test_a_filter_of_two_parts_has_a_node_for_each(world, graph, found):
         kind = world.kinds[layer][c]
         if kind not in MIXED:
             continue
+        assert len(nodes) == 2
         for part in kind:
             place = world.parts[part].mean(0)
             near = min(
@@ -118,29 +119,26 @@ def test_a_filter_of_two_parts_has_a_node_for_each(world, graph, found):
             )
             a = graph.nx.nodes[near]
             stride = graph.layers[a["layer_index"]].stride[0]
-            assert math.dist((a["x"], a["y"]), place) < 0.6 * stride
-            # its window sees the other part, too, 50 px away: measured 0.78 to 0.88
-            assert node_tracking(found.positions[:, [column[near]]], world.parts[part])[0] > 0.5
+            assert math.dist((a["x"], a["y"]), place) < 0.2 * stride
+            assert node_tracking(found.positions[:, [column[near]]], world.parts[part])[0] > 0.9
 
 
 def test_decoys_are_not_reliable(world, graph):
     reliability = graph.nx.nodes(data="reliability")
     good = [reliability[v] for v in of_kind(world, graph, *SINGLE)]
     decoys = [reliability[v] for v in of_kind(world, graph, "decoy")]
-    assert max(decoys, default=0) < 0.03  # measured: 0; 16 filters with one pattern each or more
-    assert np.median(good) > 0.15  # measured: 0.28
+    assert max(decoys, default=0) < 0.03  # measured: 0; 16 filters
+    assert min(good) > 0.8  # measured: 0.89
     best = graph.prune(top=0.25)
     assert not of_kind(world, best, "decoy", "silent", "constant")
 
 
 def test_pruning_by_decoys_leaves_out_what_follows_nothing(world, graph):
-    """Among 60 nodes of filters that follow parts and 16 of filters that follow none."""
+    """Among 48 nodes of filters that follow parts and 16 filters that follow none."""
     pruned = graph.prune(fdr=0.05)
     kinds = [world.kind(graph, v) for v in pruned.node_ids]
     assert kinds.count("decoy") <= 0.05 * len(kinds)
-    assert {
-        v for v in of_kind(world, graph, *SINGLE) if graph.nx.nodes[v]["reliability"] > 0.3
-    } <= {*pruned.node_ids}
+    assert {*of_kind(world, graph, *SINGLE, *MIXED)} <= {*pruned.node_ids}
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -149,36 +147,54 @@ def test_decoys_are_not_reliable_in_other_worlds(seed):
     graph = mine_activations(world.activations, seed=seed)
     reliability = graph.nx.nodes(data="reliability")
     decoys = np.array([reliability[v] for v in of_kind(world, graph, "decoy")])
-    # 2 standard deviations are asked for, so a few get a little by chance: measured at most 0.02
-    assert (decoys > 0.05).mean() <= 0.1
-    for kind in SINGLE:
-        best = max(reliability[v] for v in of_kind(world, graph, kind))
-        assert best > 2 * decoys.max(initial=0)
+    assert (decoys > 0.05).mean() <= 0.1  # measured: 0
+    assert decoys.max(initial=0) < 0.5 * min(reliability[v] for v in of_kind(world, graph, *SINGLE))
+
+
+def test_what_stands_still_follows_nothing(world):
+    """A filter that fires at one place of the image, whatever the object does."""
+    place, rng = np.array([[150.0, 100.0]]), np.random.default_rng(5)
+    maps = [m.clone() for m in world.activations.maps]
+    still = {
+        layer.name: world.kinds[layer.name].index("silent") for layer in world.activations.layers
+    }
+    for layer, values in zip(world.activations.layers, maps, strict=True):
+        bump = bumps(layer, np.repeat(place, 80, 0), rng.uniform(0.5, 1.5, 80))
+        values[:, still[layer.name]] = torch.from_numpy(
+            bump + 0.02 * rng.random(bump.shape)
+        ).float()
+    graph = mine_activations(dataclasses.replace(world.activations, maps=maps))
+    for layer in graph.layers:
+        (node,) = graph.nodes_of(layer.name, still[layer.name])
+        a = graph.nx.nodes[node]
+        assert math.dist((a["x"], a["y"]), place[0]) < 0.15 * layer.stride[0]
+        assert a["follows"] == 0
+        assert a["energy"] > 0.9
+        assert a["support"] > 0.7
+        moving = [graph.nx.nodes[v] for v in of_kind(world, graph, *SINGLE, *MIXED)]
+        assert min(a["follows"] for a in moving) > 0.5  # measured: 0.65
+
+
+def test_follows_is_the_share_of_the_variance_that_is_the_motion_s(world, graph, found):
+    """Mean over both axes; what the pose explains, of that and the node's own spread."""
+    for j, (node, a) in enumerate(graph.nx.nodes.items()):
+        if world.kind(graph, node) in SINGLE:
+            moved = found.expected[:, j].astype(float).var(0, ddof=1).mean()
+            assert a["follows"] == pytest.approx(moved / (moved + a["sigma"] ** 2), abs=1e-3)
 
 
 def test_edges_join_what_moves_together():
     """Two objects that move independently."""
     world = plant(two_objects=True)
     graph = mine_activations(world.activations)
-    # between two parts there are nodes that follow neither
+    # between two parts there may be nodes that follow neither
     reliability = graph.nx.nodes(data="reliability")
     followed = [v for v in of_kind(world, graph, *SINGLE, *MIXED) if reliability[v] > 0.2]
     assert {world.kind(graph, v) for v in followed} == {*SINGLE, *MIXED}
-    sides = []
-    for parent, child, a in graph.nx.edges(data=True):
-        kinds = world.kind(graph, parent), world.kind(graph, child)
-        if kinds[0] in ("decoy",) or kinds[1] in ("decoy",):
-            assert a["consistency"] < 0.5
-            continue
-        sides.append(OBJECT[kinds[0][0]] == OBJECT[kinds[1][0]])
-        if a["consistency"] > 0.5:
-            assert sides[-1]
-    assert np.mean(sides) > 0.95  # measured: 1
-    for child in followed:
-        if graph.nx.nodes[child]["layer"] == "low":
-            best = max(graph.nx.pred[child].values(), key=lambda a: a["consistency"])
-            # measured: 0.997, and 0.904 where a filter sees its other part, 50 px away
-            assert best["consistency"] > (0.9 if world.kind(graph, child) in MIXED else 0.99)
+    kinds = [tuple(world.kind(graph, v) for v in edge) for edge in graph.nx.edges]
+    of_parts = [pair for pair in kinds if "decoy" not in pair]
+    assert len(of_parts) > 0.95 * len(kinds)
+    assert np.mean([OBJECT[u[0]] == OBJECT[v[0]] for u, v in of_parts]) > 0.95
 
 
 # -------------------------------------------------------------------------------------- the schema
@@ -191,48 +207,31 @@ def test_edges_run_from_the_upper_layer_to_the_lower(graph):
     assert max(d for _, d in graph.nx.in_degree()) <= Settings().n_parents
 
 
-def test_edge_attributes_are_their_formulas(graph, found):
-    """Against sums over images in float64, from the positions and scores of a parse."""
-    column = {node: j for j, node in enumerate(found.nodes)}
-    positions, scores = found.positions.astype(float), found.scores.astype(float)
-    weight = np.minimum(scores / np.maximum(scores.mean(0), 1e-9), 2)
-    mean = (weight[..., None] * positions).sum(0) / weight.sum(0)[:, None]
-    moved = positions - mean
-    variance = (weight * (moved**2).sum(-1)).sum(0) / weight.sum(0)
-    for parent, child, a in list(graph.nx.edges(data=True))[::7]:
-        u, v = column[parent], column[child]
-        both = weight[:, u] * weight[:, v]
-        offset = (both[:, None] * (positions[:, v] - positions[:, u])).sum(0) / both.sum()
-        d = (both * ((moved[:, v] - moved[:, u]) ** 2).sum(-1)).sum() / both.sum()
-        assert_allclose([a["dx"], a["dy"]], offset, atol=1e-2)
-        assert a["sigma"] == pytest.approx(math.sqrt(d / 2), rel=1e-3, abs=1e-3)
-        consistency = np.clip(1 - d / (variance[u] + variance[v]), 0, 1)
-        assert a["consistency"] == pytest.approx(consistency, abs=1e-3)
-        cosine = both.sum() / np.sqrt((weight[:, u] ** 2).sum() * (weight[:, v] ** 2).sum())
-        assert a["coactivation"] == pytest.approx(cosine, abs=1e-4)
+def test_edges_are_what_linking_says(world, monkeypatch):
+    """Which nodes it is asked about, and where its answers go."""
+    asked = []
 
+    def linked(images, children, parents, n_parents, *, area, seed):
+        at, scores = children.read(slice(0, images.n))
+        asked.append((at, scores, parents.read(slice(0, images.n)), n_parents, area, seed))
+        pair = torch.tensor([0, 3]), torch.tensor([5, 2])
+        return Edges(*pair, *(torch.tensor([k, k + 0.5]) / 10 for k in range(5)))
 
-def test_a_candidate_that_stands_still_takes_no_edges_away():
-    """It is no parent, however alike it moves the little it does; others are held to the best."""
-    rng = np.random.default_rng(0)
-    child = 2.2 * rng.standard_normal((80, 2))
-    still = child + 0.05 * rng.standard_normal((80, 2))
-    mover = 1.6 * child + 2 * rng.standard_normal((80, 2))
-    images, ones = Images(80), torch.ones(80, 1)
-
-    def layer(index, *nodes):
-        places = torch.from_numpy(np.stack(nodes, 1) + 32).float()
-        found = track(images, ((places[h], ones[h].expand(-1, len(nodes))) for h in images))
-        return SimpleNamespace(
-            layer=SimpleNamespace(index=index), found=found, reliability=torch.ones(len(nodes))
-        )
-
-    for upper in (layer(1, mover), layer(1, mover, still)):
-        linked = networkx.DiGraph(image_size=[64, 64])
-        ids = {0: {0: "child"}, 1: {0: "mover", 1: "still"}}
-        ids[1] = dict(list(ids[1].items())[: len(upper.reliability)])
-        mining._add_edges(linked, images, upper, layer(0, child), ids, Settings())
-        assert list(linked.edges) == [("mover", "child")]
+    monkeypatch.setattr(mining, "link", linked)
+    graph = mine_activations(world.activations, seed=3, settings=Settings(n_parents=2))
+    found = parse_activations(graph, world.activations)
+    low, top = graph.nodes_of("low"), graph.nodes_of("top")
+    ((at, scores, above, *rest),) = asked
+    assert rest == [2, 128.0 * 192.0, 3]
+    for nodes, places, presence in ((low, at, scores), (top, *above)):
+        columns = [found.nodes.index(v) for v in nodes]
+        assert_allclose(places, found.positions[:, columns], atol=1e-3)
+        assert_allclose(presence, found.scores[:, columns], atol=1e-4)
+    names = ("dx", "dy", "sigma", "consistency", "coactivation")
+    assert set(graph.nx.edges) == {(top[5], low[0]), (top[2], low[3])}
+    for k, edge in enumerate([(top[5], low[0]), (top[2], low[3])]):
+        wanted = {name: (i + k / 2) / 10 for i, name in enumerate(names)}
+        assert graph.nx.edges[edge] == pytest.approx(wanted)
 
 
 def test_planted_offsets_are_the_edges(world, graph):
@@ -240,19 +239,18 @@ def test_planted_offsets_are_the_edges(world, graph):
     misses = []
     for parent, child, a in graph.nx.edges(data=True):
         kinds = world.kind(graph, parent), world.kind(graph, child)
-        if set(kinds) <= set(SINGLE) and a["consistency"] > 0.9:
+        if set(kinds) <= set(SINGLE):
             true = (world.parts[kinds[1]] - world.parts[kinds[0]]).mean(0)
             misses.append(math.dist((a["dx"], a["dy"]), true))
-    assert len(misses) > 50
-    assert np.median(misses) < 1.5  # px; measured: 0.4; units of 8 and 16 px
-    assert np.mean(np.array(misses) > 4) < 0.15  # measured: 0.05, of one weak surplus pattern
+    assert len(misses) >= 16
+    assert np.median(misses) < 1.5  # px; units of 8 and 16 px
+    assert np.mean(np.array(misses) > 4) < 0.05
 
 
 def test_node_attributes_are_what_they_say(graph, found):
     for j, (node, a) in enumerate(graph.nx.nodes.items()):
-        scores = np.sort(found.scores[:, j])[::-1]
-        top = scores[: math.ceil(0.2 * len(scores))].mean()
-        assert a["support"] == pytest.approx(((scores >= 0.2 * top) & (scores > 0)).mean())
+        scores = found.scores[:, j]
+        assert a["support"] == pytest.approx((scores >= 0.5).mean())
         assert node == f"{a['layer']}/{a['filter']}/{a['pattern']}"
         assert a["layer"] == graph.layers[a["layer_index"]].name
         assert a["receptive_field"] == 40
@@ -272,47 +270,12 @@ def test_graph_attributes(world, graph):
     assert values["image_size"] == list(IMAGE_SIZE)
     assert values["n_images"] == 80
     assert values["seed"] == 0
-    assert {**dataclasses.asdict(Settings()), "convergence": ...}.keys() == values["config"].keys()
+    assert values["config"] == dataclasses.asdict(Settings())
     assert {"explgraph", "torch", "python", "numpy", "networkx"} <= values["versions"].keys()
     assert all(values["versions"].values())
     assert values["preprocessing"] == {}
     kept = mine_activations(plant(10).activations, preprocessing={"size": [128, 192]})
     assert kept.nx.graph["preprocessing"] == {"size": [128, 192]}
-
-
-# ------------------------------------------------------------------------------------- convergence
-
-
-def test_the_bound_never_falls(world, monkeypatch):
-    """And what is reported is what happened."""
-    fits = []
-    climb = mining._climb
-
-    def watched(*args, **options):
-        fits.append(climb(*args, **options))
-        return fits[-1]
-
-    monkeypatch.setattr(mining, "_climb", watched)
-    graph = mine_activations(world.activations, settings=Settings(max_iter=12, tol=1e-5))
-    assert len(fits) == 2  # layers
-    for fit in fits:
-        rises = np.diff(fit.bounds)
-        assert (rises > -1e-5).all()  # sums of float32 numbers over 10^5 units, per unit
-        assert 1 <= len(fit.bounds) <= 12
-        assert fit.converged == (len(rises) > 0 and rises[-1] < 1e-5)
-        # energies are shares: at most the whole
-        assert (fit.energy >= 0).all()
-        assert (fit.energy.sum(1) <= 1 + 1e-4).all()
-    report = graph.nx.graph["config"]["convergence"]
-    known = {(len(f.bounds), f.converged, f.bounds[-1]) for f in fits}
-    assert {(r["n_iter"], r["converged"], r["lower_bound"]) for r in report} <= known
-    assert {r["layer"] for r in report} == {"top", "low"}
-
-
-def test_not_converging_is_reported(world):
-    graph = mine_activations(world.activations, settings=Settings(max_iter=1))
-    report = graph.nx.graph["config"]["convergence"]
-    assert {(r["n_iter"], r["converged"]) for r in report} == {(1, False)}
 
 
 # --------------------------------------------------------------------------------- reproducibility
@@ -347,11 +310,11 @@ def test_mining_changes_nothing_of_its_input(world):
 
 
 def test_the_unit_of_activation_does_not_matter(graph):
-    """Filters are divided by their standard deviation; a power of two is exact."""
+    """Filters are divided by how strongly they fire; a power of two is exact."""
     big = mine_activations(plant(scale=1024.0).activations)
     assert big.node_ids == graph.node_ids
     for node in graph.node_ids:
-        for name in ("x", "y", "sigma", "support", "reliability", "energy"):
+        for name in ("x", "y", "sigma", "support", "reliability", "follows", "energy"):
             assert big.nx.nodes[node][name] == pytest.approx(graph.nx.nodes[node][name], abs=1e-3)
 
 
@@ -368,28 +331,40 @@ def check_valid(graph, activations):
     return found
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize("n", [2, 3, 5])
 def test_few_images(n):
     world = plant(n)
-    with nullcontext() if n == 5 else pytest.warns(ExplgraphWarning, match="no node is reliable"):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ExplgraphWarning)
         graph = mine_activations(world.activations)
     check_valid(graph, world.activations)
     assert graph.nx.graph["n_images"] == n
     assert of_kind(world, graph, *SINGLE)
-    if n < 4:  # too few to tell chance by
-        assert set(dict(graph.nx.nodes(data="reliability")).values()) == {0.0}
-    if n == 1:  # nothing moves
-        assert graph.nx.number_of_edges() == 0
-        found = parse_activations(graph, world.activations)
-        misses = []
-        for (layer, c), nodes in nodes_by_filter(graph).items():
-            kind = world.kinds[layer][c]
-            if kind in SINGLE and layer == "low":
-                at = found.positions[0, found.nodes.index(nodes[0])]
-                misses.append(math.dist(at, world.parts[kind][0]))
-        assert np.median(misses) < 1  # px; measured: 0.05
-        # a filter keeps its strongest pattern only, which may lie in the noise: measured 3 of 16
-        assert np.mean(np.array(misses) < 4) > 0.6
+    reliable = any(r > 0 for _, r in graph.nx.nodes(data="reliability"))
+    assert reliable or any("no node is reliable" in str(w.message) for w in said)
+    if n == 2:  # too few to tell chance by
+        assert not reliable
+    # decoys tell how little that is worth
+    assert not len(graph.prune(fdr=0.05))
+
+
+def test_one_image_is_refused():
+    with pytest.raises(ExplgraphError, match=r"needs two images or more.*; got 1$"):
+        mine_activations(plant(1).activations)
+
+
+def test_weak_data_is_warned_of():
+    """Filters that fire anywhere: there is no pose, and nothing to follow."""
+    rng = np.random.default_rng(0)
+    layers = (a_layer("low", 0, 60, 8), a_layer("top", 1, 60, 16))
+    maps = []
+    for layer in layers:
+        places = rng.uniform(0, (192, 128), (40, 60, 2))
+        values = [bumps(layer, places[:, c], np.ones(40)) for c in range(60)]
+        maps.append(torch.from_numpy(np.stack(values, 1)).float())
+    activations = Activations(layers, tuple(map(str, range(40))), IMAGE_SIZE, maps)
+    with pytest.warns(ExplgraphWarning, match="no node is reliable; give some dozens"):
+        mine_activations(activations)
 
 
 def test_one_filter():
@@ -418,48 +393,40 @@ def test_three_layers_link_neighbours_only():
     assert {(index[u], index[v]) for u, v in graph.nx.edges} == {(1, 0), (2, 1)}
 
 
-@pytest.mark.parametrize("share", [0.02, 1.0])
-@pytest.mark.filterwarnings("ignore:no filter follows:explgraph.ExplgraphWarning")
-def test_a_grid_of_one_unit(share):
-    """It can't say where anything is, so its nodes sit in its centre."""
+def test_a_grid_of_one_unit():
+    """It can't say where anything is."""
     rng = np.random.default_rng(0)
     layer = a_layer("top", 0, 3, 64, (64, 64))
     assert (layer.height, layer.width) == (1, 1)
     maps = torch.from_numpy(rng.random((20, 3, 1, 1))).float()
     names = tuple(map(str, range(20)))
     activations = Activations((layer,), names, (64, 64), [maps])
-    graph = mine_activations(activations, settings=Settings(patterns=share))
-    found = check_valid(graph, activations)
-    assert len(graph.node_ids) == 3
-    assert_allclose(found.positions, 32, atol=1e-3)
+    with pytest.raises(ExplgraphError, match="no filter of the layers fires at varying places"):
+        mine_activations(activations)
 
 
-def test_every_unit_may_have_its_pattern():
-    world = plant(12, strides={"only": 64})  # a grid of 2 x 3
-    graph = mine_activations(world.activations, settings=Settings(patterns=1.0))
+def test_large_units():
+    world = plant(40, strides={"only": 64})  # a grid of 2 x 3
+    graph = mine_activations(world.activations)
     check_valid(graph, world.activations)
     most = max(len(nodes) for nodes in nodes_by_filter(graph).values())
     assert most <= 6
 
 
-@pytest.mark.parametrize("share", [0.01, 0.05])
-def test_patterns_are_bounded_by_the_layers_size(world, share):
-    graph = mine_activations(world.activations, settings=Settings(patterns=share))
-    for (layer, _), nodes in nodes_by_filter(graph).items():
-        units = {"top": 8 * 12, "low": 16 * 24}[layer]
-        assert len(nodes) <= max(1, round(share * units))
-
-
-def test_a_filter_that_fires_in_too_few_images_has_no_node():
+def test_a_filter_that_fires_in_few_images():
+    """At its part, in every fifth image; and once in all, which nothing can be judged by."""
     world = plant(60)
     maps = [m.clone() for m in world.activations.maps]
-    maps[1][:, 0] = 0
-    maps[1][0, 0, 3, 3] = 1.0  # in one image of sixty
+    maps[1][:, 0] *= (torch.arange(60) % 5 == 0)[:, None, None]
+    maps[1][:, 1] = 0
+    maps[1][7, 1, 3, 3] = 1.0
     rare = dataclasses.replace(world.activations, maps=maps)
-    graph = mine_activations(rare, settings=Settings(min_support=0.05))
-    assert ("top", 0) not in nodes_by_filter(graph)
-    graph = mine_activations(rare, settings=Settings(min_support=0.0))
-    assert ("top", 0) in nodes_by_filter(graph)
+    graph = mine_activations(rare)
+    (node,) = graph.nodes_of("top", 0)
+    assert 0.1 <= graph.nx.nodes[node]["support"] <= 0.2
+    assert not graph.nodes_of("top", 1)
+    graph = mine_activations(rare, settings=Settings(min_support=0.25))
+    assert not graph.nodes_of("top", 0)
 
 
 def test_an_idle_layer_among_others(world):
@@ -491,13 +458,16 @@ def scale_of(maps):
     return filter_scale(images, (maps[here] for here in images))
 
 
-def test_scale_is_the_standard_deviation(world):
-    for maps in world.activations.maps:
+def test_squares_of_scaled_maps_sum_to_one_per_image(world):
+    for maps, layer in zip(world.activations.maps, world.activations.layers, strict=True):
         scale = scale_of(maps)
-        wanted = maps.numpy().astype(float).transpose(1, 0, 2, 3).reshape(maps.shape[1], -1).std(1)
+        square = maps.numpy().astype(float) ** 2
+        wanted = np.sqrt(square.sum((0, 2, 3)) / len(maps))
+        kinds = np.array(world.kinds[layer.name])
+        wanted[(kinds == "silent") | (kinds == "constant")] = 0
         assert_allclose(scale, wanted, rtol=1e-5, atol=1e-9)
-        after = scaled(maps, scale).transpose(0, 1).flatten(1)
-        assert_allclose(after.double().std(1, correction=0)[scale > 0], 1, rtol=1e-4)
+        after = scaled(maps, scale).double().square().sum((2, 3)).mean(0)
+        assert_allclose(after[scale > 0], 1, rtol=1e-4)
         assert (after[scale == 0] == 0).all()
 
 
@@ -516,21 +486,18 @@ def test_a_constant_filter_has_no_scale_whatever_its_rounding():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("patterns", 0.0),
-        ("patterns", 1.5),
-        ("background", 0.0),
-        ("background", -1.0),
-        ("sigma_max", 0.0),
-        ("sigma_max", 2.0),
-        ("window", -0.1),
-        ("window", math.nan),
-        ("n_parents", 0),
+        ("sample", 1),
         ("pose", 0),
-        ("looks", -1),
         ("trajectories", 0),
-        ("max_iter", 0),
-        ("tol", math.nan),
+        ("further_gain", 0.0),
+        ("further_gain", 1.5),
+        ("further_gain", math.nan),
+        ("apart", 0.0),
+        ("apart", -0.1),
+        ("apart", 1.1),
+        ("n_parents", 0),
         ("min_support", 1.1),
+        ("min_support", -1),
     ],
 )
 def test_wrong_settings_are_named(name, value):
@@ -543,11 +510,12 @@ def test_wrong_settings_are_named(name, value):
     [
         ("n_parents", 2.5),
         ("pose", 1.5),
-        ("looks", math.inf),
-        ("max_iter", 2.5),
+        ("sample", math.inf),
+        ("trajectories", 2.5),
         ("n_parents", "3"),
-        ("sigma_max", None),
-        ("background", math.inf),
+        ("n_parents", True),
+        ("apart", None),
+        ("further_gain", math.inf),
     ],
 )
 def test_settings_of_another_type_are_named(name, value):
@@ -555,21 +523,104 @@ def test_settings_of_another_type_are_named(name, value):
         Settings(**{name: value})
 
 
-def test_poses_can_be_read_off_peaks_alone(world):
-    graph = mine_activations(world.activations, settings=Settings(looks=0))
+@pytest.mark.parametrize("name", ["patterns", "background", "sigma_max", "window", "looks", "tol"])
+def test_settings_of_version_0_1_are_unknown(name):
+    with pytest.raises(TypeError, match=name):
+        Settings(**{name: 1})
+
+
+def changed(world, **settings):
+    """The graph with other settings."""
+    graph = mine_activations(world.activations, settings=Settings(**settings))
+    assert graph.nx.graph["config"].items() >= settings.items()
+    check_valid(graph, world.activations)
+    return graph
+
+
+def tracked(world, graph, kinds=SINGLE):
+    """How well each part is tracked by the most reliable node of its filters."""
     found = parse_activations(graph, world.activations)
-    for kind in SINGLE:
-        nodes = of_kind(world, graph, kind)
-        best = max(nodes, key=lambda v: graph.nx.nodes[v]["reliability"])
-        places = found.positions[:, [found.nodes.index(best)]]
-        assert node_tracking(places, world.parts[kind])[0] > 0.9
+    return {
+        kind: node_tracking(
+            found.positions[
+                :,
+                [
+                    found.nodes.index(
+                        max(
+                            of_kind(world, graph, kind),
+                            key=lambda v: graph.nx.nodes[v]["reliability"],
+                        )
+                    )
+                ],
+            ],
+            world.parts[kind],
+        )[0]
+        for kind in kinds
+    }
 
 
-def test_settings_are_kept_in_the_graph():
-    settings = Settings(n_parents=3, window=0.3)
-    graph = mine_activations(plant(10).activations, settings=settings)
-    assert graph.nx.graph["config"].items() >= dataclasses.asdict(settings).items()
-    assert max(d for _, d in graph.nx.in_degree()) <= 3
+@pytest.mark.parametrize("sample", [20, 40])
+def test_poses_and_patterns_can_be_learnt_from_fewer_images(world, graph, sample):
+    few = changed(world, sample=sample)
+    assert few == changed(world, sample=sample)
+    assert dict(few.nx.nodes) != dict(graph.nx.nodes)
+    assert min(tracked(world, few).values()) > 0.95  # in all images
+    assert changed(world, sample=80).nx.nodes == graph.nx.nodes  # no more than there are
+
+
+def test_a_pose_of_one_number_tells_less(world, graph):
+    """The object moves along two axes."""
+    one = changed(world, pose=1)
+    known, usual = (
+        {
+            kind: node_tracking(parse_activations(g, world.activations).expected, world.parts[kind])
+            for kind in SINGLE
+        }
+        for g in (one, graph)
+    )
+    assert max(np.quantile(t, 0.9) for t in known.values()) < 0.7
+    assert min(t.max() for t in usual.values()) > 0.9
+    assert {v.shape[1] for name, v in one.fitted.items() if name.endswith("/exemplars")} == {1}
+
+
+def test_fewer_trajectories_are_coarser(world, graph):
+    usual = np.median([a["reliability"] for a in graph.nx.nodes.values()])
+    one = changed(world, trajectories=1)
+    assert np.median([a["reliability"] for a in one.nx.nodes.values()]) < 0.5 * usual
+
+
+def test_further_patterns_cost_less(world, graph):
+    assert len(changed(world, further_gain=1e-6)) > len(graph)
+    assert len(changed(world, further_gain=1.0)) <= len(graph)
+    strict = mine_activations(plant(scale=1.0).activations, settings=Settings(further_gain=1.0))
+    assert max(map(len, nodes_by_filter(strict).values())) <= 2
+
+
+def test_patterns_of_a_filter_keep_apart(world, graph):
+    """Parts a and b are 54 px from each other, c and d as well; the image's side is 157 px."""
+    two = {v: len(nodes_by_filter(graph)[v]) for v in nodes_by_filter(graph)}
+    far = changed(world, apart=0.4)  # 63 px
+    for (layer, c), nodes in nodes_by_filter(far).items():
+        places = [(far.nx.nodes[v]["x"], far.nx.nodes[v]["y"]) for v in nodes]
+        assert all(math.dist(p, q) > 50 for p, q in itertools.combinations(places, 2))
+        if world.kinds[layer][c] in MIXED:
+            assert len(nodes) < 3
+    assert len(far) < len(graph)
+    assert max(two.values()) >= 2
+
+
+def test_nodes_that_hardly_show_are_left_out(world, graph):
+    support = graph.nx.nodes(data="support")
+    often = changed(world, min_support=0.89)
+    assert set(often.node_ids) == {v for v in graph.nx if support[v] >= 0.89}
+    assert 0 < len(often) < len(graph)
+
+
+def test_nodes_have_so_many_parents_at_most(world, graph):
+    one = changed(world, n_parents=1)
+    assert max(d for _, d in one.nx.in_degree()) == 1
+    assert max(d for _, d in graph.nx.in_degree()) > 1
+    assert set(one.nx.edges) <= set(graph.nx.edges)
 
 
 # ---------------------------------------------------------------------------------------- progress
