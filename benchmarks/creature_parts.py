@@ -29,13 +29,15 @@ if __package__ in (None, ""):  # started as a script
 
 from explgraph import creatures, metrics
 from explgraph.atomic import atomic_write
-from explgraph.inference import infer, read_poses, scaled
+from explgraph.fitted import FittedLayer
+from explgraph.inference import infer
 from explgraph.landmarks import from_creatures
 from explgraph.mining import mine_activations
 from explgraph.parsing import Parser, parse_activations
 from explgraph.recording import Activations, record
 
 ALL, PEAKS, KNOWN = "all layers", "raw peaks", "place known"
+_SPREAD = 0.08  # of what is looked at around a known place, as a share of the side
 
 
 class Look(NamedTuple):
@@ -48,8 +50,25 @@ class Look(NamedTuple):
     @torch.no_grad()
     def at(cls, parser: Parser, activations: Activations) -> Look:
         """Look at recorded images."""
-        maps = {f.index: scaled(activations.maps[f.index], f.scale) for f in parser.layers}
-        return cls(maps, read_poses(parser.reader, maps, parser.grids, parser.prepared))
+        maps = parser.scaled(
+            {layer.index: activations.maps[layer.index] for layer in activations.layers}
+        )
+        return cls(maps, parser.fitted.poses(maps, parser.grids))
+
+
+def _following(layer: FittedLayer, area: float) -> FittedLayer:
+    """Give every filter one pattern that is wherever the "pose" says, and answers for half."""
+    c = len(layer.scale)
+    half = torch.full((c, 1), 0.5)
+    return FittedLayer(
+        layer.scale,
+        torch.zeros(c, 1, 2),
+        torch.eye(2).expand(c, 1, 2, 2),
+        torch.full((c, 1), _SPREAD * area**0.5),
+        half,
+        half[:, 0],
+        torch.zeros(0),
+    )
 
 
 @torch.no_grad()
@@ -76,15 +95,16 @@ def filters_around(
 
     marked = np.isfinite(marks[:, 0])
     model = RidgeCV(np.logspace(-3, 3, 13)).fit(mined.poses.numpy()[marked], marks[marked])
-    place = torch.from_numpy(model.predict(other.poses.numpy())).float()[:, None, None]
+    place = torch.from_numpy(model.predict(other.poses.numpy())).float()
     found = [
         infer(
-            fit.parts,
-            other.maps[fit.index],
-            place.expand(-1, len(fit.scale), 1, 2),
-            parser.grids[fit.index],
+            _following(layer, parser.area),
+            other.maps[index],
+            place,
+            parser.grids[index],
+            parser.area,
         )
-        for fit in parser.layers
+        for index, layer in parser.fitted.layers.items()
     ]
     return (
         torch.cat([f.positions for f in found], 1).numpy(),

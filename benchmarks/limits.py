@@ -38,21 +38,13 @@ if __package__ in (None, ""):  # started as a script
 from benchmarks import efficientnet_lite0, quality
 from explgraph import metrics
 from explgraph.atomic import atomic_write
-from explgraph.inference import (
-    Prepared,
-    bank_evidence,
-    expect,
-    look_again,
-    own_evidence,
-    read_poses,
-    scaled,
-)
 from explgraph.mining import mine_activations
 from explgraph.parsing import Parser, parse_activations
+from explgraph.pose_reader import Prepared, exemplar_evidence, look_again, own_evidence
 
 LAYER = "_blocks.10._bn0"
 _WRONG, _RIGHT = 0.12, 0.05
-_CLEARLY = 0.005  # of mean log evidence per scout
+_CLEARLY = 0.005  # of mean log evidence per check
 
 
 def votes(places: NDArray[np.floating], marks: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -94,27 +86,41 @@ def measure(sample: quality.Sample) -> dict[str, float]:
     best = np.argsort(straying)[:40]
 
     parser = Parser(graph)
-    reader = parser.reader
-    maps = {fit.index: scaled(activations.maps[fit.index], fit.scale) for fit in parser.layers}
-    maps = {index: values[torch.from_numpy(marked)] for index, values in maps.items()}
-    views = reader.guides.views(maps, parser.grids)
-    (fit,) = (f for f in parser.layers if graph.layers[f.index].name == LAYER)
+    chosen = torch.from_numpy(marked)
+    maps = parser.scaled(
+        {layer.index: activations.maps[layer.index][chosen] for layer in activations.layers}
+    )
+    (index,) = (layer.index for layer in graph.layers if layer.name == LAYER)
     here = parser.node[torch.from_numpy(rows)]
     offset = np.median(marks[:, None] - nodes.expected[marked][:, rows], axis=0)
 
     def head(poses: Tensor) -> NDArray[np.floating]:
-        expected = expect(fit.parts, poses).flatten(1, 2)[:, here].numpy()
+        expected = parser.fitted.layers[index].expected(poses).flatten(1, 2)[:, here].numpy()
         return np.median(expected + offset, axis=1)
 
-    poses = read_poses(reader, maps, parser.grids)
-    banked = bank_evidence(reader, views, Prepared.of(reader, parser.grids).judges).numpy()
-    miss = np.linalg.norm(head(reader.bank)[None] - marks[:, None], axis=-1) / diagonal
-    start = np.where(miss < _RIGHT, banked, -np.inf).argmax(1)
-    ended = reader.bank[torch.from_numpy(start)]
-    for _ in range(4):
-        ended = look_again(reader, views, ended)
+    poses = parser.fitted.poses(maps, parser.grids)
+    # every grid's reader has exemplars of the same images
+    readers = parser.fitted.readers
+    views = [reader.guides.views(maps, parser.grids) for reader in readers]
+    tried = torch.stack(
+        [
+            exemplar_evidence(reader, seen, Prepared.of(reader, parser.grids).check_weights)
+            for reader, seen in zip(readers, views, strict=True)
+        ]
+    ).mean(0)
+    exemplars = torch.cat([reader.exemplars for reader in readers], 1)
+    miss = np.linalg.norm(head(exemplars)[None] - marks[:, None], axis=-1) / diagonal
+    start = torch.from_numpy(np.where(miss < _RIGHT, tried.numpy(), -np.inf).argmax(1))
+    own = poses.split([reader.exemplars.shape[1] for reader in readers], 1)
+    parts, gains = [], []
+    for reader, seen, read in zip(readers, views, own, strict=True):
+        restarted = reader.exemplars[start]
+        for _ in range(4):
+            restarted = look_again(reader, seen, restarted)
+        parts.append(restarted)
+        gains.append(own_evidence(reader, seen, restarted) - own_evidence(reader, seen, read))
+    ended, gain = torch.cat(parts, 1), torch.stack(gains).mean(0).numpy()
     wrong = error > _WRONG
-    gain = (own_evidence(reader, views, ended) - own_evidence(reader, views, poses)).numpy()
 
     folds = KFold(10, shuffle=True, random_state=0)
     z = poses.numpy().astype(np.float64)
