@@ -231,7 +231,7 @@ def test_what_hops_about_follows_nothing(n):
     best = found.following.amax(1)
     assert (best[:-1] < 0.1).all()
     assert (best[:-1] > 0.03).float().mean() <= 0.1
-    assert best[-1] > 1
+    assert best[-1] > 0.5
 
 
 @pytest.mark.parametrize("n", [60, 160])
@@ -356,7 +356,7 @@ def test_the_gain_is_what_the_true_density_gains(share):
 
 
 def test_following_is_what_other_images_motions_lose():
-    """By the true density, less two standard errors; others are a third and two thirds ahead."""
+    """By the true density, less four standard errors; others are a third and two thirds ahead."""
     n = 48
     world = MovingParts(13, n=n, moving=5.0)
     candidates = range(0, 48, 4)
@@ -385,7 +385,7 @@ def test_following_is_what_other_images_motions_lose():
         error = np.sqrt(((lost - loss * total) ** 2).sum()) / total.sum()
         (k,) = alive(found, c)
         assert error > 0.04 * loss  # so that a wrong number of errors shows
-        ratios.append(float(found.following[c, k]) / (loss - 2 * error))
+        ratios.append(float(found.following[c, k]) / (loss - 4 * error))
     assert_allclose(ratios, 1, atol=0.12)
     assert np.mean(ratios) == pytest.approx(1, abs=0.03)
 
