@@ -365,8 +365,7 @@ def evidence_rows(
 ) -> Iterator[Row]:
     """Measure the best quarter with its prior alone, and with evidence that is not its own.
 
-    Nodes of a layer that poses are not read off keep what the pose says; where they are read off
-    the layer itself, the pose is shuffled along with its maps.
+    The pose that is read off the layer's own grid is exchanged along with its maps.
     """
     activations = sample.activations
     for index, layer in reversed(list(enumerate(activations.layers))):
