@@ -281,6 +281,23 @@ def test_a_weak_part_beside_a_strong_one():
     assert numbers == [2] * 4 + [1] * 4
 
 
+def test_a_first_pattern_must_gain_more_than_chance_does():
+    """Parts that are broad and weak: those that add less than 0.005 nats are none."""
+    world = MovingParts(30, moving=6.0)
+    filters = [
+        world.map((world.places(i), weak * world.strengths(), 12.0), noise=1 - weak)
+        for weak in (0.05, 0.06)
+        for i in range(0, 48, 3)
+    ]
+    rules = rules_of(world)
+    gain = find(world, filters, rules=rules._replace(first_gain=0.0)).gain[:, 0]
+    assert ((gain > 0.0026) & (gain < 0.0048)).sum() >= 5
+    assert ((gain > 0.0052) & (gain < 0.0098)).sum() >= 5
+    found = find(world, filters, rules=rules).mixture.share[:, 0] > 0
+    clear = (gain - 0.005).abs() > 2e-4
+    assert_array_equal(found[clear], (gain > 0.005)[clear])
+
+
 @pytest.mark.parametrize(("away", "number"), [(8.0, 1), (26.0, 2)])
 def test_parts_that_are_close_are_one(away, number):
     """Two that move alike, and a candidate at each of them."""
