@@ -62,6 +62,8 @@ def e_step(
         x=(x, (w,)),
         y=(y, (h,)),
     )
+    if which.dtype != torch.int64:
+        raise ValueError(f"which is {which.dtype}, expected torch.int64")
     if filters and not 0 <= int(which.min()) <= int(which.max()) < c:
         raise ValueError(f"which names maps {which.tolist()}, there are {c}")
     shape = (n, filters, k)

@@ -249,6 +249,19 @@ def test_no_images_give_no_rows(backend):
     assert found.likelihood.shape == (0, 2)
 
 
+def test_no_filters_and_no_patterns_are_no_trouble(backend):
+    maps, which, centre, sigma, share, background, grid = make((2, 3, 2, 7, 7))
+    none = mixture.e_step(
+        maps, which, centre[:, :, :0], sigma[:, :0], share[:, :, :0], background, grid, rest=True
+    )
+    assert none.count.shape == (2, 3, 0)
+    torch.testing.assert_close(none.rest, maps.square(), rtol=1e-5, atol=1e-7)
+    nobody = mixture.e_step(
+        maps, which[:0], centre[:, :0], sigma[:0], share[:, :0], background[:, :0], grid
+    )
+    assert nobody.count.shape == (2, 0, 2)
+
+
 def test_layouts_in_memory_do_not_matter(backend):
     case = make((3, 4, 5, 14, 14), own=True)
     plain = mixture.e_step(*case, rest=True)
@@ -877,6 +890,9 @@ def test_a_map_that_there_is_not_is_named(monkeypatch, wrong):
     case = list(make((3, 2, 4, 14, 14)))
     case[1] = torch.tensor([0, wrong])
     with pytest.raises(ValueError, match="there are 2"):
+        mixture.e_step(*case)
+    case[1] = torch.tensor([0, 1], dtype=torch.int32)  # of which other bytes would be read
+    with pytest.raises(ValueError, match="int32"):
         mixture.e_step(*case)
     kernel._kernel.limit(len(BACKENDS))
 
