@@ -463,6 +463,23 @@ def test_how_much_is_done_at_a_time_does_not_matter(monkeypatch, cells):
     assert_same(whole, find(world, filters), torch.arange(8), torch.arange(8))
 
 
+@pytest.mark.parametrize("otherwise", ["noise", "silence"])
+def test_what_holds_in_one_half_of_the_images_only_is_no_pattern(otherwise):
+    """Every second image is held out in turn."""
+    world = MovingParts(23)
+    there = np.arange(world.n) % 2 == 0
+    filters = []
+    for i in range(0, 48, 8):
+        part = (world.places(i), world.strengths(), SPREAD)
+        half = world.map(part)
+        other = world.map(noise=1.0) if otherwise == "noise" else 0 * half
+        filters.append(np.where(there[:, None, None], half, other))
+    found = find(world, filters)
+    for c in range(len(filters)):
+        assert not (found.mixture.share[c] > 0.3).any()
+        assert (found.following[c] == 0).all()
+
+
 def test_the_order_of_images_hardly_matters():
     """Which halves they fall into is chance; what is clear is found by any."""
     world = MovingParts(15)
