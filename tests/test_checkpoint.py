@@ -128,9 +128,9 @@ def test_finished_passes_never_touch_the_maps_again(tmp_path, monkeypatch):
 def test_the_sample_s_maps_are_not_kept(tmp_path):
     activations = plant(70).activations
     mine_activations(activations, checkpoint=tmp_path)
-    maps = sum(4 * m.numel() for m in activations.maps)
-    kept = sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert kept < 0.3 * maps  # measured: 0.08
+    maps = max(4 * m.numel() for m in activations.maps)
+    steps = [file.stat().st_size for file in tmp_path.glob("0*")]
+    assert max(steps) < 0.3 * maps
 
 
 def test_killed_at_random_moments_the_graph_is_the_same(tmp_path):
