@@ -81,7 +81,7 @@ def show_creature(
     ax.imshow(picture, extent=(0, picture.shape[1], picture.shape[0], 0), interpolation="bicubic")
     for node, (colour, marker) in signs.items():
         k = parse.nodes.index(node)
-        if parse.scores[n, k] < 0.15 * parse.scores[:, k].max():
+        if parse.scores[n, k] < 0.5:  # not there
             continue
         x, y = parse.positions[n, k]
         ax.scatter(x, y, s=58, c=colour, marker=marker, edgecolors="black", linewidths=1.0)
