@@ -49,11 +49,12 @@ class Learnt(NamedTuple):
     reader : PoseReader
     trajectories : (A,) int64
         Guides along which filters are looked at: well explained, and not alike.
+    poses : (S, q)
     """
 
     reader: PoseReader
     trajectories: Tensor
-    poses: Tensor | None = None
+    poses: Tensor
 
 
 def learn_reader(
@@ -64,7 +65,6 @@ def learn_reader(
     numbers: int,
     trajectories: int,
     seed: int,
-    start: Tensor | None = None,
 ) -> Learnt:
     """Learn how the filters of some layers of one grid move together.
 
@@ -113,8 +113,6 @@ def learn_reader(
     def learn(seen: Observed, window: float, poses: Tensor | None, n_iter: int) -> Stage:
         scale = seen.scores.mean(0)
         weights = seen.weights(scale)
-        if poses is None and start is not None:
-            poses = start
         if poses is None:
             poses = principal_poses(seen.positions, weights, numbers, seed)
         model = fit_poses(seen.positions, weights, poses, n_iter=n_iter, floor=_FLOOR * side**2)

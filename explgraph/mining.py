@@ -48,8 +48,9 @@ from explgraph.inference import infer, scaled
 from explgraph.learn_pose import Learnt, learn_reader, packed, unpacked
 from explgraph.linking import Tracks, link, track
 from explgraph.mixture import Bounds, Grid, Mixture
-from explgraph.patterns import Motions, Patterns, Rules, find_patterns, still_places
+from explgraph.patterns import STILL, Motions, Patterns, Rules, find_patterns, pose_worth, still_places
 from explgraph.processes import Team
+from explgraph.reliability import rated, together
 from explgraph.recording import checked_device, record
 from explgraph.store import ActivationStore, open_store
 from explgraph.streaming import BLOCK, Images, Source
@@ -118,6 +119,7 @@ _LEAST_BACKGROUND = 0.02  # of a filter's activation: a pattern must not need to
 _PRIOR = 20.0  # images: see `mixture.Bounds`
 _SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
 _LEAST_SAMPLE = 64
+_TRIED = 128  # filters of a layer by which a pose is chosen for it
 _DECOYS = 256  # filters of a layer that are looked at as decoys, at most
 _MOST_SEED = 2**40  # seeds are multiplied to give each layer its own draws
 
@@ -167,7 +169,7 @@ class MinedLayer(NamedTuple):
     fitted : FittedLayer
     found : Tracks
         The patterns in the mined images.
-    energy, support, reliability, follows : (V,)
+    energy, support, gain, reliability, follows : (V,)
     kept : (V,) bool
         Which patterns become nodes.
     """
@@ -177,6 +179,7 @@ class MinedLayer(NamedTuple):
     found: Tracks
     energy: Tensor
     support: Tensor
+    gain: Tensor
     reliability: Tensor
     follows: Tensor
     kept: Tensor
@@ -409,6 +412,9 @@ def _mine(
     area = float(height * width)
     sample = _sample(images, layers, settings, seed)
     learnt = _learn_poses(layers, sample, settings, seed, math.sqrt(area))
+    chosen = [_choose_pose(maps, sample, learnt, settings, area, seed) for maps in layers]
+    used = sorted(set(chosen))
+    learnt = [learnt[number] for number in used]
     readers = tuple(one.reader for one in learnt)
     reading = Fitted(readers, {})
     grids = {maps.layer.index: maps.grid for maps in layers}
@@ -417,10 +423,13 @@ def _mine(
     poses = images.table(reading.poses(block, grids, prepared) for _, block in _together(guiding))
     sample_poses = images.rows(poses, sample)
     mined: list[MinedLayer] = []
-    for maps in layers:
-        patterns, decoys = _find(maps, sample, sample_poses, learnt, settings, area, seed)
+    for maps, number in zip(layers, chosen, strict=True):
+        motions = _motions(learnt, used.index(number), maps.grid)
+        patterns, decoys = _find(maps, sample, sample_poses, motions, settings, area, seed)
         mined.append(
-            _mine_layer(maps, patterns, decoys, poses, sample_poses, learnt, settings, area)
+            _mine_layer(
+                maps, patterns, decoys, poses, sample, sample_poses, motions, settings, area
+            )
         )
         tick()
     fitted = Fitted(readers, {m.layer.index: m.fitted for m in mined})
@@ -468,7 +477,6 @@ def _learn_poses(
                     numbers=settings.pose,
                     trajectories=settings.trajectories,
                     seed=seed + firing[0].layer.index,
-                    start=learnt[-1].poses if learnt else None,
                 )
             )
 
@@ -491,20 +499,49 @@ def _together(layers: Sequence[LayerMaps]) -> Iterator[tuple[slice, dict[int, Te
         yield blocks[0][0], dict(zip(indices, (maps for _, maps in blocks), strict=True))
 
 
-def _motions(learnt: Sequence[Learnt], grid: Grid) -> Motions:
-    """Put the trajectories of all poses and the places that never move into one list."""
+def _choose_pose(
+    maps: LayerMaps,
+    sample: Tensor,
+    learnt: Sequence[Learnt],
+    settings: Settings,
+    area: float,
+    seed: int,
+) -> int:
+    """Choose the pose that a layer's filters move by: the coarsest that explains them as well.
+
+    A finer grid's pose is read off fewer filters that see less, and each knows itself: it must
+    be worth twice as much.
+    """
+    if len(learnt) < 2:
+        return 0
+    draws = torch.Generator().manual_seed(seed + maps.layer.index)
+    some = torch.randperm(maps.layer.channels, generator=draws)[:_TRIED].sort()[0]
+    rules = _rules(maps.grid, settings, area)
+
+    def gains() -> Sequence[Tensor]:
+        values = maps.sampled(sample)[:, some.to(maps.scale.device)]
+        worth = []
+        for number, one in enumerate(learnt):
+            motions = _motions([one], 0, maps.grid)
+            moving = Motions(*(column[motions.family != STILL] for column in motions))
+            follows = pose_worth(values, one.poses, moving, maps.grid, rules)
+            worth.append(follows.double().sum() * (1.0 if number == 0 else 0.5))
+        return [torch.stack(worth)]
+
+    (worth,) = maps.images.once(gains)
+    return int(worth.argmax())
+
+
+def _motions(learnt: Sequence[Learnt], number: int, grid: Grid) -> Motions:
+    """Put one pose's trajectories and the places that never move into one list."""
     widths = [one.reader.exemplars.shape[1] for one in learnt]
-    parts = []
-    for number, one in enumerate(learnt):
-        model = one.reader.model.of(one.trajectories)
-        loading = torch.zeros(
-            (len(model.mean), 2, sum(widths)), dtype=torch.float32, device=grid.x.device
-        )
-        start = sum(widths[:number])
-        loading[:, :, start : start + widths[number]] = model.loading
-        parts.append(Motions(model.mean, loading, torch.full_like(one.trajectories, number)))
-    parts.append(still_places(grid, sum(widths)))
-    return Motions(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    model = learnt[number].reader.model.of(learnt[number].trajectories)
+    loading = model.mean.new_zeros((len(model.mean), 2, sum(widths)))
+    start = sum(widths[:number])
+    loading[:, :, start : start + widths[number]] = model.loading
+    moving = Motions(model.mean, loading, torch.full_like(learnt[number].trajectories, number))
+    still = still_places(grid, sum(widths))
+    return Motions(*(torch.cat(column) for column in zip(moving, still, strict=True)))
 
 
 def _rules(grid: Grid, settings: Settings, area: float) -> Rules:
@@ -529,14 +566,14 @@ def _find(
     maps: LayerMaps,
     sample: Tensor,
     poses: Tensor,
-    learnt: Sequence[Learnt],
+    motions: Motions,
     settings: Settings,
     area: float,
     seed: int,
-) -> tuple[Patterns, Tensor]:
-    """Find a layer's patterns, and the reliabilities (D,) that decoys reach, descending."""
+) -> tuple[Patterns, Decoys]:
+    """Find a layer's patterns, and those of decoys."""
     c = maps.layer.channels
-    motions, rules = _motions(learnt, maps.grid), _rules(maps.grid, settings, area)
+    rules = _rules(maps.grid, settings, area)
     draws = torch.Generator().manual_seed(seed + maps.layer.index)
     chosen = torch.randperm(c, generator=draws)[:_DECOYS].sort()[0]
     order = torch.rand(len(sample), len(chosen), generator=draws, dtype=torch.float32).argsort(0)
@@ -556,69 +593,106 @@ def _find(
         shuffled = values.gather(
             0, order[:, here].to(values.device)[..., None, None].expand_as(values)
         )
-        moving = Motions(*(values[motions.family >= 0] for values in motions))
-        return [find_patterns(shuffled, poses, moving, maps.grid, rules).reliability]
+        found = find_patterns(shuffled, poses, motions, maps.grid, rules)
+        filled = _filled(found, rules)
+        scale = maps.scale[chosen[here].to(maps.scale.device)]
+        there = infer(_fitted(scale, filled, motions), shuffled, poses, maps.grid, area)
+        presence = there.scores.T.reshape(*found.motion.shape, len(sample))
+        moving = (motions.family[found.motion] != STILL) & (found.mixture.share > 0)
+        return [found.mixture.share, found.gain, found.following, moving, presence]
 
-    *mixture, motion, gain, reliability = maps.images.shared(c, work)
-    (false,) = maps.images.shared(len(chosen), decoy)
-    patterns = Patterns(Mixture(*mixture), motion, gain, reliability)
-    sigma = torch.where(patterns.mixture.share > 0, patterns.mixture.sigma, rules.start)
-    patterns = patterns._replace(mixture=patterns.mixture._replace(sigma=sigma))
-    # each stands for as many filters as were not looked at
-    false = false[false > 0].repeat_interleave(math.ceil(c / len(chosen)))
-    return patterns, false.sort(descending=True)[0]
+    *mixture, motion, gain, following = maps.images.shared(c, work)
+    decoys = Decoys(*maps.images.shared(len(chosen), decoy), math.ceil(c / len(chosen)))
+    return _filled(Patterns(Mixture(*mixture), motion, gain, following), rules), decoys
 
 
-def _mine_layer(
-    maps: LayerMaps,
-    patterns: Patterns,
-    decoys: Tensor,
-    poses: Any,
-    sample_poses: Tensor,
-    learnt: Sequence[Learnt],
-    settings: Settings,
-    area: float,
-) -> MinedLayer:
-    """Look for a layer's patterns in all images, and measure what nodes are like."""
-    images = maps.images
+class Decoys(NamedTuple):
+    """Patterns (D, K) of decoys, their presence in the sample (D, K, S), and what each stands for.
+
+    Attributes
+    ----------
+    share, gain, following : (D, K)
+    moving : (D, K) bool
+    presence : (D, K, S)
+    times : int
+        Filters that each stands for.
+    """
+
+    share: Tensor
+    gain: Tensor
+    following: Tensor
+    moving: Tensor
+    presence: Tensor
+    times: int
+
+
+def _filled(patterns: Patterns, rules: Rules) -> Patterns:
+    """Give patterns that there are not a spread that can be divided by."""
     mixture = patterns.mixture
-    motions = _motions(learnt, maps.grid)
+    sigma = torch.where(mixture.share > 0, mixture.sigma, rules.start)
+    return patterns._replace(mixture=mixture._replace(sigma=sigma))
+
+
+def _fitted(scale: Tensor, patterns: Patterns, motions: Motions) -> FittedLayer:
+    """Put what parsing needs of a layer together; decoys are added later."""
+    mixture = patterns.mixture
     loading = mixture.follow[..., None, None] * motions.loading[patterns.motion]
-    fitted = FittedLayer(
-        maps.scale,
+    return FittedLayer(
+        scale,
         mixture.mean,
         loading,
         mixture.sigma,
         mixture.share,
         mixture.background,
-        decoys,
+        scale.new_zeros(0),
     )
+
+
+def _mine_layer(
+    maps: LayerMaps,
+    patterns: Patterns,
+    decoys: Decoys,
+    poses: Any,
+    sample: Tensor,
+    sample_poses: Tensor,
+    motions: Motions,
+    settings: Settings,
+    area: float,
+) -> MinedLayer:
+    """Look for a layer's patterns in all images, and measure what nodes are like."""
+    images, mixture = maps.images, patterns.mixture
+    fitted = _fitted(maps.scale, patterns, motions)
     found = track(
         images,
         (infer(fitted, block, poses.read(here), maps.grid, area) for here, block in maps.blocks()),
     )
     support = _support(images, found)
     alive = (mixture.share > 0).flatten()
+    moving = (motions.family[patterns.motion] != STILL).flatten()
+    presence = images.rows(found.table, sample)[..., 2]
+    filters = torch.arange(len(alive), device=alive.device) // mixture.share.shape[1]
+    company, false_company = together(presence, alive, filters, decoys.presence.flatten(0, 1).T)
+    following = patterns.following.flatten()
+    reliability = rated(patterns.gain.flatten(), moving, following, company)
+    false = rated(
+        decoys.gain.flatten(), decoys.moving.flatten(), decoys.following.flatten(), false_company
+    )
+    false = false[(false > 0) & (decoys.share.flatten() > 0)].repeat_interleave(decoys.times)
     centred = sample_poses - sample_poses.mean(0)
     covariance = centred.T @ centred / max(len(centred) - 1, 1)
-    moved = torch.einsum("ckiq,qr,ckir->ck", loading, covariance, loading) / 2
-    explained = moved / (moved + mixture.sigma.square())
-    follows = torch.where(patterns.reliability > 0, explained, 0.0)
+    moved = torch.einsum("ckiq,qr,ckir->ck", fitted.loading, covariance, fitted.loading) / 2
+    explained = (moved / (moved + mixture.sigma.square())).flatten()
     return MinedLayer(
         layer=maps.layer,
-        fitted=fitted,
+        fitted=fitted._replace(decoys=false.sort(descending=True)[0]),
         found=found,
         energy=mixture.share.flatten(),
         support=support,
-        reliability=_rated(patterns).flatten(),
-        follows=follows.flatten().clamp(0, 1),
+        gain=patterns.gain.flatten(),
+        reliability=torch.where(alive, reliability, 0.0),
+        follows=torch.where(following > 0, explained, 0.0).clamp(0, 1),
         kept=alive & (support >= settings.min_support),
     )
-
-
-def _rated(patterns: Patterns) -> Tensor:
-    """Turn nats per unit of activation into a reliability from 0 to 1."""
-    return 1 - (-patterns.reliability).exp()
 
 
 def _support(images: Images, found: Tracks) -> Tensor:
@@ -684,6 +758,7 @@ def _add_nodes(
     layer = mined.layer
     k = mined.fitted.sigma.shape[1]
     nodes = mined.kept.nonzero()[:, 0]
+    nodes = nodes[mined.gain[nodes].argsort(descending=True, stable=True)]
     nodes = nodes[mined.reliability[nodes].argsort(descending=True, stable=True)]
     mean = mined.fitted.mean.flatten(0, 1)
     sigma = mined.fitted.sigma.flatten()

@@ -6,11 +6,11 @@ A filter starts as background alone. Again and again
    gathered under a Gaussian along every candidate motion. A motion counts for what it gathers
    beyond what the same motion gathers at its places in other images, less two standard errors; a
    still place for what it gathers.
-2. *Fit.* The best candidate of each pose joins the patterns in place; all are fitted together by EM
-   (`mixture`), on either half of the images.
+2. *Fit.* The best candidate joins the patterns in place; all are fitted together by EM (`mixture`),
+   on either half of the images.
 3. *Judge.* Each fit is judged on the other half. The currency is the held-out log-likelihood per
-   unit of activation (nats). The best candidate is accepted if its gain exceeds a share of the
-   first pattern's, and it keeps away from the patterns in place.
+   unit of activation (nats). The candidate is accepted if its gain exceeds a share of the first
+   pattern's, and it keeps away from the patterns in place.
 
 At the first refusal the filter is done with what moves, and still places are tried in the same way
 for what is left: offered at the same time, one still place in the middle would answer for two
@@ -43,7 +43,15 @@ from torch import Tensor
 from explgraph.mixture import Bounds, Counts, Grid, Mixture, e_step, gaussians, m_step
 from explgraph.pose import displacements
 
-__all__ = ["Motions", "Patterns", "Rules", "find_patterns", "still_places"]
+__all__ = [
+    "STILL",
+    "Motions",
+    "Patterns",
+    "Rules",
+    "find_patterns",
+    "pose_worth",
+    "still_places",
+]
 
 STILL = -1
 """The family of motions that are none."""
@@ -109,14 +117,16 @@ class Patterns(NamedTuple):
         Fitted to all images.
     motion : (C, K) int64
         Which of the candidates each moves by.
-    gain, reliability : (C, K)
-        Nats per unit of the filter's activation.
+    gain : (C, K)
+        What it added to the held-out likelihood, nats per unit of the filter's activation.
+    following : (C, K)
+        What that loses with other images' motion, less four standard errors; at least 0.
     """
 
     mixture: Mixture
     motion: Tensor
     gain: Tensor
-    reliability: Tensor
+    following: Tensor
 
 
 _MARGIN = 2.0  # standard errors; three miss parts that are there on occasion only
@@ -124,7 +134,7 @@ _FIT = 4  # EM iterations between proposals; the next proposal starts from there
 _LAST = 8  # after the last one; more move nothing
 _NEW_SHARE = 0.3  # that a new pattern starts with; EM forgets it
 _CELLS = 1 << 25  # floats that are worked on at a time
-_DOUBTED = 2.0  # standard errors of reliability
+_DOUBTED = 4.0  # standard errors, for a filter has the best of some hundred motions
 _EXCHANGES = (1 / 3, 2 / 3)  # images whose motion is taken are so far ahead, as shares of all
 
 
@@ -280,6 +290,13 @@ class _State(NamedTuple):
             values[filters] = new
         return _State((first, second), *rest)
 
+    def as_wide_as(self, other: _State) -> _State:
+        """Make as much room for patterns as another has."""
+        state = self
+        while state.motion.shape[1] < other.motion.shape[1]:
+            state = state.wider()
+        return state
+
     def wider(self) -> _State:
         """Make room for one more pattern."""
 
@@ -320,8 +337,26 @@ def find_patterns(
     ]
     most = max(p.motion.shape[1] for p in parts)
     columns = zip(*(_flat(p, most) for p in parts), strict=True)
-    *mixture, motion, gain, reliability = (torch.cat(column) for column in columns)
-    return Patterns(Mixture(*mixture), motion, gain, reliability)
+    *mixture, motion, gain, following = (torch.cat(column) for column in columns)
+    return Patterns(Mixture(*mixture), motion, gain, following)
+
+
+def pose_worth(
+    maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rules
+) -> Tensor:
+    """What a pose is worth to filters: how far all patterns that move by it follow it.
+
+    Parameters are those of `find_patterns`; all motions are of one pose.
+
+    Returns
+    -------
+    (C,)
+        Nats per unit of activation that are lost with other images' motion; 0 for silent filters.
+    """
+    search = _Search(maps, poses, motions, grid, rules)
+    state, which, fires = _begin(search)
+    state = _grow(search, state, fires, int(motions.family[0]))
+    return _follow(search, which, state).sum(1)
 
 
 def _flat(patterns: Patterns, most: int) -> list[Tensor]:
@@ -337,74 +372,75 @@ def _flat(patterns: Patterns, most: int) -> list[Tensor]:
 def _find(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rules) -> Patterns:
     """Take as many filters apart as memory bears."""
     search = _Search(maps, poses, motions, grid, rules)
-    c, device = maps.shape[1], maps.device
+    state, which, fires = _begin(search)
+    for family in motions.family.unique().tolist()[::-1]:  # what stands still comes last
+        state = _grow(search, state, fires, family)
+    mixture = search.fit(None, which, state.middle(), state.motion, _LAST)
+    return Patterns(mixture, state.motion, state.gain, _follow(search, which, state))
+
+
+def _begin(search: _Search) -> tuple[_State, Tensor, Tensor]:
+    """Start with the background alone; give all filters, and those that fire at all."""
+    c, device = search.maps.shape[1], search.maps.device
     which = torch.arange(c, device=device)
     empty = Mixture.empty(c, 1, device)
     none = torch.zeros(c, 1, dtype=torch.float32, device=device)
     state = _State((empty, empty), none.long(), none, none[:, 0])
     state = state._replace(held=search.judge(state.fits, which, state.motion))
-    fires = maps.flatten(2).amax((0, 2)) > 0
-    families = sorted({*motions.family.tolist()} - {STILL})
-    for stage in (families, [STILL]):
-        active = which[fires]
-        while len(active):
-            if bool(state.alive()[active].all(1).any()):
-                state = state.wider()
-            now = state.take(active)
-            better, accepted = _improve(search, active, now, stage)
-            active = active[accepted]
-            state = state.put(active, better.take(accepted))
-    mixture = search.fit(None, which, state.middle(), state.motion, _LAST)
-    return Patterns(mixture, state.motion, state.gain, _follow(search, which, state))
+    return state, which, which[search.maps.flatten(2).amax((0, 2)) > 0]
+
+
+def _grow(search: _Search, state: _State, active: Tensor, family: int) -> _State:
+    """Add patterns of one family of motions to some filters, as long as it is worth it."""
+    while len(active):
+        if bool(state.alive()[active].all(1).any()):
+            state = state.wider()
+        better, accepted = _improve(search, active, state.take(active), family)
+        active = active[accepted]
+        state = state.put(active, better.take(accepted))
+    return state
 
 
 def _improve(
-    search: _Search, which: Tensor, now: _State, families: Sequence[int]
+    search: _Search, which: Tensor, now: _State, family: int
 ) -> tuple[_State, Tensor]:
     """Add the best candidate to each filter; tell where it is worth it, (F,) bool."""
-    rules, family = search.rules, search.motions.family
-    alive = now.alive()
-    slot = alive.sum(1)
+    rules = search.rules
+    slot = now.alive().sum(1)
     rows = torch.arange(len(which), device=which.device)
     middle = now.middle()
-    value = search.gathered(which, middle, now.motion, moving=STILL not in families)
-    value = value.masked_fill(search.near(middle, now.motion), -1)
-    best: _State | None = None
-    for one in families:
-        top, candidate = value.masked_fill(family != one, -1).max(1)
-        tried = top > 0
-        motion = now.motion.clone()
-        motion[rows, slot] = candidate
-        fits = []
-        for h in (0, 1):
-            mixture = Mixture(*(values.clone() for values in now.fits[h]))
-            mixture.mean[rows, slot] = search.motions.mean[candidate]
-            mixture.follow[rows, slot] = float(one != STILL)
-            mixture.sigma[rows, slot] = rules.start
-            mixture.share[rows, slot] = _NEW_SHARE
-            norm = mixture.share.sum(1) + mixture.background
-            mixture = mixture._replace(
-                share=mixture.share / norm[:, None], background=mixture.background / norm
-            )
-            fits.append(search.fit(h, which, mixture, motion, _FIT))
-        held = torch.where(tried, search.judge(fits, which, motion), -torch.inf)
-        new = _State((fits[0], fits[1]), motion, now.gain, held)
-        best = new if best is None else best.put(held > best.held, new.take(held > best.held))
-    assert best is not None
-    gain = best.held - now.held
+    value = search.gathered(which, middle, now.motion, moving=family != STILL)
+    other = search.motions.family != family
+    value = value.masked_fill(search.near(middle, now.motion) | other, -1)
+    top, candidate = value.max(1)
+    motion = now.motion.clone()
+    motion[rows, slot] = candidate
+    fits = []
+    for h in (0, 1):
+        mixture = Mixture(*(values.clone() for values in now.fits[h]))
+        mixture.mean[rows, slot] = search.motions.mean[candidate]
+        mixture.follow[rows, slot] = float(family != STILL)
+        mixture.sigma[rows, slot] = rules.start
+        mixture.share[rows, slot] = _NEW_SHARE
+        norm = mixture.share.sum(1) + mixture.background
+        mixture = mixture._replace(
+            share=mixture.share / norm[:, None], background=mixture.background / norm
+        )
+        fits.append(search.fit(h, which, mixture, motion, _FIT))
+    new = _State((fits[0], fits[1]), motion, now.gain.clone(), search.judge(fits, which, motion))
+    gain = new.held - now.held
     least = torch.where(slot == 0, rules.first_gain, rules.further_gain * now.gain[:, 0])
-    middle = best.middle()
-    accepted = (gain > least) & (middle.share[rows, slot] > rules.least_share)
-    accepted &= search.distance(middle, best.motion, slot) >= rules.apart
-    gains = best.gain.clone()
-    gains[rows, slot] = gain
-    return best._replace(gain=gains), accepted
+    middle = new.middle()
+    accepted = (top > 0) & (gain > least) & (middle.share[rows, slot] > rules.least_share)
+    accepted &= search.distance(middle, motion, slot) >= rules.apart
+    new.gain[rows, slot] = gain
+    return new, accepted
 
 
 def _follow(search: _Search, which: Tensor, state: _State) -> Tensor:
     """Measure what the held-out likelihood loses when a motion is that of other images, (F, K).
 
-    Less two standard errors over the images: a few that fire strongly must not decide alone.
+    Less four standard errors over the images: a few that fire strongly must not decide alone.
     """
     loss = torch.zeros_like(state.gain)
     moving = state.alive() & (search.motions.family[state.motion] != STILL)
