@@ -50,7 +50,7 @@ from explgraph.linking import Tracks, link, track
 from explgraph.mixture import Bounds, Grid, Mixture
 from explgraph.patterns import STILL, Motions, Patterns, Rules, find_patterns, pose_worth, still_places
 from explgraph.processes import Team
-from explgraph.reliability import rated, together
+from explgraph.reliability import rated, together, warn_if_weak
 from explgraph.recording import checked_device, record
 from explgraph.store import ActivationStore, open_store
 from explgraph.streaming import BLOCK, Images, Source
@@ -172,6 +172,8 @@ class MinedLayer(NamedTuple):
     energy, support, gain, reliability, follows : (V,)
     kept : (V,) bool
         Which patterns become nodes.
+    following : float
+        How far filters that fire follow the pose, nats per unit of activation, on average.
     """
 
     layer: Layer
@@ -183,6 +185,7 @@ class MinedLayer(NamedTuple):
     reliability: Tensor
     follows: Tensor
     kept: Tensor
+    following: float
 
 
 def mine(
@@ -345,6 +348,8 @@ def mine_activations(
             ExplgraphWarning,
             stacklevel=2,
         )
+    else:
+        warn_if_weak(graph.nx.graph["config"])
     return graph
 
 
@@ -692,6 +697,7 @@ def _mine_layer(
         reliability=torch.where(alive, reliability, 0.0),
         follows=torch.where(following > 0, explained, 0.0).clamp(0, 1),
         kept=alive & (support >= settings.min_support),
+        following=float(patterns.following.sum(1)[maps.scale > 0].mean().nan_to_num()),
     )
 
 
@@ -716,7 +722,7 @@ def _graph(
         image_size=list(activations.image_size),
         layers=[layer.as_dict() for layer in activations.layers],
         n_images=images.n,
-        config=asdict(settings),
+        config=asdict(settings) | {"following": {m.layer.name: m.following for m in mined}},
         seed=seed,
         versions=_versions(),
         model_fingerprint=activations.model_fingerprint,

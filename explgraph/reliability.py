@@ -22,6 +22,8 @@ filters fire is not known; exchangeability then holds for filters that don't fol
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,9 +31,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["cut_for", "rated", "together"]
+from explgraph.errors import ExplgraphWarning
+
+__all__ = ["WEAK", "cut_for", "rated", "together", "warn_if_weak"]
+
+WEAK = 0.06
+"""Nats per unit of activation that filters must lose with other images' poses, in the best layer."""
 
 _COMPONENTS = 8  # of the other nodes' presences; fewer where there are few images
+# what stands still tells less of where a part is: with all of its gain heads are found worse, with a
+# quarter legs (benchmarks/experiments.md)
+_STILL = 0.5
 _SURE = 3.0  # standard deviations of what chance explains
 
 
@@ -49,10 +59,11 @@ def rated(gain: Tensor, moving: Tensor, following: Tensor, company: Tensor) -> T
     Returns
     -------
     (V,)
-        ``1 - exp(-gain)`` with evidence, otherwise 0.
+        ``1 - exp(-gain)`` with evidence, otherwise 0; what stands still gets half of its gain.
     """
     borne_out = torch.where(moving, following, company) > 0
-    return torch.where(borne_out, -torch.expm1(-gain.clamp(min=0)), 0.0)
+    worth = torch.where(moving, gain, _STILL * gain).clamp(min=0)
+    return torch.where(borne_out, -torch.expm1(-worth), 0.0)
 
 
 def together(
@@ -133,3 +144,30 @@ def cut_for(
     false = len(decoys) - np.searchsorted(np.sort(decoys), cuts)
     good = (1 + false) <= fdr * nodes
     return float(cuts[good].min()) if good.any() else math.inf
+
+
+def warn_if_weak(config: Mapping[str, Any], stacklevel: int = 2) -> None:
+    """Warn if the poses of the mined images tell little about where parts are.
+
+    Parameters
+    ----------
+    config : mapping
+        Of a graph: ``following``, by layer (nats), is what mining measured.
+    stacklevel : int
+        Of the caller.
+    """
+    following = config.get("following")
+    if not isinstance(following, Mapping) or not following:
+        return
+    best = max(following, key=lambda layer: following[layer])
+    if following[best] < WEAK:
+        warnings.warn(
+            f"filters hardly follow these images' poses (at best {following[best]:.3f} nats, in "
+            f"{best!r}; {WEAK} or more are usual), so nodes may locate parts no better than the mean "
+            "of some marks. Likely causes: objects that bend in many ways or come in many views, "
+            "several objects in an image, few images, a layer too high or too low, or other "
+            "normalisation than the model expects. Crop to one object, give more images of one "
+            "kind, try other layers, and see explgraph evaluate",
+            ExplgraphWarning,
+            stacklevel=stacklevel + 1,
+        )
