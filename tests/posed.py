@@ -97,11 +97,11 @@ def poses_by_loops(model, positions, weights, near, sweeps):
 
 
 class MovingParts:
-    """Poses, candidate motions of two families and still ones, and maps drawn from the mixture.
+    """Poses, candidate motions and still ones, and maps drawn from the mixture.
 
-    Every part follows a candidate; a map's squares are Gaussians around its parts, and noise. The
-    motions' standard deviation is `moving` times the root of `q`, px.
-    Candidates are numbered, those of the second pose from `CANDIDATES` on.
+    Every part follows a candidate; a map's squares are Gaussians around its parts, and noise. Half
+    of the candidates move with the first `q` numbers of a pose, half with the others, with a
+    standard deviation of `moving` times the root of `q`, px.
     """
 
     SIDE = 112.0
@@ -120,7 +120,7 @@ class MovingParts:
         self.moving = Motions(
             tensor(self.rng.uniform(24, 88, (2 * c, 2))),
             tensor(loading),
-            torch.arange(2).repeat_interleave(c),
+            torch.zeros(2 * c, dtype=torch.int64),
         )
         still = still_places(self.grid, 2 * q)
         self.motions = Motions(*(torch.cat(both) for both in zip(self.moving, still, strict=True)))
@@ -132,13 +132,12 @@ class MovingParts:
         return self.motions.mean[candidate].double().numpy() + np.array(offset) + follow * moved
 
     def apart(self, number, first=None, least=28.0):
-        """Draw candidates of one pose that keep away from each other, root mean square."""
+        """Draw candidates that keep away from each other, root mean square over the images."""
         order = self.rng.permutation(2 * self.CANDIDATES).tolist()
         chosen = [order.pop() if first is None else first]
         for one in order:
             far = [rms(self.places(one) - self.places(other)) > least for other in chosen]
-            same = one // self.CANDIDATES == chosen[0] // self.CANDIDATES
-            if same and all(far) and len(chosen) < number:
+            if all(far) and len(chosen) < number:
                 chosen.append(one)
         assert len(chosen) == number
         return chosen

@@ -136,40 +136,6 @@ def test_a_still_part_has_a_still_pattern():
     assert (found.mixture.follow == 0).all()
 
 
-def test_a_finer_pose_must_be_clearly_better():
-    """Than a coarser one, whose motion is more or less that of the part: half as much again."""
-    world = MovingParts(22, n=200)
-    rng, c = np.random.default_rng(22), world.CANDIDATES
-    blurred = np.repeat([0.0, 6.0, 9.0, 12.0, 15.0, 18.0, 24.0], 3)
-    fine = torch.arange(c, c + len(blurred))
-    parts = [world.places(i) for i in fine]
-    # the pose gets numbers that move the coarse candidates off
-    noise = tensor(rng.standard_normal((world.n, 4)))
-    loading = torch.zeros(len(fine), 2, world.poses.shape[1] + 4)
-    loading[:, :, :-4] = world.moving.loading[fine]
-    off = rng.standard_normal((len(fine), 2, 4)) / 2
-    coarse = loading.clone()
-    coarse[:, :, -4:] = tensor(off * blurred[:, None, None])
-    world.poses = torch.cat([world.poses, noise], 1)
-    mean = world.moving.mean[fine]
-    both = Motions(
-        mean.repeat(2, 1),
-        torch.cat([coarse, loading]),
-        torch.arange(2).repeat_interleave(len(fine)),
-    )
-    filters = [world.map((at, world.strengths(), SPREAD)) for at in parts]
-    one, other = (
-        find(world, filters, motions=Motions(*(v[both.family == f] for v in both))) for f in (0, 1)
-    )
-    found = find(world, filters, motions=both)
-    ratio = (other.gain.sum(1) - 0.005) / one.gain.sum(1)
-    chosen = both.family[found.motion[:, 0]]
-    clear = (ratio - 1.5).abs() > 0.01
-    assert_array_equal(chosen[clear], (ratio > 1.5).long()[clear])
-    assert ((ratio > 1.1) & (ratio < 1.5)).sum() >= 2
-    assert ((ratio > 1.5) & (ratio < 2.5)).sum() >= 2
-
-
 def with_still_parts(world):
     """Filters of a part that moves and one that stands still, well away from each other."""
     filters = []
@@ -610,3 +576,19 @@ def test_candidates_gather_what_is_beyond_chance():
         weights = under(world.motions.mean[candidate].double().numpy())
         truth = (squares * weights).sum((2, 3)).mean(0)
         assert_allclose(still[:, candidate], truth, rtol=1e-3)
+
+
+def test_a_pose_is_worth_what_filters_follow_of_it():
+    """Nothing where it is that of other images, or where filters don't move by it."""
+    world = MovingParts(24, n=120)
+    filters = some_filters(world)
+    maps, rules = tensor(np.stack(filters, 1)), rules_of(world)
+    worth = patterns.pose_worth(maps, world.poses, world.moving, world.grid, rules)
+    following = find(world, filters, motions=world.moving).following.sum(1)
+    assert worth.shape == (8,)
+    assert_allclose(worth, following, rtol=1e-3, atol=1e-4)
+    assert (worth[[0, 1, 3, 6]] > 0.2).all()
+    assert (worth[[2, 4, 5]] == 0).all()
+    order = torch.randperm(world.n, generator=torch.Generator().manual_seed(0))
+    false = patterns.pose_worth(maps, world.poses[order], world.moving, world.grid, rules)
+    assert (false < 0.05 * worth[0]).all()
