@@ -9,7 +9,16 @@ def assert_alike(one, other, *, pixels=PIXELS, shares=SHARES):
     """The same nodes and edges; nodes of nearly the same reliability may have changed places."""
     assert set(one.node_ids) == set(other.node_ids)
     assert set(one.nx.edges) == set(other.nx.edges)
-    assert one.nx.graph == other.nx.graph
+    mine, theirs = (dict(graph.nx.graph) for graph in (one, other))
+    config, other_config = mine.pop("config"), theirs.pop("config")
+    assert mine == theirs
+    assert config.keys() == other_config.keys()
+    for name, value in config.items():
+        if isinstance(value, dict):  # measured
+            assert value.keys() == other_config[name].keys()
+            assert_allclose([*value.values()], [*other_config[name].values()], atol=shares)
+        else:
+            assert value == other_config[name]
     tables = [(one.nx.nodes[v], other.nx.nodes[v]) for v in one.node_ids]
     tables += [(one.nx.edges[e], other.nx.edges[e]) for e in one.nx.edges]
     for mine, theirs in tables:

@@ -52,7 +52,7 @@ def network(*, positive=True):
 def graph_of(model, n=80):
     """Mine a graph of both layers."""
     with warnings.catch_warnings():  # what the network doesn't know is no node's fault
-        warnings.filterwarnings("ignore", "no filter follows", ExplgraphWarning)
+        warnings.filterwarnings("ignore", "no filter follows|filters hardly", ExplgraphWarning)
         graph = mine(model, pictures(n), ["upper", "lower"], seed=0)
     if not graph.nx.number_of_edges():
         raise ExplgraphError("the small network's graph has no edges; choose another seed")
