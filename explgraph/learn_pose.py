@@ -31,7 +31,7 @@ __all__ = ["Learnt", "learn_reader"]
 # lengths are shares of the image's side
 _WINDOWS = (0.3, 0.2)  # of the looks after the peaks; a third look changes nothing
 _FIRST_ITERATIONS, _ITERATIONS = 15, 5  # of fitting poses to peaks, and to later looks
-_GUIDES = 2000  # the best explained; half of them are a little worse at every number of marks
+_GUIDES = 2000  # the best explained, at most; and at most half of all: the others follow nothing
 _CHECKS = 300  # that judge exemplars
 _EXEMPLARS = 256
 _REACH = 0.16  # of a peak's refinement

@@ -48,7 +48,15 @@ from explgraph.inference import infer, scaled
 from explgraph.learn_pose import Learnt, learn_reader, packed, unpacked
 from explgraph.linking import Tracks, link, track
 from explgraph.mixture import Bounds, Grid, Mixture
-from explgraph.patterns import STILL, Motions, Patterns, Rules, find_patterns, pose_worth, still_places
+from explgraph.patterns import (
+    STILL,
+    Motions,
+    Patterns,
+    Rules,
+    find_patterns,
+    pose_worth,
+    still_places,
+)
 from explgraph.processes import Team
 from explgraph.reliability import rated, together, warn_if_weak
 from explgraph.recording import checked_device, record
@@ -119,8 +127,9 @@ _LEAST_BACKGROUND = 0.02  # of a filter's activation: a pattern must not need to
 _PRIOR = 20.0  # images: see `mixture.Bounds`
 _SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
 _LEAST_SAMPLE = 64
-_TRIED = 128  # filters of a layer by which a pose is chosen for it
-_DECOYS = 256  # filters of a layer that are looked at as decoys, at most
+_FINER = 0.5  # what a finer grid's pose counts for: it is read off fewer filters, that see less
+_TRIED = 64  # filters of a layer by which a pose is chosen for it
+_DECOYS = 128  # filters of a layer that are looked at as decoys, at most
 _MOST_SEED = 2**40  # seeds are multiplied to give each layer its own draws
 
 
@@ -530,7 +539,7 @@ def _choose_pose(
             motions = _motions([one], 0, maps.grid)
             moving = Motions(*(column[motions.family != STILL] for column in motions))
             follows = pose_worth(values, one.poses, moving, maps.grid, rules)
-            worth.append(follows.double().sum() * (1.0 if number == 0 else 0.5))
+            worth.append(follows.double().sum() * (1.0 if number == 0 else _FINER))
         return [torch.stack(worth)]
 
     (worth,) = maps.images.once(gains)
@@ -607,7 +616,8 @@ def _find(
         return [found.mixture.share, found.gain, found.following, moving, presence]
 
     *mixture, motion, gain, following = maps.images.shared(c, work)
-    decoys = Decoys(*maps.images.shared(len(chosen), decoy), math.ceil(c / len(chosen)))
+    share, gained, follow, moves, presence = maps.images.shared(len(chosen), decoy)
+    decoys = Decoys(share, gained, follow, moves, presence, math.ceil(c / len(chosen)))
     return _filled(Patterns(Mixture(*mixture), motion, gain, following), rules), decoys
 
 
@@ -696,9 +706,17 @@ def _mine_layer(
         gain=patterns.gain.flatten(),
         reliability=torch.where(alive, reliability, 0.0),
         follows=torch.where(following > 0, explained, 0.0).clamp(0, 1),
-        kept=alive & (support >= settings.min_support),
+        kept=_kept(alive & (support >= settings.min_support), reliability, mixture.share.shape[1]),
         following=float(patterns.following.sum(1)[maps.scale > 0].mean().nan_to_num()),
     )
+
+
+def _kept(there: Tensor, reliability: Tensor, patterns: int) -> Tensor:
+    """Which patterns become nodes: the reliable ones; of a filter without any, its first."""
+    reliable = (there & (reliability > 0)).reshape(-1, patterns)
+    first = torch.zeros_like(reliable)
+    first[:, 0] = there.reshape(-1, patterns)[:, 0] & ~reliable.any(1)
+    return (reliable | first).flatten()
 
 
 def _support(images: Images, found: Tracks) -> Tensor:

@@ -16,13 +16,13 @@ At the first refusal the filter is done with what moves, and still places are tr
 for what is left: offered at the same time, one still place in the middle would answer for two
 parts that move. In the end
 
-    gain         what a pattern added to the held-out likelihood when it joined
-    reliability  what the held-out likelihood loses when the pattern's motion is that of other
-                 images: how far it follows, by its own evidence. Nothing for what stands still.
+    gain       what a pattern added to the held-out likelihood when it joined
+    following  what the held-out likelihood loses when the pattern's motion is that of other images:
+               how far it follows, by its own evidence. Nothing for what stands still.
 
 Because a filter has the best of many motions, chance has many chances. So filters are looked at
-once more with their maps exchanged among the images, as *decoys* whose reliability can only be
-chance (`reliability.cut_for`).
+once more with their maps exchanged among the images, as *decoys* whose evidence can only be
+chance (`reliability`).
 
 References
 ----------
@@ -139,7 +139,7 @@ _EXCHANGES = (1 / 3, 2 / 3)  # images whose motion is taken are so far ahead, as
 
 
 def still_places(grid: Grid, q: int) -> Motions:
-    """Give every second unit's centre (of large grids fewer) as a motion that is none."""
+    """Give the units' centres, at most 27 along a side, as motions that are none."""
     step = max(1, max(len(grid.x), len(grid.y)) // 14)
     x, y = grid.x[step // 2 :: step], grid.y[step // 2 :: step]
     mean = torch.stack([x.repeat(len(y)), y.repeat_interleave(len(x))], -1)
@@ -195,10 +195,10 @@ class _Search:
         self, half: int | None, which: Tensor, mixture: Mixture, motion: Tensor, n_iter: int
     ) -> Mixture:
         """Do some iterations of EM."""
-        moved = self.moved if half is None else self.half_moved[half]
+        moved = (self.moved if half is None else self.half_moved[half])[:, motion]
         for _ in range(n_iter):
-            counts = self.count(half, which, mixture, motion)
-            mixture = m_step(counts, mixture, moved[:, motion], self.rules.bounds)
+            counts = self.count(half, which, mixture, moved)
+            mixture = m_step(counts, mixture, moved, self.rules.bounds)
         return mixture
 
     def judge(self, fits: Sequence[Mixture], which: Tensor, motion: Tensor) -> Tensor:
@@ -208,9 +208,7 @@ class _Search:
             torch.zeros(()),
         )
 
-    def gathered(
-        self, which: Tensor, mixture: Mixture, motion: Tensor, *, moving: bool
-    ) -> Tensor:
+    def gathered(self, which: Tensor, mixture: Mixture, motion: Tensor, *, moving: bool) -> Tensor:
         """What candidates gather of what the patterns in place leave, (F, A); -1 for other kinds."""
         rest = self.count(None, which, mixture, motion, rest=True).rest
         assert rest is not None
@@ -290,13 +288,6 @@ class _State(NamedTuple):
             values[filters] = new
         return _State((first, second), *rest)
 
-    def as_wide_as(self, other: _State) -> _State:
-        """Make as much room for patterns as another has."""
-        state = self
-        while state.motion.shape[1] < other.motion.shape[1]:
-            state = state.wider()
-        return state
-
     def wider(self) -> _State:
         """Make room for one more pattern."""
 
@@ -341,9 +332,7 @@ def find_patterns(
     return Patterns(Mixture(*mixture), motion, gain, following)
 
 
-def pose_worth(
-    maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rules
-) -> Tensor:
+def pose_worth(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rules) -> Tensor:
     """What a pose is worth to filters: how far all patterns that move by it follow it.
 
     Parameters are those of `find_patterns`; all motions are of one pose.
@@ -373,10 +362,22 @@ def _find(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rule
     """Take as many filters apart as memory bears."""
     search = _Search(maps, poses, motions, grid, rules)
     state, which, fires = _begin(search)
-    for family in motions.family.unique().tolist()[::-1]:  # what stands still comes last
+    for family in sorted(set(motions.family.tolist()), reverse=True):  # what stands still is last
         state = _grow(search, state, fires, family)
     mixture = search.fit(None, which, state.middle(), state.motion, _LAST)
+    # one that stood in for a part until the right one joined has lost its share
+    stays = mixture.share > rules.least_share
+    if bool((state.alive() & ~stays).any()):
+        mixture = search.fit(None, which, _only(mixture, stays), state.motion, _LAST)
+        first, second = (_only(fit, stays) for fit in state.fits)
+        state = state._replace(fits=(first, second), gain=torch.where(stays, state.gain, 0.0))
     return Patterns(mixture, state.motion, state.gain, _follow(search, which, state))
+
+
+def _only(mixture: Mixture, stays: Tensor) -> Mixture:
+    """Give the shares of patterns that don't stay (F, K) to the background."""
+    share = torch.where(stays, mixture.share, 0.0)
+    return mixture._replace(share=share, background=1 - share.sum(1))
 
 
 def _begin(search: _Search) -> tuple[_State, Tensor, Tensor]:
@@ -401,9 +402,7 @@ def _grow(search: _Search, state: _State, active: Tensor, family: int) -> _State
     return state
 
 
-def _improve(
-    search: _Search, which: Tensor, now: _State, family: int
-) -> tuple[_State, Tensor]:
+def _improve(search: _Search, which: Tensor, now: _State, family: int) -> tuple[_State, Tensor]:
     """Add the best candidate to each filter; tell where it is worth it, (F,) bool."""
     rules = search.rules
     slot = now.alive().sum(1)

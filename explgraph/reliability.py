@@ -100,11 +100,13 @@ def _explained(presence: Tensor, by: Tensor) -> Tensor:
     p = min(_COMPONENTS, n // 8, by.shape[1])
     if not p:
         return presence.new_zeros(presence.shape[1])
-    values, vectors = torch.linalg.eigh((lambda x: x @ x.T)(_standardised(by).double()))
+    columns = _standardised(by).double()
+    vectors: Tensor = torch.linalg.eigh(columns @ columns.T)[1]
     axes = vectors[:, -p:].to(presence.dtype)
     explained = (axes.T @ _standardised(presence)).square().sum(0) / n
     chance = (p + _SURE * math.sqrt(2 * p)) / n  # N R^2 is about chi squared with p degrees
-    return (explained - chance).clamp(min=0)
+    beyond: Tensor = (explained - chance).clamp(min=0)
+    return beyond
 
 
 def _standardised(values: Tensor) -> Tensor:
