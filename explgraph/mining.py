@@ -58,8 +58,8 @@ from explgraph.patterns import (
     still_places,
 )
 from explgraph.processes import Team
-from explgraph.reliability import rated, together, warn_if_weak
 from explgraph.recording import checked_device, record
+from explgraph.reliability import rated, together, warn_if_weak
 from explgraph.store import ActivationStore, open_store
 from explgraph.streaming import BLOCK, Images, Source
 

@@ -209,7 +209,7 @@ class _Search:
         )
 
     def gathered(self, which: Tensor, mixture: Mixture, motion: Tensor, *, moving: bool) -> Tensor:
-        """What candidates gather of what the patterns in place leave, (F, A); -1 for other kinds."""
+        """Measure what candidates gather of what is left, (F, A); -1 for those of other kinds."""
         rest = self.count(None, which, mixture, motion, rest=True).rest
         assert rest is not None
         rest = rest.flatten(2)
@@ -333,7 +333,7 @@ def find_patterns(
 
 
 def pose_worth(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rules) -> Tensor:
-    """What a pose is worth to filters: how far all patterns that move by it follow it.
+    """Measure what a pose is worth to filters: how far all that moves by it follows it.
 
     Parameters are those of `find_patterns`; all motions are of one pose.
 

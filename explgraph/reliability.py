@@ -36,11 +36,11 @@ from explgraph.errors import ExplgraphWarning
 __all__ = ["WEAK", "cut_for", "rated", "together", "warn_if_weak"]
 
 WEAK = 0.06
-"""Nats per unit of activation that filters must lose with other images' poses, in the best layer."""
+"""Nats per unit of activation that filters must lose with other images' poses, at best."""
 
 _COMPONENTS = 8  # of the other nodes' presences; fewer where there are few images
-# what stands still tells less of where a part is: with all of its gain heads are found worse, with a
-# quarter legs (benchmarks/experiments.md)
+# what stands still tells less of where a part is: with all of its gain heads are found worse, with
+# a quarter legs (benchmarks/experiments.md)
 _STILL = 0.5
 _SURE = 3.0  # standard deviations of what chance explains
 
@@ -165,9 +165,9 @@ def warn_if_weak(config: Mapping[str, Any], stacklevel: int = 2) -> None:
     if following[best] < WEAK:
         warnings.warn(
             f"filters hardly follow these images' poses (at best {following[best]:.3f} nats, in "
-            f"{best!r}; {WEAK} or more are usual), so nodes may locate parts no better than the mean "
-            "of some marks. Likely causes: objects that bend in many ways or come in many views, "
-            "several objects in an image, few images, a layer too high or too low, or other "
+            f"{best!r}; {WEAK} or more are usual), so nodes may locate parts no better than the "
+            "mean of some marks. Likely causes: objects that bend in many ways or come in many "
+            "views, several objects in an image, few images, a layer too high or too low, or other "
             "normalisation than the model expects. Crop to one object, give more images of one "
             "kind, try other layers, and see explgraph evaluate",
             ExplgraphWarning,
