@@ -367,10 +367,14 @@ def _find(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rule
     mixture = search.fit(None, which, state.middle(), state.motion, _LAST)
     # one that stood in for a part until the right one joined has lost its share
     stays = mixture.share > rules.least_share
-    if bool((state.alive() & ~stays).any()):
-        mixture = search.fit(None, which, _only(mixture, stays), state.motion, _LAST)
-        first, second = (_only(fit, stays) for fit in state.fits)
-        state = state._replace(fits=(first, second), gain=torch.where(stays, state.gain, 0.0))
+    some = (state.alive() & ~stays).any(1).nonzero()[:, 0]
+    if len(some):  # these filters alone: the others are done
+        stay, left = stays[some], state.take(some)
+        fitted = _only(mixture.take(some), stay)
+        mixture = mixture.put(some, search.fit(None, some, fitted, left.motion, _LAST))
+        first, second = (_only(fit, stay) for fit in left.fits)
+        gain = torch.where(stay, left.gain, 0.0)
+        state = state.put(some, left._replace(fits=(first, second), gain=gain))
     return Patterns(mixture, state.motion, state.gain, _follow(search, which, state))
 
 
