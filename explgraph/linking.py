@@ -267,12 +267,14 @@ def _sketches(images: Images, layers: list[tuple[Look, int]], seed: int) -> Iter
     draws = torch.Generator().manual_seed(seed)
     runs = [(look, some) for look, size in layers for some in _runs(size, _NODES)]
     mixtures = [
-        torch.randn(2 * (some.stop - some.start), _SKETCH, generator=draws).to(images.device)
+        torch.randn(2 * (some.stop - some.start), _SKETCH, generator=draws, dtype=torch.float32).to(
+            images.device
+        )
         for _, some in runs
     ]
     nodes = sum(size for _, size in layers)
     for here in images:
-        one = torch.ones(here.stop - here.start, 1, device=images.device)
+        one = torch.ones(here.stop - here.start, 1, dtype=torch.float32, device=images.device)
         weight, mixed = torch.zeros_like(one), one.new_zeros(len(one), _SKETCH)
         for (look, some), mixture in zip(runs, mixtures, strict=True):
             say = look(here, some)

@@ -41,7 +41,7 @@ WEAK = 0.06
 _COMPONENTS = 8  # of the other nodes' presences; fewer where there are few images
 # what stands still tells less of where a part is: with all of its gain heads are found worse, with
 # a quarter legs (benchmarks/experiments.md)
-_STILL = 0.5
+_STILL = 0.25
 _SURE = 3.0  # standard deviations of what chance explains
 
 
@@ -59,7 +59,7 @@ def rated(gain: Tensor, moving: Tensor, following: Tensor, company: Tensor) -> T
     Returns
     -------
     (V,)
-        ``1 - exp(-gain)`` with evidence, otherwise 0; what stands still gets half of its gain.
+        ``1 - exp(-gain)`` with evidence, otherwise 0; what stands still gets a quarter of its gain.
     """
     borne_out = torch.where(moving, following, company) > 0
     worth = torch.where(moving, gain, _STILL * gain).clamp(min=0)

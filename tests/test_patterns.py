@@ -167,7 +167,6 @@ def test_what_moves_and_what_stands_still_in_one_filter():
         assert found.following[c, stands] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="what stood in for a still part stays, with hardly a share")
 def test_no_pattern_is_left_with_less_than_the_least_share():
     for seed in (3, 17):
         world = MovingParts(seed)

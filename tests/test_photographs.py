@@ -190,7 +190,8 @@ def test_the_quality_benchmark_on_two_categories(tmp_path, capsys):
     ))  # fmt: skip
     assert mean(best, "nodes") > 167
     assert mean(best, "tracking") > 0.65 > mean("raw peaks", "tracking")
-    assert mean(best, "instability") < 0.075
+    # what stands still is among the best, too, and is no steadier about a head than any point
+    assert mean(best, "instability") < 0.8 * mean("raw peaks", "instability")
     assert mean(best, "3-shot") < 0.085 < mean("raw peaks", "3-shot")
     assert mean("nodes, all", "energy") > 0.3
     # by their own evidence: with other images' maps they are clearly worse

@@ -166,13 +166,13 @@ def test_few_images_and_presences_that_never_vary_are_no_trouble(n):
 
 
 def test_gains_count_with_evidence_of_their_kind():
-    """Those of what stands still by half."""
+    """Those of what stands still by a quarter."""
     gain = torch.tensor([0.0, 0.5, 0.5, 0.5, 0.5, 2.0, -1.0])
     moving = torch.tensor([True, True, True, False, False, True, True])
     following = torch.tensor([1.0, 0.1, 0.0, 0.1, 0.0, 0.3, 1.0])
     company = torch.tensor([0.0, 0.0, 0.1, 0.0, 0.1, 0.0, 0.0])
     found = rated(gain, moving, following, company)
-    truth = [0, 1 - math.exp(-0.5), 0, 0, 1 - math.exp(-0.25), 1 - math.exp(-2), 0]
+    truth = [0, 1 - math.exp(-0.5), 0, 0, 1 - math.exp(-0.125), 1 - math.exp(-2), 0]
     np.testing.assert_allclose(found, truth, rtol=1e-6)
 
 

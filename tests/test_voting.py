@@ -11,7 +11,8 @@ DIAGONAL = 200.0
 
 
 def random_nodes(rng, v):
-    return Nodes(np.ones(v), rng.random(v), rng.uniform(50, 500, v), DIAGONAL)
+    follows = np.where(rng.random(v) < 0.5, 0.0, rng.random(v))
+    return Nodes(np.ones(v), rng.random(v), follows, rng.uniform(50, 500, v), DIAGONAL)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -51,7 +52,10 @@ def test_a_template_is_the_formula(seed):
         around = (weight * ((gap - offset) ** 2).sum(1)).sum()
         near = (0.063 * DIAGONAL) ** 2 + (gap**2).sum(1).mean()
         expected = 1.6 * nodes.stray[v] ** 0.75 * 400**0.25 * (near / 800) ** 1.5
-        expected *= np.exp(-3 * (nodes.reliability[v] - 0.5))
+        if nodes.follows[v] > 0:
+            expected *= np.exp(-3 * (nodes.reliability[v] - 0.4))
+        else:  # a still node misses by as much as parts move
+            expected = max(expected, 800)
         spreads[v] = (around + 3 * expected) / (weight.sum() + 3)
         row = found.voters.tolist().index(v)
         np.testing.assert_allclose(found.offset[row], offset)
@@ -60,10 +64,14 @@ def test_a_template_is_the_formula(seed):
 
 
 def test_near_reliable_steady_nodes_are_trusted():
-    nodes = Nodes(np.ones(4), np.array([0.5, 0.9, 0.5, 0.5]), np.array([100, 100, 400, 100.0]), 100)
-    spread = voting.expected_spread(nodes, np.array([100.0, 100, 100, 2500]))
+    reliability = np.array([0.5, 0.9, 0.5, 0.5, 0.9])
+    follows = np.array([0.5, 0.5, 0.5, 0.5, 0])
+    stray = np.array([100, 100, 400, 100, 1.0])
+    nodes = Nodes(np.ones(5), reliability, follows, stray, 100)
+    spread = voting.expected_spread(nodes, np.array([100.0, 100, 100, 2500, 100]))
     assert spread[1] < spread[0] < spread[2]
     assert spread[0] < spread[3]
+    assert spread[4] >= 2 * 10**2  # what stands still is steady, and knows nothing of the part
 
 
 def test_the_place_is_where_weighted_votes_balance():

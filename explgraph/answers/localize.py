@@ -55,6 +55,8 @@ USUAL = 1.5
 """Radius of that, in units of scatter and spread, before shots are left out."""
 USUAL_SHOTS = 10
 """How many left-out shots that counts as much as."""
+FEW = 20
+"""With so many shots a template's offsets and spreads add as much variance as votes scatter by."""
 TEMPLATES = 3
 """At most."""
 FOLDS = 20
@@ -158,10 +160,13 @@ class Localizer:
         scores = parse.scores.astype(np.float64)
         top = top_scores(scores)
         strengths = voting.strength(scores, top)
-        reliability = [values["reliability"] for values in self.graph.nx.nodes.values()]
+        reliability, follows = (
+            np.array([values[name] for values in self.graph.nx.nodes.values()])
+            for name in ("reliability", "follows")
+        )
         diagonal = float(np.hypot(*parse.image_size))
         nodes = Nodes(
-            top, np.array(reliability), voting.stray(positions, strengths, diagonal), diagonal
+            top, reliability, follows, voting.stray(positions, strengths, diagonal), diagonal
         )
         parts = {}
         for name, places in marks.items():
@@ -440,7 +445,7 @@ def _guess(
 ) -> _Guess:
     """Let the template speak whose votes agree best, image by image."""
     said = [voting.vote(template, positions, strengths) for template in templates]
-    few = 1 + 6 * len(templates) / shots  # fewer shots, less sure offsets and spreads
+    few = 1 + FEW * len(templates) / shots  # fewer shots, less sure offsets and spreads
     scales = np.stack(
         [
             np.sqrt(scatter * np.sqrt(few * template.spread[0]))

@@ -33,6 +33,8 @@ NEAR = 0.063
 """From this distance on, share of the diagonal, a node counts as ever less rigid."""
 PARTNERS = 400
 """Nodes that a node's straying is measured against, about."""
+TYPICAL = 0.4
+"""Reliability of a node that is trusted as much as its straying says."""
 TAIL = 0.5
 """Squared distance, in units of a node's spread, from which its vote counts half."""
 REACH, AMPLITUDE, NOISE = 0.126, 0.063, 0.047
@@ -48,7 +50,7 @@ class Nodes(NamedTuple):
     ----------
     top : (V,)
         Score of the best images, by which scores are divided (`metrics.top_scores`).
-    reliability : (V,)
+    reliability, follows : (V,)
         The graph's.
     stray : (V,) px^2
         How much a node moves against reliable nodes (`stray`).
@@ -58,6 +60,7 @@ class Nodes(NamedTuple):
 
     top: Array
     reliability: Array
+    follows: Array
     stray: Array
     diagonal: float
 
@@ -145,13 +148,16 @@ def stray(positions: Array, strengths: Array, diagonal: float) -> Array:
 
 
 def expected_spread(nodes: Nodes, distance2: Array) -> Array:
-    """Spread that is expected of nodes at squared distances (V,) px^2 from the part."""
+    """Spread that is expected of nodes at squared distances (V,) px^2 from the part.
+
+    What stands still misses a part by as much as parts usually move, however steady it is.
+    """
     usual = (0.1 * nodes.diagonal) ** 2
     near = (NEAR * nodes.diagonal) ** 2
     rigid = ((near + distance2) / (2 * usual)) ** 1.5
-    spread: Array = (
-        1.6 * nodes.stray**0.75 * usual**0.25 * rigid * np.exp(-3 * (nodes.reliability - 0.5))
-    )
+    moving: Array = 1.6 * nodes.stray**0.75 * usual**0.25 * rigid
+    trusted = moving * np.exp(-3 * (nodes.reliability - TYPICAL))
+    spread: Array = np.where(nodes.follows > 0, trusted, np.maximum(2 * usual, moving))
     return spread
 
 
