@@ -193,7 +193,7 @@ def test_the_quality_benchmark_on_two_categories(tmp_path, capsys):
     # what stands still is among the best, too, and is no steadier about a head than any point
     assert mean(best, "instability") < 0.8 * mean("raw peaks", "instability")
     assert mean(best, "3-shot") < 0.085 < mean("raw peaks", "3-shot")
-    assert mean("nodes, all", "energy") > 0.3
+    assert mean("nodes, all", "energy") > 0.1  # of parts, not of regions around them
     # by their own evidence: with other images' maps they are clearly worse
     assert mean("best quarter, evidence shuffled", "3-shot") > 1.2 * mean(best, "3-shot")
     assert json.loads(file.read_text())["rows"] == rows
