@@ -29,6 +29,7 @@ from explgraph.images import ImageFolder
 from explgraph.landmarks import Landmarks
 from explgraph.parsing import parse_activations, parse_evidence, stream_layers
 from explgraph.recording import Activations
+from explgraph.reliability import warn_if_weak
 
 __all__ = ["COLUMNS", "evaluate", "markdown"]
 
@@ -103,6 +104,7 @@ def evaluate(
             f"{max(seen)} of the {len(images)} images are marked with {', '.join(wanted)} inside "
             "the image, at least two must be; check that the landmarks are of these images"
         )
+    warn_if_weak(graph.nx.graph["config"])
     activations = _activations(graph, model, images, batch_size, device, progress)
     methods = _methods(graph, activations, seed)
     rows: list[Row] = []

@@ -25,6 +25,7 @@ from explgraph.images import ImageFolder, Images
 from explgraph.inference import infer, scaled
 from explgraph.mixture import Grid
 from explgraph.recording import Activations, checked_device, fingerprint, stream
+from explgraph.reliability import warn_if_weak
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,9 +168,10 @@ def parse(
     Warns
     -----
     ExplgraphWarning
-        If the weights are not those that were mined.
+        If the weights are not those that were mined, or the poses of the mined images told little.
     """
     parser = Parser(graph, checked_device(device))
+    warn_if_weak(graph.nx.graph["config"])
     names: list[str] = []
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for here, maps in stream_layers(

@@ -44,6 +44,7 @@ from explgraph.graph import ExplanatoryGraph, check_graph
 from explgraph.hooks import nearest
 from explgraph.metrics import top_scores
 from explgraph.parsing import Parse
+from explgraph.reliability import warn_if_weak
 
 __all__ = ["Localizer", "Located"]
 
@@ -152,8 +153,14 @@ class Localizer:
         ExplgraphError
             If the parse is of another graph, a part has no mark, a mark lies outside the image or
             in an image without the part, or a shape is wrong.
+
+        Warns
+        -----
+        ExplgraphWarning
+            If the poses of the mined images told little.
         """
         self._check_parse(parse)
+        warn_if_weak(self.graph.nx.graph["config"])
         marks = _marks(landmarks, parse)
         gone = _absent(absent or {}, marks)
         positions = parse.positions.astype(np.float64)
