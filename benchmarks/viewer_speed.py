@@ -25,7 +25,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from explgraph.export.viewer import write_html
 from explgraph.geometry import Layer
-from explgraph.graph import ExplanatoryGraph
+from explgraph.graph import FORMAT_VERSION, ExplanatoryGraph
 
 FLAGS = [
     "--headless",
@@ -49,7 +49,7 @@ def big_graph(n_nodes: int, n_edges: int, seed: int = 0) -> ExplanatoryGraph:
         for i, name in enumerate(reversed(names))
     ]
     nx = networkx.DiGraph(
-        format_version=1,
+        format_version=FORMAT_VERSION,
         image_size=[SIZE, SIZE],
         layers=[layer.as_dict() for layer in table],
         n_images=100,
@@ -79,6 +79,7 @@ def big_graph(n_nodes: int, n_edges: int, seed: int = 0) -> ExplanatoryGraph:
                 support=share[0],
                 energy=share[1],
                 reliability=share[2],
+                follows=share[2],
                 receptive_field=layer.receptive_field[0],
                 label="",
             )

