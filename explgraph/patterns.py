@@ -120,7 +120,7 @@ class Patterns(NamedTuple):
     gain : (C, K)
         What it added to the held-out likelihood, nats per unit of the filter's activation.
     following : (C, K)
-        What that loses with other images' motion, less four standard errors; at least 0.
+        What that loses with other images' motion, less three standard errors; at least 0.
     """
 
     mixture: Mixture
@@ -134,7 +134,7 @@ _FIT = 4  # EM iterations between proposals; the next proposal starts from there
 _LAST = 8  # after the last one; more move nothing
 _NEW_SHARE = 0.3  # that a new pattern starts with; EM forgets it
 _CELLS = 1 << 25  # floats that are worked on at a time
-_DOUBTED = 4.0  # standard errors, for a filter has the best of some hundred motions
+_DOUBTED = 3.0  # standard errors, for a filter has the best of some hundred motions
 _EXCHANGES = (1 / 3, 2 / 3)  # images whose motion is taken are so far ahead, as shares of all
 
 
@@ -443,7 +443,7 @@ def _improve(search: _Search, which: Tensor, now: _State, family: int) -> tuple[
 def _follow(search: _Search, which: Tensor, state: _State) -> Tensor:
     """Measure what the held-out likelihood loses when a motion is that of other images, (F, K).
 
-    Less four standard errors over the images: a few that fire strongly must not decide alone.
+    Less three standard errors over the images: a few that fire strongly must not decide alone.
     """
     loss = torch.zeros_like(state.gain)
     moving = state.alive() & (search.motions.family[state.motion] != STILL)
