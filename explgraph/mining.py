@@ -9,8 +9,8 @@
    move by a trajectory or stand still; their number, motions, places, spreads and shares are
    decided by held-out likelihood. Decoys, filters whose maps are exchanged among the images, show
    what chance reaches.
-4. In all images the patterns compete for the maps (`inference`): places and scores. Patterns that
-   hardly ever show are left out; the others become nodes.
+4. In all images the patterns compete for the maps (`inference`): places and scores. Patterns with
+   evidence of their own (`reliability`) become nodes, and of a filter without any its first.
 5. *Edges* (`linking`) join nodes to those of the layer above that they fire with and sit at, beyond
    what the pose says.
 
