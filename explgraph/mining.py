@@ -4,8 +4,9 @@
    activation counts as observations of where the filter fires.
 2. *Poses* (`learn_pose`). From a sample of the images, for every grid of units: the filters' peaks
    give each image a pose of a few numbers, and every filter a trajectory, where it is at which
-   pose. Which grid knows the object better differs from data to data: a layer moves by the pose that
-   its filters follow most on held-out images, the coarsest unless a finer one is worth twice as much.
+   pose. Which grid knows the object better differs from data to data: a layer moves by the pose
+   that its filters follow most on held-out images, the coarsest unless a finer one is worth twice
+   as much.
 3. *Part patterns* (`patterns`), filter by filter, from the same sample: a mixture whose patterns
    move by a trajectory or stand still; their number, motions, places, spreads and shares are
    decided by held-out likelihood. Decoys, filters whose maps are exchanged among the images, show
