@@ -23,7 +23,7 @@ import zarr  # noqa: F401  imported before forking, since it takes long
 from torch import Tensor, distributed, nn
 
 import explgraph
-from explgraph import streaming
+from explgraph.activations import streaming
 from explgraph.errors import ExplgraphError
 
 LAYERS = ("0", "2")
@@ -130,7 +130,7 @@ def ranks(number: int, folder: Path, *, dying: bool = False) -> list[int]:
             "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=number
         )
         if dying and rank == number - 1:
-            from explgraph import mining
+            from explgraph.mining import mining
 
             mining._mine_layer = lambda *_: os._exit(7)
         job(folder)

@@ -23,9 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from explgraph.activations.processes import Team
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
-from explgraph.processes import Team
 
 __all__ = ["Checkpoint", "discard"]
 

@@ -33,21 +33,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from explgraph.activations.processes import Team
+from explgraph.activations.streaming import BLOCK
 from explgraph.errors import ExplgraphError
-from explgraph.geometry import Layer, measure_layers
-from explgraph.images import (
-    ImageFolder,
-    Images,
-    ahead,
+from explgraph.images.ahead import ahead
+from explgraph.images.batches import (
+    AnyImages,
     batches,
     check_batch_size,
-    choose,
     image_names,
     images_fingerprint,
+    subset,
 )
-from explgraph.processes import Team
-from explgraph.recording import checked_layers, fingerprint, on_device, run, with_bar
-from explgraph.streaming import BLOCK
+from explgraph.images.folder import ImageFolder
+from explgraph.network.forward import (
+    checked_layers,
+    fingerprint,
+    on_device,
+    rectified_maps,
+    with_bar,
+)
+from explgraph.network.geometry import Layer, measure_layers
 
 if TYPE_CHECKING:
     import zarr
@@ -282,7 +288,7 @@ def _checksum(about: dict[str, Any], names: Sequence[str]) -> str:
 
 def record_to_store(
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     layers: Sequence[str],
     path: str | os.PathLike[str],
     *,
@@ -298,7 +304,7 @@ def record_to_store(
     names = image_names(images)
     team = Team()
     with torch.inference_mode(False), on_device(model, device):
-        first = next(batches(choose(images, [0], 1), 1))[1]
+        first = next(batches(subset(images, [0], 1), 1))[1]
         size = (int(first.shape[2]), int(first.shape[3]))
         measured = measure_layers(model, checked_layers(layers), size)
         about = {
@@ -320,7 +326,7 @@ def record_to_store(
         mine = [missing[i] for i in team.share(len(missing))]
         if mine:
             source = _blocks_of(images, names, mine, batch_size)
-            runs = with_bar(run(model, source, measured), len(mine) * BLOCK, progress)
+            runs = with_bar(rectified_maps(model, source, measured), len(mine) * BLOCK, progress)
             for block, caught in _whole_blocks(runs, mine, len(names)):
                 with _explained(f"{str(path)!r} can't be written"):
                     _write(group, block, [caught[layer.name] for layer in measured], dtype)
@@ -401,7 +407,7 @@ def _has_chunk(array: Any, chunk: int) -> bool:
 
 
 def _blocks_of(
-    images: Images, names: Sequence[str], blocks: Sequence[int], batch_size: int
+    images: AnyImages, names: Sequence[str], blocks: Sequence[int], batch_size: int
 ) -> Iterator[tuple[tuple[str, ...], Tensor]]:
     """Read some blocks of images, in batches that don't run from one block into the next.
 
@@ -410,7 +416,7 @@ def _blocks_of(
     """
     chosen = [i for b in blocks for i in range(b * BLOCK, min((b + 1) * BLOCK, len(names)))]
     done = 0
-    for _, batch in batches(choose(images, chosen, BLOCK), BLOCK):
+    for _, batch in batches(subset(images, chosen, BLOCK), BLOCK):
         here = tuple(names[i] for i in chosen[done : done + len(batch)])
         done += len(batch)
         for start in range(0, len(batch), batch_size):

@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from explgraph.activations.checkpoint import Checkpoint
+from explgraph.activations.processes import Team
 from explgraph.atomic import atomic_write
-from explgraph.checkpoint import Checkpoint
 from explgraph.errors import ExplgraphError
-from explgraph.geometry import Layer
-from explgraph.processes import Team
+from explgraph.network.geometry import Layer
 
 __all__ = ["BLOCK", "Images", "Source", "Table"]
 

@@ -24,25 +24,28 @@ from typing import Any, TextIO, TypeVar
 import numpy as np
 import torch
 
+from explgraph.activations.checkpoint import discard
+from explgraph.activations.memory import Activations
+from explgraph.activations.processes import Team, joined
+from explgraph.activations.recording import record
+from explgraph.activations.store import ActivationStore, open_store
 from explgraph.answers.bias import find_bias
 from explgraph.answers.localize import Localizer
 from explgraph.answers.tables import read_attributes, read_expected
-from explgraph.answers.tree_files import SUFFIXES as TREE_SUFFIXES
 from explgraph.atomic import atomic_write
-from explgraph.checkpoint import discard
-from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.export import SUFFIXES, write
-from explgraph.export.several import write_formats
-from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph, load
-from explgraph.hooks import nearest
-from explgraph.images import ImageFolder
-from explgraph.landmarks import read_landmarks
-from explgraph.mining import mine_activations
-from explgraph.models import load_model
+from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
+from explgraph.evaluation.landmarks import read_landmarks
+from explgraph.explanatory_graph import ExplanatoryGraph, load
+from explgraph.graph.schema import CLASS_EFFECT
+from explgraph.images.folder import ImageFolder
+from explgraph.mining.mining import mine_activations
+from explgraph.network.layers import list_layers, suggest_layers
+from explgraph.network.models import load_model
 from explgraph.parsing import Parse, parse, parse_activations
-from explgraph.processes import Team, joined
-from explgraph.recording import Activations, list_layers, record, suggest_layers
-from explgraph.store import ActivationStore, open_store
+from explgraph.views.export import write
+from explgraph.views.several import write_formats
+from explgraph.views.suffixes import SUFFIXES
+from explgraph.views.suffixes import TREE_SUFFIXES as TREE_SUFFIXES
 
 __all__ = ["main"]
 
@@ -651,7 +654,7 @@ _size.__name__ = "size"
 
 def _demo(options: argparse.Namespace) -> None:
     """Run ``explgraph demo``."""
-    from explgraph import demo
+    from explgraph.creatures import demo
 
     _check_folder(Path(options.out) / "graph.explgraph")
     start = time.perf_counter()
@@ -835,7 +838,7 @@ def _write_parse(found: Parse, out: Path) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     """Run ``explgraph evaluate``."""
-    from explgraph import evaluation
+    from explgraph.evaluation import table as evaluation
 
     for out in map(Path, options.out):
         if out.suffix.lower() not in (".md", ".json"):
@@ -1170,7 +1173,7 @@ def _ablate(options: argparse.Namespace) -> None:
 def _tree(options: argparse.Namespace) -> None:
     """Run ``explgraph tree``."""
     from explgraph.answers.decision_tree import DecisionTree
-    from explgraph.pictures import Pictures
+    from explgraph.views.pictures import Pictures
 
     for out in map(Path, options.out):
         if out.suffix.lower() not in TREE_SUFFIXES:
@@ -1247,7 +1250,7 @@ def _export(options: argparse.Namespace) -> None:
 
 def _view(options: argparse.Namespace) -> None:
     """Run ``explgraph view``."""
-    from explgraph.export.viewer import serve
+    from explgraph.views.viewer import serve
 
     graph = load(options.graph)
     serve(

@@ -24,16 +24,18 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from explgraph import creatures, metrics
+from explgraph import creatures
+from explgraph.activations.recording import record
 from explgraph.atomic import atomic_write
-from explgraph.export import SUFFIXES
-from explgraph.export.several import write_formats
-from explgraph.graph import ExplanatoryGraph
-from explgraph.images import ImageFolder
-from explgraph.landmarks import from_creatures
-from explgraph.mining import mine_activations
+from explgraph.evaluation.baselines import raw_peaks
+from explgraph.evaluation.landmarks import from_creatures
+from explgraph.evaluation.planted import planted_parts
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.images.folder import ImageFolder
+from explgraph.mining.mining import mine_activations
 from explgraph.parsing import parse_activations
-from explgraph.recording import record
+from explgraph.views.several import write_formats
+from explgraph.views.suffixes import SUFFIXES
 
 __all__ = ["demo", "markdown"]
 
@@ -191,12 +193,12 @@ def _measure(
     activations = record(model, images, creatures.LAYERS, progress=progress)
     found = parse_activations(graph, activations)
     truth = from_creatures(drawn, found.names).parts
-    planted = partial(metrics.planted_parts, parts=truth, min_tracking=MIN_TRACKING)
+    planted = partial(planted_parts, parts=truth, min_tracking=MIN_TRACKING)
     # without a bound on purity, the node that tracks a part best is chosen
     chosen = planted(found.positions, found.scores, min_purity=0)
     alone = planted(found.positions, found.scores, min_purity=MIN_PURITY)
     peaks = [
-        metrics.raw_peaks(maps.numpy(), layer)
+        raw_peaks(maps.numpy(), layer)
         for maps, layer in zip(activations.maps, activations.layers, strict=True)
     ]
     positions, scores = (np.concatenate([p[i] for p in peaks], axis=1) for i in (0, 1))

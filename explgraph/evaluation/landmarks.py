@@ -25,15 +25,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from explgraph.errors import ExplgraphError
-
-if TYPE_CHECKING:
-    from explgraph.creatures import Creatures
 
 __all__ = ["Landmarks", "from_creatures", "read_landmarks"]
 
@@ -47,6 +44,18 @@ class _Placed(Protocol):
     def names(self) -> Sequence[str]: ...
 
     def to_original(self, index: int, points: ArrayLike) -> Array: ...
+
+
+class _Drawn(Protocol):
+    """What is needed of `explgraph.creatures.Creatures`."""
+
+    @property
+    def parts(self) -> Mapping[str, NDArray[np.float32]]: ...
+
+    @property
+    def visible(self) -> Mapping[str, NDArray[np.bool_]]: ...
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +175,7 @@ def read_landmarks(path: str | os.PathLike[str]) -> Landmarks:
     return landmarks
 
 
-def from_creatures(creatures: Creatures, names: Sequence[str] | None = None) -> Landmarks:
+def from_creatures(creatures: _Drawn, names: Sequence[str] | None = None) -> Landmarks:
     """Landmarks of drawn creatures: the places of all parts that can be seen.
 
     Parameters

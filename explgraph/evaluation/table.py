@@ -1,4 +1,4 @@
-"""Evaluation: the measures of `explgraph.metrics` for a graph, with the baselines beside it.
+"""The measures of `metrics` for a graph, with the baselines beside it.
 
 For every marked part and every layer of the graph a row each for
 
@@ -21,15 +21,15 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from explgraph import metrics
-from explgraph.errors import ExplgraphError
-from explgraph.graph import ExplanatoryGraph
-from explgraph.hooks import nearest
-from explgraph.images import ImageFolder
-from explgraph.landmarks import Landmarks
+from explgraph.activations.memory import Activations
+from explgraph.errors import ExplgraphError, nearest
+from explgraph.evaluation import controls, metrics
+from explgraph.evaluation.baselines import constant_grid, raw_peaks
+from explgraph.evaluation.landmarks import Landmarks
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.images.folder import ImageFolder
 from explgraph.parsing import parse_activations, parse_evidence, stream_layers
-from explgraph.recording import Activations
-from explgraph.reliability import warn_if_weak
+from explgraph.statistics.reliability import warn_if_weak
 
 __all__ = ["COLUMNS", "evaluate", "markdown"]
 
@@ -63,7 +63,7 @@ def evaluate(
     images : ImageFolder
         At least two photographs; at best others than those that were mined.
     landmarks : Landmarks
-        In pixels of the image files (`explgraph.landmarks.read_landmarks`).
+        In pixels of the image files (`explgraph.evaluation.landmarks.read_landmarks`).
     parts : sequence of str, optional
         Which parts; all by default.
     seed : int
@@ -78,7 +78,7 @@ def evaluate(
     -------
     list of dict
         ``part``, ``layer`` (None for the grid, "all layers" for nodes of all), ``method``, and
-        the measures of `explgraph.metrics.table_row`.
+        the measures of `explgraph.evaluation.metrics.table_row`.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def _methods(
     yield (
         None,
         "points that never move",
-        *metrics.constant_grid(activations.n_images, size, seed=seed),
+        *constant_grid(activations.n_images, size, seed=seed),
     )
     parse = parse_activations(graph, activations)
     reliability = np.array([values["reliability"] for values in graph.nx.nodes.values()])
@@ -169,13 +169,13 @@ def _methods(
     together = []
     for layer in reversed(graph.layers):
         maps = activations.maps[layer.index]
-        yield (layer.name, "raw peaks", *metrics.raw_peaks(maps.numpy(), layer))
+        yield (layer.name, "raw peaks", *raw_peaks(maps.numpy(), layer))
         nodes = np.flatnonzero(index == layer.index)
         yield layer.name, "nodes, all", parse.positions[:, nodes], parse.scores[:, nodes]
-        best = nodes[metrics.best(reliability[nodes], 0.25)] if len(nodes) else nodes
+        best = nodes[controls.best(reliability[nodes], 0.25)] if len(nodes) else nodes
         together.append(best)
         yield layer.name, "nodes, best quarter", parse.positions[:, best], parse.scores[:, best]
-        order = metrics.derangement(activations.n_images, np.random.default_rng([seed, 0]))
+        order = controls.derangement(activations.n_images, np.random.default_rng([seed, 0]))
         others = list(activations.maps)
         others[layer.index] = maps[torch.from_numpy(order)]
         shuffled = parse_evidence(

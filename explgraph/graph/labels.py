@@ -27,16 +27,13 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.graph import ExplanatoryGraph
-from explgraph.hooks import nearest
+from explgraph.errors import ExplgraphError, nearest
 
-__all__ = ["FORMAT_VERSION", "Labels", "apply_labels", "read_labels"]
+__all__ = ["FORMAT_VERSION", "Labels", "read_labels"]
 
 FORMAT_VERSION = 1
 _FORMAT = "explgraph labels"
@@ -127,44 +124,3 @@ def _check_ids(where: str, ids: Any) -> None:
     """Refuse what is no list of node ids."""
     if not isinstance(ids, (list, tuple)) or not all(isinstance(node, str) for node in ids):
         raise ExplgraphError(f"{where} is {ids!r}; expected a list of node ids")
-
-
-def apply_labels(
-    graph: ExplanatoryGraph, source: str | os.PathLike[str] | Mapping[str, Any]
-) -> ExplanatoryGraph:
-    """Name, merge and reject a graph's nodes: see `ExplanatoryGraph.apply_labels`."""
-    decided = read_labels(source)
-    for what, nodes in (
-        ("labels", decided.labels),
-        ("merged", [node for group in decided.merged for node in group]),
-        ("rejected", decided.rejected),
-    ):
-        for node in nodes:
-            if node not in graph.nx:
-                raise ExplgraphError(
-                    f"{what} names {node!r}, which the graph lacks"
-                    f"{nearest(node, graph.node_ids)}; are the labels of another graph?"
-                )
-    mined_with = graph.nx.graph["model_fingerprint"]
-    if decided.model_fingerprint and mined_with and decided.model_fingerprint != mined_with:
-        warnings.warn(
-            "the labels were given to a graph of another model; its parts of the same id may be "
-            "others",
-            ExplgraphWarning,
-            stacklevel=3,
-        )
-    names = {node: decided.labels.get(node, label) for node, label in graph.nx.nodes(data="label")}
-    for group in decided.merged:
-        found = sorted({names[node] for node in group} - {""})
-        if len(found) > 1:
-            raise ExplgraphError(
-                f"merged nodes {', '.join(group)} have the names {', '.join(map(repr, found))}; "
-                "give them one, in labels"
-            )
-        names.update(dict.fromkeys(group, found[0] if found else group[0]))
-    rejected = set(decided.rejected)
-    kept = graph.restricted(node for node in graph.node_ids if node not in rejected)
-    for node, attributes in kept.nx.nodes.items():
-        attributes["label"] = names[node]
-    kept.validate()
-    return kept

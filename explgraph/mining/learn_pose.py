@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from explgraph.mixture import Grid
-from explgraph.pose import PoseModel, distinct_guides, fit_poses, principal_poses
-from explgraph.pose_reader import (
+from explgraph.statistics.mixture import Grid
+from explgraph.statistics.pose import PoseModel, distinct_guides, fit_poses, principal_poses
+from explgraph.statistics.pose_reader import (
     Guides,
     Observed,
     PoseReader,

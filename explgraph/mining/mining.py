@@ -39,18 +39,19 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from explgraph.checkpoint import Checkpoint
+from explgraph.activations.checkpoint import Checkpoint
+from explgraph.activations.processes import Team
+from explgraph.activations.recording import record
+from explgraph.activations.store import ActivationStore, open_store
+from explgraph.activations.streaming import BLOCK, Images, Source
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.fitted import Fitted, FittedLayer
-from explgraph.geometry import Layer
-from explgraph.graph import FORMAT_VERSION, ExplanatoryGraph
-from explgraph.images import ImageFolder
-from explgraph.images import Images as AnyImages
-from explgraph.inference import infer, scaled
-from explgraph.learn_pose import Learnt, learn_reader, packed, unpacked
-from explgraph.linking import Tracks, link, track
-from explgraph.mixture import Bounds, Grid, Mixture
-from explgraph.patterns import (
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.schema import FORMAT_VERSION
+from explgraph.images.batches import AnyImages
+from explgraph.images.folder import ImageFolder
+from explgraph.mining.learn_pose import Learnt, learn_reader, packed, unpacked
+from explgraph.mining.linking import link
+from explgraph.mining.patterns import (
     STILL,
     Motions,
     Patterns,
@@ -59,11 +60,13 @@ from explgraph.patterns import (
     pose_worth,
     still_places,
 )
-from explgraph.processes import Team
-from explgraph.recording import checked_device, record
-from explgraph.reliability import rated, together, warn_if_weak
-from explgraph.store import ActivationStore, open_store
-from explgraph.streaming import BLOCK, Images, Source
+from explgraph.mining.tracks import Tracks, track
+from explgraph.network.forward import checked_device
+from explgraph.network.geometry import Layer
+from explgraph.statistics.fitted import Fitted, FittedLayer
+from explgraph.statistics.inference import infer, scaled
+from explgraph.statistics.mixture import Bounds, Grid, Mixture
+from explgraph.statistics.reliability import rated, together, warn_if_weak
 
 __all__ = ["Settings", "mine", "mine_activations"]
 

@@ -40,8 +40,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from explgraph.mixture import Bounds, Counts, Grid, Mixture, e_step, gaussians, m_step
-from explgraph.pose import displacements
+from explgraph.statistics.mixture import Bounds, Counts, Grid, Mixture, e_step, gaussians, m_step
+from explgraph.statistics.pose import displacements
 
 __all__ = [
     "STILL",

@@ -33,19 +33,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.hooks import (
-    Grid,
+from explgraph.network.hooks import (
+    MapFormat,
     Widths,
     catch,
     check_model,
-    find_grid,
-    find_grids,
+    find_format,
+    find_formats,
     model_device,
     model_dtype,
     read_maps,
     tensors_of,
 )
-from explgraph.structure import PositiveNetwork
+from explgraph.network.structure import PositiveNetwork
 
 __all__ = ["Layer", "measure_layers", "noise", "undisturbed"]
 
@@ -160,7 +160,7 @@ def measure_layers(
     with undisturbed(model):
         pair = noise(model, image_size, n=2)
         with torch.no_grad():
-            grids, _ = find_grids(model, pair, layers)
+            grids, _ = find_formats(model, pair, layers)
         axes = _measure(model, grids, image_size)
     return tuple(
         Layer(
@@ -218,7 +218,7 @@ class _Probe:
     def __init__(
         self,
         model: nn.Module,
-        grids: dict[str, Grid],
+        grids: dict[str, MapFormat],
         size: tuple[int, int],
         *,
         attention: bool = False,
@@ -275,10 +275,12 @@ def _extent(seen: Any) -> _Extent:
     return (int(where[0]), int(where[-1]) + 1) if where.size else None
 
 
-def _shape_at(grid: Grid, output: Any, size: tuple[int, int], layer: str) -> tuple[int, int, int]:
+def _shape_at(
+    grid: MapFormat, output: Any, size: tuple[int, int], layer: str
+) -> tuple[int, int, int]:
     """Give a layer's ``(C, H, W)`` on an image of another size."""
     if grid.kind == "tokens":
-        grid = find_grid(output, 1, size, layer, Widths(frozenset(), frozenset()))
+        grid = find_format(output, 1, size, layer, Widths(frozenset(), frozenset()))
         return grid.channels, grid.height, grid.width
     first = 2 if grid.kind == "maps" else 1
     shapes = [t.shape for t in tensors_of(output) if t.ndim == 4 and t.shape[0] == 1]
@@ -286,7 +288,7 @@ def _shape_at(grid: Grid, output: Any, size: tuple[int, int], layer: str) -> tup
 
 
 def _measure(
-    model: nn.Module, grids: dict[str, Grid], size: tuple[int, int]
+    model: nn.Module, grids: dict[str, MapFormat], size: tuple[int, int]
 ) -> dict[str, list[_Axis]]:
     """Measure the layers along ``[y, x]``."""
     try:
@@ -341,7 +343,7 @@ def _from_edges(probe: _Probe, layer: str) -> list[_Axis | None]:
 
 
 def _from_longer(
-    model: nn.Module, grids: dict[str, Grid], probe: _Probe, axis: int
+    model: nn.Module, grids: dict[str, MapFormat], probe: _Probe, axis: int
 ) -> dict[str, _Axis | None]:
     """Measure along one axis (0: y) on images that are longer along it."""
     found: dict[str, _Axis | None] = dict.fromkeys(grids)
@@ -381,7 +383,7 @@ def _from_longer(
 
 
 def _longer_probe(
-    model: nn.Module, grids: dict[str, Grid], axis: int, length: int, short: int
+    model: nn.Module, grids: dict[str, MapFormat], axis: int, length: int, short: int
 ) -> _Probe:
     """Probe an image that is long along `axis`."""
     return _Probe(model, grids, (length, short) if axis == 0 else (short, length))
@@ -502,7 +504,7 @@ def _from_centroids(probe: _Probe, layer: str) -> list[_Axis | None]:
     return found
 
 
-def _assumed(layer: str, grid: Grid, size: tuple[int, int], reason: str) -> list[_Axis]:
+def _assumed(layer: str, grid: MapFormat, size: tuple[int, int], reason: str) -> list[_Axis]:
     """Give an even grid over the image, along ``[y, x]``, with a warning."""
     warnings.warn(
         f"where the units of layer {layer!r} look can't be measured ({reason}); "

@@ -11,9 +11,8 @@ k-th call (from 0) of a module that runs more than once in a forward pass.
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -21,20 +20,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, nearest, one_line
 
 __all__ = [
-    "Grid",
+    "MapFormat",
     "Widths",
     "catch",
     "check_model",
     "feature_widths",
-    "find_grid",
-    "find_grids",
+    "find_format",
+    "find_formats",
     "model_device",
     "model_dtype",
-    "nearest",
-    "one_line",
     "only_grid",
     "read_maps",
     "split_layer",
@@ -52,7 +49,7 @@ class _AllCaught(BaseException):
 
 
 @dataclass(frozen=True)
-class Grid:
+class MapFormat:
     """How a module's output is read as feature maps.
 
     Attributes
@@ -67,17 +64,6 @@ class Grid:
     channels: int
     height: int
     width: int
-
-
-def one_line(err: Exception) -> str:
-    """Give an exception's type and text in one line."""
-    return f"{type(err).__name__}: {' '.join(str(err).split())}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which of the known names are nearest, as the end of an error message."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
-    return f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
 
 
 def split_layer(model: nn.Module, layer: str) -> tuple[str, int | None]:
@@ -269,13 +255,13 @@ def feature_widths(model: nn.Module) -> Widths:
     )
 
 
-def find_grid(
+def find_format(
     output: Any,
     n: int,
     image_size: tuple[int, int],
     layer: str,
     widths: Widths,
-) -> Grid:
+) -> MapFormat:
     """Find out how a module's output is to be read as maps.
 
     Channels-last is taken only where it fits the image's shape clearly better than channels-first,
@@ -304,17 +290,17 @@ def find_grid(
     """
     tensor = only_grid(output, n, layer)
     if tensor.ndim == 3:
-        grid = _token_grid(tensor, image_size, layer)
+        grid = _token_format(tensor, image_size, layer)
     else:
         _, a, b, c = tensor.shape
-        grid = Grid("maps", a, b, c)
+        grid = MapFormat("maps", a, b, c)
         if (
             _aspect_error(a, b, image_size) < 0.02
             and _aspect_error(b, c, image_size) > 0.1
             and c in widths.vectors
             and a not in widths.maps
         ):
-            grid = Grid("channels_last", c, a, b)
+            grid = MapFormat("channels_last", c, a, b)
     # far more units than pixels are no grid, but for instance the windows of windowed attention
     if not (2 <= grid.height <= 2 * image_size[0] and 2 <= grid.width <= 2 * image_size[1]):
         raise ExplgraphError(
@@ -325,8 +311,8 @@ def find_grid(
     return grid
 
 
-def _token_grid(tensor: Tensor, image_size: tuple[int, int], layer: str) -> Grid:
-    """Find the grid in ``(N, tokens, D)``, see `find_grid`."""
+def _token_format(tensor: Tensor, image_size: tuple[int, int], layer: str) -> MapFormat:
+    """Find the grid in ``(N, tokens, D)``, see `find_format`."""
     tokens, depth = int(tensor.shape[1]), int(tensor.shape[2])
     height, width = image_size
     sides = range(1, min(image_size) // 2 + 1)
@@ -336,7 +322,7 @@ def _token_grid(tensor: Tensor, image_size: tuple[int, int], layer: str) -> Grid
         by_count = {(height // s) * (width // s): (height // s, width // s) for s in patches}
         for prefix in range(min(_MOST_PREFIX_TOKENS, tokens) + 1):
             if tokens - prefix in by_count:
-                return Grid("tokens", depth, *by_count[tokens - prefix])
+                return MapFormat("tokens", depth, *by_count[tokens - prefix])
     raise ExplgraphError(
         f"layer {layer!r} has no spatial grid: its {tokens} tokens are no grid of square patches "
         f"on an image of {height} x {width}, with up to {_MOST_PREFIX_TOKENS} leading tokens left "
@@ -353,7 +339,7 @@ def read_maps(output: Any, n: int, shape: tuple[int, int, int], layer: str) -> T
     n : int
         Number of images.
     shape : (int, int, int)
-        ``(C, H, W)`` that `find_grid` found.
+        ``(C, H, W)`` that `find_format` found.
     layer : str
         Named in errors.
 
@@ -383,9 +369,9 @@ def read_maps(output: Any, n: int, shape: tuple[int, int, int], layer: str) -> T
     )
 
 
-def find_grids(
+def find_formats(
     model: nn.Module, batch: Tensor, layers: Collection[str]
-) -> tuple[dict[str, Grid], dict[str, int]]:
+) -> tuple[dict[str, MapFormat], dict[str, int]]:
     """Run the whole model once and find each layer's grid.
 
     Parameters
@@ -414,7 +400,7 @@ def find_grids(
         model,
         batch,
         list(layers),
-        lambda layer, output: _try(lambda: find_grid(output, n, size, layer, widths)),
+        lambda layer, output: _try(lambda: find_format(output, n, size, layer, widths)),
         whole=True,
     )
     for layer, times in calls.items():
@@ -426,10 +412,10 @@ def find_grids(
     for grid in found.values():
         if isinstance(grid, ExplgraphError):
             raise grid
-    return {layer: g for layer, g in found.items() if isinstance(g, Grid)}, calls
+    return {layer: g for layer, g in found.items() if isinstance(g, MapFormat)}, calls
 
 
-def _try(find: Callable[[], Grid]) -> Grid | ExplgraphError:
+def _try(find: Callable[[], MapFormat]) -> MapFormat | ExplgraphError:
     """Give back the error in place of raising it, for later, when it is known to matter."""
     try:
         return find()

@@ -19,8 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from explgraph.errors import ExplgraphError
-from explgraph.hooks import nearest, one_line
+from explgraph.errors import ExplgraphError, nearest, one_line
 
 __all__ = ["load_model"]
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explgraph.errors import ExplgraphError
-from explgraph.geometry import Layer
-from explgraph.mixture import Grid
-from explgraph.pose import PoseModel, displacements
-from explgraph.pose_reader import Guides, PoseReader, Prepared, Stage, read_poses
+from explgraph.network.geometry import Layer
+from explgraph.statistics.mixture import Grid
+from explgraph.statistics.pose import PoseModel, displacements
+from explgraph.statistics.pose_reader import Guides, PoseReader, Prepared, Stage, read_poses
 
 __all__ = ["Fitted", "FittedLayer"]
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from explgraph.fitted import FittedLayer
-from explgraph.mixture import Grid, adapted, e_step
+from explgraph.statistics.fitted import FittedLayer
+from explgraph.statistics.mixture import Grid, adapted, e_step
 
 __all__ = ["Found", "infer", "scaled"]
 

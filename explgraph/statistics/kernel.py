@@ -1,8 +1,8 @@
 """The compiled kernel of `mixture`: which tensors it takes, and filters shared out over threads.
 
-The extension ``explgraph._kernel`` (kernel.c) is optional: where no compiler was found at
-installation, `mixture` works with torch alone. Both give the same results within rounding. Every
-filter is summed by one thread in one order, so results don't depend on the number of threads.
+The extension ``_kernel`` (kernel.c) is optional: where no compiler was found at installation,
+`mixture` works with torch alone. Both give the same results within rounding. Every filter is summed
+by one thread in one order, so results don't depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 try:
-    from explgraph import _kernel
+    from explgraph.statistics import _kernel
 except ImportError:  # no compiler at installation
     available = False
 else:

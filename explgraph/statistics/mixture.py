@@ -30,8 +30,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from explgraph import kernel
-from explgraph.geometry import Layer
+from explgraph.network.geometry import Layer
+from explgraph.statistics import kernel
 
 __all__ = [
     "Bounds",

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from explgraph.mixture import Grid, gaussians, peaks, survey
-from explgraph.pose import PoseModel, find_poses, outer_products
+from explgraph.statistics.mixture import Grid, gaussians, peaks, survey
+from explgraph.statistics.pose import PoseModel, find_poses, outer_products
 
 __all__ = [
     "Guides",

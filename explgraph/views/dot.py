@@ -28,10 +28,11 @@ from typing import Any
 from graphviz.backend import dot_command, execute
 
 from explgraph.errors import ExplgraphError
-from explgraph.export.layout import colour, ordered_layers, thin
-from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph, class_effects
+from explgraph.graph.graph import Graph
+from explgraph.graph.schema import CLASS_EFFECT, class_effects
+from explgraph.views.layout import colour, ordered_layers, thin
 
-__all__ = ["dot_source", "draw"]
+__all__ = ["dot_source", "render"]
 
 _MAX_PARENTS = 3
 _LEGEND = "deeper blue: more reliable      larger: more support      thicker line: more consistent"
@@ -42,10 +43,10 @@ _EDGE = "#7b8794"
 
 
 def dot_source(
-    graph: ExplanatoryGraph,
+    graph: Graph,
     *,
     pictures: Mapping[str, str | Path] | None = None,
-    whole: ExplanatoryGraph | None = None,
+    whole: Graph | None = None,
 ) -> str:
     """Give the graph as DOT: layers as bands, the output on top.
 
@@ -59,7 +60,7 @@ def dot_source(
     pictures : dict of str to path, optional
         Picture files for nodes (png, jpg), drawn in place of the discs; nodes without one stay
         discs.
-    whole : ExplanatoryGraph, optional
+    whole : Graph, optional
         The graph that `graph` is a part of, for the title's "60 of 2,688 nodes".
     """
     pictures = pictures or {}
@@ -105,8 +106,8 @@ def dot_source(
     return "\n".join([*lines, "}", ""])
 
 
-def draw(
-    graph: ExplanatoryGraph,
+def render(
+    graph: Graph,
     kind: str,
     *,
     max_nodes: int = 60,
@@ -118,7 +119,7 @@ def draw(
     Parameters
     ----------
     graph : ExplanatoryGraph
-        Thinned to `max_nodes` and to three parents per node (see `explgraph.export.layout.thin`),
+        Thinned to `max_nodes` and to three parents per node (see `explgraph.views.layout.thin`),
         which the title tells.
     kind : str
         ``"svg"``, ``"png"`` or ``"pdf"``; the latter two need the ``dot`` program.
@@ -220,7 +221,7 @@ def _with_pictures(svg: bytes, pictures: Sequence[Path]) -> bytes:
     return re.sub(box, insert, svg.decode(), flags=re.DOTALL).encode()
 
 
-def _title(drawn: ExplanatoryGraph, whole: ExplanatoryGraph) -> str:
+def _title(drawn: Graph, whole: Graph) -> str:
     """Tell what is drawn."""
     count = f"{len(whole):,} nodes"
     if len(drawn) < len(whole):

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
-from explgraph.export.dot import dot_source, draw
-from explgraph.export.files import FORMATS
-from explgraph.export.layout import thin
-from explgraph.graph import ExplanatoryGraph
+from explgraph.graph.graph import Graph
+from explgraph.views.dot import dot_source, render
+from explgraph.views.files import FORMATS
+from explgraph.views.layout import thin
+from explgraph.views.suffixes import DRAWINGS, SUFFIXES
+from explgraph.views.viewer import write_html
 
-__all__ = ["SUFFIXES", "write"]
+__all__ = ["write"]
 
-_DRAWINGS = (".svg", ".png", ".pdf")
 _OPTIONS = dict.fromkeys((".dot", ".gv"), ("pictures",)) | dict.fromkeys(
-    _DRAWINGS, ("pictures", "time_limit")
+    DRAWINGS, ("pictures", "time_limit")
 )
-SUFFIXES = (".dot", ".gv", *_DRAWINGS, *FORMATS, ".html")
-"""What `write` knows."""
 
 
 def write(
-    graph: ExplanatoryGraph,
+    graph: Graph,
     path: str | os.PathLike[str],
     *,
     max_nodes: int | None = None,
@@ -46,7 +44,7 @@ def write(
         otherwise, all other files everything.
     **options
         ``pictures`` (node id to picture file) for .dot and drawings, ``time_limit`` (s) for
-        drawings, and those of `explgraph.export.viewer.write_html` for .html.
+        drawings, and those of `explgraph.views.viewer.write_html` for .html.
 
     Raises
     ------
@@ -62,16 +60,16 @@ def write(
     graph.validate()
     if suffix == ".html":
         part = graph if max_nodes is None else thin(graph, max_nodes)
-        import_module("explgraph.export.viewer").write_html(part, path, **options)
+        write_html(part, path, **options)
         return
     known = _OPTIONS.get(suffix, ())
     if unknown := options.keys() - known:
         takes = ", ".join(("max_nodes", *known))
         raise ExplgraphError(f"a {suffix} file has no option {min(unknown)!r}; it takes {takes}")
-    if suffix in _DRAWINGS:
+    if suffix in DRAWINGS:
         if max_nodes is not None:
             options["max_nodes"] = max_nodes
-        content = draw(graph, suffix[1:], **options)
+        content = render(graph, suffix[1:], **options)
     else:
         part = graph if max_nodes is None else thin(graph, max_nodes)
         if suffix in FORMATS:

@@ -30,8 +30,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from explgraph.errors import ExplgraphError
-from explgraph.export.layout import band_positions, colour
-from explgraph.graph import ExplanatoryGraph
+from explgraph.graph.graph import Graph
+from explgraph.views.layout import band_positions, colour
 
 __all__ = ["FORMATS", "cytoscape_json", "gexf", "gml", "graphml", "node_link_json"]
 
@@ -39,7 +39,7 @@ _STRUCTURE = ("id", "source", "target")
 _XML_TYPES = {str: "string", int: "long", float: "double", bool: "boolean"}
 
 
-def graphml(graph: ExplanatoryGraph) -> str:
+def graphml(graph: Graph) -> str:
     """Give the graph as GraphML."""
     content = graph.to_node_link()
     attributes = _scalars(content["graph"])
@@ -76,7 +76,7 @@ def graphml(graph: ExplanatoryGraph) -> str:
     return "\n".join([*lines, " </graph>", "</graphml>", ""])
 
 
-def gexf(graph: ExplanatoryGraph) -> str:
+def gexf(graph: Graph) -> str:
     """Give the graph as GEXF with a layout.
 
     A node's size grows with its support, its colour with its reliability; an edge's weight is
@@ -133,7 +133,7 @@ def gexf(graph: ExplanatoryGraph) -> str:
     return "\n".join([*lines, "  </edges>", " </graph>", "</gexf>", ""])
 
 
-def gml(graph: ExplanatoryGraph) -> str:
+def gml(graph: Graph) -> str:
     """Give the graph as GML, in ASCII."""
     content = graph.to_node_link()
     lines = ['Creator "explgraph"', "graph [", " directed 1"]
@@ -152,12 +152,12 @@ def gml(graph: ExplanatoryGraph) -> str:
     return "\n".join([*lines, "]", ""])
 
 
-def node_link_json(graph: ExplanatoryGraph) -> str:
+def node_link_json(graph: Graph) -> str:
     """Give the graph as node-link JSON."""
     return json.dumps(graph.to_node_link(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-def cytoscape_json(graph: ExplanatoryGraph) -> str:
+def cytoscape_json(graph: Graph) -> str:
     """Give the graph as Cytoscape.js JSON with a layout; ``name`` is the label or the id."""
     content = graph.to_node_link()
     positions = band_positions(graph)
@@ -183,7 +183,7 @@ def cytoscape_json(graph: ExplanatoryGraph) -> str:
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-FORMATS: Mapping[str, Callable[[ExplanatoryGraph], str]] = {
+FORMATS: Mapping[str, Callable[[Graph], str]] = {
     ".graphml": graphml,
     ".gexf": gexf,
     ".gml": gml,

@@ -11,7 +11,7 @@ import itertools
 import math
 
 from explgraph.errors import ExplgraphError
-from explgraph.graph import ExplanatoryGraph
+from explgraph.graph.graph import Graph
 
 __all__ = ["band_positions", "colour", "ordered_layers", "thin"]
 
@@ -22,7 +22,7 @@ _SWEEPS = 4
 _RAMP = ((0.0, (226, 234, 241)), (0.5, (116, 169, 207)), (1.0, (4, 78, 137)))
 
 
-def ordered_layers(graph: ExplanatoryGraph) -> list[list[str]]:
+def ordered_layers(graph: Graph) -> list[list[str]]:
     """Nodes of each layer that has any, the uppermost first, ordered to keep edges short."""
     bands: dict[int, list[str]] = {}
     for node, values in graph.nx.nodes.items():
@@ -53,7 +53,7 @@ def _share(k: int, band: list[str]) -> float:
     return (k + 0.5) / len(band)
 
 
-def band_positions(graph: ExplanatoryGraph) -> dict[str, tuple[float, float]]:
+def band_positions(graph: Graph) -> dict[str, tuple[float, float]]:
     """Lay the nodes out in one band per layer.
 
     Returns
@@ -88,9 +88,7 @@ def colour(reliability: float) -> tuple[int, int, int]:
     return _RAMP[-1][1]
 
 
-def thin(
-    graph: ExplanatoryGraph, max_nodes: int, max_parents: int | None = None
-) -> ExplanatoryGraph:
+def thin(graph: Graph, max_nodes: int, max_parents: int | None = None) -> Graph:
     """Keep a part of the graph that can be drawn.
 
     Every layer gets an equal share of `max_nodes`; what a small layer leaves free goes to the

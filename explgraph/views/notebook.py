@@ -1,28 +1,21 @@
-"""What graphs and parses look like in a notebook: HTML without scripts, every name escaped."""
+"""What a graph looks like in a notebook: HTML without scripts, every name escaped."""
 
 from __future__ import annotations
 
-import html
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from explgraph.export.layout import band_positions, colour, thin
-from explgraph.graph import ExplanatoryGraph
+from explgraph.graph.graph import Graph
+from explgraph.markup import escaped, table
+from explgraph.views.layout import band_positions, colour, thin
 
-if TYPE_CHECKING:
-    from explgraph.parsing import Parse
-
-__all__ = ["graph_html", "parse_html"]
+__all__ = ["graph_html"]
 
 _DRAWN = 90  # nodes
-_IMAGES = 8
-_BEST = 4
-_TEXT = 60  # characters of a name
 
 
-def graph_html(graph: ExplanatoryGraph) -> str:
+def graph_html(graph: Graph) -> str:
     """Give a table of a graph's layers, and a small drawing of its most reliable part."""
     height, width = graph.image_size
     rows = []
@@ -40,48 +33,11 @@ def graph_html(graph: ExplanatoryGraph) -> str:
     return (
         f"<div><p><b>ExplanatoryGraph</b>: {len(graph):,} part nodes, "
         f"{graph.nx.number_of_edges():,} links, mined from {graph.nx.graph['n_images']:,} images "
-        f"of {width} × {height} px</p>{_table(head, rows)}{_drawing(graph)}</div>"
+        f"of {width} × {height} px</p>{table(head, rows)}{_drawing(graph)}</div>"
     )
 
 
-def parse_html(parse: Parse) -> str:
-    """Give a table of the first images with the nodes that were found best in them."""
-    best = parse.scores.max(0, initial=0)
-    share = parse.scores / np.maximum(best, 1e-12)
-    rows = []
-    for n, name in enumerate(parse.names[:_IMAGES]):
-        found = [
-            f"{parse.nodes[v]} at ({parse.positions[n, v, 0]:.0f}, {parse.positions[n, v, 1]:.0f})"
-            for v in np.argsort(-share[n], kind="stable")[:_BEST]
-            if share[n, v] > 0
-        ]
-        rows.append([name, int((parse.scores[n] > 0).sum()), "; ".join(found)])
-    more = len(parse.names) - len(rows)
-    return (
-        f"<div><p><b>Parse</b>: {len(parse.nodes):,} nodes in {len(parse.names):,} images of "
-        f"{parse.image_size[1]} × {parse.image_size[0]} px</p>"
-        f"{_table(['image', 'nodes present', 'nearest to their best'], rows, most=240)}"
-        + (f"<p>and {more:,} more images</p>" if more > 0 else "")
-        + "</div>"
-    )
-
-
-def _table(head: list[str], rows: list[list[object]], most: int = _TEXT) -> str:
-    """Give an HTML table."""
-
-    def line(cells: list[object] | list[str], tag: str) -> str:
-        return "".join(f"<{tag}>{_escaped(str(cell), most)}</{tag}>" for cell in cells)
-
-    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
-    return f"<table><thead><tr>{line(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _escaped(text: str, most: int = _TEXT) -> str:
-    """Escape a text, and cut it if it is long."""
-    return html.escape(text if len(text) <= most else text[: most - 3] + "...")
-
-
-def _drawing(graph: ExplanatoryGraph) -> str:
+def _drawing(graph: Graph) -> str:
     """Draw the most reliable part of a graph as SVG."""
     if not len(graph):
         return ""
@@ -105,7 +61,7 @@ def _drawing(graph: ExplanatoryGraph) -> str:
     for node, (x, y) in positions.items():
         values = drawn.nx.nodes[node]
         red, green, blue = colour(values["reliability"])
-        told = _escaped(f"{values['label']} {node}".strip(), 200)
+        told = escaped(f"{values['label']} {node}".strip(), 200)
         parts.append(
             f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{12 + 14 * values["support"]:.0f}" '
             f'fill="rgb({red},{green},{blue})" stroke="#04568f" stroke-width="1.5">'

@@ -1,30 +1,28 @@
 """Images as people see them, and the patches that nodes were found at.
 
 What a network takes is normalised; what is drawn is not. `Pictures` gives the images of any source
-as plain colours at the size that the network saw, by number or by name, and `best_places` says
+as plain colours at the size that the network saw, by number or by name, and `best_sightings` says
 where a node was seen best in them. Everything that draws uses both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from explgraph.errors import ExplgraphError
-from explgraph.graph import ExplanatoryGraph
-
-if TYPE_CHECKING:
-    from explgraph.parsing import Parse
+from explgraph.graph.graph import Graph
+from explgraph.parsing import Parse
 
 __all__ = [
     "Drawable",
     "Pictures",
-    "Place",
-    "best_places",
+    "Sighting",
+    "best_sightings",
     "columns_of",
     "mean_patch",
     "patch",
@@ -151,7 +149,7 @@ class Pictures:
         return item
 
 
-class Place(NamedTuple):
+class Sighting(NamedTuple):
     """Where a node was seen in an image.
 
     Attributes
@@ -169,7 +167,7 @@ class Place(NamedTuple):
     score: float
 
 
-def columns_of(graph: ExplanatoryGraph, parse: Parse) -> NDArray[np.int64]:
+def columns_of(graph: Graph, parse: Parse) -> NDArray[np.int64]:
     """Columns of a parse that hold a graph's nodes, ``(V,)``, in the graph's order.
 
     A graph that was pruned after it was parsed has fewer nodes than its parse.
@@ -193,9 +191,9 @@ def columns_of(graph: ExplanatoryGraph, parse: Parse) -> NDArray[np.int64]:
     return np.array([column[node] for node in graph.node_ids], dtype=np.int64)
 
 
-def best_places(
-    graph: ExplanatoryGraph, node: str, pictures: Pictures, parse: Parse | None, count: int
-) -> list[Place]:
+def best_sightings(
+    graph: Graph, node: str, pictures: Pictures, parse: Parse | None, count: int
+) -> list[Sighting]:
     """Where a node was seen best in some images, best first.
 
     Parameters
@@ -211,7 +209,7 @@ def best_places(
     """
     if parse is None:
         seen = [
-            Place(pictures.index(name), x, y, score)
+            Sighting(pictures.index(name), x, y, score)
             for name, x, y, score in graph.top_images.get(node, [])
             if name in pictures
         ]
@@ -223,17 +221,17 @@ def best_places(
     for i in best[scores[best] > 0]:
         if parse.names[i] in pictures:
             x, y = parse.positions[i, v].tolist()
-            places.append(Place(pictures.index(parse.names[i]), x, y, float(scores[i])))
+            places.append(Sighting(pictures.index(parse.names[i]), x, y, float(scores[i])))
         if len(places) == count:
             break
     return places
 
 
-def patch_side(graph: ExplanatoryGraph, node: str) -> float:
+def patch_side(graph: Graph, node: str) -> float:
     """Side of a node's patch, px: its receptive field, or 0.4 of the image where that is less.
 
     In upper layers the theoretical receptive field is often wider than the image, while what
-    a unit really answers to is a part of it (`explgraph.draw.filter_figure` measures it).
+    a unit really answers to is a part of it (`explgraph.views.filters.filter_figure` measures it).
     """
     field: float = graph.nx.nodes[node]["receptive_field"]
     return max(4.0, min(field, _LARGEST * min(graph.image_size)))

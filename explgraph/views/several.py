@@ -10,16 +10,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.export import write
-from explgraph.graph import ExplanatoryGraph
+from explgraph.graph.graph import Graph
 from explgraph.parsing import Parse
-from explgraph.pictures import Drawable
+from explgraph.views.export import write
+from explgraph.views.pictures import Drawable
 
 __all__ = ["write_formats"]
 
 
 def write_formats(
-    graph: ExplanatoryGraph,
+    graph: Graph,
     folder: str | os.PathLike[str],
     formats: Sequence[str],
     *,
@@ -36,7 +36,7 @@ def write_formats(
     formats : sequence of str
         Suffixes without the dot.
     images, parse
-        For the explorer page's pictures (`explgraph.export.viewer.page`).
+        For the explorer page's pictures (`explgraph.views.viewer.page`).
     progress : bool
         Show a bar on a terminal.
 

@@ -26,7 +26,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,20 +34,20 @@ from PIL import Image
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
-from explgraph.export.layout import ordered_layers
-from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph, class_effects, load
-from explgraph.pictures import (
+from explgraph.graph.file import read
+from explgraph.graph.graph import Graph
+from explgraph.graph.schema import CLASS_EFFECT, class_effects
+from explgraph.parsing import Parse
+from explgraph.views.layout import ordered_layers
+from explgraph.views.pictures import (
     Drawable,
     Pictures,
-    best_places,
+    best_sightings,
     columns_of,
     mean_patch,
     patch,
     patch_side,
 )
-
-if TYPE_CHECKING:
-    from explgraph.parsing import Parse
 
 __all__ = ["page", "serve", "write_html", "write_thumbnails"]
 
@@ -61,7 +61,7 @@ _STRIP_SIDE = 320  # px, of the pictures of the strip, at most
 
 
 def write_html(
-    graph: ExplanatoryGraph,
+    graph: Graph,
     path: str | os.PathLike[str],
     *,
     images: Drawable | None = None,
@@ -75,7 +75,7 @@ def write_html(
 
 
 def page(
-    graph: ExplanatoryGraph,
+    graph: Graph,
     *,
     images: Drawable | None = None,
     parse: Parse | None = None,
@@ -122,7 +122,7 @@ def page(
 
 
 def write_thumbnails(
-    graph: ExplanatoryGraph,
+    graph: Graph,
     folder: str | os.PathLike[str],
     images: Drawable,
     *,
@@ -165,7 +165,7 @@ def write_thumbnails(
 # ------------------------------------------------------------------------------------- the content
 
 
-def _graph_content(graph: ExplanatoryGraph) -> dict[str, Any]:
+def _graph_content(graph: Graph) -> dict[str, Any]:
     """Nodes and edges as columns."""
     index = {node: k for k, node in enumerate(graph.node_ids)}
     nodes = list(graph.nx.nodes.values())
@@ -220,7 +220,7 @@ def _rounded(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
-def _check_names(graph: ExplanatoryGraph, pictures: Pictures, parse: Parse | None) -> None:
+def _check_names(graph: Graph, pictures: Pictures, parse: Parse | None) -> None:
     """Refuse images that nothing is known of."""
     if parse is not None:
         if missing := [name for name in parse.names if name not in pictures]:
@@ -238,12 +238,14 @@ def _check_names(graph: ExplanatoryGraph, pictures: Pictures, parse: Parse | Non
 
 
 def _node_patches(
-    graph: ExplanatoryGraph, pictures: Pictures, parse: Parse | None, size: int
+    graph: Graph, pictures: Pictures, parse: Parse | None, size: int
 ) -> tuple[dict[str, NDArray[np.uint8]], dict[str, list[tuple[NDArray[np.uint8], str, float]]]]:
     """Mean patch of each node, and its best patches with image and score."""
     if parse is not None:
         columns_of(graph, parse)
-    places = {node: best_places(graph, node, pictures, parse, _MEAN_OF) for node in graph.node_ids}
+    places = {
+        node: best_sightings(graph, node, pictures, parse, _MEAN_OF) for node in graph.node_ids
+    }
     wanted: dict[int, list[tuple[str, int]]] = {}
     for node, seen in places.items():
         for rank, place in enumerate(seen):
@@ -265,9 +267,7 @@ def _node_patches(
     return means, best
 
 
-def _patch_content(
-    graph: ExplanatoryGraph, pictures: Pictures, parse: Parse | None
-) -> dict[str, Any]:
+def _patch_content(graph: Graph, pictures: Pictures, parse: Parse | None) -> dict[str, Any]:
     """Sheets of mean patches and of best patches, and which tile is whose."""
     means, best = _node_patches(graph, pictures, parse, _TILE)
     nodes = graph.node_ids
@@ -317,7 +317,7 @@ def _jpeg(picture: Image.Image) -> str:
 
 
 def _strip_content(
-    graph: ExplanatoryGraph, pictures: Pictures, parse: Parse | None, most: int
+    graph: Graph, pictures: Pictures, parse: Parse | None, most: int
 ) -> dict[str, Any]:
     """Pictures of the strip, and where every node is in them.
 
@@ -341,7 +341,7 @@ def _strip_content(
     else:
         slot = {image: k for k, image in enumerate(chosen)}
         for v, node in enumerate(nodes):
-            seen = best_places(graph, node, pictures, None, len(pictures))
+            seen = best_sightings(graph, node, pictures, None, len(pictures))
             for place in seen:
                 if place.image in slot:
                     positions[slot[place.image], v] = place.x, place.y
@@ -374,7 +374,7 @@ def _packed(array: NDArray[Any]) -> str:
 
 def _filled(content: dict[str, Any], title: str) -> str:
     """Put the content into the page."""
-    template = resources.files("explgraph.export").joinpath("viewer.html").read_text("utf-8")
+    template = resources.files("explgraph.views").joinpath("viewer.html").read_text("utf-8")
     script = template.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     data = json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
@@ -389,7 +389,7 @@ def _filled(content: dict[str, Any], title: str) -> str:
 
 
 def serve(
-    graph: ExplanatoryGraph | str | os.PathLike[str],
+    graph: Graph | str | os.PathLike[str],
     images: Drawable | None = None,
     *,
     parse: Parse | None = None,
@@ -427,7 +427,7 @@ def serve(
 
 @contextmanager
 def serving(
-    graph: ExplanatoryGraph | str | os.PathLike[str],
+    graph: Graph | str | os.PathLike[str],
     images: Drawable | None = None,
     *,
     parse: Parse | None = None,
@@ -435,9 +435,9 @@ def serving(
 ) -> Iterator[ThreadingHTTPServer]:
     """Give a server that is bound to 127.0.0.1 and knows one page; `serve` runs it."""
     title = "explanatory graph"
-    if not isinstance(graph, ExplanatoryGraph):
+    if not isinstance(graph, Graph):
         title = Path(graph).stem
-        graph = load(graph)
+        graph = read(graph, Graph)
     content = page(graph, images=images, parse=parse, title=title).encode()
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, content))

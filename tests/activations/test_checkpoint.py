@@ -12,12 +12,12 @@ from numpy.testing import assert_array_equal
 from planted import plant
 
 import explgraph
-from explgraph import mining
-from explgraph.checkpoint import Checkpoint, discard
+from explgraph.activations.checkpoint import Checkpoint, discard
+from explgraph.activations.memory import Activations
+from explgraph.activations.processes import Team
 from explgraph.errors import ExplgraphError
-from explgraph.mining import Settings, mine_activations
-from explgraph.processes import Team
-from explgraph.recording import Activations
+from explgraph.mining import mining
+from explgraph.mining.mining import Settings, mine_activations
 
 
 def checkpoint(folder, **job):

@@ -15,10 +15,10 @@ from PIL import Image
 
 import explgraph
 from explgraph import creatures
+from explgraph.activations.processes import Team, joined
+from explgraph.activations.streaming import BLOCK, Images
 from explgraph.errors import ExplgraphError
-from explgraph.mining import mine
-from explgraph.processes import Team, joined
-from explgraph.streaming import BLOCK, Images
+from explgraph.mining.mining import mine
 
 HERE = Path(__file__).parent
 

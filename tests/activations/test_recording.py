@@ -14,18 +14,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from explgraph.activations.memory import Activations
+from explgraph.activations.recording import record
 from explgraph.errors import ExplgraphError
-from explgraph.geometry import Layer, measure_layers
-from explgraph.hooks import read_maps
-from explgraph.images import ImageFolder
-from explgraph.recording import (
-    Activations,
-    fingerprint,
-    list_layers,
-    record,
-    stream,
-    suggest_layers,
-)
+from explgraph.images.folder import ImageFolder
+from explgraph.network.forward import fingerprint, stream
+from explgraph.network.geometry import Layer, measure_layers
+from explgraph.network.hooks import read_maps
+from explgraph.network.layers import list_layers, suggest_layers
 
 
 class Net(nn.Module):

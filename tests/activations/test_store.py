@@ -13,11 +13,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import explgraph
-from explgraph import creatures, store
+from explgraph import creatures
+from explgraph.activations import store
+from explgraph.activations.recording import record
+from explgraph.activations.store import open_store
+from explgraph.activations.streaming import BLOCK
 from explgraph.errors import ExplgraphError
-from explgraph.recording import record
-from explgraph.store import open_store
-from explgraph.streaming import BLOCK
 
 N = 2 * BLOCK + 5
 LAYERS = ["stage4", "stage3"]

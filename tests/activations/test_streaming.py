@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from planted import plant
 
-from explgraph import streaming
-from explgraph.checkpoint import Checkpoint
-from explgraph.mining import mine_activations
-from explgraph.processes import Team
-from explgraph.streaming import BLOCK, Images, Table
+from explgraph.activations import streaming
+from explgraph.activations.checkpoint import Checkpoint
+from explgraph.activations.processes import Team
+from explgraph.activations.streaming import BLOCK, Images, Table
+from explgraph.mining.mining import mine_activations
 
 SIZES = [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5]
 

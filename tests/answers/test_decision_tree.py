@@ -280,7 +280,7 @@ def test_files(tree, tmp_path):
 
 
 def test_files_with_awkward_names(tmp_path):
-    from explgraph.pictures import Pictures
+    from explgraph.views.pictures import Pictures
 
     found, _ = planted()
     names = tuple(f'<b>"{name}&' for name in found.names)

@@ -10,7 +10,7 @@ from torch import nn
 
 from explgraph import ExplgraphError
 from explgraph.answers.intervene import Places, run
-from explgraph.geometry import Layer
+from explgraph.network.geometry import Layer
 
 
 def layer(name, index, shape):

@@ -7,7 +7,7 @@ from random_graphs import random_graph
 import explgraph
 from explgraph import ExplgraphError, Localizer, Parse, creatures
 from explgraph.answers import localize, voting
-from explgraph.landmarks import from_creatures
+from explgraph.evaluation.landmarks import from_creatures
 
 SIZE = (120, 160)
 DIAGONAL = 200.0

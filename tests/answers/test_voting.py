@@ -5,7 +5,7 @@ import pytest
 
 from explgraph.answers import voting
 from explgraph.answers.voting import Nodes, Template
-from explgraph.metrics import top_scores
+from explgraph.evaluation.metrics import top_scores
 
 DIAGONAL = 200.0
 

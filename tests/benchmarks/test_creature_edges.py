@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.creature_edges import exchanged_figures, in_graph, share_together, touching
 from explgraph.creatures import RELATIONS, draw
-from explgraph.landmarks import from_creatures
+from explgraph.evaluation.landmarks import from_creatures
 
 
 class Graph(NamedTuple):

@@ -15,10 +15,11 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import everywhere, quality, recorded
+from explgraph.activations.memory import Activations
 from explgraph.errors import ExplgraphWarning
-from explgraph.geometry import Layer
-from explgraph.metrics import few_shot_error, raw_peaks, tracking
-from explgraph.recording import Activations
+from explgraph.evaluation.baselines import raw_peaks
+from explgraph.evaluation.metrics import few_shot_error, tracking
+from explgraph.network.geometry import Layer
 
 SIZE = (80, 80)
 N = 40

@@ -13,8 +13,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import planted, planting, recorded
-from explgraph.geometry import Layer
-from explgraph.recording import Activations
+from explgraph.activations.memory import Activations
+from explgraph.network.geometry import Layer
 
 SIZE = (140, 140)
 DIAGONAL = float(np.hypot(*SIZE))

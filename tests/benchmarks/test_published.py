@@ -18,10 +18,10 @@ from benchmarks.published import (
     mine_published,
     parents_by_distance,
 )
-from explgraph import metrics
-from explgraph.geometry import Layer
-from explgraph.mixture import Grid
-from explgraph.recording import Activations
+from explgraph.activations.memory import Activations
+from explgraph.evaluation import metrics
+from explgraph.network.geometry import Layer
+from explgraph.statistics.mixture import Grid
 
 
 def layer(name, index, channels, side):

@@ -12,9 +12,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import quality
-from explgraph import metrics
-from explgraph.geometry import Layer
-from explgraph.recording import Activations
+from explgraph.activations.memory import Activations
+from explgraph.evaluation.baselines import raw_peaks
+from explgraph.network.geometry import Layer
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def peaks_engine():
 
     def places(activations):
         found = [
-            metrics.raw_peaks(m.numpy(), layer)
+            raw_peaks(m.numpy(), layer)
             for layer, m in zip(activations.layers, activations.maps, strict=True)
         ]
         return (np.concatenate([f[i] for f in found], axis=1) for i in (0, 1))

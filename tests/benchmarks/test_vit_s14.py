@@ -11,7 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import vit_s14
-from explgraph.recording import record
+from explgraph.activations.recording import record
 
 
 def test_architecture_without_weights():

@@ -17,8 +17,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import explgraph
-from explgraph import cli, creatures
-from explgraph.landmarks import from_creatures, read_landmarks
+from explgraph import creatures
+from explgraph.cli import entry as cli
+from explgraph.evaluation.landmarks import from_creatures, read_landmarks
 
 MODEL = "explgraph.creatures:network"
 READY = ["--size", "112", "--mean", "0.5", "--std", "0.25"]

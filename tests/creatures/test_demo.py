@@ -8,9 +8,12 @@ import pytest
 from PIL import Image
 
 import explgraph
-from explgraph import cli, creatures, demo, metrics
-from explgraph.export import SUFFIXES
-from explgraph.landmarks import read_landmarks
+from explgraph import creatures
+from explgraph.cli import entry as cli
+from explgraph.creatures import demo
+from explgraph.evaluation.landmarks import read_landmarks
+from explgraph.evaluation.planted import planted_parts
+from explgraph.views.suffixes import SUFFIXES
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def test_the_report_is_true_of_the_files(ran):
     new = explgraph.ImageFolder(folder / "new", **graph.nx.graph["preprocessing"])
     parse = graph.parse(creatures.network(), new)
     marks = read_landmarks(folder / "new" / "landmarks.csv").to_network(new)
-    planted = metrics.planted_parts(parse.positions, parse.scores, marks.parts, min_purity=0)
+    planted = planted_parts(parse.positions, parse.scores, marks.parts, min_purity=0)
     rows = figures["by_part"]
     assert list(rows) == list(creatures.PARTS)
     for part, row in rows.items():

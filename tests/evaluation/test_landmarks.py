@@ -8,8 +8,8 @@ import pytest
 
 from explgraph import creatures
 from explgraph.errors import ExplgraphError
-from explgraph.images import batches
-from explgraph.landmarks import Landmarks, from_creatures, read_landmarks
+from explgraph.evaluation.landmarks import Landmarks, from_creatures, read_landmarks
+from explgraph.images.batches import batches
 
 NAN = float("nan")
 SHARED = Path(__file__).parents[2] / "shared" / "animalparts"

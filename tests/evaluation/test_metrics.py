@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from explgraph import metrics as m
 from explgraph.errors import ExplgraphError
-from explgraph.geometry import Layer
+from explgraph.evaluation import metrics as m
+from explgraph.network.geometry import Layer
 
 SIZE = (200, 150)  # H, W: diagonal 250
 DIAGONAL = 250.0

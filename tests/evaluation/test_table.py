@@ -6,11 +6,13 @@ import torch
 from PIL import Image
 
 import explgraph
-from explgraph import creatures, evaluation, metrics
-from explgraph.fitted import Fitted
-from explgraph.inference import infer, scaled
-from explgraph.landmarks import Landmarks, from_creatures
-from explgraph.mixture import Grid
+from explgraph import creatures
+from explgraph.evaluation import controls, metrics
+from explgraph.evaluation import table as evaluation
+from explgraph.evaluation.landmarks import Landmarks, from_creatures
+from explgraph.statistics.fitted import Fitted
+from explgraph.statistics.inference import infer, scaled
+from explgraph.statistics.mixture import Grid
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +92,11 @@ def test_shuffled_evidence_is_other_images_maps(case, rows):
         for layer in graph.layers
     }
     poses = fitted.poses(maps, grids)
-    order = metrics.derangement(len(images), np.random.default_rng([0, 0]))
+    order = controls.derangement(len(images), np.random.default_rng([0, 0]))
     top = fitted.layers[1]
     found = infer(top, maps[1][torch.from_numpy(order)], poses, grids[1], 112.0**2)
     nodes = [graph.nx.nodes[node] for node in graph.nodes_of("stage4")]
-    best = metrics.best([a["reliability"] for a in nodes], 0.25)
+    best = controls.best([a["reliability"] for a in nodes], 0.25)
     column = [nodes[i]["filter"] * top.sigma.shape[1] + nodes[i]["pattern"] for i in best]
     assert_measures(
         find(rows, "stage4", "best quarter, evidence shuffled"),

@@ -22,9 +22,10 @@ from random_graphs import HOSTILE, graphs, random_graph
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from explgraph import graph as graph_module
 from explgraph.errors import ExplgraphError
-from explgraph.graph import EDGE_FIELDS, NODE_FIELDS, ExplanatoryGraph, load
+from explgraph.explanatory_graph import ExplanatoryGraph, load
+from explgraph.graph import graph as graph_module
+from explgraph.graph.schema import EDGE_FIELDS, NODE_FIELDS
 
 EXAMPLES = settings(
     max_examples=40,

@@ -9,7 +9,7 @@ import pytest
 from random_graphs import HOSTILE, random_graph
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.labels import read_labels
+from explgraph.graph.labels import read_labels
 
 HEAD = {"format": "explgraph labels", "format_version": 1}
 

@@ -17,7 +17,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.images import ImageFolder, batches, count
+from explgraph.images.batches import batches, count
+from explgraph.images.folder import ImageFolder
 
 
 def ramp(width: int, height: int) -> Image.Image:

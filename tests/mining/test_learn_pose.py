@@ -6,9 +6,9 @@ import torch
 from numpy.testing import assert_allclose
 from posed import GRIDS, a_reader, bumps, maps_at, rms, tensor
 
-from explgraph.learn_pose import learn_reader, packed, unpacked
-from explgraph.mixture import Grid
-from explgraph.pose_reader import check_evidence, read_poses
+from explgraph.mining.learn_pose import learn_reader, packed, unpacked
+from explgraph.statistics.mixture import Grid
+from explgraph.statistics.pose_reader import check_evidence, read_poses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from explgraph import linking
-from explgraph.linking import Edges, Signs, Tracks, link, track
-from explgraph.streaming import BLOCK, Images
+from explgraph.activations.streaming import BLOCK, Images
+from explgraph.mining import habits, linking
+from explgraph.mining.habits import Signs
+from explgraph.mining.linking import Edges, link
+from explgraph.mining.tracks import Tracks, track
 
 AREA = 100.0 * 100.0
 MOST_WEIGHT = 2.0
@@ -102,7 +104,7 @@ def test_keeping_only_some_nodes(n, folder, tmp_path):
 def read_signs(nodes):
     """What nodes say in all images."""
     n, v = nodes.table.shape[:2]
-    return linking.signs(nodes, AREA, slice(0, n), slice(0, v))
+    return habits.signs(nodes, AREA, slice(0, n), slice(0, v))
 
 
 def test_exchanging_gives_every_node_another_image():
@@ -127,8 +129,8 @@ def test_a_single_image_can_not_be_exchanged():
 
 
 def shared_of(images, *layers):
-    looks = [lambda here, some, t=t: linking.signs(t, AREA, here, some) for t in layers]
-    return linking.shared_columns(images, looks, [len(t.scale) for t in layers], 0)
+    looks = [lambda here, some, t=t: habits.signs(t, AREA, here, some) for t in layers]
+    return habits.shared_columns(images, looks, [len(t.scale) for t in layers], 0)
 
 
 @pytest.mark.parametrize("numbers", [0, 1, 5])
@@ -181,8 +183,8 @@ def test_strengths_are_the_formula(n):
     images = Images(n)
     nodes = [tracks(x) for x in (below, above)]
     shared = shared_of(images, *nodes)
-    looks = [lambda here, some, t=t: linking.signs(t, AREA, here, some) for t in nodes]
-    table = linking.tabulate(images, looks[1], 7, shared, 100.0)
+    looks = [lambda here, some, t=t: habits.signs(t, AREA, here, some) for t in nodes]
+    table = habits.tabulate(images, looks[1], 7, shared, 100.0)
     found = linking.find_candidates(images, looks[0], slice(0, 6), [table, table], shared, 100.0, 7)
     columns = shared.read(slice(0, n)).double().numpy()
     left, right = (surprises_by_formula(x, columns) for x in (below, above))
@@ -423,8 +425,8 @@ def test_two_processes_link_alike(n):
 
 
 def test_a_checkpoint_gives_the_same_again(tmp_path):
-    from explgraph.checkpoint import Checkpoint
-    from explgraph.processes import Team
+    from explgraph.activations.checkpoint import Checkpoint
+    from explgraph.activations.processes import Team
 
     nodes = planted(150, 12, 3, 8, scores=True, places=True)
 

@@ -16,15 +16,18 @@ from numpy.testing import assert_allclose, assert_array_equal
 from planted import IMAGE_SIZE, OBJECT, PARTS, a_layer, bumps, plant
 from tqdm import tqdm
 
-from explgraph import creatures, mining
+from explgraph import creatures
+from explgraph.activations.memory import Activations
+from explgraph.activations.recording import record
+from explgraph.activations.streaming import Images
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.inference import scaled
-from explgraph.linking import Edges
-from explgraph.metrics import node_tracking, planted_parts
-from explgraph.mining import Settings, filter_scale, mine, mine_activations
+from explgraph.evaluation.metrics import node_tracking
+from explgraph.evaluation.planted import planted_parts
+from explgraph.mining import mining
+from explgraph.mining.linking import Edges
+from explgraph.mining.mining import Settings, filter_scale, mine, mine_activations
 from explgraph.parsing import parse_activations
-from explgraph.recording import Activations, record
-from explgraph.streaming import Images
+from explgraph.statistics.inference import scaled
 
 SINGLE = tuple(PARTS)
 MIXED = ("ab", "cd")

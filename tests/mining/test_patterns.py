@@ -6,10 +6,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from posed import MovingParts, rms, tensor
 
-from explgraph import patterns
-from explgraph.mining import Settings, _rules
-from explgraph.mixture import Bounds, Mixture
-from explgraph.patterns import STILL, Motions, find_patterns, still_places
+from explgraph.mining import patterns
+from explgraph.mining.mining import Settings, _rules
+from explgraph.mining.patterns import STILL, Motions, find_patterns, still_places
+from explgraph.statistics.mixture import Bounds, Mixture
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPREAD = 7.0  # px

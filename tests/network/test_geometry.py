@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.geometry import Layer, measure_layers
+from explgraph.network.geometry import Layer, measure_layers
 
 
 @dataclass

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from explgraph.errors import ExplgraphError
-from explgraph.models import load_model
+from explgraph.network.models import load_model
 
 FACTORIES = """
 import torch

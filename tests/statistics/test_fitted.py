@@ -6,8 +6,8 @@ import torch
 from posed import GRIDS, a_reader, maps_at, tensor
 
 from explgraph.errors import ExplgraphError
-from explgraph.fitted import Fitted, FittedLayer
-from explgraph.geometry import Layer
+from explgraph.network.geometry import Layer
+from explgraph.statistics.fitted import Fitted, FittedLayer
 
 C, K = 12, 3
 LAYERS = tuple(

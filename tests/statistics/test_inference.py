@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from posed import a_grid, tensor
 
-from explgraph import inference
-from explgraph.fitted import FittedLayer
-from explgraph.inference import infer, scaled
-from explgraph.mixture import Grid
+from explgraph.statistics import inference
+from explgraph.statistics.fitted import FittedLayer
+from explgraph.statistics.inference import infer, scaled
+from explgraph.statistics.mixture import Grid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

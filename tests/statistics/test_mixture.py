@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from explgraph import kernel, mixture
-from explgraph.geometry import Layer
-from explgraph.mixture import Bounds, Counts, Grid, Mixture
+from explgraph.network.geometry import Layer
+from explgraph.statistics import kernel, mixture
+from explgraph.statistics.mixture import Bounds, Counts, Grid, Mixture
 
 BACKENDS = ("torch", "any processor", "AVX2", "AVX-512")
 SHAPES = [  # n, C, K, H, W

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from posed import poses_by_loops, tensor
 
-from explgraph.pose import (
+from explgraph.statistics.pose import (
     PoseModel,
     displacements,
     distinct_guides,

@@ -8,8 +8,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from posed import GRIDS, a_grid, a_reader, bumps, maps_at, poses_by_loops, tensor
 
-from explgraph.pose import find_poses
-from explgraph.pose_reader import (
+from explgraph.statistics.pose import find_poses
+from explgraph.statistics.pose_reader import (
     Guides,
     Observed,
     Prepared,

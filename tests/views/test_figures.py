@@ -16,9 +16,10 @@ from random_graphs import random_graph
 from test_pictures import parse_of
 from torch import nn
 
-from explgraph import creatures, draw, mine
+from explgraph import creatures, mine
 from explgraph.errors import ExplgraphError
-from explgraph.geometry import measure_layers
+from explgraph.network.geometry import measure_layers
+from explgraph.views import figures as draw
 
 SIZE = (60, 80)
 

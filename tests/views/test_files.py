@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from random_graphs import HOSTILE, graphs, random_graph
 
 from explgraph.errors import ExplgraphError
-from explgraph.export import SUFFIXES, write
-from explgraph.export.layout import band_positions, colour, thin
+from explgraph.views.export import write
+from explgraph.views.layout import band_positions, colour, thin
+from explgraph.views.suffixes import SUFFIXES
 
 JS = Path(__file__).parent / "js"
 EXAMPLES = settings(

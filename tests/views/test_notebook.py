@@ -9,8 +9,8 @@ import pytest
 from random_graphs import HOSTILE, random_graph
 from test_pictures import parse_of
 
-from explgraph.export.layout import thin
-from explgraph.export.notebook import graph_html, parse_html
+from explgraph.views.layout import thin
+from explgraph.views.notebook import graph_html, parse_html
 
 
 class Reader(HTMLParser):

@@ -11,9 +11,9 @@ from random_graphs import random_graph
 from explgraph import ImageFolder
 from explgraph.errors import ExplgraphError
 from explgraph.parsing import Parse
-from explgraph.pictures import (
+from explgraph.views.pictures import (
     Pictures,
-    best_places,
+    best_sightings,
     columns_of,
     mean_patch,
     patch,
@@ -127,11 +127,14 @@ def test_best_places_come_from_the_parse_or_from_what_the_graph_remembers():
     node = graph.node_ids[0]
     graph.top_images[node] = [["1", 5.0, 6.0, 3.0], ["gone", 1.0, 1.0, 2.0], ["0", 7.0, 8.0, 1.0]]
     pictures = Pictures(noise(4), (20, 30))
-    assert best_places(graph, node, pictures, None, 5) == [(1, 5.0, 6.0, 3.0), (0, 7.0, 8.0, 1.0)]
-    assert len(best_places(graph, node, pictures, None, 1)) == 1
+    assert best_sightings(graph, node, pictures, None, 5) == [
+        (1, 5.0, 6.0, 3.0),
+        (0, 7.0, 8.0, 1.0),
+    ]
+    assert len(best_sightings(graph, node, pictures, None, 1)) == 1
     parse = parse_of(graph)
     parse.scores[:, 0] = [0.5, 0.0, 2.0, 1.0]
-    found = best_places(graph, node, pictures, parse, 9)
+    found = best_sightings(graph, node, pictures, parse, 9)
     assert [place.image for place in found] == [2, 3, 0]  # not where it wasn't found
     np.testing.assert_allclose(found[0][1:3], parse.positions[2, 0])
 

@@ -25,8 +25,8 @@ from test_pictures import parse_of
 
 from explgraph import creatures, mine
 from explgraph.errors import ExplgraphError
-from explgraph.export import viewer
-from explgraph.graph import ExplanatoryGraph
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.views.export import viewer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
