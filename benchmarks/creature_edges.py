@@ -3,7 +3,7 @@
     python benchmarks/creature_edges.py --json creature_edges.json
 
 Creatures are mined, and found again in the same pictures. Nodes are linked once from that parse by
-`explgraph.linking` alone ("linked"), whatever mining does with it; the graph's own edges stand
+`mining.linking` alone ("linked"), whatever mining does with it; the graph's own edges stand
 beside ("in the graph"). Rows are means over seeds:
 
 ================  ==================================================================================

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,10 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from train_creatures import loss as task_loss
-from upper_half import lower_maps, train
+
+if __package__ in (None, ""):  # started as a script
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import explgraph
+from benchmarks.train_creatures import loss as task_loss
+from benchmarks.upper_half import lower_maps, train
 from explgraph import creatures
 from explgraph.answers.filter_loss import FilterLoss, PartMask
 from explgraph.atomic import atomic_write

@@ -4,7 +4,7 @@
 
 For every category (a folder of crops with a ``parts.json``) the network's layers are recorded, one
 crop per source photograph unless ``--crops all``, and each method is measured with the functions of
-`explgraph.metrics`. Methods (``--methods``):
+`explgraph.evaluation.metrics`. Methods (``--methods``):
 
 ==========  ====================================================================================
 grid        points that never move, with meaningless scores
@@ -66,7 +66,7 @@ METHODS = (
     "ablations",
 )  # fmt: skip
 CUTS = {"all": 1.0, "best half": 0.5, "best quarter": 0.25, "best tenth": 0.1}
-#: Fields of `explgraph.mining.Settings` that leave out one ingredient each.
+#: Fields of `explgraph.Settings` that leave out one ingredient each.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "one pattern a filter": {"further_gain": 1.0},
     "further gain 0.02": {"further_gain": 0.02},

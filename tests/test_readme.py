@@ -46,7 +46,7 @@ def test_the_shell_commands_are_right():
     found = [line for line in lines if line.startswith("explgraph ")]
     assert len(found) >= 4
     for line in found:
-        cli._parser().parse_args(shlex.split(line, comments=True)[1:])
+        cli.parser().parse_args(shlex.split(line, comments=True)[1:])
     for script in re.findall(r"benchmarks/\w+\.py", README):
         assert (ROOT / script).is_file()
 

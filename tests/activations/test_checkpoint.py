@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import forked
 import pytest
@@ -141,7 +140,7 @@ def test_killed_at_random_moments_the_graph_is_the_same(tmp_path):
     graph = explgraph.load(whole / "graph.explgraph")
     assert graph.nx.number_of_edges()
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("forked.py"), "kills", tmp_path],
+        [sys.executable, forked.__file__, "kills", tmp_path],
         capture_output=True, text=True, check=True, timeout=200,
     )  # fmt: skip
     report = json.loads(done.stdout)

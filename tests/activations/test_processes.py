@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import forked
 import pytest
@@ -20,14 +19,12 @@ from explgraph.activations.streaming import BLOCK, Images
 from explgraph.errors import ExplgraphError
 from explgraph.mining.mining import mine
 
-HERE = Path(__file__).parent
-
 
 def by_ranks(what, number, folder):
     """Fork processes that do the job; their exit codes and what they complained about."""
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, HERE / "forked.py", what, str(number), folder],
+        [sys.executable, forked.__file__, what, str(number), folder],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     return json.loads(done.stdout), done.stderr
@@ -121,10 +118,10 @@ def test_more_processes_than_blocks_are_refused():
 
 
 def test_several_processes_need_a_store(monkeypatch):
-    monkeypatch.setattr("explgraph.processes.distributed.is_initialized", lambda: True)
-    monkeypatch.setattr("explgraph.processes.distributed.get_world_size", lambda: 2)
-    monkeypatch.setattr("explgraph.processes.distributed.get_rank", lambda: 0)
-    monkeypatch.setattr("explgraph.processes.distributed.get_backend", lambda: "gloo")
+    monkeypatch.setattr("explgraph.activations.processes.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("explgraph.activations.processes.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("explgraph.activations.processes.distributed.get_rank", lambda: 0)
+    monkeypatch.setattr("explgraph.activations.processes.distributed.get_backend", lambda: "gloo")
     with pytest.raises(ExplgraphError, match="several processes need store="):
         mine(creatures.network(), torch.zeros(40, 3, 112, 112), ["stage4"])
 

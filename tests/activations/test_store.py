@@ -342,6 +342,6 @@ def test_wrong_input(network, images, tmp_path):
 
 
 def test_too_much_for_the_memory_is_refused_before_recording(network, images, monkeypatch):
-    monkeypatch.setattr("explgraph.recording.os.sysconf", lambda _: 1000)
+    monkeypatch.setattr("explgraph.activations.recording.os.sysconf", lambda _: 1000)
     with pytest.raises(ExplgraphError, match=r"take 0 GB, this machine has .*store=\.\.\., --st"):
         record(network, images, LAYERS)

@@ -97,7 +97,7 @@ def test_the_graph_is_copied_and_can_be_saved(linear, tmp_path):
 
 
 def test_drawings_and_pages_show_effects(linear, tmp_path):
-    from explgraph.views.export import viewer
+    from explgraph.views import viewer
 
     model, graph = linear
     measured = explgraph.edge_effects(model, graph, pictures(3), classes={"a": 1})

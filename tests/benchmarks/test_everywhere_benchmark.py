@@ -1,9 +1,7 @@
 """The benchmark on every kind of data: its own logic, with stand-ins for mining and locating."""
 
 import json
-import sys
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import networkx
@@ -11,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import everywhere, quality, recorded
 from explgraph.activations.memory import Activations

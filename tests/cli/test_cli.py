@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 import explgraph
 from explgraph import creatures
 from explgraph.cli import entry as cli
+from explgraph.cli.outputs import check_folder
 from explgraph.evaluation.landmarks import from_creatures, read_landmarks
 
 MODEL = "explgraph.creatures:network"
@@ -101,7 +102,7 @@ def test_an_interrupted_mine_goes_on(place, capsys, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(explgraph.mining, "find_patterns", interrupted)
+        patch.setattr("explgraph.mining.mining.find_patterns", interrupted)
         assert run(capsys, *command, "--out", tmp_path / "out") == (130, "", "stopped\n")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["unfinished"]
     code, _, said = run(capsys, *command, "--out", tmp_path / "out", "--seed", "1")
@@ -152,7 +153,7 @@ def test_a_drawing_that_fails_costs_nothing_else(place, capsys, tmp_path, monkey
     def no_graphviz(*_, **__):
         raise explgraph.ExplgraphError("Graphviz is\nnowhere")
 
-    monkeypatch.setattr("explgraph.export.draw", no_graphviz)
+    monkeypatch.setattr("explgraph.views.export.render", no_graphviz)
     code, out, err = run(
         capsys, *mine_command(place, "stage4"), "--out", tmp_path, "--formats", "svg,json"
     )
@@ -474,7 +475,7 @@ def test_view_serves_the_graph_with_its_pictures(place, capsys, monkeypatch):
     def serve(graph, images=None, **options):
         served.update(graph=graph, images=images, **options)
 
-    monkeypatch.setattr("explgraph.export.viewer.serve", serve)
+    monkeypatch.setattr("explgraph.views.viewer.serve", serve)
     file = place / "out" / "graph.explgraph"
     assert run(capsys, "view", file, "--no-browser", "--port", "8123")[0] == 0
     assert served["graph"] == explgraph.load(file)
@@ -545,7 +546,7 @@ def test_weights_of_a_file(place, capsys, tmp_path):
 
 def commands():
     """Give each command's parser by name."""
-    actions = cli._parser()._subparsers._group_actions
+    actions = cli.parser()._subparsers._group_actions
     return actions[0].choices
 
 
@@ -571,7 +572,7 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         else:
             assert program == "explgraph"
         assert arguments[0] == name
-        cli._parser().parse_args(arguments)  # SystemExit if it were wrong
+        cli.parser().parse_args(arguments)  # SystemExit if it were wrong
 
 
 @pytest.mark.parametrize(
@@ -610,7 +611,7 @@ def test_ctrl_c_ends_with_130(place, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "record", interrupted)
+    monkeypatch.setattr("explgraph.activations.recording.record", interrupted)
     assert run(capsys, *mine_command(place), "--out", place / "never") == (130, "", "stopped\n")
 
 
@@ -618,7 +619,7 @@ def test_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "explgraph", "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"explgraph {explgraph.cli.version('explgraph')}\n"
+    assert done.stdout == f"explgraph {cli.version('explgraph')}\n"
 
 
 def test_a_reader_that_leaves_is_no_error(place):
@@ -847,8 +848,8 @@ def test_the_folder_is_checked_before_the_work(wrong, capsys, monkeypatch):
     def too_late(*_, **__):
         raise AssertionError("the work began")
 
-    for name in ("record", "parse", "load_model"):
-        monkeypatch.setattr(cli, name, too_late)
+    for name in ("activations.recording.record", "parsing.parse", "network.models.load_model"):
+        monkeypatch.setattr(f"explgraph.{name}", too_late)
     for command in (MINE + "--out {here}/file", PARSE + "--out {here}/file/p.csv"):
         assert run(capsys, *shlex.split(command.format(**wrong)))[0] == 1
 
@@ -872,7 +873,7 @@ def test_an_optional_package_that_is_missing(package, capsys, monkeypatch):
 
 
 def test_a_place_that_was_tried_leaves_no_folder_behind(tmp_path):
-    cli._check_folder(tmp_path / "new" / "deep" / "graph.explgraph")
+    check_folder(tmp_path / "new" / "deep" / "graph.explgraph")
     assert not (tmp_path / "new").exists()
 
 

@@ -11,7 +11,7 @@ import torch
 from explgraph import creatures
 from explgraph.errors import ExplgraphError
 
-TRAINING = Path(__file__).parents[1] / "benchmarks" / "train_creatures.py"
+TRAINING = Path(__file__).parents[2] / "benchmarks" / "train_creatures.py"
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,7 @@ def test_weights_are_small_and_nothing_is_unpickled(monkeypatch):
     one, other = creatures.network(), creatures.network()
     assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
     assert all(p.dtype == torch.float32 for p in one.parameters())
-    stored = resources.files("explgraph").joinpath("creatures.safetensors")
+    stored = resources.files("explgraph.creatures").joinpath("creatures.safetensors")
     assert len(stored.read_bytes()) < 1_500_000
 
 

@@ -12,7 +12,7 @@ from explgraph.evaluation.landmarks import Landmarks, from_creatures, read_landm
 from explgraph.images.batches import batches
 
 NAN = float("nan")
-SHARED = Path(__file__).parents[2] / "shared" / "animalparts"
+SHARED = Path(__file__).parents[3] / "shared" / "animalparts"
 
 
 def write(path, text):

@@ -7,7 +7,7 @@ import pytest
 
 from explgraph.errors import ExplgraphError
 from explgraph.evaluation import metrics as m
-from explgraph.network.geometry import Layer
+from explgraph.evaluation.baselines import constant_grid
 
 SIZE = (200, 150)  # H, W: diagonal 250
 DIAGONAL = 250.0
@@ -75,7 +75,7 @@ def test_instability_rewards_frozen_nodes_and_tracking_does_not():
 
 def test_a_constant_point_tracks_exactly_nothing():
     _, _, landmarks = world()
-    grid, _ = m.constant_grid(60, SIZE)
+    grid, _ = constant_grid(60, SIZE)
     assert m.tracking(grid, landmarks) == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(m.node_tracking(grid, landmarks), 0, atol=1e-12)
 
@@ -191,7 +191,7 @@ def test_few_shot_against_loops(k, near):
 def test_a_constant_predicts_the_mean_of_the_shots():
     rng = np.random.default_rng(3)
     landmarks = rng.uniform(0, 150, (30, 2))
-    grid, _ = m.constant_grid(30, SIZE, rows=3, columns=3)
+    grid, _ = constant_grid(30, SIZE, rows=3, columns=3)
     error = m.few_shot_error(grid, np.ones((30, 9)), landmarks, SIZE, 4)
     rng = np.random.default_rng(0)
     expected = []
@@ -296,231 +296,3 @@ def test_wrong_arrays_are_named(change, message):
     } | change
     with pytest.raises(ExplgraphError, match=message):
         m.table_row(*arrays.values(), SIZE)
-
-
-# ------------------------------------------------------------------------------------ own evidence
-
-
-def test_derangements_leave_nothing_in_place_and_are_uniform():
-    rng = np.random.default_rng(0)
-    counts: dict[tuple[int, ...], int] = {}
-    for _ in range(9000):
-        order = tuple(m.derangement(4, rng).tolist())
-        assert sorted(order) == [0, 1, 2, 3]
-        assert all(i != j for i, j in enumerate(order))
-        counts[order] = counts.get(order, 0) + 1
-    assert len(counts) == 9  # all derangements of four
-    assert max(counts.values()) - min(counts.values()) < 250
-    with pytest.raises(ExplgraphError, match="at least two images"):
-        m.derangement(1, rng)
-
-
-def test_permuted_filters_keep_the_others_and_move_each_by_its_own_permutation():
-    maps = np.random.default_rng(0).random((12, 6, 3, 3)).astype(np.float32)
-    chosen = np.arange(6) % 2 == 1
-    exchanged = m.permuted_filters(maps, chosen, np.random.default_rng(1))
-    np.testing.assert_array_equal(exchanged[:, ::2], maps[:, ::2])
-    orders = []
-    for c in (1, 3, 5):
-        matches = (exchanged[:, None, c] == maps[None, :, c]).all(axis=(2, 3))
-        assert (matches.sum(axis=1) == 1).all()
-        assert not matches.diagonal().any()
-        orders.append(tuple(matches.argmax(axis=1)))
-    assert len(set(orders)) == 3
-
-
-def toy_evidence(own, n=80, v=40, seed=0):
-    """Nodes that follow a part by their parents' word and, as far as `own` goes, by their maps."""
-    rng = np.random.default_rng(seed)
-    landmarks = rng.uniform(20, 130, (n, 2))
-    expected = landmarks[:, None] + rng.normal(0, 15, (n, v, 2))
-    evidence = landmarks[:, None] + rng.normal(0, 4, (n, v, 2))
-    scores = np.ones((n, v))
-    order = m.derangement(n, rng)
-    places = (1 - own) * expected + own * evidence
-    shuffled = (1 - own) * expected + own * evidence[order]
-    return m.evidence_rows(places, scores, expected, shuffled, scores, landmarks, SIZE, shots=(3,))
-
-
-def test_an_echo_is_exposed_by_shuffled_evidence_and_by_its_prior():
-    echo, real = toy_evidence(own=0.02), toy_evidence(own=0.9)
-    assert list(echo) == ["nodes", "evidence shuffled", "prior only"]
-    # by the table alone the echo looks like a good tracker ...
-    assert echo["nodes"]["tracking"] > 0.5
-    # ... but it is as good with other images' evidence, and no better than its prior
-    assert echo["evidence shuffled"]["tracking"] > echo["nodes"]["tracking"] - 0.05
-    assert echo["nodes"]["3-shot"] > 0.95 * echo["prior only"]["3-shot"]
-    assert real["evidence shuffled"]["tracking"] < 0
-    assert real["nodes"]["3-shot"] < 0.75 * real["evidence shuffled"]["3-shot"]
-    assert real["nodes"]["3-shot"] < 0.95 * real["prior only"]["3-shot"]
-
-
-# ------------------------------------------------------------------- without any annotation
-
-
-def test_best_and_decoy_share_by_hand():
-    reliability = [0.1, 0.9, 0.5, 0.9, 0.2, 0.3, 0.0, 0.05]
-    assert m.best(reliability, 0.25).tolist() == [1, 3]
-    assert m.best(reliability, 0.5).tolist() == [1, 3, 2, 5]
-    assert m.best(reliability, 1e-6).tolist() == [1]
-    decoy = [True, False, False, True, True, False, True, True]
-    assert m.decoy_share(reliability, decoy) == 0.5
-    assert m.decoy_share(reliability, decoy, share=0.5) == 0.25
-    assert np.isnan(m.decoy_share([], []))
-
-
-def test_energy_share_by_hand():
-    # filter 0 (total 6): two nodes explain 1/2 and 1/3; filter 1 (total 4) has no node
-    assert m.energy_share([0.5, 1 / 3], [0, 0], [6.0, 4.0]) == pytest.approx(5 / 10)
-    assert np.isnan(m.energy_share([], [], [0.0]))
-
-
-def test_found_again_needs_the_same_filter_movement_and_place():
-    rng = np.random.default_rng(0)
-    walk = rng.normal(0, 10, (50, 2))
-    a = np.stack(
-        [
-            walk + np.array([50, 50]),
-            walk + np.array([90, 90]),
-            walk + np.array([20, 20]),
-            np.full((50, 2), 5.0),
-        ],
-        axis=1,
-    )
-    b = np.stack(
-        [
-            walk + np.array([52, 50]) + rng.normal(0, 1, (50, 2)),  # filter 0: found
-            rng.normal(90, 10, (50, 2)),  # filter 1: same place, own movement
-            walk + np.array([60, 20]),  # filter 2: moves alike, 40 px away (bound: 25)
-            np.full((50, 2), 5.0),  # filter 3: neither ever moves
-            walk + np.array([90, 90]),  # right for node 1, but on filter 9
-        ],
-        axis=1,
-    )
-    found = m.found_again(a, [("l", 0), ("l", 1), ("l", 2), ("l", 3)], b,
-                          [("l", 0), ("l", 1), ("l", 2), ("l", 3), ("l", 9)], SIZE)  # fmt: skip
-    assert found.tolist() == [True, False, False, False]
-
-
-def test_found_again_against_corrcoef():
-    rng = np.random.default_rng(1)
-    base = rng.normal(0, 10, (40, 1, 2))
-    a = base + rng.normal(0, 8, (40, 30, 2))
-    b = base + rng.normal(0, 8, (40, 25, 2))
-    fa, fb = rng.integers(0, 4, 30), rng.integers(0, 4, 25)
-    found = m.found_again(a, fa.tolist(), b, fb.tolist(), SIZE, min_correlation=0.6)
-    for v in range(30):
-        correlations = [
-            np.corrcoef((a[:, v] - a[:, v].mean(0)).ravel(), (b[:, u] - b[:, u].mean(0)).ravel())[
-                0, 1
-            ]
-            for u in range(25)
-            if fa[v] == fb[u]
-        ]
-        assert found[v] == (max(correlations, default=0) > 0.6)
-    assert 0 < found.mean() < 1
-
-
-# ---------------------------------------------------------------------------------- planted parts
-
-
-def planted(n=60, seed=0):
-    """Two parts and a third that is often absent; nodes: eye, foot, centre, one that switches."""
-    rng = np.random.default_rng(seed)
-    eye = rng.uniform(20, 60, (n, 2))
-    foot = rng.uniform(90, 140, (n, 2))
-    horn = np.where(rng.random((n, 1)) < 0.5, eye + np.array([0, -15]), np.nan)
-    parts = {"eye": eye, "foot": foot, "horn": horn}
-    switching = np.where(rng.random((n, 1)) < 0.6, eye, foot)
-    places = np.stack(
-        [eye + rng.normal(0, 1, (n, 2)), foot + np.array([3, 0]), np.full((n, 2), 75.0), switching],
-        axis=1,
-    )
-    return places, np.ones((n, 4)), parts
-
-
-def test_part_shares_by_hand():
-    places, scores, parts = planted()
-    shares = m.part_shares(places, scores, parts)
-    assert shares.shape == (4, 3)
-    np.testing.assert_allclose(shares.sum(axis=1), 1)
-    assert shares[0].tolist() == [1, 0, 0]
-    assert shares[1].tolist() == [0, 1, 0]
-    at_eye = (places[:, 3] == parts["eye"]).all(axis=1).mean()
-    np.testing.assert_allclose(shares[3], [at_eye, 1 - at_eye, 0])
-    # where a node doesn't fire it isn't judged
-    quiet = scores.copy()
-    quiet[~(places[:, 3] == parts["eye"]).all(axis=1), 3] = 0.1
-    assert m.part_shares(places, quiet, parts)[3].tolist() == [1, 0, 0]
-    assert m.part_shares(places, 0 * scores, parts).sum() == 0
-
-
-def test_a_part_that_is_nowhere_is_not_followed():
-    rng = np.random.default_rng(0)
-    places, scores = rng.uniform(0, 50, (12, 3, 2)), np.ones((12, 3))
-    report = m.planted_parts(places, scores, {"a": places[:, 0], "b": np.full((12, 2), np.nan)})
-    assert report["a"].followed
-    assert not report["b"].followed
-    assert np.isnan(report["b"].error)
-
-
-def test_planted_parts_are_followed_by_their_own_node_only():
-    places, scores, parts = planted()
-    report = m.planted_parts(places, scores, parts)
-    assert {k: (r.node, r.followed) for k, r in report.items()} == {
-        "eye": (0, True),
-        "foot": (1, True),
-        "horn": (0, False),  # tracked, from the eye: impure
-    }
-    assert report["foot"].tracking == pytest.approx(1)
-    assert report["foot"].error == pytest.approx(0, abs=1e-9)  # its offset is taken off
-    assert report["eye"].error < 3
-    assert report["horn"].tracking > 0.9
-    assert report["horn"].purity == 0
-
-
-def test_nodes_are_chosen_and_measured_on_different_images():
-    """A node that follows a part on the choosing half alone isn't counted."""
-    places, scores, parts = planted()
-    order = np.random.default_rng(0).permutation(60)
-    cheat = places.copy()
-    cheat[order[30:], 1] = 75.0
-    assert m.planted_parts(places, scores, parts)["foot"].followed
-    assert not m.planted_parts(cheat, scores, parts)["foot"].followed
-
-
-def test_node_parts_and_relations():
-    places, _, parts = planted()
-    names = m.node_parts(places, parts, min_tracking=0.9)
-    assert names[1:3] == ["foot", None]
-    assert names[0] in ("eye", "horn")
-    labels = ["eye", "head", "foot", None]
-    relations = [("eye", "head"), ("foot", "leg"), ("head", "foot")]
-    assert m.relations_recovered([(1, 0), (2, 3)], labels, relations) == pytest.approx(1 / 3)
-    assert m.relations_recovered([], labels, relations) == 0
-    assert np.isnan(m.relations_recovered([], labels, []))
-
-
-# --------------------------------------------------------------------------------------- baselines
-
-
-def test_constant_grid_covers_the_image():
-    places, scores = m.constant_grid(3, (100, 200), rows=2, columns=4)
-    assert places.shape == (3, 8, 2)
-    assert scores.shape == (3, 8)
-    assert places[0].tolist() == [[x, y] for y in (25, 75) for x in (25, 75, 125, 175)]
-    assert (places == places[0]).all()
-    assert (scores > 0).all()
-
-
-def test_raw_peaks_by_hand():
-    layer = Layer("l", 0, 3, 2, 3, (10.0, 20.0), (4.0, 7.0), (1.0, 1.0))
-    maps = np.zeros((2, 3, 2, 3), dtype=np.float16)
-    maps[0, 0, 1, 2] = 5  # column 2, row 1
-    maps[1, 0, 0, 1] = 3
-    maps[:, 1] = 2  # constant
-    places, scores = m.raw_peaks(maps, layer)
-    assert places[:, 0].tolist() == [[24, 27], [14, 7]]
-    assert places[:, 2].tolist() == [[4, 7], [4, 7]]  # never fires: the first unit
-    deviation = np.std([5, 3] + [0] * 10)
-    np.testing.assert_allclose(scores, [[5 / deviation, 0, 0], [3 / deviation, 0, 0]])

@@ -315,7 +315,7 @@ def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def refuse(_path: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("explgraph.images.os.scandir", refuse)  # root may read anything
+    monkeypatch.setattr("explgraph.images.folder.os.scandir", refuse)  # root may read anything
     with pytest.raises(ExplgraphError, match="can't be read: Permission denied"):
         ImageFolder(tmp_path)
 

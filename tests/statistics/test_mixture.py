@@ -921,10 +921,10 @@ def test_every_filter_is_done_once(monkeypatch):
 
 
 def test_without_the_extension_torch_does_the_work(monkeypatch):
-    import explgraph
+    from explgraph import statistics
 
-    monkeypatch.delattr(explgraph, "_kernel", raising=False)
-    monkeypatch.setitem(sys.modules, "explgraph._kernel", None)
+    monkeypatch.delattr(statistics, "_kernel", raising=False)
+    monkeypatch.setitem(sys.modules, "explgraph.statistics._kernel", None)
     spec = importlib.util.spec_from_file_location("kernel_without", kernel.__file__)
     without = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(without)

@@ -6,20 +6,15 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from PIL import Image
 from random_graphs import random_graph
 from test_pictures import parse_of
-from torch import nn
 
-from explgraph import creatures, mine
 from explgraph.errors import ExplgraphError
-from explgraph.network.geometry import measure_layers
-from explgraph.views import figures as draw
+from explgraph.views import figures
 
 SIZE = (60, 80)
 
@@ -56,7 +51,7 @@ def test_patches_show_what_is_at_the_places(graph):
     graph.top_images[node] = seen
     for (name, x, y, _), colour in zip(seen, [(255, 0, 0), (0, 255, 0), (0, 0, 255)], strict=True):
         images[int(name), int(y) - 3 : int(y) + 3, int(x) - 3 : int(x) + 3] = colour
-    figure = draw.patches(graph, node, images, side=20)
+    figure = figures.patches(graph, node, images, side=20)
     mean, *others = figure.axes
     assert [ax.get_title() for ax in others] == ["2\n4.00", "0\n2.00", "3\n1.00"]
     for k, ax in enumerate(others):
@@ -74,7 +69,7 @@ def test_patches_show_what_is_at_the_places(graph):
     assert (image_of(others[2])[0, int(size * 0.32) :] == 0).all()
     np.testing.assert_array_equal(image_of(mean)[size // 2, size // 2], [85, 85, 85])
     np.testing.assert_array_equal(
-        image_of(draw.mean_patch(graph, node, images, side=20).axes[0]), image_of(mean)
+        image_of(figures.mean_patch(graph, node, images, side=20).axes[0]), image_of(mean)
     )
 
 
@@ -85,7 +80,7 @@ def test_patches_of_parsed_images_come_from_the_parse(graph):
     images = black()
     for n in range(4):
         images[n] = 50 * (n + 1)
-    figure = draw.patches(graph, node, images, parse=parse, count=3, side=10)
+    figure = figures.patches(graph, node, images, parse=parse, count=3, side=10)
     middles = [image_of(ax)[32, 32, 0] for ax in figure.axes]
     assert middles[1:] == [100, 200, 150]
     assert len(figure.axes) == 4
@@ -95,9 +90,9 @@ def test_a_node_that_none_of_the_images_shows(graph):
     node = graph.node_ids[1]
     graph.top_images[node] = [["elsewhere.png", 1.0, 1.0, 1.0]]
     with pytest.raises(ExplgraphError, match=f"{node!r} was seen in none of these images"):
-        draw.patches(graph, node, black())
+        figures.patches(graph, node, black())
     with pytest.raises(ExplgraphError, match="no node 'nowhere'"):
-        draw.patches(graph, "nowhere", black())
+        figures.patches(graph, "nowhere", black())
 
 
 # --- places --------------------------------------------------------------------------------------
@@ -108,7 +103,7 @@ def test_markers_sit_where_the_nodes_are(graph):
     nodes = [graph.nodes_of("upper")[0], graph.nodes_of("lower")[2]]
     columns = [parse.nodes.index(node) for node in nodes]
     parse.positions[1, columns] = [[20, 30], [60, 12]]
-    figure = draw.places(graph, parse, black(), "1", nodes=nodes)
+    figure = figures.places(graph, parse, black(), "1", nodes=nodes)
     (ax,) = figure.axes
     np.testing.assert_allclose(pixel(figure, ax, 20, 30), to_rgb("#E69F00"), atol=0.01)
     np.testing.assert_allclose(pixel(figure, ax, 60, 12), to_rgb("#56B4E9"), atol=0.01)
@@ -120,7 +115,7 @@ def test_markers_sit_where_the_nodes_are(graph):
 
 def test_the_surest_nodes_are_drawn_unless_told_which(graph):
     parse = parse_of(graph)
-    figure = draw.places(graph, parse, black(), 2, most=3)
+    figure = figures.places(graph, parse, black(), 2, most=3)
     reliability = np.array([a["reliability"] for a in graph.nx.nodes.values()])
     sure = reliability * parse.scores[2] / parse.scores.max(0)
     wanted = parse.positions[2, np.argsort(-sure)[:3]]
@@ -133,7 +128,7 @@ def test_labels_are_text_even_if_they_look_like_formulas(graph, tmp_path):
     node = graph.node_ids[0]
     for label in ("$\\frac{beak$", "a $5 or $6 bird", "<b>\n\nx</b>", "{" * 50):
         graph.nx.nodes[node]["label"] = label
-        figure = draw.places(graph, parse, black(), 0, nodes=[node], path=tmp_path / "x.png")
+        figure = figures.places(graph, parse, black(), 0, nodes=[node], path=tmp_path / "x.png")
         (text,) = figure.axes[0].texts
         assert "\\$" in text.get_text() or "$" not in label
 
@@ -143,7 +138,7 @@ def test_labels_are_text_even_if_they_look_like_formulas(graph, tmp_path):
 
 def test_heat_is_where_the_nodes_are(graph):
     parse = parse_of(graph)
-    figure = draw.layer_heatmap(graph, parse, black(), 1)
+    figure = figures.layer_heatmap(graph, parse, black(), 1)
     assert [ax.get_title() for ax in figure.axes[1:]] == ["upper: 4 nodes", "lower: 4 nodes"]
     for ax, layer in zip(figure.axes[1:], ("upper", "lower"), strict=True):
         heat = np.zeros(SIZE)
@@ -168,116 +163,12 @@ def test_one_node_is_one_hot_spot(graph):
     parse.scores[0, k] = 1
     parse.positions[0, k] = [33.5, 21.5]
     graph.nx.nodes[node]["sigma"] = 3.0
-    figure = draw.layer_heatmap(graph, parse, black(), 0)
+    figure = figures.layer_heatmap(graph, parse, black(), 0)
     heat = image_of(figure.axes[2], 1)
     assert np.unravel_index(heat.argmax(), heat.shape) == (21, 33)
     assert image_of(figure.axes[1], 1).max() == 0  # nothing of the other layer is there
     bright, dark = (pixel(figure, figure.axes[2], *at) for at in ((33.5, 21.5), (70, 50)))
     assert bright.sum() > 2 > 0.1 > dark.sum()
-
-
-# --- fields --------------------------------------------------------------------------------------
-
-
-def known_network():
-    """One linear filter that looks 2 px to the right of its middle, and hardly beyond 3 px."""
-    conv = nn.Conv2d(3, 2, 9, padding=4, bias=False)
-    with torch.no_grad():
-        conv.weight.zero_()
-        conv.weight[0, :, 4, 6] = 1.0
-        conv.weight[0, :, 3:6, 5:8] += 0.1
-        for row, column in ((0, 4), (8, 4), (4, 0), (4, 8)):  # 9 px in theory
-            conv.weight[0, :, row, column] = 1e-3
-    return nn.Sequential(conv, nn.ReLU()).eval()
-
-
-def test_the_effective_field_is_where_the_weights_are():
-    model = known_network()
-    image = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0)) * 0.1
-    image[0, :, 17, 30] = 9.0
-    image[1, :, 25, 11] = 9.0
-    (layer,) = measure_layers(model, ["0"], (40, 50))
-    fields = draw.effective_field(model, image, layer, 0)
-    assert [field.unit for field in fields] == [(17, 28), (25, 9)]
-    for field, (row, column) in zip(fields, [(17, 30), (25, 11)], strict=True):
-        assert field.centre == (column - 2 + 0.5, row + 0.5)
-        wanted = np.zeros((40, 50))
-        wanted[row - 1 : row + 2, column - 1 : column + 2] = 0.1
-        wanted[row, column] += 1.0
-        for dy, dx in ((-4, 0), (4, 0), (0, -4), (0, 4)):
-            wanted[row + dy, column - 2 + dx] = 1e-3
-        np.testing.assert_allclose(field.weight, wanted / wanted.sum(), atol=1e-6)
-        # 1.1 + 5 * 0.1 of 1.904 lie up to 2 px away; for 90 % the column at 3 px is needed
-        assert field.size == 7
-    assert draw.effective_field(model, image, layer, 1)[0].size == 0  # a filter that is silent
-    with pytest.raises(ExplgraphError, match="no filter 2; expected 0 to 1"):
-        draw.effective_field(model, image, layer, 2)
-
-
-def test_a_map_is_split_by_the_mixture(graph):
-    parse = parse_of(graph)
-    layer = graph.layers[0]
-    filter_ = max(
-        (a["filter"] for a in graph.nx.nodes.values() if a["layer"] == layer.name),
-        key=lambda f: len(graph.nodes_of(layer.name, f)),
-    )
-    maps = np.random.default_rng(0).uniform(0, 1, (4, layer.height, layer.width))
-    nodes, shares = draw.split(graph, parse, layer.name, filter_, maps)
-    assert nodes == graph.nodes_of(layer.name, filter_)
-    assert shares.shape == (4, len(nodes) + 1, layer.height, layer.width)
-    np.testing.assert_allclose(shares.sum(1), maps)
-    n, row, column = 2, 5, 7
-    x, y = layer.centres_x[column], layer.centres_y[row]
-    density = []
-    for node in nodes:
-        mx, my = parse.expected[n, parse.nodes.index(node)]
-        s, share = (graph.nx.nodes[node][name] for name in ("sigma", "energy"))
-        gauss = np.exp(-((x - mx) ** 2 + (y - my) ** 2) / 2 / s**2) / (2 * np.pi * s**2)
-        density.append(share * gauss)
-    rest = max(1 - sum(graph.nx.nodes[node]["energy"] for node in nodes), 0.02)
-    total = sum(density) + rest / (SIZE[0] * SIZE[1])
-    np.testing.assert_allclose(
-        shares[n, :-1, row, column], [maps[n, row, column] * d / total for d in density], rtol=1e-5
-    )
-
-
-def test_the_filter_figure_of_a_creature_part():
-    world = creatures.draw(24, seed=1)
-    model = creatures.network()
-    graph = mine(model, world.tensor(), ["stage3"], seed=0)
-    best = max(graph.node_ids, key=lambda v: graph.nx.nodes[v]["energy"])
-    filter_ = graph.nx.nodes[best]["filter"]
-    chosen = [int(name) for name, *_ in graph.top_images[best][:2]]
-    images, pictures = world.tensor()[chosen], world.images[chosen]
-    figure = draw.filter_figure(model, images, pictures, graph, "stage3", filter_)
-    assert len(figure.axes) == 6
-    (layer,) = graph.layers
-    parse = graph.parse(model, images)
-    fields = draw.effective_field(model, images, layer, filter_)
-    nodes = graph.nodes_of("stage3", filter_)
-    for n in range(2):
-        left, middle, right = figure.axes[3 * n : 3 * n + 3]
-        boxes = [p for p in left.patches if isinstance(p, Rectangle)]
-        middles = np.array([p.get_center() for p in boxes])
-        np.testing.assert_allclose(middles, np.tile(fields[n].centre, (4, 1)))
-        assert {p.get_width() for p in boxes} == {layer.receptive_field[0], fields[n].size}
-        # what lies outside the theoretical field has no gradient
-        x, y = fields[n].centre
-        ys, xs = np.mgrid[:112, :112] + 0.5
-        half = layer.receptive_field[0] / 2
-        outside = (np.abs(xs - x) > half) | (np.abs(ys - y) > half)
-        assert fields[n].weight[outside].max() < 1e-9
-        assert 0 < fields[n].size <= layer.receptive_field[0]
-        # the map is brightest at its strongest unit
-        heat = image_of(middle, 1)
-        row, column = np.unravel_index(heat.argmax(), heat.shape)
-        assert abs(column + 0.5 - x) <= 1
-        assert abs(row + 0.5 - y) <= 1
-        at = np.concatenate([c.get_offsets() for c in right.collections])
-        wanted = parse.positions[n, [parse.nodes.index(v) for v in nodes]]
-        np.testing.assert_allclose(at, wanted, atol=1e-4)
-    with pytest.raises(ExplgraphError, match="no layer 'stage9'; its layers are 'stage3'"):
-        draw.filter_figure(model, images, pictures, graph, "stage9", 0)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -287,14 +178,14 @@ def test_figures_are_written_whole(graph, tmp_path):
     parse = parse_of(graph)
     for suffix in (".png", ".svg", ".pdf"):
         path = tmp_path / "new" / f"x{suffix}"
-        figure = draw.places(graph, parse, black(), 0, path=path)
+        figure = figures.places(graph, parse, black(), 0, path=path)
         assert isinstance(figure, Figure)
         assert path.stat().st_size > 1000
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["x.pdf", "x.png", "x.svg"]
     with Image.open(tmp_path / "new" / "x.png") as image:
         assert image.size == tuple((figure.get_size_inches() * 120).astype(int))
     with pytest.raises(ExplgraphError, match=r"suffix '.docx'; expected one of .*\.png"):
-        draw.places(graph, parse, black(), 0, path=tmp_path / "x.docx")
+        figures.places(graph, parse, black(), 0, path=tmp_path / "x.docx")
     if "matplotlib.pyplot" in sys.modules:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
 
@@ -302,6 +193,6 @@ def test_figures_are_written_whole(graph, tmp_path):
 def test_images_that_were_not_parsed_are_refused(graph):
     parse = parse_of(graph, names=("a", "b", "c", "d"))
     with pytest.raises(ExplgraphError, match="no image 'z'"):
-        draw.places(graph, parse, black(), "z")
+        figures.places(graph, parse, black(), "z")
     with pytest.raises(ExplgraphError, match="parse is not of image '4'"):
-        draw.places(graph, parse, black(5), "4")
+        figures.places(graph, parse, black(5), "4")

@@ -10,7 +10,7 @@ from random_graphs import HOSTILE, random_graph
 from test_pictures import parse_of
 
 from explgraph.views.layout import thin
-from explgraph.views.notebook import graph_html, parse_html
+from explgraph.views.notebook import graph_html
 
 
 class Reader(HTMLParser):
@@ -59,7 +59,7 @@ def test_a_graph_shows_its_layers_and_a_drawing():
 @pytest.mark.parametrize("name", [text for text in HOSTILE if text.strip()])
 def test_hostile_names_are_text(name):
     graph = random_graph(1, layers=(name, "lower"), nodes=3, labels=[name] * 4)
-    for text in (graph_html(graph), parse_html(parse_of(graph, 2, names=(name, "b")))):
+    for text in (graph_html(graph), parse_of(graph, 2, names=(name, "b"))._repr_html_()):
         read = Reader(text)
         assert not read.open
         assert {tag for tag, _ in read.elements} <= {
@@ -82,4 +82,4 @@ def test_a_parse_shows_where_the_best_nodes_are():
     x, y = parse.positions[0, 4]
     assert read.cells[:3] == ["0", "1", f"{graph.node_ids[4]} at ({x:.0f}, {y:.0f})"]
     assert len(read.cells) == 3 * 8
-    assert "and 4 more images" in parse_html(parse)
+    assert "and 4 more images" in parse._repr_html_()
