@@ -15,7 +15,7 @@ from explgraph import parsing
 from explgraph.graph import file
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages
-from explgraph.views import export, notebook
+from explgraph.views import notebook
 
 __all__ = ["ExplanatoryGraph", "load"]
 
@@ -52,7 +52,9 @@ class ExplanatoryGraph(Graph):
         file.write(self, path)
 
     def write(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Write a drawing or another program's file, by suffix: see `explgraph.views.export`."""
+        """Write a drawing or another program's file, by suffix: see `explgraph.views.export.write`."""
+        from explgraph.views import export  # with what draws, which mining needn't wait for
+
         export.write(self, path, **options)
 
     def _repr_html_(self) -> str:

@@ -22,7 +22,7 @@ import torch
 import zarr  # noqa: F401  imported before forking, since it takes long
 from torch import Tensor, distributed, nn
 
-import explgraph
+from explgraph import mine  # imported before forking, since it takes long
 from explgraph.activations import streaming
 from explgraph.errors import ExplgraphError
 
@@ -65,9 +65,7 @@ def images() -> Tensor:
 def job(folder: Path) -> None:
     """Record, mine, and save the graph in the first process."""
     model = Slow(folder / "marks").eval()
-    graph = explgraph.mine(
-        model, images(), LAYERS, store=folder / "store", checkpoint=folder / "checkpoint"
-    )
+    graph = mine(model, images(), LAYERS, store=folder / "store", checkpoint=folder / "checkpoint")
     if not distributed.is_initialized() or distributed.get_rank() == 0:
         graph.save(folder / "graph.explgraph")
 

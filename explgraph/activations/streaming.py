@@ -38,7 +38,7 @@ _MANY = 1000  # images from which on there are such groups
 
 
 class Source(Protocol):
-    """Where mining takes activations from: `recording.Activations`, or a store on disk.
+    """Where mining takes activations from: `Activations`, or a store on disk.
 
     Attributes
     ----------

