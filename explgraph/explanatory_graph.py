@@ -52,7 +52,7 @@ class ExplanatoryGraph(Graph):
         file.write(self, path)
 
     def write(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Write a drawing or another program's file, by suffix: see `explgraph.views.export.write`."""
+        """Write a drawing or another program's file, by suffix: see `views.export.write`."""
         from explgraph.views import export  # with what draws, which mining needn't wait for
 
         export.write(self, path, **options)
