@@ -6,9 +6,9 @@ import sysconfig
 from setuptools import Extension, setup
 
 kernel = Extension(
-    "explgraph._kernel",
-    ["explgraph/kernel.c"],
-    depends=["explgraph/kernel.h"],
+    "explgraph.statistics._kernel",
+    ["explgraph/statistics/kernel.c"],
+    depends=["explgraph/statistics/kernel.h"],
     extra_compile_args=[] if sys.platform == "win32" else ["-O3", "-ffp-contract=fast"],
     py_limited_api=True,  # one build serves every Python from 3.10 on
     optional=True,

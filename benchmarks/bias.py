@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
-from upper_half import train_attributes
+
+if __package__ in (None, ""):  # started as a script
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import explgraph
+from benchmarks.upper_half import train_attributes
 from explgraph import creatures
 from explgraph.answers.bias import Bias
 from explgraph.atomic import atomic_write

@@ -3,12 +3,12 @@
     python benchmarks/creature_edges.py --json creature_edges.json
 
 Creatures are mined, and found again in the same pictures. Nodes are linked once from that parse by
-`explgraph.linking` alone ("linked"), whatever mining does with it; the graph's own edges stand
+`mining.linking` alone ("linked"), whatever mining does with it; the graph's own edges stand
 beside ("in the graph"). Rows are means over seeds:
 
 ================  ==================================================================================
 together          of the edges between nodes that belong to a planted part
-                  (`metrics.node_parts`), the share that joins the same part or two that touch
+                  (`node_parts`), the share that joins the same part or two that touch
 attached          the same, but only parts that are drawn onto one another touch
 same              the same, for the same part alone
 chance            what the row above would be if each of these edges' children had any node of a
@@ -47,15 +47,19 @@ from numpy.typing import NDArray
 if __package__ in (None, ""):  # started as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from explgraph import creatures, metrics
+from explgraph import creatures
+from explgraph.activations.memory import Activations
+from explgraph.activations.recording import record
+from explgraph.activations.streaming import Images
 from explgraph.atomic import atomic_write
-from explgraph.graph import ExplanatoryGraph
-from explgraph.landmarks import from_creatures
-from explgraph.linking import Tracks, link, track
-from explgraph.mining import mine_activations
+from explgraph.evaluation import controls
+from explgraph.evaluation.landmarks import from_creatures
+from explgraph.evaluation.planted import node_parts
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.mining.linking import link
+from explgraph.mining.mining import mine_activations
+from explgraph.mining.tracks import Tracks, track
 from explgraph.parsing import Parse, parse_activations
-from explgraph.recording import Activations, record
-from explgraph.streaming import Images
 
 NEAR = 1 / 8
 """Of the picture's side: parts whose places are usually no further apart touch."""
@@ -166,7 +170,7 @@ def figures(
     pairs, consistency = edges
     layer = column(graph, "layer_index")
     parts = from_creatures(drawn).parts
-    part = metrics.node_parts(found.positions, parts)
+    part = node_parts(found.positions, parts)
     side = found.image_size[0]
     told: dict[str, float] = {}
     for name, together in {
@@ -204,7 +208,9 @@ def exchange(recorded: Activations, seed: int) -> Activations:
     """Exchange every second filter's maps among the pictures."""
     draws = np.random.default_rng(seed)
     maps = [
-        torch.from_numpy(metrics.permuted_filters(m.numpy(), np.arange(m.shape[1]) % 2 == 1, draws))
+        torch.from_numpy(
+            controls.permuted_filters(m.numpy(), np.arange(m.shape[1]) % 2 == 1, draws)
+        )
         for m in recorded.maps
     ]
     return replace(recorded, maps=maps)

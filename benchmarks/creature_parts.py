@@ -3,9 +3,9 @@
     python benchmarks/creature_parts.py --json creature_parts.json
 
 Creatures are mined, others are parsed; for every part the node that follows it best is chosen on
-one half of these and measured on the other (`explgraph.metrics.planted_parts`): among the nodes of
-each layer, of all layers, and among the filters' raw peaks. Beside them how much of the part's
-movement the middle of the creature tells. Errors are in px of 112.
+one half of these and measured on the other (`planted_parts`): among the nodes of each layer, of all
+layers, and among the filters' raw peaks. Beside them how much of the part's movement the middle of
+the creature tells. Errors are in px of 112.
 
 "place known" is an upper bound, not a method: every filter of every layer is looked at around the
 place that all marks of the mined creatures, by ridge regression from their poses, put the part at.
@@ -27,14 +27,18 @@ from numpy.typing import NDArray
 if __package__ in (None, ""):  # started as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from explgraph import creatures, metrics
+from explgraph import creatures
+from explgraph.activations.memory import Activations
+from explgraph.activations.recording import record
 from explgraph.atomic import atomic_write
-from explgraph.fitted import FittedLayer
-from explgraph.inference import infer
-from explgraph.landmarks import from_creatures
-from explgraph.mining import mine_activations
+from explgraph.evaluation import metrics
+from explgraph.evaluation.baselines import raw_peaks
+from explgraph.evaluation.landmarks import from_creatures
+from explgraph.evaluation.planted import PlantedPart, planted_parts
+from explgraph.mining.mining import mine_activations
 from explgraph.parsing import Parser, parse_activations
-from explgraph.recording import Activations, record
+from explgraph.statistics.fitted import FittedLayer
+from explgraph.statistics.inference import infer
 
 ALL, PEAKS, KNOWN = "all layers", "raw peaks", "place known"
 _SPREAD = 0.08  # of what is looked at around a known place, as a share of the side
@@ -127,16 +131,16 @@ def measure(images: int, new: int, seed: int) -> list[dict[str, Any]]:
         name: (found.positions[:, here], found.scores[:, here]) for name, here in groups.items()
     }
     peaks = [
-        metrics.raw_peaks(maps.numpy(), layer)
+        raw_peaks(maps.numpy(), layer)
         for maps, layer in zip(activations.maps, activations.layers, strict=True)
     ]
     chosen[PEAKS] = tuple(np.concatenate([p[i] for p in peaks], axis=1) for i in (0, 1))
     parser = Parser(graph)
     looks = [Look.at(parser, images) for images in (recorded, activations)]
 
-    def follow(nodes: Any) -> list[dict[str, metrics.PlantedPart]]:
+    def follow(nodes: Any) -> list[dict[str, PlantedPart]]:
         """Choose every part's node, by tracking and among those that are pure."""
-        return [metrics.planted_parts(*nodes, parts, min_purity=p) for p in (0, 0.9)]
+        return [planted_parts(*nodes, parts, min_purity=p) for p in (0, 0.9)]
 
     reports = {name: follow(nodes) for name, nodes in chosen.items()}
     rows = []

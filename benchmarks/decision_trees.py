@@ -43,7 +43,7 @@ from benchmarks.effects import CLASSES, markdown
 from explgraph import DecisionTree, ExplanatoryGraph, ImageFolder, ablate, creatures, mine
 from explgraph.answers.rationales import Rationales, rationales
 from explgraph.atomic import atomic_write
-from explgraph.landmarks import read_landmarks
+from explgraph.evaluation.landmarks import read_landmarks
 
 REMOVED = 12
 GUARDIAN = 1

@@ -35,8 +35,8 @@ from benchmarks import efficientnet_lite0
 from explgraph import ExplanatoryGraph, ImageFolder, ablate, creatures, edge_effects, mine
 from explgraph.answers.effects import check_effects, rank_correlation
 from explgraph.atomic import atomic_write
-from explgraph.graph import CLASS_EFFECT
-from explgraph.images import Images
+from explgraph.graph.schema import CLASS_EFFECT
+from explgraph.images.batches import AnyImages
 
 CLASSES = {"n02129604": 292, "n02509815": 387}
 """ImageNet's numbers of the categories that are one of its classes: tiger, red panda."""
@@ -48,7 +48,7 @@ class Setting(NamedTuple):
     name: str
     model: torch.nn.Module
     graph: ExplanatoryGraph
-    images: Images
+    images: AnyImages
     n_images: int
     target: int
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from explgraph import ablate, creatures, edge_effects, mine
 from explgraph.answers.effects import Check, check_effects
 from explgraph.atomic import atomic_write
-from explgraph.graph import CLASS_EFFECT
-from explgraph.landmarks import from_creatures
-from explgraph.metrics import node_parts
+from explgraph.evaluation.landmarks import from_creatures
+from explgraph.evaluation.planted import node_parts
+from explgraph.graph.schema import CLASS_EFFECT
 
 DRAGON = creatures.OUTPUTS.index("dragon")
 SHOWN, NODES, EDGES = 2, 25, 150

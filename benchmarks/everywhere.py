@@ -9,7 +9,7 @@ mark belongs to none of these) is then located in all marked images but 1, 3 and
 
 =================  =================================================================================
 nodes              the best quarter of a layer by reliability, or of every layer ("all layers"),
-                   with the neutral voter (`explgraph.metrics.few_shot_error`)
+                   with the neutral voter (`metrics.few_shot_error`)
 nodes, expected    the same nodes where the pose alone puts them, before their own map is looked at
 localizer          `explgraph.Localizer`, the whole graph
 mean mark          the marks' mean place in every image
@@ -20,7 +20,7 @@ constant grid      points that never move with the neutral voter
 Errors are mean distances, shares of the diagonal, means over the marks of a group. A *cell* (set,
 network, group, k; for nodes also the layer) *fails* where the error exceeds `LIMIT` times the
 better of mean mark and raw peaks, or where there are no nodes. Further columns: ``tracking``
-(`explgraph.metrics.tracking`), ``own/expected`` (error of the nodes over that of the same nodes
+(`metrics.tracking`), ``own/expected`` (error of the nodes over that of the same nodes
 where they are expected: below 1, their own map adds something), ``coverage`` (share of images in
 which the part lies within the localizer's uncertainty, which should be 0.9), ``warned`` (how many
 `ExplgraphWarning` mining issued). A graph whose nodes fail should have warned; a graph that warned
@@ -49,11 +49,12 @@ if __package__ in (None, ""):  # started as a script
 
 from benchmarks import localization, quality, recorded
 from explgraph import creatures, record
+from explgraph.activations.memory import Activations
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphWarning
-from explgraph.landmarks import from_creatures
-from explgraph.metrics import constant_grid, few_shot_error, raw_peaks, tracking
-from explgraph.recording import Activations
+from explgraph.evaluation.baselines import constant_grid, raw_peaks
+from explgraph.evaluation.landmarks import from_creatures
+from explgraph.evaluation.metrics import few_shot_error, tracking
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,13 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from train_creatures import loss as task_loss
-from upper_half import lower_maps, train
+
+if __package__ in (None, ""):  # started as a script
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import explgraph
-from explgraph import creatures, metrics
+from benchmarks.train_creatures import loss as task_loss
+from benchmarks.upper_half import lower_maps, train
+from explgraph import creatures
 from explgraph.answers.filter_loss import FilterLoss, PartMask
 from explgraph.atomic import atomic_write
+from explgraph.evaluation import metrics
+from explgraph.evaluation.baselines import constant_grid, raw_peaks
 
 LAYER, STAGES = "stage4", 2
 STILL = "points that never move"
@@ -80,7 +86,7 @@ def measure(masked: Masked, test: creatures.Creatures) -> dict[str, float]:
     families, truth = len(creatures.FAMILIES), test.targets()
     right = logits[:, :families].argmax(1) == truth[:, :families].argmax(1)
     attributes = (logits > 0)[:, families:] == (truth > 0.5)[:, families:]
-    peaks = metrics.raw_peaks(activations.maps[0].numpy(), activations.layers[0])
+    peaks = raw_peaks(activations.maps[0].numpy(), activations.layers[0])
     return {
         "family": right.float().mean().item(),
         "attributes": attributes.float().mean().item(),
@@ -142,7 +148,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args()
     test = creatures.draw(options.test, seed=2_000_003)
-    points = metrics.constant_grid(len(test), (creatures.SIZE, creatures.SIZE))
+    points = constant_grid(len(test), (creatures.SIZE, creatures.SIZE))
     rows = [{"training": STILL, **follow(*points, test)}]
     for seed in options.seeds:
         data = creatures.draw(options.train, seed=1_000_003 + seed)

@@ -36,11 +36,11 @@ if __package__ in (None, ""):  # started as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import efficientnet_lite0, quality
-from explgraph import metrics
 from explgraph.atomic import atomic_write
-from explgraph.mining import mine_activations
+from explgraph.evaluation import controls
+from explgraph.mining.mining import mine_activations
 from explgraph.parsing import Parser, parse_activations
-from explgraph.pose_reader import Prepared, exemplar_evidence, look_again, own_evidence
+from explgraph.statistics.pose_reader import Prepared, exemplar_evidence, look_again, own_evidence
 
 LAYER = "_blocks.10._bn0"
 _WRONG, _RIGHT = 0.12, 0.05
@@ -78,7 +78,7 @@ def measure(sample: quality.Sample) -> dict[str, float]:
     graph = mine_activations(activations)
     nodes = quality.nodes_of(graph, parse_activations(graph, activations))
     rows = np.flatnonzero(nodes.layer == LAYER)
-    rows = rows[metrics.best(nodes.reliability[rows], 0.25)]
+    rows = rows[controls.best(nodes.reliability[rows], 0.25)]
     places = nodes.positions[marked][:, rows]
     error = off(votes(places, marks))
     rest = np.sort(error)[: len(error) - max(1, len(error) // 10)]

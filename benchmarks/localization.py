@@ -11,7 +11,7 @@ are mean distances, shares of the diagonal. Methods:
 localizer           `explgraph.Localizer`, all nodes; `coverage`: share of images in which the part
                     lies within the uncertainty, which should be 0.9
 suggested           the same, marks in the images that `Localizer.suggest` names, once
-neutral voter       `explgraph.metrics.few_shot_error`: the best quarter of each layer's nodes, as
+neutral voter       `metrics.few_shot_error`: the best quarter of each layer's nodes, as
                     in the table of `quality.py`, and all nodes; "near" expects near nodes to be
                     more rigid
 mean mark           the marks' mean place in every image
@@ -50,10 +50,10 @@ from explgraph import (
     parse_activations,
     record,
 )
+from explgraph.activations.memory import Activations
 from explgraph.atomic import atomic_write
-from explgraph.landmarks import from_creatures, read_landmarks
-from explgraph.metrics import few_shot_error
-from explgraph.recording import Activations
+from explgraph.evaluation.landmarks import from_creatures, read_landmarks
+from explgraph.evaluation.metrics import few_shot_error
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]

@@ -17,8 +17,8 @@ from matplotlib.patches import Circle
 
 from explgraph import Localizer, creatures, mine
 from explgraph.atomic import atomic_write
-from explgraph.draw import PALETTE
-from explgraph.landmarks import from_creatures
+from explgraph.evaluation.landmarks import from_creatures
+from explgraph.views.figures import PALETTE
 
 PARTS = ("eye", "horn", "chest", "rump")
 MARKED, SHOWN = 6, 6

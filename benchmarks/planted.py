@@ -72,8 +72,8 @@ from benchmarks.planting import (
     plant_maps,
 )
 from explgraph import creatures, record
+from explgraph.activations.memory import Activations
 from explgraph.atomic import atomic_write
-from explgraph.recording import Activations
 
 Row = dict[str, Any]
 

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import quality
-from explgraph.geometry import Layer
-from explgraph.metrics import node_tracking
-from explgraph.recording import Activations
+from explgraph.activations.memory import Activations
+from explgraph.evaluation.metrics import node_tracking
+from explgraph.network.geometry import Layer
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from explgraph.inference import scaled
-from explgraph.mixture import Grid, e_step
-from explgraph.recording import Activations
+from explgraph.activations.memory import Activations
+from explgraph.statistics.inference import scaled
+from explgraph.statistics.mixture import Grid, e_step
 
 N_PARENTS, N_ITER = 15, 20
 PATTERNS = 0.02  # of a filter, as a share of the layer's units; at least one

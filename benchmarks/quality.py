@@ -4,7 +4,7 @@
 
 For every category (a folder of crops with a ``parts.json``) the network's layers are recorded, one
 crop per source photograph unless ``--crops all``, and each method is measured with the functions of
-`explgraph.metrics`. Methods (``--methods``):
+`explgraph.evaluation.metrics`. Methods (``--methods``):
 
 ==========  ====================================================================================
 grid        points that never move, with meaningless scores
@@ -48,9 +48,10 @@ if __package__ in (None, ""):  # started as a script
 
 from benchmarks import recorded
 from benchmarks.published import mine_published
-from explgraph import metrics
+from explgraph.activations.memory import Activations
 from explgraph.atomic import atomic_write
-from explgraph.recording import Activations
+from explgraph.evaluation import controls, metrics
+from explgraph.evaluation.baselines import constant_grid, raw_peaks
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -65,7 +66,7 @@ METHODS = (
     "ablations",
 )  # fmt: skip
 CUTS = {"all": 1.0, "best half": 0.5, "best quarter": 0.25, "best tenth": 0.1}
-#: Fields of `explgraph.mining.Settings` that leave out one ingredient each.
+#: Fields of `explgraph.Settings` that leave out one ingredient each.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "one pattern a filter": {"further_gain": 1.0},
     "further gain 0.02": {"further_gain": 0.02},
@@ -127,12 +128,12 @@ class Nodes(NamedTuple):
         """Keep the most reliable share of the nodes."""
         if not len(self.reliability):
             return self
-        return self.take(metrics.best(self.reliability, share))
+        return self.take(controls.best(self.reliability, share))
 
 
 def the_engine() -> Engine:
     """Return explgraph itself."""
-    from explgraph.mining import Settings, mine_activations
+    from explgraph.mining.mining import Settings, mine_activations
     from explgraph.parsing import parse_activations
 
     def mine(activations: Activations, *, seed: int, **options: Any) -> Any:
@@ -179,7 +180,7 @@ def every_second(activations: Activations, layers: Sequence[int], seed: int) -> 
     for i in layers:
         decoy = np.arange(activations.layers[i].channels) % 2 == 1
         maps[i] = torch.from_numpy(
-            metrics.permuted_filters(activations.maps[i].numpy(), decoy, rng)
+            controls.permuted_filters(activations.maps[i].numpy(), decoy, rng)
         )
     return replaced(activations, maps)
 
@@ -286,24 +287,24 @@ def baseline_rows(sample: Sample, methods: Sequence[str], seed: int) -> Iterator
 
     if "grid" in methods:
         start = time.perf_counter()
-        grid = metrics.constant_grid(activations.n_images, size, seed=seed)
+        grid = constant_grid(activations.n_images, size, seed=seed)
         yield row("none", "constant grid", start, **metrics.table_row(*grid, landmarks, size))
     for layer, tensor in reversed(list(zip(activations.layers, activations.maps, strict=True))):
         maps = tensor.numpy()
         if "peaks" in methods:
             start = time.perf_counter()
-            table = metrics.table_row(*metrics.raw_peaks(maps, layer), landmarks, size)
+            table = metrics.table_row(*raw_peaks(maps, layer), landmarks, size)
             yield row(layer.name, "raw peaks", start, **table)
         if "nmf" in methods:
             start = time.perf_counter()
-            places = metrics.raw_peaks(nmf_concepts(maps, seed=seed), layer)
+            places = raw_peaks(nmf_concepts(maps, seed=seed), layer)
             table = metrics.table_row(*places, landmarks, size)
             yield row(layer.name, "NMF, 50 concepts", start, **table)
         if "ridge" in methods:
             start = time.perf_counter()
             error = ridge_error(activation_features(maps), landmarks, size)
             yield row(layer.name, "ridge, activations", start, ridge=error)
-            places, _ = metrics.raw_peaks(maps, layer)
+            places, _ = raw_peaks(maps, layer)
             start = time.perf_counter()
             error = ridge_error(places.reshape(len(places), -1), landmarks, size)
             yield row(layer.name, "ridge, raw peaks", start, ridge=error)
@@ -325,7 +326,7 @@ def layer_names(sample: Sample) -> list[str]:
 def best_of_layers(nodes: Nodes, names: Sequence[str], share: float) -> Nodes:
     """Nodes of all layers together, the best share of each."""
     kept = [np.flatnonzero(nodes.layer == name) for name in names]
-    kept = [k[metrics.best(nodes.reliability[k], share)] for k in kept if len(k)]
+    kept = [k[controls.best(nodes.reliability[k], share)] for k in kept if len(k)]
     return nodes.take(np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64))
 
 
@@ -342,7 +343,7 @@ def node_rows(sample: Sample, graph: Any, nodes: Nodes, seed: int) -> Iterator[R
         for cut, share in CUTS.items():
             row = {"layer": name, "method": f"nodes, {cut}", **measure(mine.best(share), sample)}
             if cut == "all":
-                row["energy"] = metrics.energy_share(mine.energy, mine.filter, totals[name])
+                row["energy"] = controls.energy_share(mine.energy, mine.filter, totals[name])
             if cut == "best quarter":
                 places = mine.best(share).positions
                 flat = places.reshape(len(places), -1)
@@ -372,12 +373,12 @@ def evidence_rows(
         rows = np.flatnonzero(nodes.layer == layer.name)
         if not len(rows):
             continue
-        rows = rows[metrics.best(nodes.reliability[rows], 0.25)]
+        rows = rows[controls.best(nodes.reliability[rows], 0.25)]
         chosen = nodes.take(rows)
-        order = metrics.derangement(activations.n_images, np.random.default_rng([seed, 0]))
+        order = controls.derangement(activations.n_images, np.random.default_rng([seed, 0]))
         other = activations.maps[index][torch.from_numpy(order)]
         moved = nodes_of(graph, engine.parse(graph, replaced(activations, {index: other})))
-        tables = metrics.evidence_rows(
+        tables = controls.evidence_rows(
             chosen.positions,
             chosen.scores,
             chosen.expected,
@@ -413,8 +414,8 @@ def decoy_rows(engine: Engine, sample: Sample, seed: int) -> Iterator[Row]:
             "method": "mined with decoys",
             "nodes": float(len(decoy)),
             "decoys, all": float(decoy.mean()) if len(decoy) else float("nan"),
-            "decoys, quarter": metrics.decoy_share(mine.reliability, decoy, 0.25),
-            "decoys, tenth": metrics.decoy_share(mine.reliability, decoy, 0.1),
+            "decoys, quarter": controls.decoy_share(mine.reliability, decoy, 0.25),
+            "decoys, tenth": controls.decoy_share(mine.reliability, decoy, 0.1),
             "seconds": seconds,
         }
 
@@ -441,7 +442,7 @@ def half_rows(engine: Engine, sample: Sample, seed: int) -> Iterator[Row]:
         shares = []
         for a, b in (everywhere, everywhere[::-1]):
             chosen, others = a.of(name).best(0.25), b.of(name)
-            found = metrics.found_again(
+            found = controls.found_again(
                 chosen.positions,
                 chosen.filter.tolist(),
                 others.positions,

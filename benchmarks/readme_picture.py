@@ -21,8 +21,8 @@ from PIL import Image
 
 from explgraph import ExplanatoryGraph, Parse, creatures, mine
 from explgraph.atomic import atomic_write
-from explgraph.draw import MARKERS, PALETTE
-from explgraph.pictures import Pictures, best_places, patch, patch_side
+from explgraph.views.canvas import MARKERS, PALETTE
+from explgraph.views.pictures import Pictures, best_sightings, patch, patch_side
 
 TEXT, QUIET = "#1b2530", "#566370"
 SHOWN = {"stage4": 3, "stage3": 5, "stage2": 6}
@@ -35,7 +35,7 @@ def best_patch(
     """Cut the best patch that lies within its image."""
     cut = [
         patch(pictures[p.image], p.x, p.y, patch_side(graph, node), 96)
-        for p in best_places(graph, node, pictures, parse, 12)
+        for p in best_sightings(graph, node, pictures, parse, 12)
     ]
     return max(cut, key=lambda c: c[1].mean())[0]
 

@@ -15,11 +15,13 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from explgraph.activations.memory import Activations
+from explgraph.activations.recording import record
 from explgraph.atomic import atomic_write
-from explgraph.geometry import Layer
-from explgraph.images import ImageFolder
-from explgraph.landmarks import Landmarks, read_landmarks
-from explgraph.recording import Activations, fingerprint, record
+from explgraph.evaluation.landmarks import Landmarks, read_landmarks
+from explgraph.images.folder import ImageFolder
+from explgraph.network.forward import fingerprint
+from explgraph.network.geometry import Layer
 
 
 def categories(data: Sequence[Path], wanted: Sequence[str] | None) -> list[tuple[Path, str]]:

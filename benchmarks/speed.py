@@ -54,14 +54,16 @@ if __package__ in (None, ""):  # started as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import efficientnet_lite0
-from explgraph import ImageFolder, kernel, mine, mine_activations, open_store, record
+from explgraph import ImageFolder, mine, mine_activations, open_store, record
+from explgraph.activations.processes import joined
+from explgraph.activations.streaming import BLOCK, Images
 from explgraph.atomic import atomic_write
-from explgraph.images import batches
-from explgraph.linking import Tracks, link, track
-from explgraph.mixture import Bounds, Grid, Mixture, e_step, m_step
+from explgraph.images.batches import batches
+from explgraph.mining.linking import link
+from explgraph.mining.tracks import Tracks, track
 from explgraph.parsing import Parser
-from explgraph.processes import joined
-from explgraph.streaming import BLOCK, Images
+from explgraph.statistics import kernel
+from explgraph.statistics.mixture import Bounds, Grid, Mixture, e_step, m_step
 
 
 class Target(NamedTuple):

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from explgraph import DecisionTree, creatures, mine
 from explgraph.atomic import atomic_write
-from explgraph.draw import PALETTE
+from explgraph.views.figures import PALETTE
 
 GUARDIAN = creatures.OUTPUTS.index("guardian")
 SHOWN, NODES = 6, 3

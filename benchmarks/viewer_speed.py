@@ -23,9 +23,10 @@ import networkx
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from explgraph.export.viewer import write_html
-from explgraph.geometry import Layer
-from explgraph.graph import FORMAT_VERSION, ExplanatoryGraph
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.schema import FORMAT_VERSION
+from explgraph.network.geometry import Layer
+from explgraph.views.viewer import write_html
 
 FLAGS = [
     "--headless",

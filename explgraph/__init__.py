@@ -1,17 +1,27 @@
-"""Explanatory graphs: the object parts behind the filters of a trained CNN."""
+"""Explanatory graphs: the object parts behind the filters of a trained CNN.
 
-from explgraph.answers.bias import find_bias
-from explgraph.answers.decision_tree import DecisionTree
-from explgraph.answers.effects import ablate, edge_effects
-from explgraph.answers.filter_loss import FilterLoss, PartMask
-from explgraph.answers.localize import Localizer
-from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.graph import ExplanatoryGraph, load
-from explgraph.images import ImageFolder
-from explgraph.mining import Settings, mine, mine_activations
-from explgraph.parsing import Parse, parse_activations
-from explgraph.recording import Activations, list_layers, record, suggest_layers
-from explgraph.store import ActivationStore, open_store
+Names are imported when they are first used, so that the command line can tell about itself
+without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from explgraph.activations.memory import Activations
+    from explgraph.activations.recording import record
+    from explgraph.activations.store import ActivationStore, open_store
+    from explgraph.answers.bias import find_bias
+    from explgraph.answers.decision_tree import DecisionTree
+    from explgraph.answers.effects import ablate, edge_effects
+    from explgraph.answers.filter_loss import FilterLoss, PartMask
+    from explgraph.answers.localize import Localizer
+    from explgraph.errors import ExplgraphError, ExplgraphWarning
+    from explgraph.explanatory_graph import ExplanatoryGraph, load
+    from explgraph.images.folder import ImageFolder
+    from explgraph.mining.mining import Settings, mine, mine_activations
+    from explgraph.network.layers import list_layers, suggest_layers
+    from explgraph.parsing import Parse, parse_activations
 
 __all__ = [
     "ActivationStore",
@@ -38,3 +48,33 @@ __all__ = [
     "record",
     "suggest_layers",
 ]
+
+if not TYPE_CHECKING:  # a checker is to know these names and no others
+    _HOMES = {
+        "activations.memory": ("Activations",),
+        "activations.recording": ("record",),
+        "activations.store": ("ActivationStore", "open_store"),
+        "answers.bias": ("find_bias",),
+        "answers.decision_tree": ("DecisionTree",),
+        "answers.effects": ("ablate", "edge_effects"),
+        "answers.filter_loss": ("FilterLoss", "PartMask"),
+        "answers.localize": ("Localizer",),
+        "errors": ("ExplgraphError", "ExplgraphWarning"),
+        "explanatory_graph": ("ExplanatoryGraph", "load"),
+        "images.folder": ("ImageFolder",),
+        "mining.mining": ("Settings", "mine", "mine_activations"),
+        "network.layers": ("list_layers", "suggest_layers"),
+        "parsing": ("Parse", "parse_activations"),
+    }
+    _HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+    def __getattr__(name):
+        """Import a public name from where it is at home."""
+        if name not in _HOME:
+            raise AttributeError(f"module 'explgraph' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"explgraph.{_HOME[name]}"), name)
+        return value
+
+    def __dir__():
+        """Name what there is, whether it was used before or not."""
+        return sorted({*globals(), *__all__})

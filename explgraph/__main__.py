@@ -2,6 +2,6 @@
 
 import sys
 
-from explgraph.cli import main
+from explgraph.cli.entry import main
 
 sys.exit(main())

@@ -1,6 +1,11 @@
-"""The one exception type for a user's mistakes."""
+"""What a user is told of mistakes and of what is doubtful."""
 
-__all__ = ["ExplgraphError", "ExplgraphWarning"]
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["ExplgraphError", "ExplgraphWarning", "nearest", "one_line"]
 
 
 class ExplgraphError(ValueError):
@@ -9,3 +14,14 @@ class ExplgraphError(ValueError):
 
 class ExplgraphWarning(UserWarning):
     """Something that a user should know, though the result stands."""
+
+
+def one_line(err: Exception) -> str:
+    """Give an exception's type and text in one line."""
+    return f"{type(err).__name__}: {' '.join(str(err).split())}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which of the known names are nearest, as the end of an error message."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
+    return f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ""

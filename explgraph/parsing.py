@@ -17,20 +17,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph.activations.memory import Activations
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.fitted import Fitted
-from explgraph.graph import ExplanatoryGraph, check_graph
-from explgraph.hooks import check_model
-from explgraph.images import ImageFolder, Images
-from explgraph.inference import infer, scaled
-from explgraph.mixture import Grid
-from explgraph.recording import Activations, checked_device, fingerprint, stream
-from explgraph.reliability import warn_if_weak
+from explgraph.graph.graph import Graph, check_graph
+from explgraph.images.batches import AnyImages
+from explgraph.images.folder import ImageFolder
+from explgraph.markup import table
+from explgraph.network.forward import checked_device, fingerprint, stream
+from explgraph.network.hooks import check_model
+from explgraph.statistics.fitted import Fitted
+from explgraph.statistics.inference import infer, scaled
+from explgraph.statistics.mixture import Grid
+from explgraph.statistics.reliability import warn_if_weak
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Parse", "parse", "parse_activations"]
+
+_IMAGES = 8  # shown in a notebook
+_BEST = 4  # nodes of each
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +100,25 @@ class Parse:
         return np.stack([self._to_original(i, p) for i, p in enumerate(points)])
 
     def _repr_html_(self) -> str:
-        """Show the parse in a notebook."""
-        from explgraph.export import notebook
-
-        return notebook.parse_html(self)
+        """Show the first images, and the nodes that were found best in them, in a notebook."""
+        best = self.scores.max(0, initial=0)
+        share = self.scores / np.maximum(best, 1e-12)
+        rows = []
+        for n, name in enumerate(self.names[:_IMAGES]):
+            found = [
+                f"{self.nodes[v]} at ({self.positions[n, v, 0]:.0f}, {self.positions[n, v, 1]:.0f})"
+                for v in np.argsort(-share[n], kind="stable")[:_BEST]
+                if share[n, v] > 0
+            ]
+            rows.append([name, int((self.scores[n] > 0).sum()), "; ".join(found)])
+        more = len(self.names) - len(rows)
+        return (
+            f"<div><p><b>Parse</b>: {len(self.nodes):,} nodes in {len(self.names):,} images of "
+            f"{self.image_size[1]} × {self.image_size[0]} px</p>"
+            f"{table(['image', 'nodes present', 'nearest to their best'], rows, most=240)}"
+            + (f"<p>and {more:,} more images</p>" if more > 0 else "")
+            + "</div>"
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Give one row per image and node as a pandas table.
@@ -133,9 +154,9 @@ class Parse:
 
 
 def parse(
-    graph: ExplanatoryGraph,
+    graph: Graph,
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     *,
     batch_size: int = 32,
     device: str = "auto",
@@ -184,9 +205,9 @@ def parse(
 
 
 def stream_layers(
-    graph: ExplanatoryGraph,
+    graph: Graph,
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     *,
     batch_size: int,
     device: str,
@@ -194,7 +215,7 @@ def stream_layers(
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Go through the rectified maps of a graph's layers, as they were measured when it was mined.
 
-    Parameters are those of `parse`; what is given is that of `recording.stream`. Other weights than
+    Parameters are those of `parse`; what is given is that of `forward.stream`. Other weights than
     the mined ones are warned of.
     """
     check_model(model)
@@ -210,7 +231,7 @@ def stream_layers(
     )
 
 
-def _check_weights(graph: ExplanatoryGraph, fingerprint: str) -> None:
+def _check_weights(graph: Graph, fingerprint: str) -> None:
     """Warn of other weights than those that were mined, if both are known."""
     mined = graph.nx.graph["model_fingerprint"]
     if "" not in (mined, fingerprint) and mined != fingerprint:
@@ -222,7 +243,7 @@ def _check_weights(graph: ExplanatoryGraph, fingerprint: str) -> None:
         )
 
 
-def parse_activations(graph: ExplanatoryGraph, activations: Activations) -> Parse:
+def parse_activations(graph: Graph, activations: Activations) -> Parse:
     """Find every node of a graph in images whose activations were recorded: see `parse`."""
     check_graph(graph)
     if [layer.as_dict() for layer in activations.layers] != graph.nx.graph["layers"]:
@@ -237,9 +258,7 @@ def parse_activations(graph: ExplanatoryGraph, activations: Activations) -> Pars
     return parse_evidence(graph, activations, activations)
 
 
-def parse_evidence(
-    graph: ExplanatoryGraph, activations: Activations, evidence: Activations
-) -> Parse:
+def parse_evidence(graph: Graph, activations: Activations, evidence: Activations) -> Parse:
     """Look for nodes in other maps than those that tell the pose, image by image."""
     parser = Parser(graph)
     parts = [
@@ -257,7 +276,7 @@ def _lockstep(activations: Activations, size: int = 64) -> Iterator[dict[int, Te
 
 
 def _parse(
-    graph: ExplanatoryGraph,
+    graph: Graph,
     names: tuple[str, ...],
     parts: list[tuple[Tensor, Tensor, Tensor]],
     to_original: Callable[[int, NDArray[Any]], NDArray[Any]] | None,
@@ -270,7 +289,7 @@ def _parse(
 class Parser:
     """A graph's parameters, ready to be run over batches of maps on a device."""
 
-    def __init__(self, graph: ExplanatoryGraph, device: str | torch.device = "cpu") -> None:
+    def __init__(self, graph: Graph, device: str | torch.device = "cpu") -> None:
         self.device = device
         self.fitted = Fitted.unpack(graph.fitted, graph.layers, device)
         self.grids = {layer.index: Grid.of(layer, device) for layer in graph.layers}

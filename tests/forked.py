@@ -22,8 +22,8 @@ import torch
 import zarr  # noqa: F401  imported before forking, since it takes long
 from torch import Tensor, distributed, nn
 
-import explgraph
-from explgraph import streaming
+from explgraph import mine  # imported before forking, since it takes long
+from explgraph.activations import streaming
 from explgraph.errors import ExplgraphError
 
 LAYERS = ("0", "2")
@@ -65,9 +65,7 @@ def images() -> Tensor:
 def job(folder: Path) -> None:
     """Record, mine, and save the graph in the first process."""
     model = Slow(folder / "marks").eval()
-    graph = explgraph.mine(
-        model, images(), LAYERS, store=folder / "store", checkpoint=folder / "checkpoint"
-    )
+    graph = mine(model, images(), LAYERS, store=folder / "store", checkpoint=folder / "checkpoint")
     if not distributed.is_initialized() or distributed.get_rank() == 0:
         graph.save(folder / "graph.explgraph")
 
@@ -130,7 +128,7 @@ def ranks(number: int, folder: Path, *, dying: bool = False) -> list[int]:
             "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=number
         )
         if dying and rank == number - 1:
-            from explgraph import mining
+            from explgraph.mining import mining
 
             mining._mine_layer = lambda *_: os._exit(7)
         job(folder)

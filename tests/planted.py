@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from explgraph.geometry import Layer
-from explgraph.recording import Activations
+from explgraph.activations.memory import Activations
+from explgraph.network.geometry import Layer
 
 PARTS = {"a": (36, 42), "b": (64, 88), "c": (128, 88), "d": (156, 42)}
 """Usual places [x, y], px."""

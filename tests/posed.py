@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from explgraph.mixture import Grid
-from explgraph.patterns import Motions, still_places
-from explgraph.pose import PoseModel, displacements
-from explgraph.pose_reader import Guides, PoseReader, Stage
+from explgraph.mining.patterns import Motions, still_places
+from explgraph.statistics.mixture import Grid
+from explgraph.statistics.pose import PoseModel, displacements
+from explgraph.statistics.pose_reader import Guides, PoseReader, Stage
 
 
 def a_grid(h, w, stride=8.0, down=3.0):

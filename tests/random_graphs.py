@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from explgraph.fitted import Fitted, FittedLayer
-from explgraph.geometry import Layer
-from explgraph.graph import ExplanatoryGraph
-from explgraph.pose import PoseModel
-from explgraph.pose_reader import Guides, PoseReader, Stage
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.network.geometry import Layer
+from explgraph.statistics.fitted import Fitted, FittedLayer
+from explgraph.statistics.pose import PoseModel
+from explgraph.statistics.pose_reader import Guides, PoseReader, Stage
 
 HOSTILE = (
     'it\'s a "beak"',

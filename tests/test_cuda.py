@@ -11,16 +11,17 @@ from numpy.testing import assert_allclose
 from planted import plant
 from posed import GRIDS, MovingParts, a_reader, maps_at, rms, tensor
 
-from explgraph import creatures, mixture, pose
-from explgraph.fitted import FittedLayer
-from explgraph.inference import infer
-from explgraph.learn_pose import learn_reader
-from explgraph.mining import Settings, _rules, mine, mine_activations
-from explgraph.mixture import Bounds, Counts, Grid, Mixture
-from explgraph.patterns import find_patterns
-from explgraph.pose import PoseModel
-from explgraph.pose_reader import PoseReader, Stage, read_poses
-from explgraph.recording import record
+from explgraph import creatures
+from explgraph.activations.recording import record
+from explgraph.mining.learn_pose import learn_reader
+from explgraph.mining.mining import Settings, _rules, mine, mine_activations
+from explgraph.mining.patterns import find_patterns
+from explgraph.statistics import mixture, pose
+from explgraph.statistics.fitted import FittedLayer
+from explgraph.statistics.inference import infer
+from explgraph.statistics.mixture import Bounds, Counts, Grid, Mixture
+from explgraph.statistics.pose import PoseModel
+from explgraph.statistics.pose_reader import PoseReader, Stage, read_poses
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

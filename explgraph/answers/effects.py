@@ -33,8 +33,10 @@ from torch import Tensor, nn
 
 from explgraph.answers.intervene import Change, Places, Run, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
-from explgraph.graph import CLASS_EFFECT, ExplanatoryGraph, check_graph
-from explgraph.images import Images
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.graph import check_graph
+from explgraph.graph.schema import CLASS_EFFECT
+from explgraph.images.batches import AnyImages
 
 __all__ = ["Ablation", "Check", "ablate", "check_effects", "edge_effects", "rank_correlation"]
 
@@ -85,7 +87,7 @@ class Check(NamedTuple):
 def edge_effects(
     model: nn.Module,
     graph: ExplanatoryGraph,
-    images: Images,
+    images: AnyImages,
     *,
     classes: Mapping[str, int] | None = None,
     batch_size: int = 16,
@@ -245,7 +247,7 @@ def ablate(
     model: nn.Module,
     graph: ExplanatoryGraph,
     nodes: Iterable[str],
-    images: Images,
+    images: AnyImages,
     *,
     batch_size: int = 32,
     device: str = "auto",
@@ -322,7 +324,7 @@ def _without(
 def check_effects(
     model: nn.Module,
     graph: ExplanatoryGraph,
-    images: Images,
+    images: AnyImages,
     *,
     edges: int = 100,
     seed: int = 0,

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from explgraph.answers.intervene import Places, class_scores, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
-from explgraph.geometry import Layer
-from explgraph.graph import ExplanatoryGraph, check_graph
-from explgraph.hooks import check_model, model_device, model_dtype
-from explgraph.images import Images, batches
-from explgraph.mixture import Grid
-from explgraph.recording import of_size, on_device
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.graph import check_graph
+from explgraph.images.batches import AnyImages, batches
+from explgraph.network.forward import of_size, on_device
+from explgraph.network.geometry import Layer
+from explgraph.network.hooks import check_model, model_device, model_dtype
+from explgraph.statistics.mixture import Grid
 
 __all__ = ["REACH", "Evidence", "model_outputs", "node_evidence", "output_count"]
 
@@ -69,7 +70,7 @@ class Evidence:
 def node_evidence(
     graph: ExplanatoryGraph,
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     outputs: Sequence[int],
     *,
     layer: str | None = None,
@@ -142,7 +143,7 @@ def node_evidence(
 
 def model_outputs(
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     outputs: Sequence[int],
     *,
     image_size: tuple[int, int],
@@ -162,7 +163,7 @@ def model_outputs(
     return tuple(names), torch.cat(given).numpy()
 
 
-def output_count(model: nn.Module, images: Images, *, device: str = "auto") -> int:
+def output_count(model: nn.Module, images: AnyImages, *, device: str = "auto") -> int:
     """Give the number of the model's outputs."""
     check_model(model)
     with on_device(model, device), torch.inference_mode():

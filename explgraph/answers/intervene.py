@@ -20,23 +20,22 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from tqdm import tqdm
 
-from explgraph.errors import ExplgraphError
-from explgraph.geometry import Layer
-from explgraph.graph import ExplanatoryGraph
-from explgraph.hooks import (
+from explgraph.errors import ExplgraphError, one_line
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.images.batches import AnyImages, batches, count
+from explgraph.network.forward import fingerprint, of_size, on_device
+from explgraph.network.geometry import Layer
+from explgraph.network.hooks import (
     check_model,
     model_device,
     model_dtype,
-    one_line,
     only_grid,
     read_maps,
     split_layer,
     tensors_of,
 )
-from explgraph.images import Images, batches, count
-from explgraph.mixture import Grid
 from explgraph.parsing import Parser
-from explgraph.recording import fingerprint, of_size, on_device
+from explgraph.statistics.mixture import Grid
 
 __all__ = ["Change", "Places", "Run", "class_scores", "run", "watched", "with_gradients"]
 
@@ -199,7 +198,7 @@ def class_scores(output: Any, n: int) -> Tensor:
 def watched(
     model: nn.Module,
     graph: ExplanatoryGraph,
-    images: Images,
+    images: AnyImages,
     *,
     batch_size: int,
     device: str,

@@ -39,12 +39,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from explgraph.answers import voting
 from explgraph.answers.voting import Nodes, Residual, Template
-from explgraph.errors import ExplgraphError
-from explgraph.graph import ExplanatoryGraph, check_graph
-from explgraph.hooks import nearest
-from explgraph.metrics import top_scores
+from explgraph.errors import ExplgraphError, nearest
+from explgraph.evaluation.metrics import top_scores
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.graph import check_graph
 from explgraph.parsing import Parse
-from explgraph.reliability import warn_if_weak
+from explgraph.statistics.reliability import warn_if_weak
 
 __all__ = ["Localizer", "Located"]
 

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from explgraph.answers.intervene import Places, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
-from explgraph.graph import ExplanatoryGraph, check_graph
-from explgraph.images import Images
+from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.graph import check_graph
+from explgraph.images.batches import AnyImages
 
 __all__ = ["Rationales", "rationales"]
 
@@ -79,7 +80,7 @@ class Rationales(NamedTuple):
 def rationales(
     model: nn.Module,
     graph: ExplanatoryGraph,
-    images: Images,
+    images: AnyImages,
     target: int,
     *,
     layer: str | None = None,

@@ -12,19 +12,16 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import networkx
 from PIL import Image
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
-from explgraph.pictures import Pictures
+from explgraph.views.pictures import Pictures
+from explgraph.views.suffixes import TREE_SUFFIXES
 
-if TYPE_CHECKING:
-    from explgraph.answers.decision_tree import DecisionTree
-
-__all__ = ["SUFFIXES", "write"]
+__all__ = ["write"]
 
 _PARTS = 8  # shown of a mode
 _PICTURES = 8
@@ -32,7 +29,7 @@ _SIDE = 72  # px of a picture on the page
 
 
 def write(
-    tree: DecisionTree,
+    tree: networkx.DiGraph,
     path: str | os.PathLike[str],
     *,
     depth: int = 4,
@@ -42,7 +39,8 @@ def write(
 
     Parameters
     ----------
-    tree : DecisionTree
+    tree : networkx.DiGraph
+        As `explgraph.DecisionTree.nx` gives it.
     path : path
         ``.html`` (a page), ``.dot``/``.gv`` (Graphviz) or ``.json`` (node-link, as networkx has
         it).
@@ -57,9 +55,10 @@ def write(
         If the suffix isn't known, pictures lack an image, or the file can't be written.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in TREE_SUFFIXES:
         raise ExplgraphError(
-            f"can't write {str(path)!r}: suffix {suffix!r}; expected one of {', '.join(SUFFIXES)}"
+            f"can't write {str(path)!r}: suffix {suffix!r}; expected one of "
+            f"{', '.join(TREE_SUFFIXES)}"
         )
     if pictures is not None and suffix != ".html":
         raise ExplgraphError(f"a {suffix} file has no pictures; write .html with them")
@@ -68,15 +67,14 @@ def write(
         temporary.write_text(text, encoding="utf-8")
 
 
-def _json(tree: DecisionTree, _depth: int) -> str:
+def _json(tree: networkx.DiGraph, _depth: int) -> str:
     """Give all modes as node-link JSON."""
-    return json.dumps(networkx.node_link_data(tree.nx, edges="edges"), indent=1) + "\n"
+    return json.dumps(networkx.node_link_data(tree, edges="edges"), indent=1) + "\n"
 
 
-def _dot(tree: DecisionTree, depth: int) -> str:
+def _dot(tree: networkx.DiGraph, depth: int) -> str:
     """Give the upper levels as DOT: an edge is as wide as its share of the images is large."""
-    nx = tree.nx
-    n = nx.nodes[0]["n_images"]
+    n = tree.nodes[0]["n_images"]
     lines = [
         "digraph decision_tree {",
         '  graph [rankdir=TB, fontname="Helvetica"];',
@@ -84,15 +82,15 @@ def _dot(tree: DecisionTree, depth: int) -> str:
         'fontname="Helvetica", fontsize=10];',
         '  edge [color="#7b8794", arrowsize=0.5];',
     ]
-    for number, values in nx.nodes.items():
+    for number, values in tree.nodes.items():
         if values["depth"] > depth:
             continue
         parts = [f"{value:+.2f} {node}" for node, value in list(values["parts"].items())[:_PARTS]]
         text = "\n".join([_title(number, values), *parts, f"{values['bias']:+.2f} besides"])
         lines.append(f"  {number} [label={_quoted(text)}];")
-    for coarse, fine in nx.edges:
-        if nx.nodes[fine]["depth"] <= depth:
-            width = 0.5 + 4 * nx.nodes[fine]["n_images"] / n
+    for coarse, fine in tree.edges:
+        if tree.nodes[fine]["depth"] <= depth:
+            width = 0.5 + 4 * tree.nodes[fine]["n_images"] / n
             lines.append(f"  {coarse} -> {fine} [penwidth={width:.2f}];")
     return "\n".join([*lines, "}", ""])
 
@@ -121,10 +119,9 @@ img { margin: 2px; border-radius: 3px } p { color: #5b6774; margin: .3em 0 }
 """
 
 
-def _page(tree: DecisionTree, depth: int, pictures: Pictures | None) -> str:
+def _page(tree: networkx.DiGraph, depth: int, pictures: Pictures | None) -> str:
     """Give the page."""
-    nx = tree.nx
-    n_modes = len(tree.modes[0].children)
+    n_modes = len(tree[0])
     modes = "1 decision mode" if n_modes == 1 else f"{n_modes} decision modes"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -134,7 +131,7 @@ def _page(tree: DecisionTree, depth: int, pictures: Pictures | None) -> str:
         "<p>Each mode is one way in which the network decides for the class: the parts that count "
         "and what they add to the class's score, mean over the mode's images. Below a mode lie "
         "the finer ones that it was merged from.</p>\n"
-        f"{_section(nx, 0, depth, pictures)}\n</body></html>\n"
+        f"{_section(tree, 0, depth, pictures)}\n</body></html>\n"
     )
 
 
@@ -177,10 +174,8 @@ def _picture(pictures: Pictures | None, name: str) -> str:
     return f'<img src="data:image/jpeg;base64,{data}" alt="{told}" title="{told}">'
 
 
-_WRITERS: Mapping[str, Callable[[DecisionTree, int], str]] = {
+_WRITERS: Mapping[str, Callable[[networkx.DiGraph, int], str]] = {
     ".dot": _dot,
     ".gv": _dot,
     ".json": _json,
 }
-SUFFIXES = (".html", *_WRITERS)
-"""What `write` knows."""

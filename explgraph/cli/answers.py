@@ -1,0 +1,402 @@
+"""Questions about the network: ``bias``, ``effects``, ``ablate``, ``tree``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from explgraph.atomic import atomic_write
+from explgraph.cli.inputs import open_others, open_photographs, read_list
+from explgraph.cli.options import (
+    Command,
+    add_graph,
+    add_images,
+    add_model,
+    names,
+    numbered,
+    pairs,
+    positive,
+    seed,
+)
+from explgraph.cli.outputs import (
+    check_folder,
+    check_graph_suffix,
+    finite,
+    open_table,
+    print_table,
+)
+from explgraph.errors import ExplgraphError
+from explgraph.views.suffixes import SUFFIXES, TREE_SUFFIXES
+
+__all__ = ["add"]
+
+_SHOWN = 5  # strongest edges and parts
+_CLASSES = 10  # that change most
+
+
+def add(command: Command) -> None:
+    """Add the commands."""
+    bias = command(
+        "bias",
+        _bias,
+        "find attributes that the network tells by other attributes",
+        "explgraph bias birds-graph/graph.explgraph --images birds \\",
+        "    --model package.module:factory --attributes attributes.csv \\",
+        "    --outputs crest=0,striped=1,red_bill=4 --judge new --out bias.md",
+    )
+    add_graph(bias)
+    bias.add_argument(
+        "--attributes",
+        required=True,
+        metavar="FILE",
+        help="labels: CSV with the columns name, then one for each attribute, of 1 and 0",
+    )
+    bias.add_argument(
+        "--outputs",
+        type=numbered,
+        metavar="A=K,B=L",
+        help="each attribute's column of the model's output, from 0 (default: in the CSV's order)",
+    )
+    bias.add_argument(
+        "--expected",
+        metavar="FILE",
+        help="relations that are right: CSV target,source,relation, of 1 and -1 (default: none)",
+    )
+    bias.add_argument(
+        "--landmarks",
+        metavar="FILE",
+        help="marked parts, to tell where the evidence sits; see evaluate",
+    )
+    bias.add_argument(
+        "--parts", type=pairs, metavar="A=PART", help="the part that defines an attribute"
+    )
+    bias.add_argument(
+        "--layer", metavar="NAME", help="whose nodes are asked (default: the top one)"
+    )
+    bias.add_argument(
+        "--margin",
+        type=float,
+        default=0.2,
+        metavar="S",
+        help="strength that isn't suspicious (0.2)",
+    )
+    bias.add_argument(
+        "--fdr", type=float, default=0.05, metavar="Q", help="rate of false discoveries (0.05)"
+    )
+    bias.add_argument(
+        "--judge", metavar="DIR", help="other photographs, without labels, to be judged"
+    )
+    bias.add_argument(
+        "--out",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=".md (relations and doubtful answers) or .json (all of them); may be given twice",
+    )
+    bias.add_argument("--seed", type=seed, default=0)
+    add_model(bias, required=True)
+    add_images(bias, required=True)
+
+    effects = command(
+        "effects",
+        _effects,
+        "measure what each part does to those above it and to classes, checked by ablation",
+        "explgraph effects birds-graph/graph.explgraph --images birds \\",
+        "    --model torchvision:vgg16 --classes robin=15,jay=17 --out causes.explgraph",
+    )
+    add_graph(effects)
+    effects.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help=f"the graph with effects: .explgraph, or {', '.join(SUFFIXES)}",
+    )
+    effects.add_argument(
+        "--classes",
+        type=numbered,
+        default={},
+        metavar="NAME=N,...",
+        help="classes to measure effects on, with their numbers in the model's output",
+    )
+    effects.add_argument(
+        "--check",
+        type=positive,
+        default=100,
+        metavar="N",
+        help="edges whose effects are compared with true ablation (100)",
+    )
+    effects.add_argument("--seed", type=seed, default=0, help="of the edges that are compared")
+    add_model(effects, required=True)
+    add_images(effects, required=True)
+
+    ablate = command(
+        "ablate",
+        _ablate,
+        "run the network without some parts and tell how the classes' scores change",
+        "explgraph ablate birds-graph/graph.explgraph --nodes features.28/17/0 \\",
+        "    --images birds --model torchvision:vgg16",
+    )
+    add_graph(ablate)
+    ablate.add_argument(
+        "--nodes", required=True, type=names, metavar="A,B", help="parts to take away"
+    )
+    ablate.add_argument("--out", metavar="FILE", help="every image's scores: .csv")
+    add_model(ablate, required=True)
+    add_images(ablate, required=True)
+
+    tree = command(
+        "tree",
+        _tree,
+        "explain a class by a tree of decision modes over parts",
+        "explgraph tree birds-graph/graph.explgraph --images mixed --class 15 \\",
+        "    --model torchvision:vgg16 --out robin.html",
+    )
+    add_graph(tree)
+    tree.add_argument(
+        "--class",
+        dest="target",
+        type=int,
+        required=True,
+        metavar="N",
+        help="number of the class in the model's output",
+    )
+    tree.add_argument(
+        "--positive",
+        metavar="FILE",
+        help="names of the images of the class, a line each (default: where it has the top score)",
+    )
+    tree.add_argument("--layer", metavar="A", help="whose nodes explain (default: the highest)")
+    tree.add_argument(
+        "--out",
+        required=True,
+        action="append",
+        metavar="FILE",
+        help=f"{', '.join(TREE_SUFFIXES)}; may be given several times",
+    )
+    add_model(tree, required=True)
+    add_images(tree, required=True)
+
+
+def _bias(options: argparse.Namespace) -> None:
+    """Run ``explgraph bias``."""
+    from explgraph.answers.bias import find_bias
+    from explgraph.answers.tables import read_attributes, read_expected
+    from explgraph.evaluation.landmarks import read_landmarks
+    from explgraph.explanatory_graph import load
+    from explgraph.network.models import load_model
+
+    for out in map(Path, options.out):
+        if out.suffix.lower() not in (".md", ".json"):
+            raise ExplgraphError(f"--out {str(out)!r}: expected a .md or a .json file")
+        check_folder(out)
+    if options.parts and options.landmarks is None:
+        raise ExplgraphError("--parts needs --landmarks, where the parts are marked")
+    graph = load(options.graph)
+    images = open_photographs(options, graph)
+    attributes = read_attributes(options.attributes, images.names)
+    expected = read_expected(options.expected) if options.expected is not None else None
+    marked = {}
+    if options.landmarks is not None:
+        marked = read_landmarks(options.landmarks).to_network(images).parts
+    model = load_model(options.model, weights=options.weights)
+    running = {"batch_size": options.batch_size, "device": options.device}
+    bias = find_bias(
+        graph,
+        model,
+        images,
+        attributes,
+        outputs=options.outputs,
+        expected=expected,
+        landmarks=marked,
+        parts=options.parts,
+        layer=options.layer,
+        margin=options.margin,
+        fdr=options.fdr,
+        seed=options.seed,
+        progress=not options.quiet,
+        **running,
+    )
+    judged = bias.judged
+    if options.judge is not None:
+        there = open_others(options, options.judge, graph)
+        judged = bias.judge(model, there, **running)
+    doubtful = judged.worst()
+    report = f"{bias.markdown()}\n"
+    if doubtful:
+        lines = [
+            f"| {d.image} | {d.attribute} | {'yes' if d.answer else 'no'} | {d.risk:.2f} |"
+            for d in doubtful
+        ]
+        head = "| image | attribute | the network's answer | risk |\n|---|---|---|---:|"
+        report += "\n".join(["\nAnswers that are most likely wrong:\n", head, *lines, ""])
+    for out in map(Path, options.out):
+        with atomic_write(out) as path:
+            if out.suffix.lower() == ".md":
+                path.write_text(report, encoding="utf-8", errors="surrogateescape")
+            else:
+                content = {
+                    "relations": finite([r._asdict() for r in bias.relations]),
+                    "answers": [d._asdict() for d in judged.worst(judged.risk.size)],
+                    "images": dict(
+                        zip(judged.names, judged.image_risk.round(6).tolist(), strict=True)
+                    ),
+                }
+                path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if not options.quiet or not options.out:
+        found = len(bias.suspicious)
+        print(f"{len(images)} images; {found} of {len(bias.relations)} relations are suspicious\n")
+        print(report, end="")
+
+
+def _effects(options: argparse.Namespace) -> None:
+    """Run ``explgraph effects``."""
+    from explgraph.answers.effects import check_effects, edge_effects
+    from explgraph.explanatory_graph import load
+    from explgraph.graph.schema import CLASS_EFFECT
+    from explgraph.network.models import load_model
+
+    out = Path(options.out)
+    check_graph_suffix(out)
+    check_folder(out)
+    graph = load(options.graph)
+    images = open_photographs(options, graph)
+    model = load_model(options.model, weights=options.weights)
+    ready: dict[str, Any] = {"batch_size": options.batch_size, "device": options.device}
+    measured = edge_effects(
+        model, graph, images, classes=options.classes, progress=not options.quiet, **ready
+    )
+    if out.suffix.lower() == ".explgraph":
+        measured.save(out)
+    else:
+        measured.write(out)
+    if options.quiet:
+        return
+    edges = dict(measured.nx.edges.items())
+    print(f"{out}: effects along {len(edges)} edges, over {len(images)} images")
+    if len(edges) >= 3:
+        check = check_effects(
+            model, measured, images, edges=options.check, seed=options.seed, **ready
+        )
+        print(
+            f"rank correlation with true ablation of {len(check.edges)} edges: "
+            f"{check.rank_correlation:.2f}"
+        )
+    strongest = sorted(edges, key=lambda edge: -abs(edges[edge]["effect"]))[:_SHOWN]
+    print()
+    print_table(
+        ("parent", "child", "effect on the parent's score"),
+        [(*edge, f"{edges[edge]['effect']:+.1%}") for edge in strongest],
+    )
+    for name in options.classes:
+        values = dict(measured.nx.nodes(data=CLASS_EFFECT + name))
+        best = sorted(values, key=lambda node: -abs(values[node]))[:_SHOWN]
+        print()
+        print_table((f"part, effect on {name}", ""), [(v, f"{values[v]:+.3g}") for v in best])
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    """Run ``explgraph ablate``."""
+    import numpy as np
+
+    from explgraph.answers.effects import ablate
+    from explgraph.explanatory_graph import load
+    from explgraph.network.models import load_model
+
+    out = None if options.out is None else Path(options.out)
+    if out is not None:
+        if out.suffix.lower() != ".csv":
+            raise ExplgraphError(f"--out {options.out!r}: expected a .csv file")
+        check_folder(out)
+    graph = load(options.graph)
+    images = open_photographs(options, graph)
+    found = ablate(
+        load_model(options.model, weights=options.weights),
+        graph,
+        options.nodes,
+        images,
+        batch_size=options.batch_size,
+        device=options.device,
+    )
+    if out is not None:
+        with atomic_write(out) as path, open_table(path) as text:
+            table = csv.writer(text, lineterminator="\n")
+            table.writerow(("image", "class", "before", "after"))
+            for name, *scores in zip(found.names, found.before, found.after, strict=True):
+                for number, (before, after) in enumerate(zip(*scores, strict=True)):
+                    table.writerow((name, number, f"{before:.6g}", f"{after:.6g}"))
+    if options.quiet:
+        return
+    mean = found.change.mean(0)
+    strongest = np.argsort(-np.abs(mean), kind="stable")[:_CLASSES].tolist()
+    print(f"mean over {len(found.names)} images; the classes whose scores change most\n")
+    print_table(
+        ("class", "before", "after", "change"),
+        [
+            (
+                k,
+                f"{found.before[:, k].mean():.3f}",
+                f"{found.after[:, k].mean():.3f}",
+                f"{mean[k]:+.3f}",
+            )
+            for k in strongest
+        ],
+    )
+
+
+def _tree(options: argparse.Namespace) -> None:
+    """Run ``explgraph tree``."""
+    import numpy as np
+
+    from explgraph.answers.decision_tree import DecisionTree
+    from explgraph.explanatory_graph import load
+    from explgraph.network.models import load_model
+    from explgraph.views.pictures import Pictures
+
+    for out in map(Path, options.out):
+        if out.suffix.lower() not in TREE_SUFFIXES:
+            raise ExplgraphError(f"--out {str(out)!r}: expected {', '.join(TREE_SUFFIXES)}")
+        check_folder(out)
+    graph = load(options.graph)
+    images = open_photographs(options, graph)
+    positive = None
+    if options.positive is not None:
+        named = set(read_list(options.positive, "--positive"))
+        if missing := sorted(named - set(images.names)):
+            raise ExplgraphError(
+                f"--positive {options.positive!r} names {missing[0]!r}, which --images lacks"
+            )
+        positive = np.array([name in named for name in images.names])
+    tree = DecisionTree.fit(
+        load_model(options.model, weights=options.weights),
+        graph,
+        images,
+        options.target,
+        positive=positive,
+        layer=options.layer,
+        batch_size=options.batch_size,
+        device=options.device,
+        progress=not options.quiet,
+    )
+    for out in map(Path, options.out):
+        seen = {"pictures": Pictures(images, graph.image_size)} if out.suffix == ".html" else {}
+        tree.write(out, **seen)
+    if options.quiet:
+        return
+    modes = tree.modes[0].children
+    print(
+        f"{len(modes)} decision modes from {tree.positive.sum()} images of class {options.target}"
+    )
+    for number in modes:
+        parts = list(tree.parts_of(number).items())[:_SHOWN]
+        told = ", ".join(f"{node} {value:+.2f}" for node, value in parts)
+        print(f"  {number}: {len(tree.modes[number].images)} images by {told}")
+    print("\nhow well modes stand for the network, by depth, on the same images:")
+    rows = tree.measure(tree.fitted, tree.positive)
+    print_table(
+        [name.replace("_", " ") for name in rows[0]._fields],
+        [[f"{v:.3f}" if isinstance(v, float) else v for v in row] for row in rows],
+    )
+    print(f"\nwritten: {', '.join(options.out)}")

@@ -1,0 +1,125 @@
+"""The command line: ``explgraph COMMAND``, from ``demo`` and ``mine`` to ``view`` (`parser`).
+
+Exit codes: 0 all went well; 1 something that the user can mend, said in one line on stderr; 2 the
+command line itself is wrong; 130 stopped by Ctrl-C. Results go to stdout; warnings and progress
+bars (on a terminal, for what takes longer than two seconds) go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TextIO
+
+from explgraph.cli import answers, graphs, mining, places
+from explgraph.errors import ExplgraphError, ExplgraphWarning
+
+__all__ = ["main", "parser"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What stands after ``explgraph``; the process's own arguments by default.
+
+    Returns
+    -------
+    int
+        The exit code. A wrong command line, ``--help`` and ``--version`` end by SystemExit.
+    """
+    options = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be no UTF-8
+            stream.reconfigure(errors="backslashreplace")
+    # so that "package.module:factory" finds what lies in the current folder
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        with _plain_warnings():
+            options.run(options)
+        sys.stdout.flush()
+    except ExplgraphError as err:
+        return _failed(err)
+    except RuntimeError as err:
+        if type(err).__name__ != "OutOfMemoryError":  # torch's, which is not imported for it alone
+            raise
+        return _failed(f"the GPU's memory is full ({err}); give a smaller --batch-size")
+    except BrokenPipeError:
+        # whoever read our output has gone (explgraph info ... | head); nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as err:
+        return _failed(err)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _failed(error: object) -> int:
+    """Tell the user in one line what went wrong."""
+    print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print explgraph's own warnings as one line each, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ExplgraphWarning)
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, ExplgraphWarning):
+                print(f"warning: {' '.join(str(message).splitlines())}", file=sys.stderr)
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    whole = argparse.ArgumentParser(
+        prog="explgraph",
+        description="Explanatory graphs: the object parts behind the filters of a trained CNN.",
+        epilog="example: explgraph demo",
+    )
+    whole.add_argument("--version", action="version", version=f"explgraph {version('explgraph')}")
+    commands = whole.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], None], about: str, *examples: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=about,
+            description=about[0].upper() + about[1:] + ".",
+            epilog="\n  ".join(["example:", *examples]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        added.add_argument("--quiet", action="store_true", help="no progress bars, no summary")
+        return added
+
+    for family in (mining, places, answers, graphs):
+        family.add(command)
+    return whole

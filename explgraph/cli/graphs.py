@@ -1,0 +1,188 @@
+"""Looking at graphs and models: ``export``, ``view``, ``info``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explgraph.cli.inputs import pictures_for
+from explgraph.cli.options import (
+    Command,
+    add_graph,
+    add_model,
+    add_pictured,
+    positive,
+    size,
+    top,
+)
+from explgraph.cli.outputs import check_folder, check_graph_suffix, print_table
+from explgraph.errors import ExplgraphError
+from explgraph.views.suffixes import SUFFIXES
+
+if TYPE_CHECKING:
+    from explgraph.graph.graph import Graph
+
+__all__ = ["add"]
+
+
+def add(command: Command) -> None:
+    """Add the commands."""
+    export = command(
+        "export",
+        _export,
+        "write a graph, or a part of it, in another format",
+        "explgraph export graph.explgraph best.svg --top 40",
+    )
+    add_graph(export)
+    export.add_argument("out", metavar="OUT", help=f"file: {', '.join(SUFFIXES)} or .explgraph")
+    export.add_argument(
+        "--top", type=top, metavar="N", help="the most reliable nodes: a number, or 0.25 of all"
+    )
+    export.add_argument(
+        "--min-reliability", type=float, metavar="R", help="nodes of at least this (0 to 1)"
+    )
+    export.add_argument(
+        "--fdr",
+        type=float,
+        metavar="SHARE",
+        help="nodes of which at most this share follows no part, by an estimate with decoys (0.05)",
+    )
+    export.add_argument(
+        "--max-nodes", type=positive, metavar="N", help="at most so many, shared by the layers"
+    )
+    export.add_argument(
+        "--labels", metavar="FILE", help="labels.json of the explorer: names, mergers, rejections"
+    )
+    add_pictured(export)
+
+    view = command(
+        "view",
+        _view,
+        "open a graph in the browser (from this machine only)",
+        "explgraph view birds-graph/graph.explgraph --images birds",
+    )
+    add_graph(view)
+    view.add_argument("--port", type=int, default=0, help="default: a free one")
+    view.add_argument("--no-browser", action="store_true", help="only print the address")
+    add_pictured(view)
+
+    info = command(
+        "info",
+        _info,
+        "tell what is in a graph, or which layers of a model can be mined",
+        "explgraph info graph.explgraph",
+        "explgraph info --model torchvision:vgg16 --size 224",
+    )
+    info.add_argument("graph", nargs="?", metavar="GRAPH", help="file written by mine")
+    info.add_argument(
+        "--size", type=size, default=(224, 224), metavar="N|HxW", help="px (default: 224)"
+    )
+    add_model(info, required=False)
+
+
+def _export(options: argparse.Namespace) -> None:
+    """Run ``explgraph export``."""
+    from explgraph.explanatory_graph import load
+
+    out = Path(options.out)
+    suffix = out.suffix.lower()
+    check_graph_suffix(out)
+    for name in ("images", "model", "weights"):
+        if getattr(options, name) and suffix != ".html":
+            raise ExplgraphError(
+                f"--{name} is for the explorer page only; write a .html file with it"
+            )
+    check_folder(out)
+    graph = load(options.graph)
+    if options.labels is not None:
+        graph = graph.apply_labels(options.labels)
+    graph = graph.prune(options.min_reliability, options.top, fdr=options.fdr)
+    if suffix == ".explgraph":
+        if options.max_nodes is not None:
+            raise ExplgraphError("--max-nodes is for other files than .explgraph; use --top")
+        graph.save(out)
+    else:
+        pictured = pictures_for(options, graph) if suffix == ".html" else {}
+        graph.write(out, max_nodes=options.max_nodes, **pictured)
+    if not options.quiet:
+        print(f"{out}: from {len(graph)} nodes and {graph.nx.number_of_edges()} edges")
+
+
+def _view(options: argparse.Namespace) -> None:
+    """Run ``explgraph view``."""
+    from explgraph.explanatory_graph import load
+    from explgraph.views.viewer import serve
+
+    graph = load(options.graph)
+    serve(
+        graph,
+        **pictures_for(options, graph),
+        port=options.port,
+        open_browser=not options.no_browser,
+    )
+
+
+def _info(options: argparse.Namespace) -> None:
+    """Run ``explgraph info``."""
+    from explgraph.explanatory_graph import load
+
+    if (options.graph is None) == (options.model is None):
+        raise ExplgraphError("info needs either a graph's file or --model SPEC")
+    if options.graph is not None:
+        _describe_graph(load(options.graph))
+    else:
+        _describe_model(options)
+
+
+def _describe_graph(graph: Graph) -> None:
+    """Print what a graph holds."""
+    import numpy as np
+
+    values = graph.nx.graph
+    height, width = graph.image_size
+    print(f"{len(graph)} nodes, {graph.nx.number_of_edges()} edges")
+    print(f"mined from {values['n_images']} images of {height} x {width} px, seed {values['seed']}")
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(values["versions"].items()))
+    print(f"written by {versions or 'an unknown version'}")
+    if values["preprocessing"]:
+        print(f"images: {json.dumps(values['preprocessing'])}")
+    rows = []
+    for layer in reversed(graph.layers):
+        nodes = [graph.nx.nodes[node] for node in graph.nodes_of(layer.name)]
+        reliability = np.array([node["reliability"] for node in nodes])
+        quartile = np.quantile(reliability, 0.75) if nodes else 0.0
+        follows = [node["follows"] for node in nodes if node["reliability"] >= quartile]
+        rows.append(
+            (
+                layer.name,
+                f"{layer.channels} x {layer.height} x {layer.width}",
+                len(nodes),
+                len({node["filter"] for node in nodes}),
+                f"{quartile:.2f}" if nodes else "",
+                f"{np.median(follows):.2f}" if nodes else "",
+            )
+        )
+    head = ("layer", "C x H x W", "nodes", "filters", "best quarter from", "which follow")
+    print_table(head, rows)
+
+
+def _describe_model(options: argparse.Namespace) -> None:
+    """Print which layers of a model can be mined, and suggest three."""
+    from explgraph.network.layers import list_layers, suggest_layers
+    from explgraph.network.models import load_model
+
+    summaries = list_layers(load_model(options.model, weights=options.weights), options.size)
+    rows = [
+        (
+            f"{s.name}@0..{s.calls - 1}" if s.calls > 1 else s.name,
+            s.type,
+            f"{s.channels} x {s.height} x {s.width}",
+        )
+        for s in summaries
+    ]
+    print_table(("layer", "type", "C x H x W"), rows)
+    suggested = suggest_layers(summaries)
+    if suggested:
+        print(f"\nsuggested: --layers {','.join(suggested)}")

@@ -1,0 +1,114 @@
+"""What options name: photographs made ready, and files with names and values."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explgraph.errors import ExplgraphError
+
+if TYPE_CHECKING:
+    from explgraph.graph.graph import Graph
+    from explgraph.images.folder import ImageFolder
+
+__all__ = ["open_others", "open_photographs", "pictures_for", "read_list", "read_text"]
+
+
+def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageFolder:
+    """Open the photographs, made ready as the options say or as they were for the graph."""
+    from explgraph.images.folder import ImageFolder
+
+    ready = dict(graph.nx.graph["preprocessing"]) if graph is not None else {}
+    if graph is not None and not ready:
+        # a tensor was mined, so only its size is known
+        ready["size"] = graph.image_size
+        missing = [name for name in ("mean", "std") if getattr(options, name, None) is None]
+        if missing:
+            raise ExplgraphError(
+                "the graph doesn't say how its images were normalised, for it was mined from a "
+                f"tensor; give {' and '.join(f'--{name}' for name in missing)}"
+            )
+    for name in ("size", "mean", "std", "fit"):
+        if getattr(options, name, None) is not None:
+            ready[name] = getattr(options, name)
+    if graph is not None and tuple(ready["size"]) != graph.image_size:
+        raise ExplgraphError(
+            "--size {} x {} doesn't fit the graph, which was mined on images of {} x {} px".format(
+                *ready["size"], *graph.image_size
+            )
+        )
+    names = None
+    if getattr(options, "list", None) is not None:
+        names = read_list(options.list, "--list")
+    elif getattr(options, "one_per_source", None) is not None:
+        names = _one_per_source(options.one_per_source)
+    return ImageFolder(
+        options.images,
+        boxes=getattr(options, "boxes", None),
+        names=names,
+        unreadable=getattr(options, "unreadable", "refuse"),
+        progress=not options.quiet,
+        **ready,
+    )
+
+
+def open_others(options: argparse.Namespace, images: str, graph: Graph) -> ImageFolder:
+    """Open all photographs of another folder, made ready alike."""
+    others = {"images": images, "boxes": None, "list": None, "one_per_source": None}
+    return open_photographs(argparse.Namespace(**{**vars(options), **others}), graph)
+
+
+def pictures_for(options: argparse.Namespace, graph: Graph) -> dict[str, Any]:
+    """Give the explorer's pictures, as far as options name them."""
+    if options.images is None:
+        if options.model is not None:
+            raise ExplgraphError("--model needs --images, the photographs to parse")
+        return {}
+    images = open_photographs(options, graph)
+    if options.model is None:
+        return {"images": images}
+    from explgraph.network.models import load_model
+    from explgraph.parsing import parse
+
+    model = load_model(options.model, weights=options.weights)
+    return {"images": images, "parse": parse(graph, model, images, progress=not options.quiet)}
+
+
+def read_list(file: str, option: str) -> list[str]:
+    """Read names, a line each; empty lines don't count."""
+    lines = read_text(file, option).splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _one_per_source(file: str) -> list[str]:
+    """Name the first crop of each photograph."""
+    content = _read_json(file, "--one-per-source")
+    source = content.get("source") if isinstance(content, dict) else None
+    if not isinstance(source, dict):
+        raise ExplgraphError(
+            f'--one-per-source {file!r}: expected {{"source": {{CROP: PHOTOGRAPH}}}}'
+        )
+    first: dict[str, str] = {}
+    for crop, photograph in source.items():
+        first.setdefault(str(photograph), crop)
+    return list(first.values())
+
+
+def _read_json(file: str, option: str) -> Any:
+    """Read a JSON file that an option names."""
+    try:
+        return json.loads(read_text(file, option))
+    except json.JSONDecodeError as err:
+        raise ExplgraphError(f"{option} {file!r} isn't JSON: {err}") from err
+
+
+def read_text(file: str, option: str) -> str:
+    """Read a text file that an option names."""
+    try:
+        return Path(file).read_text(encoding="utf-8-sig")
+    except OSError as err:
+        raise ExplgraphError(f"{option} {file!r} can't be read: {err.strerror or err}") from err
+    except UnicodeDecodeError as err:
+        raise ExplgraphError(f"{option} {file!r} isn't a text file (UTF-8)") from err

@@ -1,0 +1,4 @@
+"""Photographs, tensors and datasets as a network takes them: normalised batches with names.
+
+May use nothing of explgraph but errors.
+"""

@@ -1,0 +1,271 @@
+"""Going through images, whatever holds them: normalised batches with names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from explgraph.errors import ExplgraphError
+from explgraph.images.ahead import ahead
+from explgraph.images.folder import ImageFolder
+
+__all__ = [
+    "AnyImages",
+    "batches",
+    "check_batch_size",
+    "count",
+    "image_names",
+    "images_fingerprint",
+    "subset",
+]
+
+T = TypeVar("T")
+
+AnyImages: TypeAlias = "ImageFolder | Tensor | Dataset[Any] | DataLoader[Any] | Sequence[Any]"
+
+
+def count(images: AnyImages) -> int | None:
+    """Give the number of images, or None where a source doesn't know it."""
+    try:
+        if isinstance(images, DataLoader):
+            # the last, incomplete batch may be dropped
+            if images.batch_size is None or images.drop_last:
+                return None
+            return len(images.dataset)  # type: ignore[arg-type]
+        return len(images)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuse what is no number of images."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ExplgraphError(f"batch_size must be a whole number above 0, got {batch_size!r}")
+
+
+def batches(images: AnyImages, batch_size: int) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Go through images in batches.
+
+    Parameters
+    ----------
+    images : ImageFolder, tensor, Dataset, DataLoader or sequence of tensors
+        A tensor is ``(N, 3, H, W)`` float and already normalised, as are the items of the others,
+        ``(3, H, W)``, or tuples, lists or mappings that begin with one. A loader keeps its own
+        batches. Images are named by the source's ``names``, or else "0", "1", ... (with zeros in
+        front, so that names sort like numbers).
+    batch_size : int
+
+    Yields
+    ------
+    names : tuple of str
+    batch : (n, 3, H, W) float32
+
+    Raises
+    ------
+    ExplgraphError
+        If there is no image, they are of different sizes, not float, not finite, or come from a
+        loader that shuffles.
+    """
+    check_batch_size(batch_size)
+    names = _names_of(images)
+    total = count(images)
+    digits = len(str(total - 1)) if total else 6
+    start, shape = 0, None
+    for batch in _raw_batches(images, batch_size):
+        stop = start + len(batch)
+        if names is not None and stop <= len(names):
+            here = tuple(names[start:stop])
+        else:
+            here = tuple(str(i).zfill(digits) for i in range(start, stop))
+        stacked = _checked_batch(batch, here, shape)
+        shape = tuple(stacked.shape[1:])
+        yield here, stacked
+        start = stop
+    if start == 0:
+        raise ExplgraphError("images is empty; at least one image is needed")
+
+
+def image_names(images: AnyImages) -> tuple[str, ...]:
+    """Give all images' names, as `batches` gives them.
+
+    Raises
+    ------
+    ExplgraphError
+        If the images can't be counted beforehand.
+    """
+    total = count(images)
+    if total is None:
+        raise ExplgraphError(
+            "the number of images must be known to record them into a store; give an ImageFolder, "
+            "a tensor, or a Dataset that has a length"
+        )
+    digits = len(str(total - 1))
+    return tuple(_names_of(images) or (str(i).zfill(digits) for i in range(total)))
+
+
+def subset(images: AnyImages, indices: Sequence[int], batch_size: int) -> AnyImages:
+    """Take some of the images, in the order of `indices`; a loader gets batches of `batch_size`."""
+    if isinstance(images, ImageFolder):
+        return images.subset(indices)
+    if isinstance(images, DataLoader):
+        return DataLoader(
+            Subset(images.dataset, indices),
+            batch_size,
+            num_workers=images.num_workers,
+            collate_fn=images.collate_fn,
+        )
+    return Subset(images, indices)  # type: ignore[arg-type]
+
+
+def images_fingerprint(images: AnyImages) -> str:
+    """Give a digest by which it is noticed that images are others than they were.
+
+    Of a folder: names, what is cut out of which file, sizes of files and how they are made ready;
+    of other sources: their number, names, and the pixels of sixteen of them.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+    """
+    names = image_names(images)
+    digest = hashlib.sha256(json.dumps(names).encode())
+    if isinstance(images, ImageFolder):
+        digest.update(json.dumps([images.describe(), images.sources()]).encode())
+    else:
+        some = sorted({round(i) for i in np.linspace(0, len(names) - 1, 16)})
+        for _, batch in batches(subset(images, some, len(some)), len(some)):
+            digest.update(batch.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _raw_batches(images: AnyImages, batch_size: int) -> Iterator[Tensor | list[Any]]:
+    """Go through a source in batches: tensors, or lists of items, as they come."""
+    if isinstance(images, Tensor):
+        if images.ndim != 4:
+            raise ExplgraphError(
+                f"images must be an (N, 3, H, W) tensor, got the shape {tuple(images.shape)}"
+            )
+        for start in range(0, len(images), batch_size):
+            yield images[start : start + batch_size]
+    elif isinstance(images, DataLoader):
+        samplers = (images.sampler, getattr(images.batch_sampler, "sampler", None))
+        if any(isinstance(s, _SHUFFLING) for s in samplers):
+            raise ExplgraphError(
+                "images is a DataLoader that shuffles, so that positions would not line up with "
+                "images; build it with shuffle=False"
+            )
+        try:
+            for batch in images:
+                yield _first(batch)
+        except RuntimeError as err:
+            if "equal size" not in str(err):
+                raise
+            raise ExplgraphError(
+                "images are of different sizes, so that the DataLoader can't stack them; "
+                f"bring them to one size ({err})"
+            ) from err
+    elif hasattr(images, "__getitem__") and hasattr(images, "__len__"):
+        read = images.__getitem__
+        # only an ImageFolder is known to bear several threads
+        items = (
+            ahead(read, range(len(images)), 2 * batch_size)
+            if isinstance(images, ImageFolder)
+            else (read(i) for i in range(len(images)))
+        )
+        yield from _chunks(items, batch_size)
+    elif isinstance(images, Dataset):  # an iterable one
+        yield from _chunks(iter(images), batch_size)
+    else:
+        raise ExplgraphError(
+            "images must be an ImageFolder, an (N, 3, H, W) tensor, a Dataset or a DataLoader, got "
+            f"{type(images).__name__}"
+        )
+
+
+_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+
+def _chunks(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Group items."""
+    chunk = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _names_of(images: Any) -> list[str] | None:
+    """Give the names that a source has for its images, if it has."""
+    if isinstance(images, DataLoader):
+        return _names_of(images.dataset)
+    if isinstance(images, Subset):
+        names = _names_of(images.dataset)
+        return None if names is None else [names[i] for i in images.indices]
+    names = getattr(images, "names", None)
+    if isinstance(images, Tensor) or names is None or not hasattr(images, "__len__"):
+        return None
+    return [str(n) for n in names] if len(names) == len(images) else None
+
+
+def _first(item: Any) -> Any:
+    """Give the image of a dataset's item, which may have labels behind it."""
+    while not isinstance(item, Tensor):
+        if isinstance(item, Mapping) and item:
+            item = next(iter(item.values()))
+        elif isinstance(item, (tuple, list)) and item:
+            item = item[0]
+        else:
+            raise ExplgraphError(
+                "images must hold tensors, or tuples or mappings that begin with one, but hold "
+                f"{type(item).__name__}"
+            )
+    return item
+
+
+def _checked_batch(
+    batch: Tensor | list[Any], names: tuple[str, ...], shape: tuple[int, ...] | None
+) -> Tensor:
+    """Stack a batch's images if they are all that they should be."""
+    items = list(batch) if isinstance(batch, Tensor) else [_first(item) for item in batch]
+    for item, name in zip(items, names, strict=True):
+        here = tuple(item.shape)
+        if len(here) != 3 or here[0] != 3:
+            raise ExplgraphError(f"image {name!r} has the shape {here}, expected (3, H, W)")
+        if not item.is_floating_point():
+            raise ExplgraphError(
+                f"image {name!r} is {str(item.dtype).removeprefix('torch.')}, expected float that "
+                "is normalised as the network takes it; use ImageFolder, or images.float() / 255 "
+                "less the mean, over the standard deviation"
+            )
+        shape = shape or here
+        if here != shape:
+            raise ExplgraphError(
+                f"images are of different sizes: {name!r} is {here[1]} x {here[2]}, those before "
+                f"it {shape[1]} x {shape[2]}; bring them to one size (ImageFolder does)"
+            )
+    stacked = batch if isinstance(batch, Tensor) else torch.stack(items)
+    stacked = stacked.detach().float()
+    if not math.isfinite(stacked.sum().item()):
+        for image, name in zip(stacked, names, strict=True):
+            if not image.isfinite().all():
+                raise ExplgraphError(f"image {name!r} has pixels that are NaN or infinite")
+    return stacked

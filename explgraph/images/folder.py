@@ -1,0 +1,501 @@
+"""Images as the network sees them: normalised batches with names.
+
+One object per image is assumed: a crop, or a photograph that shows one. Whole photographs with
+several objects are cut up by a table of boxes (`ImageFolder`, ``boxes=``).
+
+Points in a photograph are ``[x, y]`` px like everywhere in explgraph (the first pixel's centre is
+at ``(0.5, 0.5)``), of the photograph the right way up, after its EXIF orientation.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
+from explgraph.images.ahead import ahead
+
+__all__ = ["ImageFolder"]
+
+Box: TypeAlias = Sequence[float]
+Boxes: TypeAlias = Mapping[str, "Box | Sequence[Box]"]
+
+_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+    | {".pgm", ".pbm", ".jp2", ".avif"}
+)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """One image: which part of which photograph goes where.
+
+    ``source`` (x0, y0, x1, y1) px of the photograph is drawn on ``target`` (left, top, width,
+    height) px of the network's image.
+    """
+
+    name: str
+    file: str
+    source: tuple[float, float, float, float]
+    target: tuple[int, int, int, int]
+
+
+class ImageFolder(Dataset[Tensor]):
+    """The photographs of a folder and its subfolders, each showing one object.
+
+    A photograph that shows several objects, or one that is small in it, is cut up by `boxes`.
+    Files that are no images by their suffix, and hidden ones, are ignored. Images are turned the
+    right way up (EXIF), converted to RGB (what is transparent turns white; the first frame of
+    animations), brought to `size` and normalised.
+
+    Parameters
+    ----------
+    path : path
+        Folder.
+    size : int or (int, int)
+        Side of a square, or ``(H, W)``, px: the size that the network takes.
+    mean, std : (3,) float
+        Subtracted from, and divided into, the colours, which are 0 to 1. The defaults are those
+        of ImageNet networks.
+    fit : {"stretch", "crop", "pad"}
+        How a photograph or box of another shape is brought to `size`: stretched; its middle cut
+        out; or shown whole between margins of the mean colour.
+    boxes : path or mapping, optional
+        Boxes ``(x0, y0, x1, y1)`` px that cut one object each out of the photographs: a CSV file
+        with the columns ``name,x0,y0,x1,y1``, or a mapping from a photograph's name to a box or a
+        list of boxes. Photographs without a box are left out. Several boxes of one photograph are
+        named ``name#0``, ``name#1``, ...; what lies outside the photograph is cut off.
+    names : sequence of str, optional
+        Use only these, in this order: photographs (with all their boxes), or ``name#k``. So that
+        one crop per photograph can be had, for instance.
+    unreadable : {"refuse", "skip"}
+        What to do about images that can't be decoded. All are read once at the start; they are
+        named in the error, or in a warning and in `skipped`.
+    progress : bool
+        Show a bar while they are read, on a terminal, if it takes longer than two seconds.
+
+    Attributes
+    ----------
+    path : Path
+    size : (int, int)
+        ``(H, W)`` px.
+    names : tuple of str
+        Path within the folder with ``/``, sorted naturally ("2.png" before "10.png").
+    skipped : tuple of str
+        Unreadable images that were skipped.
+
+    Raises
+    ------
+    ExplgraphError
+        If the folder is missing or holds no image, an image is unreadable, or boxes or names don't
+        fit the folder's files.
+
+    Warns
+    -----
+    ExplgraphWarning
+        If unreadable images are skipped.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        size: int | Sequence[int] = 224,
+        mean: Sequence[float] = _IMAGENET_MEAN,
+        std: Sequence[float] = _IMAGENET_STD,
+        fit: Literal["stretch", "crop", "pad"] = "stretch",
+        boxes: str | os.PathLike[str] | Boxes | None = None,
+        names: Sequence[str] | None = None,
+        unreadable: Literal["refuse", "skip"] = "refuse",
+        progress: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.size = _checked_size(size)
+        self.mean, self.std = _colours("mean", mean), _colours("std", std)
+        if min(self.std) <= 0:
+            raise ExplgraphError(f"std must be above 0, got {list(self.std)}")
+        _choice("fit", fit, ("stretch", "crop", "pad"))
+        _choice("unreadable", unreadable, ("refuse", "skip"))
+        self.fit = fit
+        files = _image_files(self.path)
+        crops: list[_Named] = [(f, f, None) for f in files]
+        if boxes is not None:
+            crops = _boxed(files, boxes)
+        if names is not None:
+            crops = _chosen(crops, names)
+        needed = dict.fromkeys(file for _, file, _ in crops)
+        sizes, broken = _photo_sizes(self.path, needed, progress)
+        self.skipped = tuple(broken)
+        if broken:
+            listed = _listed(f"{name} ({reason})" for name, reason in broken.items())
+            message = f"{self.path}: unreadable image file{'s' * (len(broken) > 1)}: {listed}"
+            if unreadable == "refuse":
+                raise ExplgraphError(
+                    f'{message}; mend or remove what is broken, or pass unreadable="skip"'
+                )
+            if len(broken) == len(sizes) + len(broken):
+                raise ExplgraphError(f"{message}; no readable image is left")
+            warnings.warn(f"{message}; skipped", ExplgraphWarning, stacklevel=2)
+        self._crops = tuple(
+            _placed(name, file, box, sizes[file], self.size, fit)
+            for name, file, box in crops
+            if file in sizes
+        )
+        self.names = tuple(crop.name for crop in self._crops)
+
+    def __len__(self) -> int:
+        return len(self._crops)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Give a normalised image, ``(3, H, W)`` float32."""
+        pixels = torch.from_numpy(np.array(self.picture(index))).permute(2, 0, 1)
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32).reshape(3, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        return pixels.float().div_(255).sub_(mean).div_(std).contiguous()
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return (
+            f"ImageFolder({str(self.path)!r}, {len(self)} images, {height} x {width}, {self.fit})"
+        )
+
+    def picture(self, index: int) -> Image.Image:
+        """Give an image as the network sees it, but not normalised: RGB, for drawings."""
+        crop = self._crops[index]
+        try:
+            photo = _upright_rgb(self.path / crop.file)
+        except Exception as err:
+            raise ExplgraphError(
+                f"{self.path / crop.file}: can't be read any more ({_reason(err)})"
+            ) from err
+        left, top, width, height = crop.target
+        picture = photo.resize(
+            (width, height), Image.Resampling.BILINEAR, box=crop.source, reducing_gap=None
+        )
+        if (height, width) == self.size:
+            return picture
+        margin = tuple(min(255, max(0, round(255 * m))) for m in self.mean)
+        canvas = Image.new("RGB", (self.size[1], self.size[0]), margin)
+        canvas.paste(picture, (left, top))
+        return canvas
+
+    def to_original(self, index: int, points: ArrayLike) -> NDArray[np.float64]:
+        """Give points of an image as points of the photograph that it was made from.
+
+        Parameters
+        ----------
+        index : int
+            Of the image.
+        points : (..., 2) float
+            ``[x, y]`` px of the image as the network sees it.
+
+        Returns
+        -------
+        (..., 2) float64
+            ``[x, y]`` px of the photograph, the right way up.
+        """
+        at = np.asarray(points, dtype=np.float64)
+        if at.ndim == 0 or at.shape[-1] != 2:
+            raise ExplgraphError(f"points must be (..., 2) [x, y], got the shape {at.shape}")
+        x0, y0, x1, y1 = self._crops[index].source
+        left, top, width, height = self._crops[index].target
+        scale = np.array([(x1 - x0) / width, (y1 - y0) / height])
+        original: NDArray[np.float64] = np.array([x0, y0]) + (at - [left, top]) * scale
+        return original
+
+    def subset(self, indices: Iterable[int]) -> ImageFolder:
+        """Give a folder with only some of the images, in the order of `indices`."""
+        chosen = [int(i) for i in indices]
+        for i in chosen:
+            if not -len(self) <= i < len(self):
+                raise ExplgraphError(f"indices: {i} is out of range for {len(self)} images")
+        if not chosen:
+            raise ExplgraphError("indices is empty; choose at least one image")
+        other = object.__new__(ImageFolder)
+        other.__dict__.update(self.__dict__)
+        other._crops = tuple(self._crops[i] for i in chosen)
+        other.names = tuple(crop.name for crop in other._crops)
+        repeated = [name for name, times in Counter(other.names).items() if times > 1]
+        if repeated:
+            raise ExplgraphError(f"indices names {repeated[0]!r} more than once")
+        return other
+
+    def sources(self) -> list[Any]:
+        """Give what each image is cut out of, and the size of its file in bytes, as JSON values."""
+        return [
+            [crop.file, crop.source, crop.target, (self.path / crop.file).stat().st_size]
+            for crop in self._crops
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """Give the preprocessing as JSON values: arguments of `ImageFolder` for other images."""
+        return {
+            "size": list(self.size),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "fit": self.fit,
+        }
+
+
+def _choice(argument: str, value: object, known: tuple[str, ...]) -> None:
+    """Refuse a word that is not among the known ones."""
+    if value not in known:
+        raise ExplgraphError(f"{argument} must be one of {', '.join(known)}; got {value!r}")
+
+
+def _listed(values: Iterable[str]) -> str:
+    """List a few values, and say how many there are more."""
+    every = list(values)
+    more = f" and {len(every) - 10} more" if len(every) > 10 else ""
+    return ", ".join(every[:10]) + more
+
+
+_MOST_SIDE = 16384  # an image of this side, as the network takes it, is 3 GB
+
+
+def _checked_size(size: int | Sequence[int]) -> tuple[int, int]:
+    """Give ``(H, W)``."""
+    sides: tuple[Any, ...] = (size, size)
+    if isinstance(size, Sequence) and not isinstance(size, str):
+        sides = tuple(size)
+    whole = all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sides)
+    if len(sides) != 2 or not whole:
+        raise ExplgraphError(f"size must be a side or (H, W) in whole pixels, got {size!r}")
+    if max(sides) > _MOST_SIDE:
+        raise ExplgraphError(f"size must be at most {_MOST_SIDE} px a side, got {size!r}")
+    return sides[0], sides[1]
+
+
+def _colours(argument: str, values: Sequence[float]) -> tuple[float, float, float]:
+    """Give three finite numbers."""
+    try:
+        numbers = tuple(float(v) for v in values)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != 3 or not all(math.isfinite(v) for v in numbers):
+        raise ExplgraphError(f"{argument} must be three numbers (red, green, blue), got {values!r}")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    """Give a key that sorts "2" before "10"."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(p)) if i % 2 else (1, p.casefold()) for i, p in enumerate(parts)] + [(1, name)]
+
+
+def _image_files(path: Path) -> list[str]:
+    """List the image files of a folder and its subfolders."""
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "doesn't exist"
+        raise ExplgraphError(f"{path} {what}; pass the folder that holds the images")
+    try:
+        os.scandir(path).close()
+    except OSError as err:
+        raise ExplgraphError(f"{path} can't be read: {err.strerror or err}") from err
+    found = []
+    for folder, folders, files in os.walk(path, followlinks=True):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        found += [
+            (Path(folder) / f).relative_to(path).as_posix()
+            for f in files
+            if not f.startswith(".") and Path(f).suffix.lower() in _SUFFIXES
+        ]
+    if not found:
+        raise ExplgraphError(
+            f"{path} holds no image; files ending in {', '.join(sorted(_SUFFIXES))} are looked for"
+        )
+    return sorted(found, key=_natural)
+
+
+_Named: TypeAlias = "tuple[str, str, Box | None]"  # name, file, box
+
+
+def _boxed(files: list[str], boxes: str | os.PathLike[str] | Boxes) -> list[_Named]:
+    """Give one entry per box, in the order of the files."""
+    table = boxes if isinstance(boxes, Mapping) else _read_boxes(Path(boxes))
+    known = set(files)
+    for name in table:
+        if name not in known:
+            raise ExplgraphError(
+                f"boxes name {name!r}, which is no image of the folder{nearest(name, files)}"
+            )
+    crops: list[_Named] = []
+    for file in files:
+        given: Any = table.get(file, ())
+        many = [given] if len(given) and not hasattr(given[0], "__len__") else list(given)
+        for k, box in enumerate(many):
+            numbers = [float(v) for v in box]
+            if len(numbers) != 4 or not all(math.isfinite(v) for v in numbers):
+                raise ExplgraphError(
+                    f"boxes: {file!r} has {list(box)!r}, expected four numbers x0, y0, x1, y1"
+                )
+            crops.append((f"{file}#{k}" if len(many) > 1 else file, file, numbers))
+    if not crops:
+        raise ExplgraphError("boxes is empty; give at least one photograph a box")
+    return crops
+
+
+def _read_boxes(path: Path) -> dict[str, list[Box]]:
+    """Read a CSV file with the columns name, x0, y0, x1, y1; others are ignored."""
+    columns = ("name", "x0", "y0", "x1", "y1")
+    table: dict[str, list[Box]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            missing = [c for c in columns if c not in (reader.fieldnames or ())]
+            if missing:
+                raise ExplgraphError(
+                    f"{path}: the column {missing[0]!r} is missing; the first line must be "
+                    f"{','.join(columns)}"
+                )
+            for row in reader:
+                if None in row:
+                    raise ExplgraphError(
+                        f"{path}, line {reader.line_num}: more values than the first line has "
+                        "columns; numbers have a decimal point, not a comma"
+                    )
+                try:
+                    box = [float(row[c]) for c in columns[1:]]
+                except (TypeError, ValueError) as err:
+                    raise ExplgraphError(
+                        f"{path}, line {reader.line_num}: expected four numbers x0,y0,x1,y1 after "
+                        f"the name, got {[row[c] for c in columns[1:]]}"
+                    ) from err
+                table.setdefault(row["name"], []).append(box)
+    except (OSError, UnicodeDecodeError, csv.Error) as err:
+        raise ExplgraphError(f"{path}: the table of boxes can't be read ({_reason(err)})") from err
+    return table
+
+
+def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:
+    """Keep the crops that are named, or whose photograph is, in the order of `names`."""
+    if isinstance(names, str):
+        raise ExplgraphError(f"names must be a list of names, got {names!r}")
+    by_name: dict[str, list[_Named]] = {}
+    for crop in crops:
+        for key in {crop[0], crop[1]}:
+            by_name.setdefault(key, []).append(crop)
+    kept: dict[str, _Named] = {}
+    for name in names:
+        if name not in by_name:
+            raise ExplgraphError(
+                f"names has {name!r}, which is no image of the folder{nearest(name, by_name)}"
+            )
+        for crop in by_name[name]:
+            if crop[0] in kept:
+                raise ExplgraphError(f"names has {crop[0]!r} more than once")
+            kept[crop[0]] = crop
+    if not kept:
+        raise ExplgraphError("names is empty; choose at least one image")
+    return list(kept.values())
+
+
+def _photo_sizes(
+    folder: Path, files: Iterable[str], progress: bool
+) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """Decode all photographs once: sizes ``(width, height)``, and why others are unreadable."""
+
+    def check(file: str) -> tuple[int, int] | str:
+        try:
+            with Image.open(folder / file) as photo:
+                width, height = photo.size
+                turned = photo.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                photo.draft("RGB", (1, 1))  # a JPEG file is read whole all the same, but faster
+                photo.load()
+            return (height, width) if turned else (width, height)
+        except Exception as err:  # Pillow's readers raise almost anything for broken files
+            return _reason(err)
+
+    sizes, broken = {}, {}
+    files = list(files)
+    bar = tqdm(
+        zip(files, ahead(check, files, 64), strict=True),
+        desc="checking",
+        total=len(files),
+        unit="file",
+        delay=2,
+        disable=None if progress else True,
+    )
+    for file, found in bar:
+        if isinstance(found, str):
+            broken[file] = found
+        else:
+            sizes[file] = found
+    return sizes, broken
+
+
+def _reason(err: Exception) -> str:
+    """Say in a few words why a file can't be read."""
+    if isinstance(err, UnidentifiedImageError):
+        return "not an image"
+    if isinstance(err, OSError) and err.strerror:
+        return err.strerror
+    return str(err) or type(err).__name__
+
+
+def _placed(
+    name: str,
+    file: str,
+    box: Box | None,
+    photo: tuple[int, int],
+    size: tuple[int, int],
+    fit: str,
+) -> _Crop:
+    """Work out which part of a photograph goes where."""
+    x0, y0, x1, y1 = (0.0, 0.0, *map(float, photo)) if box is None else box
+    x0, y0, x1, y1 = max(0.0, x0), max(0.0, y0), min(photo[0], x1), min(photo[1], y1)
+    if x1 <= x0 or y1 <= y0:
+        raise ExplgraphError(
+            f"boxes: {list(box or ())} of {file!r} holds nothing of the photograph, which is "
+            f"{photo[0]} x {photo[1]} (x0 < x1 and y0 < y1 are expected)"
+        )
+    height, width = size
+    target = (0, 0, width, height)
+    wide, high = x1 - x0, y1 - y0
+    if fit == "crop":
+        scale = min(wide / width, high / height)
+        cut_x, cut_y = (wide - scale * width) / 2, (high - scale * height) / 2
+        # rounding must not lead beyond the photograph
+        x0, y0, x1, y1 = (
+            x0 + max(cut_x, 0),
+            y0 + max(cut_y, 0),
+            x1 - max(cut_x, 0),
+            y1 - max(cut_y, 0),
+        )
+    elif fit == "pad":
+        scale = max(wide / width, high / height)
+        inner = max(1, min(width, round(wide / scale))), max(1, min(height, round(high / scale)))
+        target = ((width - inner[0]) // 2, (height - inner[1]) // 2, *inner)
+    return _Crop(name, file, (x0, y0, x1, y1), target)
+
+
+def _upright_rgb(path: Path) -> Image.Image:
+    """Read a photograph as RGB, the right way up."""
+    with Image.open(path) as opened:
+        photo = ImageOps.exif_transpose(opened)
+        if photo.mode.startswith("I"):  # 16 bits, which Pillow would clip
+            photo = Image.fromarray((np.asarray(photo).clip(0, 65535) // 257).astype(np.uint8))
+        if photo.has_transparency_data:
+            photo = photo.convert("RGBA")
+            photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
+        return photo.convert("RGB")

@@ -1,0 +1,253 @@
+"""What mining fitted, in one record: made by mining, kept in a graph's file, used by parsing.
+
+`Fitted.pack` names every array, `Fitted.unpack` reads them again and checks them whole: shapes,
+indices and finite numbers, so that parsing never stumbles over them later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from explgraph.errors import ExplgraphError
+from explgraph.network.geometry import Layer
+from explgraph.statistics.mixture import Grid
+from explgraph.statistics.pose import PoseModel, displacements
+from explgraph.statistics.pose_reader import Guides, PoseReader, Prepared, Stage, read_poses
+
+__all__ = ["Fitted", "FittedLayer"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class FittedLayer(NamedTuple):
+    """The mixtures of a layer's C filters, with K patterns each.
+
+    Attributes
+    ----------
+    scale : (C,)
+        By which a filter's maps are divided: then its squares sum to 1 per image in mean. 0 for
+        filters that never vary.
+    mean : (C, K, 2)
+        Usual place [x, y], px.
+    loading : (C, K, 2, q)
+        How it moves with the poses, px for each unit.
+    sigma : (C, K)
+        Spread, px.
+    share : (C, K)
+        Of the filter's squared activation; 0 for a pattern that there is not.
+    background : (C,)
+        The background's share.
+    decoys : (D,)
+        Reliabilities above 0 that patterns of decoys have, descending.
+    """
+
+    scale: Tensor
+    mean: Tensor
+    loading: Tensor
+    sigma: Tensor
+    share: Tensor
+    background: Tensor
+    decoys: Tensor
+
+    def expected(self, poses: Tensor) -> Tensor:
+        """Where the patterns should be at some poses (n, q): ``(n, C, K, 2)`` px."""
+        return self.mean + displacements(self.loading, poses)
+
+
+class Fitted(NamedTuple):
+    """All that parsing needs.
+
+    Attributes
+    ----------
+    readers : tuple of PoseReader
+        One for every grid of units, the coarsest first. Their poses in a row are an image's pose.
+    layers : dict of int to FittedLayer
+        By layer index.
+    """
+
+    readers: tuple[PoseReader, ...]
+    layers: dict[int, FittedLayer]
+
+    def prepared(self, grids: Mapping[int, Grid]) -> list[Prepared]:
+        """Prepare the readers for maps on some grids, by layer index."""
+        return [Prepared.of(reader, grids) for reader in self.readers]
+
+    def poses(
+        self,
+        maps: Mapping[int, Tensor],
+        grids: Mapping[int, Grid],
+        prepared: Sequence[Prepared] | None = None,
+    ) -> Tensor:
+        """Read poses ``(n, q)`` off maps (n, C, H, W) by layer index, divided by their scale."""
+        prepared = prepared or self.prepared(grids)
+        read = [
+            read_poses(reader, maps, grids, ready)
+            for reader, ready in zip(self.readers, prepared, strict=True)
+        ]
+        return torch.cat(read, 1)
+
+    def pack(self) -> dict[str, NDArray[Any]]:
+        """Name all arrays: ``layer/<index>/<name>``, ``pose/<number>/<name>``."""
+        arrays: dict[str, Tensor] = {}
+        for index, layer in self.layers.items():
+            arrays |= {f"layer/{index}/{name}": value for name, value in layer._asdict().items()}
+        for number, reader in enumerate(self.readers):
+            here = f"pose/{number}"
+            for name in _PLAIN:
+                arrays[f"{here}/{name}"] = getattr(reader, name)
+            for name, value in reader.guides._asdict().items():
+                arrays[f"{here}/guide_{name}"] = value
+            for look, stage in enumerate(reader.stages):
+                arrays |= {
+                    f"{here}/{look}/window": stage.window,
+                    f"{here}/{look}/scale": stage.scale,
+                }
+                arrays |= {f"{here}/{look}/{n}": v for n, v in stage.model._asdict().items()}
+        return {name: value.detach().cpu().numpy() for name, value in arrays.items()}
+
+    @classmethod
+    def unpack(
+        cls, arrays: Arrays, layers: Sequence[Layer], device: str | torch.device = "cpu"
+    ) -> Fitted:
+        """Read what `pack` named, and check it.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+        layers : sequence of Layer
+            Those that were mined.
+        device : torch.device
+
+        Returns
+        -------
+        Fitted
+
+        Raises
+        ------
+        ExplgraphError
+            If an array is missing, has another shape or type than it must have, or holds a number
+            that can't be; the message names it.
+        """
+        read = _Reader(arrays, device)
+        readers: list[PoseReader] = []
+        while not readers or read.has(f"pose/{len(readers)}/"):
+            readers.append(_unpack_reader(read, f"pose/{len(readers)}", layers))
+        q = sum(reader.exemplars.shape[1] for reader in readers)
+        fitted = {
+            layer.index: _unpack_layer(read, f"layer/{layer.index}", layer, q) for layer in layers
+        }
+        return cls(tuple(readers), fitted)
+
+
+_PLAIN = ("reach", "exemplars", "checks", "check_sigma", "check_scale")
+
+
+class _Reader:
+    """Arrays by name, checked as they are read."""
+
+    def __init__(self, arrays: Arrays, device: str | torch.device) -> None:
+        self._arrays, self._device = arrays, device
+
+    def has(self, start: str) -> bool:
+        """Whether there is an array whose name starts so."""
+        return any(name.startswith(start) for name in self._arrays)
+
+    def size(self, name: str, axis: int, dims: int, least: int = 0) -> int:
+        """Length of an array along an axis."""
+        array = self._array(name)
+        if array.ndim != dims:
+            raise _wrong(name, f"has {array.ndim} dimensions, expected {dims}")
+        if array.shape[axis] < least:
+            raise _wrong(name, "is empty")
+        return int(array.shape[axis])
+
+    def number(
+        self, name: str, shape: tuple[int, ...], low: float = -np.inf, *, above: bool = False
+    ) -> Tensor:
+        """Read finite float32 numbers of a shape, none below `low` (or none that is not above)."""
+        array = self._checked(name, shape, np.float32)
+        if not np.isfinite(array).all():
+            raise _wrong(name, "holds a number that is not finite")
+        if (array <= low).any() if above else (array < low).any():
+            raise _wrong(name, f"holds a number {'not above' if above else 'below'} {low:g}")
+        return torch.from_numpy(np.array(array)).to(self._device)
+
+    def index(self, name: str, shape: tuple[int, ...], below: int) -> Tensor:
+        """Read int64 indices of a shape, 0 or more and less than `below`."""
+        array = self._checked(name, shape, np.int64)
+        if array.size and not 0 <= array.min() <= array.max() < below:
+            raise _wrong(name, f"holds an index that is not from 0 to {below - 1}")
+        return torch.from_numpy(np.array(array)).to(self._device)
+
+    def _checked(self, name: str, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
+        array = self._array(name)
+        if array.dtype != kind or array.shape != shape:
+            raise _wrong(name, f"is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
+        return array
+
+    def _array(self, name: str) -> NDArray[Any]:
+        if name not in self._arrays:
+            raise ExplgraphError(
+                f"the graph lacks the parameter {name!r}, so it can't be parsed; mine it again"
+            )
+        return np.asarray(self._arrays[name])
+
+
+def _wrong(name: str, what: str) -> ExplgraphError:
+    return ExplgraphError(f"the graph's parameter {name!r} {what}; mine it again")
+
+
+def _unpack_layer(read: _Reader, here: str, layer: Layer, q: int) -> FittedLayer:
+    c = layer.channels
+    k = read.size(f"{here}/sigma", 1, 2)
+    return FittedLayer(
+        read.number(f"{here}/scale", (c,), 0),
+        read.number(f"{here}/mean", (c, k, 2)),
+        read.number(f"{here}/loading", (c, k, 2, q)),
+        read.number(f"{here}/sigma", (c, k), 0, above=True),
+        read.number(f"{here}/share", (c, k), 0),
+        read.number(f"{here}/background", (c,), 0, above=True),
+        read.number(f"{here}/decoys", (read.size(f"{here}/decoys", 0, 1),), 0),
+    )
+
+
+def _unpack_reader(read: _Reader, here: str, layers: Sequence[Layer]) -> PoseReader:
+    u = read.size(f"{here}/guide_layer", 0, 1, least=1)
+    channels = {layer.index: layer.channels for layer in layers}
+    guides = Guides(
+        read.index(f"{here}/guide_layer", (u,), max(channels, default=0) + 1),
+        read.index(f"{here}/guide_filter", (u,), max(channels.values(), default=0)),
+    )
+    for index, filter_ in zip(guides.layer.tolist(), guides.filter.tolist(), strict=True):
+        if filter_ >= channels.get(index, 0):
+            raise _wrong(f"{here}/guide_filter", f"names filter {filter_} of layer {index}")
+    stages: list[Stage] = []
+    while not stages or read.has(f"{here}/{len(stages)}/"):
+        look = f"{here}/{len(stages)}"
+        q = read.size(f"{look}/loading", 2, 3)
+        model = PoseModel(
+            read.number(f"{look}/mean", (u, 2)),
+            read.number(f"{look}/loading", (u, 2, q)),
+            read.number(f"{look}/variance", (u,), 0, above=True),
+        )
+        # the first look is for peaks, the others have a window
+        window = read.number(f"{look}/window", (1,), 0, above=bool(stages))
+        stages.append(Stage(window, read.number(f"{look}/scale", (u,), 0), model))
+    q = stages[-1].model.loading.shape[2]
+    exemplars = read.size(f"{here}/exemplars", 0, 2, least=1)
+    checks = read.size(f"{here}/checks", 0, 1, least=1)
+    return PoseReader(
+        guides,
+        tuple(stages),
+        read.number(f"{here}/reach", (1,), 0),
+        read.number(f"{here}/exemplars", (exemplars, q)),
+        read.index(f"{here}/checks", (checks,), u),
+        read.number(f"{here}/check_sigma", (1,), 0, above=True),
+        read.number(f"{here}/check_scale", (checks,), 0),
+    )

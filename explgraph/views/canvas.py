@@ -1,0 +1,100 @@
+"""What figures share: bare axes in an image's pixels, colours and markers, names, files.
+
+Colours are those of Okabe and Ito, which colour-blind people can tell apart; layers have markers
+of their own as well.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from explgraph.atomic import atomic_write
+from explgraph.errors import ExplgraphError
+
+__all__ = [
+    "MARKERS",
+    "PALETTE",
+    "bare_axes",
+    "extent",
+    "faded",
+    "overlay",
+    "plain",
+    "short",
+    "show",
+    "written",
+]
+
+PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_INCH = 1.5  # of a small picture
+_DPI = 120
+
+
+def bare_axes(rows: int, columns: int, inch: float = _INCH) -> tuple[Figure, list[Axes]]:
+    """Give a figure of bare axes."""
+    figure = Figure(figsize=(inch * columns, inch * rows + 0.45), dpi=_DPI, layout="constrained")
+    axes = [figure.add_subplot(rows, columns, k + 1) for k in range(rows * columns)]
+    for ax in axes:
+        ax.set_xticks([])
+        ax.set_yticks([])
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    return figure, axes
+
+
+def extent(picture: NDArray[Any]) -> tuple[float, float, float, float]:
+    """Edges of an image in its own px: left, right, bottom, top."""
+    return 0.0, float(picture.shape[1]), float(picture.shape[0]), 0.0
+
+
+def show(ax: Axes, picture: NDArray[np.uint8]) -> None:
+    """Draw a picture so that the axes count px from its upper left corner."""
+    ax.imshow(picture, extent=extent(picture))
+
+
+def overlay(ax: Axes, heat: NDArray[np.float64], colours: str) -> None:
+    """Draw heat (0 to 1) over a picture, the hotter the less transparent."""
+    ax.imshow(
+        heat, extent=extent(heat), cmap=colours, vmin=0, vmax=1,
+        alpha=np.clip(heat, 0, 1) ** 0.6 * 0.85,
+    )  # fmt: skip
+
+
+def faded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give a picture in dim greys, for something bright on top."""
+    grey = picture.astype(float) @ [0.299, 0.587, 0.114]
+    faded: NDArray[np.uint8] = np.repeat((grey * 0.55)[..., None], 3, 2).astype(np.uint8)
+    return faded
+
+
+def plain(text: str) -> str:
+    """Keep matplotlib from reading formulas into a text, and lines from breaking."""
+    return " ".join(text.split()).replace("$", r"\$")
+
+
+def short(text: str, most: int) -> str:
+    """Cut the middle out of a long text."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2 - 1]}...{text[-(most // 2 - 2) :]}"
+
+
+def written(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
+    """Write a figure to a file, if asked to."""
+    if path is not None:
+        known = figure.canvas.get_supported_filetypes()
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix[1:] not in known:
+            raise ExplgraphError(
+                f"can't write {str(path)!r}: suffix {suffix!r}; expected one of "
+                f"{', '.join('.' + kind for kind in sorted(known))}"
+            )
+        with atomic_write(path) as temporary:
+            figure.savefig(temporary)
+    return figure

@@ -1,0 +1,80 @@
+"""Drawings, and files that other programs open."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from explgraph.atomic import atomic_write
+from explgraph.errors import ExplgraphError
+from explgraph.graph.graph import Graph
+from explgraph.views.dot import dot_source, render
+from explgraph.views.files import FORMATS
+from explgraph.views.layout import thin
+from explgraph.views.suffixes import DRAWINGS, SUFFIXES
+from explgraph.views.viewer import write_html
+
+__all__ = ["write"]
+
+_OPTIONS = dict.fromkeys((".dot", ".gv"), ("pictures",)) | dict.fromkeys(
+    DRAWINGS, ("pictures", "time_limit")
+)
+
+
+def write(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    *,
+    max_nodes: int | None = None,
+    **options: Any,
+) -> None:
+    """Write a graph in the format of the path's suffix, whole or not at all.
+
+    Parameters
+    ----------
+    graph : ExplanatoryGraph
+        The graph, checked again before it is written.
+    path : path
+        ``.dot``/``.gv`` (Graphviz), ``.svg``, ``.png``, ``.pdf`` (drawings), ``.graphml``,
+        ``.gexf`` (Gephi), ``.gml``, ``.json`` (node-link), ``.cyjs`` (Cytoscape) or ``.html`` (the
+        explorer page).
+    max_nodes : int, optional
+        At most so many nodes, the most reliable of each layer. Drawings hold 60 unless told
+        otherwise, all other files everything.
+    **options
+        ``pictures`` (node id to picture file) for .dot and drawings, ``time_limit`` (s) for
+        drawings, and those of `explgraph.views.viewer.write_html` for .html.
+
+    Raises
+    ------
+    ExplgraphError
+        If the suffix or an option isn't known, the graph isn't valid, the file can't be written,
+        or a drawing can't be made.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ExplgraphError(
+            f"can't write {str(path)!r}: suffix {suffix!r}; expected one of {', '.join(SUFFIXES)}"
+        )
+    graph.validate()
+    if suffix == ".html":
+        part = graph if max_nodes is None else thin(graph, max_nodes)
+        write_html(part, path, **options)
+        return
+    known = _OPTIONS.get(suffix, ())
+    if unknown := options.keys() - known:
+        takes = ", ".join(("max_nodes", *known))
+        raise ExplgraphError(f"a {suffix} file has no option {min(unknown)!r}; it takes {takes}")
+    if suffix in DRAWINGS:
+        if max_nodes is not None:
+            options["max_nodes"] = max_nodes
+        content = render(graph, suffix[1:], **options)
+    else:
+        part = graph if max_nodes is None else thin(graph, max_nodes)
+        if suffix in FORMATS:
+            content = FORMATS[suffix](part).encode()
+        else:
+            content = dot_source(part, whole=graph, **options).encode()
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)

@@ -1,0 +1,301 @@
+"""Images as people see them, and the patches that nodes were found at.
+
+What a network takes is normalised; what is drawn is not. `Pictures` gives the images of any source
+as plain colours at the size that the network saw, by number or by name, and `best_sightings` says
+where a node was seen best in them. Everything that draws uses both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from explgraph.errors import ExplgraphError
+from explgraph.graph.graph import Graph
+from explgraph.parsing import Parse
+
+__all__ = [
+    "Drawable",
+    "Pictures",
+    "Sighting",
+    "best_sightings",
+    "columns_of",
+    "mean_patch",
+    "patch",
+    "patch_side",
+]
+
+Colours: TypeAlias = "NDArray[np.uint8]"
+_NO_PIXEL = 128  # grey of what lies outside the image
+_LARGEST = 0.4  # of a patch, as a share of the image's shorter side
+
+
+@runtime_checkable
+class _Folder(Protocol):
+    """What an `explgraph.ImageFolder` offers for drawing."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    def picture(self, index: int) -> Image.Image: ...
+
+
+Drawable: TypeAlias = "Pictures | _Folder | NDArray[np.uint8] | Sequence[Any]"
+
+
+class Pictures:
+    """Images of any source as ``(H, W, 3)`` uint8 colours.
+
+    Parameters
+    ----------
+    images : ImageFolder, (N, H, W, 3) uint8 array or tensor, or sequence
+        The items of a sequence are PIL images or ``(H, W, 3)`` uint8 arrays.
+    image_size : (int, int)
+        ``(H, W)`` px as the network saw them, which every image must have.
+    names : sequence of str, optional
+        For a source without names; "0", "1", ... (with zeros in front) otherwise, as a parse of
+        the same images calls them.
+
+    Raises
+    ------
+    ExplgraphError
+        If this is no source of pictures (a normalised tensor isn't), or an image has another size.
+    """
+
+    def __init__(
+        self,
+        images: Drawable,
+        image_size: tuple[int, int],
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.image_size = image_size
+        self.names: tuple[str, ...]
+        if isinstance(images, Pictures):
+            self._source: Any = images._source
+            names = images.names
+        elif isinstance(images, _Folder):
+            self._source = images
+            names = images.names
+        else:
+            # a tensor has .cpu(); a path or a string has a length, but no pictures
+            self._source = images.cpu().numpy() if hasattr(images, "cpu") else images
+            if isinstance(self._source, str) or not hasattr(self._source, "__len__"):
+                raise ExplgraphError(
+                    f"images is {type(images).__name__}; expected an explgraph.ImageFolder, "
+                    "(N, H, W, 3) uint8 colours, or a list of PIL images"
+                )
+            self._check_array()
+            digits = len(str(len(self._source) - 1))
+            if names is None or len(names) != len(self._source):
+                names = [str(i).zfill(digits) for i in range(len(self._source))]
+        self.names = tuple(names)
+        self._index = {name: i for i, name in enumerate(self.names)}
+        if not self.names:
+            raise ExplgraphError("images is empty; at least one image is needed")
+
+    def _check_array(self) -> None:
+        """Refuse an array that holds anything but colours."""
+        if not isinstance(self._source, np.ndarray):
+            return
+        if self._source.dtype != np.uint8 or self._source.ndim != 4 or self._source.shape[3] != 3:
+            raise ExplgraphError(
+                f"images is {self._source.dtype} of the shape {self._source.shape}; expected "
+                "colours, (N, H, W, 3) uint8: what was normalised for the network can't be drawn"
+            )
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.names)
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether there is an image of this name."""
+        return name in self._index
+
+    def index(self, image: int | str) -> int:
+        """Give the number of an image, which may be named.
+
+        Raises
+        ------
+        ExplgraphError
+            If there is no such image.
+        """
+        if isinstance(image, str):
+            if image not in self._index:
+                raise ExplgraphError(
+                    f"there is no image {image!r}; the first of {len(self)} is {self.names[0]!r}"
+                )
+            return self._index[image]
+        if not 0 <= image < len(self):
+            raise ExplgraphError(f"there is no image {image}; expected 0 to {len(self) - 1}")
+        return image
+
+    def __getitem__(self, image: int | str) -> Colours:
+        """Give an image's colours, ``(H, W, 3)`` uint8."""
+        i = self.index(image)
+        item = self._source.picture(i) if isinstance(self._source, _Folder) else self._source[i]
+        if isinstance(item, Image.Image):
+            item = item.convert("RGB")
+        item = np.asarray(item)
+        if item.dtype != np.uint8 or item.shape != (*self.image_size, 3):
+            raise ExplgraphError(
+                f"image {self.names[i]!r} is {item.dtype} of the shape {item.shape}; expected "
+                f"uint8 colours of {(*self.image_size, 3)}, the size that the graph was mined at; "
+                "explgraph.ImageFolder brings photographs to it"
+            )
+        return item
+
+
+class Sighting(NamedTuple):
+    """Where a node was seen in an image.
+
+    Attributes
+    ----------
+    image : int
+        Number of the image.
+    x, y : float
+        px.
+    score : float
+    """
+
+    image: int
+    x: float
+    y: float
+    score: float
+
+
+def columns_of(graph: Graph, parse: Parse) -> NDArray[np.int64]:
+    """Columns of a parse that hold a graph's nodes, ``(V,)``, in the graph's order.
+
+    A graph that was pruned after it was parsed has fewer nodes than its parse.
+
+    Raises
+    ------
+    ExplgraphError
+        If the parse lacks a node, or is of images of another size.
+    """
+    if tuple(parse.image_size) != graph.image_size:
+        raise ExplgraphError(
+            f"parse is of images of the size {tuple(parse.image_size)}, the graph of "
+            f"{graph.image_size}; parse images of that size"
+        )
+    column = {node: k for k, node in enumerate(parse.nodes)}
+    for node in graph.node_ids:
+        if node not in column:
+            raise ExplgraphError(
+                f"parse lacks node {node!r} of the graph; give graph.parse(model, images)"
+            )
+    return np.array([column[node] for node in graph.node_ids], dtype=np.int64)
+
+
+def best_sightings(
+    graph: Graph, node: str, pictures: Pictures, parse: Parse | None, count: int
+) -> list[Sighting]:
+    """Where a node was seen best in some images, best first.
+
+    Parameters
+    ----------
+    graph : ExplanatoryGraph
+    node : str
+    pictures : Pictures
+    parse : Parse or None
+        Of these images, by name. Without one, what the graph remembers of the images that it was
+        mined from.
+    count : int
+        At most so many; fewer where the node was seen in fewer.
+    """
+    if parse is None:
+        seen = [
+            Sighting(pictures.index(name), x, y, score)
+            for name, x, y, score in graph.top_images.get(node, [])
+            if name in pictures
+        ]
+        return seen[:count]
+    v = parse.nodes.index(node)
+    scores = parse.scores[:, v]
+    best = np.argsort(-scores, kind="stable")
+    places = []
+    for i in best[scores[best] > 0]:
+        if parse.names[i] in pictures:
+            x, y = parse.positions[i, v].tolist()
+            places.append(Sighting(pictures.index(parse.names[i]), x, y, float(scores[i])))
+        if len(places) == count:
+            break
+    return places
+
+
+def patch_side(graph: Graph, node: str) -> float:
+    """Side of a node's patch, px: its receptive field, or 0.4 of the image where that is less.
+
+    In upper layers the theoretical receptive field is often wider than the image, while what
+    a unit really answers to is a part of it (`explgraph.views.filters.filter_figure` measures it).
+    """
+    field: float = graph.nx.nodes[node]["receptive_field"]
+    return max(4.0, min(field, _LARGEST * min(graph.image_size)))
+
+
+def patch(
+    picture: Colours, x: float, y: float, side: float, size: int
+) -> tuple[Colours, NDArray[np.bool_]]:
+    """Cut a square around a point out of a picture.
+
+    Parameters
+    ----------
+    picture : (H, W, 3) uint8
+    x, y : float
+        Its centre, px.
+    side : float
+        px of the picture.
+    size : int
+        Side of the patch, px.
+
+    Returns
+    -------
+    patch : (size, size, 3) uint8
+        Grey where there is no picture.
+    inside : (size, size) bool
+        Where there is.
+    """
+    step = side / size
+    left, top = x - side / 2, y - side / 2
+    source = Image.fromarray(picture)
+    if step > 1:  # bilinear sampling alone would skip pixels
+        factor = int(np.ceil(step))
+        source = source.resize(
+            (max(1, round(source.width / factor)), max(1, round(source.height / factor))),
+            Image.Resampling.BOX,
+        )
+        ratio = source.width / picture.shape[1], source.height / picture.shape[0]
+    else:
+        ratio = 1.0, 1.0
+    grey = (_NO_PIXEL,) * 3
+    cut = source.transform(
+        (size, size),
+        Image.Transform.AFFINE,
+        (step * ratio[0], 0, left * ratio[0], 0, step * ratio[1], top * ratio[1]),
+        Image.Resampling.BILINEAR,
+        fillcolor=grey,
+    )
+    along = (np.arange(size) + 0.5) * step
+    in_x = (left + along >= 0) & (left + along < picture.shape[1])
+    in_y = (top + along >= 0) & (top + along < picture.shape[0])
+    inside = in_y[:, None] & in_x[None, :]
+    colours = np.array(cut)
+    colours[~inside] = _NO_PIXEL
+    return colours, inside
+
+
+def mean_patch(patches: Sequence[tuple[Colours, NDArray[np.bool_]]]) -> Colours:
+    """Average patches of one size, each where it has a picture; grey where none has."""
+    size = patches[0][0].shape
+    total = np.zeros(size, np.float64)
+    count = np.zeros(size[:2], np.int64)
+    for colours, inside in patches:
+        total += np.where(inside[..., None], colours, 0)
+        count += inside
+    mean = np.where(count[..., None] > 0, total / np.maximum(count, 1)[..., None], _NO_PIXEL)
+    averaged: Colours = np.rint(mean).astype(np.uint8)
+    return averaged

@@ -1,0 +1,66 @@
+"""A graph in several formats at once."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.graph.graph import Graph
+from explgraph.parsing import Parse
+from explgraph.views.export import write
+from explgraph.views.pictures import Drawable
+
+__all__ = ["write_formats"]
+
+
+def write_formats(
+    graph: Graph,
+    folder: str | os.PathLike[str],
+    formats: Sequence[str],
+    *,
+    images: Drawable | None = None,
+    parse: Parse | None = None,
+    progress: bool = False,
+) -> list[Path]:
+    """Write ``graph.FORMAT`` files; one that can't be made does not cost the others.
+
+    Parameters
+    ----------
+    graph : ExplanatoryGraph
+    folder : path
+    formats : sequence of str
+        Suffixes without the dot.
+    images, parse
+        For the explorer page's pictures (`explgraph.views.viewer.page`).
+    progress : bool
+        Show a bar on a terminal.
+
+    Returns
+    -------
+    list of Path
+        The files that were written.
+
+    Warns
+    -----
+    ExplgraphWarning
+        For each file that can't be made (a drawing without Graphviz, for instance).
+    """
+    written = []
+    bar = tqdm(formats, desc="writing", unit="file", delay=2, disable=None if progress else True)
+    for suffix in bar:
+        path = Path(folder) / f"graph.{suffix}"
+        try:
+            if suffix == "html":
+                write(graph, path, images=images, parse=parse)
+            else:
+                write(graph, path)
+        except ExplgraphError as err:
+            warnings.warn(f"{path.name} is not written: {err}", ExplgraphWarning, stacklevel=2)
+        else:
+            written.append(path)
+    return written

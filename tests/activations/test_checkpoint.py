@@ -1,0 +1,152 @@
+"""Interrupted runs: killed at random moments they end with the graph of an undisturbed one."""
+
+import json
+import subprocess
+import sys
+
+import forked
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from planted import plant
+
+import explgraph
+from explgraph.activations.checkpoint import Checkpoint, discard
+from explgraph.activations.memory import Activations
+from explgraph.activations.processes import Team
+from explgraph.errors import ExplgraphError
+from explgraph.mining import mining
+from explgraph.mining.mining import Settings, mine_activations
+
+
+def checkpoint(folder, **job):
+    return Checkpoint(folder, job, Team())
+
+
+def counted(calls, *values):
+    def compute():
+        calls.append(1)
+        return values
+
+    return compute
+
+
+def test_steps_are_done_once(tmp_path):
+    calls = []
+    first, second = torch.arange(6).reshape(2, 3), torch.tensor([1.5], dtype=torch.float64)
+    for _ in range(3):
+        kept = checkpoint(tmp_path)
+        for _ in range(2):
+            one, other = kept.once(counted(calls, first, second))
+            assert_array_equal(one, first)
+            assert_array_equal(other, second)
+            assert one.dtype == first.dtype
+            assert other.dtype == second.dtype
+    assert len(calls) == 2
+
+
+def test_a_step_that_fails_is_not_kept(tmp_path):
+    def fail():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint(tmp_path).once(fail)
+    calls = []
+    checkpoint(tmp_path).once(counted(calls, torch.ones(1)))
+    assert calls == [1]
+
+
+def test_another_job_is_refused(tmp_path):
+    checkpoint(tmp_path, seed=0, settings={"apart": 0.1})
+    checkpoint(tmp_path, seed=0, settings={"apart": 0.1})
+    with pytest.raises(ExplgraphError, match=r"is of another job: seed differ; .* delete this one"):
+        checkpoint(tmp_path, seed=1, settings={"apart": 0.1})
+    (tmp_path / "job.json").write_text("[")
+    with pytest.raises(ExplgraphError, match=r"job.json' can't be read"):
+        checkpoint(tmp_path)
+
+
+def test_a_damaged_step_is_named(tmp_path):
+    checkpoint(tmp_path).once(lambda: [torch.ones(1)])
+    (tmp_path / "000001.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ExplgraphError, match=r"000001.safetensors' is damaged"):
+        checkpoint(tmp_path).once(lambda: [torch.ones(1)])
+
+
+def test_discarding_takes_only_its_own_files(tmp_path):
+    folder = tmp_path / "kept"
+    checkpoint(folder).once(lambda: [torch.ones(1)])
+    (folder / ".000002-0-32-abc.npy").touch()  # half written when a process was killed
+    (folder / ".job-abc.json").touch()
+    (folder / "notes.txt").touch()
+    discard(folder)
+    assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+    (folder / "notes.txt").unlink()
+    discard(folder)
+    assert not folder.exists()
+    discard(folder)
+
+
+def test_mining_with_a_checkpoint_gives_the_same_graph(tmp_path):
+    activations = plant(70).activations
+    graph = mine_activations(activations)
+    assert mine_activations(activations, checkpoint=tmp_path) == graph
+    assert mine_activations(activations, checkpoint=tmp_path) == graph
+    with pytest.raises(ExplgraphError, match="another job: settings differ"):
+        mine_activations(activations, checkpoint=tmp_path, settings=Settings(apart=0.2))
+    with pytest.raises(ExplgraphError, match="another job: activations, seed differ"):
+        mine_activations(plant(70, seed=1).activations, checkpoint=tmp_path, seed=1)
+
+
+def test_finished_passes_never_touch_the_maps_again(tmp_path, monkeypatch):
+    activations = plant(70).activations
+    graph = mine_activations(activations, checkpoint=tmp_path)
+    passes = []
+    blocks = Activations.blocks
+
+    def watched(self, *args):
+        passes.append(args)
+        return blocks(self, *args)
+
+    monkeypatch.setattr(Activations, "blocks", watched)
+    monkeypatch.setattr(Activations, "in_memory", False)
+    assert mine_activations(activations, checkpoint=tmp_path) == graph
+    assert not passes
+
+    # killed in the middle of finding the lowest layer's nodes: poses and patterns are kept
+    _poses, _upper, lower, *_edges = sorted(tmp_path.glob("0*.npy"))
+    for file in sorted(tmp_path.glob("0*")):
+        if file >= lower:
+            file.unlink()
+    monkeypatch.setattr(mining, "learn_reader", None)
+    monkeypatch.setattr(mining, "find_patterns", None)
+    assert mine_activations(activations, checkpoint=tmp_path) == graph
+    assert len(passes) == 1
+
+
+def test_the_sample_s_maps_are_not_kept(tmp_path):
+    activations = plant(70).activations
+    mine_activations(activations, checkpoint=tmp_path)
+    maps = max(4 * m.numel() for m in activations.maps)
+    steps = [file.stat().st_size for file in tmp_path.glob("0*")]
+    assert max(steps) < 0.3 * maps
+
+
+def test_killed_at_random_moments_the_graph_is_the_same(tmp_path):
+    """At least 24 times in all, in recording and in mining, by kill -9 and Ctrl-C."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    forked.job(whole)
+    graph = explgraph.load(whole / "graph.explgraph")
+    assert graph.nx.number_of_edges()
+    done = subprocess.run(
+        [sys.executable, forked.__file__, "kills", tmp_path],
+        capture_output=True, text=True, check=True, timeout=200,
+    )  # fmt: skip
+    report = json.loads(done.stdout)
+    assert sum(report["killed"].values()) >= 24
+    assert min(report["killed"].values()) >= 6
+    for i, happened in enumerate(report["rounds"]):
+        assert explgraph.load(tmp_path / str(i) / "graph.explgraph") == graph
+        # of five chunks, at most one is recorded again for each time that it was killed
+        assert happened["batches"] <= 5 + happened["kills"]

@@ -1,0 +1,300 @@
+"""Effects against true ablation, done by hand on a small network."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from small_network import TwoLayers, graph_of, network, pictures, place
+from torch import nn
+
+import explgraph
+from explgraph import ExplgraphError, creatures
+from explgraph.answers import effects
+from explgraph.answers.evidence import node_evidence
+from explgraph.answers.rationales import rationales
+from explgraph.parsing import parse_activations
+
+
+@pytest.fixture(scope="module")
+def linear():
+    model = network()
+    return model, graph_of(model)
+
+
+@pytest.fixture(scope="module")
+def curved():
+    model = network(positive=False)
+    return model, graph_of(model)
+
+
+def by_hand(model, graph, images, taken):
+    """Scores of all nodes (N, V) and classes (N, 3) after nodes are taken away, in float64."""
+    positions = graph.parse(model, images).positions
+    model = network(positive=bool((model.upper.weight > 0).all())).double()
+    number = {node: k for k, node in enumerate(graph.node_ids)}
+
+    def without(maps, layer, i):
+        maps = maps.clone()
+        for c in {
+            graph.nx.nodes[v]["filter"] for v in taken if graph.nx.nodes[v]["layer"] == layer
+        }:
+            gone = sum(
+                place(graph, v, positions[i, number[v]])
+                for v in taken
+                if (graph.nx.nodes[v]["layer"], graph.nx.nodes[v]["filter"]) == (layer, c)
+            )
+            maps[0, c] -= gone.clamp(max=1) * maps[0, c].relu()
+        return maps
+
+    nodes, classes = [], []
+    for i, image in enumerate(images.double()):
+        with torch.no_grad():
+            lower = without(model.lower(image[None]), "lower", i)
+            upper = without(model.upper(lower.relu()), "upper", i)
+            classes.append(model.head(upper.relu().mean((2, 3)))[0])
+        maps = {"lower": lower, "upper": upper}
+        nodes.append(
+            [
+                (maps[a["layer"]][0, a["filter"]].relu() * place(graph, v, positions[i, k])).sum()
+                for k, (v, a) in enumerate(graph.nx.nodes.items())
+            ]
+        )
+    return np.array(nodes, dtype=float), torch.stack(classes).numpy()
+
+
+def some(items, n):
+    items = list(items)
+    return [items[k] for k in np.random.default_rng(0).permutation(len(items))[:n]]
+
+
+def test_in_a_linear_network_effects_are_those_of_ablation(linear):
+    model, graph = linear
+    images = pictures(5, seed=2)
+    measured = effects.edge_effects(model, graph, images, classes={"first": 0, "third": 2})
+    whole, scores = by_hand(model, graph, images, [])
+    column = {node: k for k, node in enumerate(graph.node_ids)}
+    for parent, child in some(graph.nx.edges, 12):
+        left, _ = by_hand(model, graph, images, [child])
+        k = column[parent]
+        lost = 1 - left[:, k].sum() / whole[:, k].sum()
+        assert measured.nx.edges[parent, child]["effect"] == pytest.approx(lost, abs=1e-4)
+        assert lost > 1e-3
+    for node in some(graph.nx, 8):
+        _, after = by_hand(model, graph, images, [node])
+        lost = (scores - after).mean(0)
+        values = measured.nx.nodes[node]
+        assert values["effect_on_first"] == pytest.approx(lost[0], rel=1e-3, abs=1e-5)
+        assert values["effect_on_third"] == pytest.approx(lost[2], rel=1e-3, abs=1e-5)
+
+
+def test_the_graph_is_copied_and_can_be_saved(linear, tmp_path):
+    model, graph = linear
+    measured = explgraph.edge_effects(model, graph, pictures(3), classes={"a": 1})
+    assert all("effect" not in values for values in graph.nx.edges.values())
+    assert all("effect_on_a" not in values for values in graph.nx.nodes.values())
+    measured.save(tmp_path / "graph.explgraph")
+    assert explgraph.load(tmp_path / "graph.explgraph") == measured
+
+
+def test_drawings_and_pages_show_effects(linear, tmp_path):
+    from explgraph.views import viewer
+
+    model, graph = linear
+    measured = explgraph.edge_effects(model, graph, pictures(3), classes={"a": 1})
+    measured.write(tmp_path / "graph.dot")
+    text = (tmp_path / "graph.dot").read_text()
+    assert text.count("effect on a ") == len(graph)
+    assert text.count("score is lost without") == graph.nx.number_of_edges()
+    content = viewer._graph_content(measured)
+    assert len(content["edges"]["effect"]) == graph.nx.number_of_edges()
+    assert list(content["nodes"]["effects"]) == ["a"]
+    plain = viewer._graph_content(graph)
+    assert "effect" not in plain["edges"]
+    assert plain["nodes"]["effects"] == {}
+
+
+def test_batches_make_no_difference(curved):
+    model, graph = curved
+    images = pictures(7, seed=3)
+    one = effects.edge_effects(model, graph, images, classes={"a": 0})
+    other = effects.edge_effects(model, graph, images, classes={"a": 0}, batch_size=3)
+    for edge, values in one.nx.edges.items():
+        assert other.nx.edges[edge]["effect"] == pytest.approx(values["effect"], abs=1e-5)
+    for node, values in one.nx.nodes.items():
+        assert other.nx.nodes[node]["effect_on_a"] == pytest.approx(values["effect_on_a"], abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_caller_s_mode_makes_no_difference(curved, mode):
+    model, graph = curved
+    one = effects.edge_effects(model, graph, pictures(3), classes={"a": 1})
+    contributions = rationales(model, graph, pictures(3), 1).contributions
+    evidence = node_evidence(graph, model, pictures(3), [1]).values
+    with mode():
+        other = effects.edge_effects(model, graph, pictures(3), classes={"a": 1})
+        assert_array_equal(rationales(model, graph, pictures(3), 1).contributions, contributions)
+        assert_array_equal(node_evidence(graph, model, pictures(3), [1]).values, evidence)
+    assert other == one
+    assert any(values["effect"] for values in one.nx.edges.values())
+
+
+def test_the_model_stays_as_it_was(curved):
+    model, graph = curved
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    explgraph.ablate(model, graph, graph.node_ids[:2], pictures(2))
+    effects.edge_effects(model, graph, pictures(2))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("n", [1, 6])
+def test_ablation_is_what_it_says(curved, n):
+    model, graph = curved
+    images = pictures(4, seed=5)
+    taken = some(graph.nx, n)
+    found = explgraph.ablate(model, graph, taken, images, batch_size=3)
+    _, before = by_hand(model, graph, images, [])
+    _, after = by_hand(model, graph, images, taken)
+    np.testing.assert_allclose(found.before, before, atol=1e-5)
+    np.testing.assert_allclose(found.after, after, atol=1e-5)
+    np.testing.assert_allclose(found.change, after - before, atol=2e-5)
+    assert np.abs(found.change).max() > 1e-3
+    assert found.names == ("0", "1", "2", "3")
+
+
+def test_the_check_compares_with_true_ablation(curved):
+    model, graph = curved
+    images = pictures(4, seed=6)
+    measured = effects.edge_effects(model, graph, images)
+    check = effects.check_effects(model, measured, images, edges=5, batch_size=3)
+    assert len(check.edges) == 5
+    whole, _ = by_hand(model, graph, images, [])
+    column = {node: k for k, node in enumerate(graph.node_ids)}
+    for (parent, child), ablated, estimated in zip(
+        check.edges, check.ablated, check.estimated, strict=True
+    ):
+        left, _ = by_hand(model, graph, images, [child])
+        k = column[parent]
+        assert ablated == pytest.approx(1 - left[:, k].sum() / whole[:, k].sum(), abs=1e-4)
+        assert estimated == measured.nx.edges[parent, child]["effect"]
+
+
+def testrank_correlation_is_spearman_s():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        a, b = rng.integers(0, 6, (2, 15)).astype(float)  # with ties
+        assert effects.rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic)
+    assert effects.rank_correlation(np.ones(4), np.arange(4.0)) == 0
+
+
+def test_on_creatures_estimates_agree_with_ablation():
+    model = creatures.network()
+    graph = explgraph.mine(model, creatures.draw(60, seed=1).tensor(), ["stage4", "stage3"])
+    graph = graph.prune(top=0.3)
+    images = creatures.draw(8, seed=2).tensor()
+    measured = explgraph.edge_effects(model, graph, images)
+    assert effects.check_effects(model, measured, images, edges=40).rank_correlation >= 0.8
+
+
+def test_an_absent_parent_has_no_effects(linear):
+    _, graph = linear
+    silent = network()
+    silent.upper.weight.data.zero_()
+    graph = graph.restricted(graph.node_ids)
+    graph.nx.graph["model_fingerprint"] = ""  # an unknown model is let through
+    measured = effects.edge_effects(silent, graph, pictures(2))
+    assert {values["effect"] for values in measured.nx.edges.values()} == {0.0}
+
+
+class SideBranch(TwoLayers):
+    """The scores come from the lower layer alone."""
+
+    def forward(self, x):
+        lower = self.lower(x)
+        self.upper(lower.relu())
+        return lower.relu().mean((2, 3))
+
+
+def test_a_layer_that_the_scores_do_not_depend_on_has_no_effect_on_them(linear):
+    _, graph = linear
+    graph = graph.restricted(graph.node_ids)
+    graph.nx.graph["model_fingerprint"] = ""
+    model = SideBranch(positive=True).eval()
+    measured = effects.edge_effects(model, graph, pictures(2), classes={"a": 0})
+    assert {measured.nx.nodes[v]["effect_on_a"] for v in graph.nodes_of("upper")} == {0.0}
+    assert any(measured.nx.nodes[v]["effect_on_a"] for v in graph.nodes_of("lower"))
+    assert any(values["effect"] for values in measured.nx.edges.values())
+
+
+class TwoOutputs(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.lower, self.upper = inner.lower, inner.upper
+        self.inner = [inner]
+
+    def forward(self, x):
+        scores = self.inner[0](x)
+        return scores, scores
+
+
+def test_wrong_inputs_are_told(linear):
+    model, graph = linear
+    images = pictures(2)
+    with pytest.raises(ExplgraphError, match="weights are not those"):
+        effects.edge_effects(network(positive=False), graph, images)
+    with pytest.raises(ExplgraphError, match="weights are not those"):
+        explgraph.ablate(network(positive=False), graph, graph.node_ids[:1], images)
+    with pytest.raises(ExplgraphError, match="no node 'upper/999/0'"):
+        explgraph.ablate(model, graph, ["upper/999/0"], images)
+    with pytest.raises(ExplgraphError, match="nodes is empty"):
+        explgraph.ablate(model, graph, [], images)
+    with pytest.raises(ExplgraphError, match="has no nodes"):
+        effects.edge_effects(model, graph.prune(top=0), images)
+    with pytest.raises(ExplgraphError, match=r"'cat' is number 3, but .* 3 classes"):
+        effects.edge_effects(model, graph, images, classes={"cat": 3})
+    with pytest.raises(ExplgraphError, match="class name 'red panda'"):
+        effects.edge_effects(model, graph, images, classes={"red panda": 1})
+    with pytest.raises(ExplgraphError, match="3 are needed"):
+        effects.check_effects(model, graph, images)
+    with pytest.raises(ExplgraphError, match="32 x 32"):
+        effects.edge_effects(model, graph, torch.rand(2, 3, 48, 48))
+    with pytest.raises(ExplgraphError, match="evaluation mode"):
+        effects.edge_effects(network().train(), graph, images)
+    graph = graph.restricted(graph.node_ids)
+    graph.nx.graph["model_fingerprint"] = ""
+    with pytest.raises(ExplgraphError, match="one tensor of"):
+        effects.edge_effects(TwoOutputs(model).eval(), graph, images)
+    with pytest.raises(ExplgraphError, match="no layer"):
+        effects.edge_effects(nn.Sequential(nn.Flatten()).eval(), graph, images)
+
+
+@pytest.mark.parametrize("graph", ["g.explgraph", None])
+def test_what_is_no_graph_is_told(linear, graph):
+    model, _ = linear
+    x = pictures(2)
+    for asked in (
+        lambda: effects.edge_effects(model, graph, x),
+        lambda: effects.ablate(model, graph, ["a"], x),
+        lambda: effects.check_effects(model, graph, x),
+        lambda: rationales(model, graph, x, 0),
+        lambda: node_evidence(graph, model, x, [0]),
+        lambda: explgraph.DecisionTree.fit(model, graph, x, 0),
+        lambda: explgraph.Localizer(graph),
+        lambda: explgraph.find_bias(graph, model, x, {}),
+        lambda: parse_activations(graph, None),
+    ):
+        with pytest.raises(ExplgraphError, match=r"graph must be an ExplanatoryGraph.*load"):
+            asked()
+
+
+def test_a_parse_and_a_model_are_asked_for(linear):
+    _, graph = linear
+    with pytest.raises(ExplgraphError, match=r"parse must be a Parse, .* got NoneType"):
+        explgraph.Localizer(graph).fit(None, {})
+    with pytest.raises(ExplgraphError, match=r"model must be a torch\.nn\.Module, got NoneType"):
+        graph.parse(None, pictures(2))
+    with pytest.raises(ExplgraphError, match=r"model must be a torch\.nn\.Module, got NoneType"):
+        explgraph.find_bias(graph, None, pictures(2), {})

@@ -1,0 +1,182 @@
+"""Maps that are watched or changed while a network runs."""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import pytest
+import torch
+from small_network import SIZE, graph_of, network, pictures
+from torch import nn
+
+from explgraph import ExplgraphError
+from explgraph.answers.intervene import Places, run
+from explgraph.network.geometry import Layer
+
+
+def layer(name, index, shape):
+    return Layer(name, index, *shape, (2.0, 2.0), (0.5, 0.5), (5.0, 5.0))
+
+
+LAYERS = (layer("lower", 0, (6, 16, 16)), layer("upper", 1, (8, 8, 8)))
+
+
+def test_maps_are_those_before_later_modules_change_them_in_place():
+    model, images = network(positive=False), pictures(3)
+    done = run(model, images, LAYERS)
+    with torch.no_grad():
+        lower = model.lower(images)
+        upper, scores = model.tail(lower)
+    assert (lower < 0).any()
+    torch.testing.assert_close(done.maps["lower"], lower)
+    torch.testing.assert_close(done.maps["upper"], upper)
+    torch.testing.assert_close(done.scores, scores)
+
+
+def test_a_change_is_what_the_network_goes_on_with():
+    model, images = network(positive=False), pictures(2)
+    done = run(model, images, LAYERS, {"lower": lambda maps: 0.5 * maps - 1})
+    with torch.no_grad():
+        upper, scores = model.tail(0.5 * model.lower(images) - 1)
+    torch.testing.assert_close(done.maps["upper"], upper)
+    torch.testing.assert_close(done.scores, scores)
+
+
+def test_gradients_reach_every_layer():
+    model, images = network(positive=False).double(), pictures(2).double()
+    done = run(model, images, LAYERS, gradients=True)
+    lower, upper = torch.autograd.grad(done.scores[:, 1].sum(), [*done.maps.values()])
+    maps = model.lower(images).detach().requires_grad_()
+    (expected,) = torch.autograd.grad(model.tail(maps)[1][:, 1].sum(), maps)
+    torch.testing.assert_close(lower, expected)
+    maps = model.upper(model.lower(images).relu()).detach().requires_grad_()
+    score = model.head(maps.relu().mean((2, 3)))[:, 1].sum()
+    torch.testing.assert_close(upper, torch.autograd.grad(score, maps)[0])
+
+
+def test_the_caller_s_mode_of_gradients_does_not_matter():
+    model = network()
+    with torch.inference_mode():
+        done = run(model, pictures(1), LAYERS, gradients=True)
+    assert torch.autograd.grad(done.scores.sum(), done.maps["lower"])[0].abs().max() > 0
+
+
+class Tokens(nn.Module):
+    """A block that gives (tokens, extra): a class token and 4 x 4 patches, 5 channels each."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 5, 8, 8)
+        self.block = Block()
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x):
+        tokens = self.patch(x).flatten(2).transpose(1, 2)
+        tokens, _ = self.block(torch.cat([tokens.mean(1, keepdim=True), tokens], 1))
+        return {"logits": self.head(tokens.mean(1))}
+
+
+class Block(nn.Module):
+    def forward(self, tokens):
+        return 2 * tokens, None
+
+
+def test_tokens_in_a_tuple_are_changed_and_the_class_token_is_kept():
+    torch.manual_seed(0)
+    model, images = Tokens().eval(), torch.rand(2, 3, SIZE, SIZE)
+    block = (layer("block", 0, (5, 4, 4)),)
+    done = run(model, images, block, {"block": torch.zeros_like}, gradients=True)
+    tokens = 2 * model.patch(images).flatten(2).mean(2)
+    torch.testing.assert_close(done.scores, model.head(tokens / 17))
+    (gradient,) = torch.autograd.grad(done.scores[:, 0].sum(), done.maps["block"])
+    expected = model.head.weight[0].detach()[None, :, None, None] / 17
+    torch.testing.assert_close(gradient, expected.expand(2, 5, 4, 4))
+
+
+class Named(NamedTuple):
+    """A module's output with names."""
+
+    extra: None
+    tokens: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    ("wrap", "unwrap"),
+    [
+        (lambda t: {"extra": None, "tokens": t}, lambda given: given["tokens"]),
+        (lambda t: OrderedDict(tokens=t), lambda given: given["tokens"]),
+        (lambda t: Named(None, t), lambda given: given.tokens),
+        (lambda t: [None, (t,)], lambda given: given[1][0]),
+    ],
+    ids=["dict", "ordered", "named", "nested"],
+)
+def test_outputs_of_any_form_are_changed(wrap, unwrap):
+    class Wraps(nn.Module):
+        def forward(self, tokens):
+            self.given = wrap(2 * tokens)
+            return self.given
+
+    class Unwraps(Tokens):
+        def forward(self, x):
+            tokens = self.patch(x).flatten(2).transpose(1, 2)
+            return self.head(unwrap(self.block(tokens)).mean(1))
+
+    torch.manual_seed(0)
+    model, images = Unwraps().eval(), torch.rand(2, 3, SIZE, SIZE)
+    model.block = Wraps()
+    block = (layer("block", 0, (5, 4, 4)),)
+    done = run(model, images, block, {"block": torch.zeros_like}, gradients=True)
+    torch.testing.assert_close(done.scores, model.head.bias.expand(2, 2))
+    assert torch.autograd.grad(done.scores[:, 0].sum(), done.maps["block"])[0].abs().max() > 0
+    # what the module itself keeps is left alone
+    assert unwrap(model.block.given).abs().max() > 0
+
+
+def test_places_are_gaussians_of_the_node_s_own_spread():
+    model = network()
+    graph = graph_of(model)
+    places = Places(graph)
+    images = pictures(3, seed=9)
+    positions = places.positions(run(model, images, graph.layers).maps)
+    torch.testing.assert_close(
+        positions, torch.from_numpy(graph.parse(model, images).positions), atol=1e-3, rtol=0
+    )
+    nodes = graph.nodes_of("lower")[:2]
+    at = torch.full((1, len(graph), 2), 10.5)
+    weights = places.weights(nodes, at, torch.zeros(1, dtype=torch.float64))
+    (known,) = (known for known in graph.layers if known.name == "lower")
+    column = known.centres_x.tolist().index(10.5)
+    assert weights.dtype == torch.float64
+    assert weights.shape == (1, 2, 16, 16)
+    assert weights[0, 0, column, column] == 1
+    sigma = graph.nx.nodes[nodes[1]]["sigma"]
+    aside = torch.exp(torch.tensor(-((2 * known.stride[0]) ** 2) / (2 * sigma**2)))
+    assert weights[0, 1, column, column + 2] == pytest.approx(aside.item(), rel=1e-5)
+
+
+class Fails(nn.Module):
+    def __init__(self, lower):
+        super().__init__()
+        self.lower = lower
+
+    def forward(self, x):
+        return self.lower(x).reshape(7, -1)
+
+
+def test_scores_that_are_no_numbers_are_told():
+    model = network()
+    with torch.no_grad():
+        model.head.bias[0] = torch.nan
+    with pytest.raises(ExplgraphError, match="scores that are NaN or infinite"):
+        run(model, pictures(2), LAYERS)
+
+
+def test_failures_are_told_and_leave_no_hooks():
+    inner = network()
+    model = Fails(inner.lower).eval()
+    with pytest.raises(ExplgraphError, match="the model fails on images of size"):
+        run(model, pictures(1), LAYERS[:1])
+    assert not inner.lower._forward_hooks
+    assert all(p.requires_grad for p in inner.parameters())
+    inner.forward = inner.lower.forward
+    with pytest.raises(ExplgraphError, match="'lower' doesn't run"):
+        run(inner, pictures(1), LAYERS)

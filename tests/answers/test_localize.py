@@ -1,0 +1,309 @@
+"""Locating parts: planted worlds with exact answers, simulated draws, creatures, wrong inputs."""
+
+import numpy as np
+import pytest
+from random_graphs import random_graph
+
+import explgraph
+from explgraph import ExplgraphError, Localizer, Parse, creatures
+from explgraph.answers import localize, voting
+from explgraph.evaluation.landmarks import from_creatures
+
+SIZE = (120, 160)
+DIAGONAL = 200.0
+
+
+def planted(n=40, seed=0, noise=0.0, nodes=8, jumpy=()):
+    """A body that moves about, with nodes fixed to it; `jumpy` nodes are anywhere.
+
+    Returns the graph, its parse, and the body's place (N, 2).
+    """
+    rng = np.random.default_rng(seed)
+    graph = random_graph(seed, layers=("top",), nodes=nodes, image_size=SIZE)
+    for attributes in graph.nx.nodes.values():
+        attributes["reliability"] = 0.5
+    body = rng.uniform([50, 40], [110, 80], (n, 2))
+    ways = rng.uniform(-30, 30, (nodes, 2))
+    positions = body[:, None] + ways + noise * rng.standard_normal((n, nodes, 2))
+    for v in jumpy:
+        positions[:, v] = rng.uniform([0, 0], [160, 120], (n, 2))
+    return graph, parse_of(graph, positions), body
+
+
+def parse_of(graph, positions, scores=None):
+    positions = np.asarray(positions, np.float32)
+    names = tuple(f"{i}.png" for i in range(len(positions)))
+    scores = np.ones(positions.shape[:2]) if scores is None else scores
+    scores = np.asarray(scores, np.float32)
+    return Parse(graph.node_ids, names, positions, positions, scores, graph.image_size)
+
+
+@pytest.mark.parametrize("k", [43, 44, 60])
+def test_no_template_is_left_out_as_a_whole(k):
+    """Three shots of one group that would share a fold, did folds go by number alone."""
+    graph, parse, body = planted(k, noise=3)
+    nodes = voting.Nodes(np.ones(8), np.full(8, 0.5), np.ones(8), np.full(8, 100.0), DIAGONAL)
+    group = np.zeros(k, dtype=np.int64)
+    group[[0, 20, 40]] = 1
+    positions = parse.positions.astype(np.float64)
+    errors, guess = localize._left_out(nodes, positions, np.ones((k, 8)), body, group)
+    assert np.isfinite(errors).all()
+    assert np.isfinite(guess.scale).all()
+    assert (errors < 20).all()
+    assert len(graph)
+
+
+def only(places, shots):
+    marks = np.full(places.shape, np.nan)
+    marks[shots] = places[shots]
+    return marks
+
+
+@pytest.mark.parametrize("shots", [[3], [1, 2, 7], list(range(12))])
+def test_a_rigid_world_is_located_exactly(shots):
+    graph, parse, body = planted()
+    parts = {"beak": body + np.array([9, -4]), "tail": body - np.array([20, 3])}
+    localizer = Localizer(graph).fit(parse, {name: only(p, shots) for name, p in parts.items()})
+    positions, uncertainty = localizer.predict(parse)
+    assert localizer.parts == ("beak", "tail")
+    for name, truth in parts.items():
+        np.testing.assert_allclose(positions[name], truth, atol=1e-3)
+        assert (uncertainty[name] > 0).all()
+        assert uncertainty[name].shape == (40,)
+
+
+def test_jumpy_nodes_do_not_disturb():
+    """They are known without marks, so that one shot is enough."""
+    graph, parse, body = planted(n=60, nodes=16, jumpy=range(7))
+    positions, _ = Localizer(graph).fit(parse, {"a": only(body, [5])}).predict(parse)
+    assert np.linalg.norm(positions["a"] - body, axis=1).mean() < 0.01 * DIAGONAL
+
+
+def test_new_images_and_other_units_of_score():
+    graph, parse, body = planted()
+    localizer = Localizer(graph).fit(parse, {"a": only(body, [0, 1])})
+    one = Parse(parse.nodes, ("x",), parse.positions[[9]], parse.expected[[9]],
+                parse.scores[[9]], SIZE)  # fmt: skip
+    np.testing.assert_allclose(localizer.predict(one).positions["a"], body[[9]], atol=1e-3)
+    rng = np.random.default_rng(0)
+    positions = parse.positions + rng.normal(size=parse.positions.shape)
+    scores = rng.uniform(0.1, 1, parse.scores.shape)
+    unit = 10 ** rng.uniform(-3, 3, parse.scores.shape[1])
+    answers = [
+        Localizer(graph).fit(p, {"a": only(body, [0, 1])}).predict(p).positions["a"]
+        for p in (parse_of(graph, positions, scores), parse_of(graph, positions, scores * unit))
+    ]
+    np.testing.assert_allclose(*answers, rtol=1e-4)
+
+
+def test_images_of_any_size_are_treated_alike():
+    graph, parse, body = planted(noise=6.0)
+    big = random_graph(0, layers=("top",), nodes=8, image_size=(360, 480))
+    for attributes in big.nx.nodes.values():
+        attributes["reliability"] = 0.5
+    marks = only(body, [0, 4, 8, 9])
+    small = Localizer(graph).fit(parse, {"a": marks}).predict(parse)
+    thrice = parse_of(big, 3 * parse.positions)
+    large = Localizer(big).fit(thrice, {"a": 3 * marks}).predict(thrice)
+    np.testing.assert_allclose(large.positions["a"], 3 * small.positions["a"], rtol=1e-4)
+    np.testing.assert_allclose(large.uncertainty["a"], 3 * small.uncertainty["a"], rtol=1e-4)
+
+
+def test_uncertainty_covers_nine_in_ten_whatever_the_noise():
+    for noise in (2.0, 6.0, 12.0):
+        covered = []
+        for seed in range(8):
+            graph, parse, body = planted(n=120, seed=seed, noise=0.0, nodes=20)
+            rng = np.random.default_rng(seed)
+            # the part itself moves against the body: an error that all nodes share
+            part = body + noise * rng.standard_normal(body.shape)
+            part = np.clip(part, 0, [160, 120])
+            localizer = Localizer(graph).fit(parse, {"a": only(part, list(range(40)))})
+            positions, uncertainty = localizer.predict(parse)
+            miss = np.linalg.norm(positions["a"] - part, axis=1)[40:]
+            covered.append((miss <= uncertainty["a"][40:]).mean())
+        assert 0.85 <= np.mean(covered) <= 0.97, noise
+
+
+def two_poses(n=60, seed=0, noise=3.0):
+    """Objects that every second image shows upside down, with a part that then is elsewhere."""
+    graph, parse, body = planted(n=n, seed=seed, noise=noise, nodes=16)
+    left = np.arange(n) % 2 == 0
+    positions = parse.positions.copy()
+    turned = 2 * body[:, None] - positions
+    positions[~left] = turned[~left]
+    part = np.clip(body + np.where(left, -40, 40)[:, None] * [1, 0.0], 0, [160, 120])
+    return graph, parse_of(graph, positions), part, left
+
+
+def test_two_poses_get_two_templates_and_one_pose_gets_one():
+    graph, parse, part, _ = two_poses()
+    localizer = Localizer(graph).fit(parse, {"a": only(part, list(range(16)))})
+    assert len(localizer.templates("a")) == 2
+    error = np.linalg.norm(localizer.predict(parse).positions["a"] - part, axis=1)[16:]
+    assert np.median(error) < 0.05 * DIAGONAL
+    few = Localizer(graph).fit(parse, {"a": only(part, [0, 1, 2])})
+    assert len(few.templates("a")) == 1
+    for seed in range(5):
+        graph, parse, body = planted(seed=seed, noise=4.0)
+        one = Localizer(graph).fit(parse, {"a": only(body, list(range(16)))})
+        assert len(one.templates("a")) == 1
+
+
+def test_presence_is_calibrated():
+    """The part is there in half of the images; where it isn't, its nodes are anywhere, or faint."""
+    rng = np.random.default_rng(0)
+    graph, parse, body = planted(n=400, noise=5.0, nodes=12)
+    there = rng.random(400) < 0.5
+    positions = parse.positions.copy()
+    lost = rng.uniform([0, 0], [160, 120], positions.shape)
+    # some nodes are lost though the part is there, and most though not all where it isn't
+    gone = rng.random(positions.shape[:2]) < np.where(there, 0.3, 0.6)[:, None]
+    positions[gone] = lost[gone]
+    parse = parse_of(graph, positions)
+    known = np.arange(400) < 100
+    marks = only(body, np.flatnonzero(known & there))
+    localizer = Localizer(graph).fit(parse, {"a": marks, "b": marks}, absent={"a": known & ~there})
+    presence = localizer.presence(parse)
+    assert np.isnan(presence["b"]).all()
+    p, truth = presence["a"][~known], there[~known]
+    assert (p[truth][:, None] > p[~truth]).mean() > 0.8
+    for low, high in ((0, 0.3), (0.3, 0.7), (0.7, 1.01)):
+        here = (p >= low) & (p < high)
+        assert here.sum() > 15
+        assert abs(p[here].mean() - truth[here].mean()) < 0.15
+
+
+def test_suggested_images_stand_for_all_poses():
+    """Three poses, one of them in three images only: each is suggested once, the usual first."""
+    rng = np.random.default_rng(0)
+    ways = rng.uniform(-30, 30, (3, 10, 2))
+    kind = np.array([0] * 20 + [1] * 12 + [2] * 3)
+    positions = rng.uniform(40, 80, (35, 1, 2)) + ways[kind] + rng.normal(size=(35, 10, 2))
+    graph = random_graph(1, layers=("top",), nodes=10, image_size=SIZE)
+    localizer = Localizer(graph)
+    picked = localizer.suggest(parse_of(graph, positions), 3)
+    assert kind[picked].tolist() == [0, 1, 2]
+    more = localizer.suggest(parse_of(graph, positions), 2, marked=picked[:1])
+    assert kind[more].tolist() == [1, 2]
+    every = localizer.suggest(parse_of(graph, positions), 35)
+    assert sorted(every) == list(range(35))
+
+
+@pytest.fixture(scope="module")
+def animals():
+    model = creatures.network()
+    drawn, new = creatures.draw(120, seed=1), creatures.draw(100, seed=2)
+    graph = explgraph.mine(model, drawn.tensor(), creatures.LAYERS, seed=0)
+    return graph, drawn, graph.parse(model, drawn.tensor()), new, graph.parse(model, new.tensor())
+
+
+def test_creatures_parts_are_located_from_ten_marks(animals):
+    graph, drawn, parse, new, other = animals
+    parts = {k: v for k, v in from_creatures(drawn).parts.items() if k in ("head", "eye", "horn")}
+    marks = {name: only(p, np.flatnonzero(np.isfinite(p[:, 0]))[:10]) for name, p in parts.items()}
+    lacking = ~drawn.attributes["horns"] & (np.arange(120) < 30)
+    localizer = Localizer(graph).fit(parse, marks, absent={"horn": lacking})
+    positions, uncertainty = localizer.predict(other)
+    for name, truth in from_creatures(new).parts.items():
+        if name in parts:
+            miss = np.linalg.norm(positions[name] - truth, axis=1)
+            seen = np.isfinite(miss)
+            assert miss[seen].mean() < 0.03 * np.hypot(112, 112)
+            assert (miss[seen] <= uncertainty[name][seen]).mean() > 0.85
+    presence = localizer.presence(other)["horn"]
+    horned = new.attributes["horns"]
+    assert (presence[horned][:, None] > presence[~horned]).mean() > 0.9
+    assert np.mean((presence - horned) ** 2) < 0.15
+
+
+def test_nodes_get_the_parts_names(animals, tmp_path):
+    graph, drawn, parse, new, other = animals
+    truth = from_creatures(drawn).parts
+    marks = {
+        name: only(truth[name], np.flatnonzero(np.isfinite(truth[name][:, 0]))[:5])
+        for name in ("head", "eye")
+    }
+    localizer = Localizer(graph).fit(parse, marks)
+    graph.nx.nodes[graph.node_ids[0]]["label"] = "old"
+    labelled = localizer.label(most=3)
+    named = {v: name for v, name in labelled.nx.nodes(data="label") if name not in ("", "old")}
+    assert set(localizer.nodes_of("head", 3)) <= set(named)
+    assert set(named.values()) == {"head", "eye"}
+    assert not any(graph.nx.nodes[v]["label"] in ("head", "eye") for v in graph.node_ids)
+    # they lie on the part, also in new images
+    seen = from_creatures(new).parts
+    for node, name in named.items():
+        gap = other.positions[:, other.nodes.index(node)] - seen[name]
+        assert np.nanmean(np.linalg.norm(gap, axis=1)) < 0.1 * np.hypot(112, 112)
+    labelled.write(tmp_path / "graph.json")
+    assert '"head"' in (tmp_path / "graph.json").read_text()
+
+
+WRONG = {
+    "no part": ({}, None, "landmarks names no part"),
+    "no mark": ({"a": "none"}, None, r"landmarks\['a'\] marks none of the 40 images; mark one"),
+    "shape": ({"a": "short"}, None, r"landmarks\['a'\] has the shape \(39, 2\); expected \(40, 2"),
+    "half": ({"a": "half"}, None, "'3.png' is .*expected two numbers, or NaN twice"),
+    "outside": ({"a": "outside"}, None, "'3.png' is .* outside the image of 160 x 120 px"),
+    "unknown part": ({"a": "good"}, {"b": "none"}, "absent names the part 'b', which landmarks"),
+    "both": ({"a": "good"}, {"a": "all"}, r"absent\['a'\] says that image 3 lacks the part, but"),
+    "flags": ({"a": "good"}, {"a": "numbers"}, r"absent\['a'\] must be \(40,\) bool"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_marks_are_told(case):
+    landmarks, absent, told = WRONG[case]
+    graph, parse, body = planted()
+    some = {
+        "none": np.full((40, 2), np.nan),
+        "short": body[1:],
+        "half": np.where(only(body, [3, 4]) == body[3, 0], np.nan, only(body, [3, 4])),
+        "outside": only(body + 200, [3]),
+        "good": only(body, [3]),
+    }
+    flags = {"none": np.zeros(40, bool), "all": np.ones(40, bool), "numbers": np.zeros(40)}
+    with pytest.raises(ExplgraphError, match=told):
+        Localizer(graph).fit(
+            parse,
+            {part: some[kind] for part, kind in landmarks.items()},
+            absent=absent and {part: flags[kind] for part, kind in absent.items()},
+        )
+
+
+def test_wrong_uses_are_told():
+    graph, parse, body = planted()
+    _, foreign, _ = planted(seed=1, nodes=9)
+    localizer = Localizer(graph)
+    with pytest.raises(ExplgraphError, match="knows no part yet; call fit first"):
+        localizer.predict(parse)
+    with pytest.raises(ExplgraphError, match="no part 'a' was fitted; there are none"):
+        localizer.nodes_of("a")
+    with pytest.raises(ExplgraphError, match="holds 9 nodes, others than the graph's 8"):
+        localizer.fit(foreign, {"a": body})
+    localizer.fit(parse, {"beak": body})
+    with pytest.raises(ExplgraphError, match="holds 9 nodes, others than the graph's 8"):
+        localizer.predict(foreign)
+    with pytest.raises(ExplgraphError, match=r"no part 'baek' was fitted.*'beak'"):
+        localizer.nodes_of("baek")
+    for k in (0, 41):
+        with pytest.raises(ExplgraphError, match=f"k is {k}; expected 1 to 40"):
+            localizer.suggest(parse, k)
+    with pytest.raises(ExplgraphError, match="marked names image 40"):
+        localizer.suggest(parse, 2, marked=[40])
+    small = Parse(parse.nodes, parse.names, parse.positions, parse.expected, parse.scores, (9, 9))
+    with pytest.raises(ExplgraphError, match="is of images of 9 x 9 px"):
+        localizer.predict(small)
+    empty = random_graph(0, layers=("top",), nodes=0)
+    with pytest.raises(ExplgraphError, match="no nodes"):
+        Localizer(empty).suggest(parse_of(empty, np.zeros((3, 0, 2))), 1)
+
+
+def test_few_voters_do_not_make_a_radius_small():
+    """Two nodes that always agree don't say that the part does."""
+    graph, parse, body = planted(60, nodes=2)
+    part = body + np.random.default_rng(5).normal(0, 6, body.shape)  # moves by itself
+    localizer = Localizer(graph).fit(parse, {"a": only(part, [0])})
+    positions, radius = localizer.predict(parse)
+    assert (np.linalg.norm(positions["a"] - part, axis=1) <= radius["a"])[1:].mean() >= 0.85

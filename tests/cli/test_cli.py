@@ -1,0 +1,903 @@
+"""The command line: what it writes, what it says, and how it ends."""
+
+import csv
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import explgraph
+from explgraph import creatures
+from explgraph.cli import entry as cli
+from explgraph.cli.outputs import check_folder
+from explgraph.evaluation.landmarks import from_creatures, read_landmarks
+
+MODEL = "explgraph.creatures:network"
+READY = ["--size", "112", "--mean", "0.5", "--std", "0.25"]
+ATTRIBUTES = ("horns", "wings", "striped")
+SIDE = 168  # px of the picture files, so that places in them are 1.5 times those in the network's
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with pictures of creatures and their landmarks, and a graph mined by the command."""
+    folder = tmp_path_factory.mktemp("cli")
+    drawn = creatures.draw(24, seed=5, size=SIDE)
+    names = [f"{i}.png" for i in range(len(drawn))]
+    (folder / "pictures").mkdir()
+    for name, pixels in zip(names, drawn.images, strict=True):
+        Image.fromarray(pixels).save(folder / "pictures" / name)
+    with (folder / "marks.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["name", "part", "x", "y"])
+        for part, spots in from_creatures(drawn, names).parts.items():
+            for name, (x, y) in zip(names, spots, strict=True):
+                table.writerow([name, part, *([x, y] if np.isfinite(x) else ["", ""])])
+    with (folder / "attributes.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["name", *ATTRIBUTES])
+        for i, name in enumerate(names):
+            table.writerow([name, *(int(drawn.attributes[a][i]) for a in ATTRIBUTES)])
+    assert cli.main([*mine_command(folder), "--out", str(folder / "out"), "--quiet"]) == 0
+    return folder
+
+
+def mine_command(folder, layers="stage3,stage4"):
+    return [
+        "mine", "--images", str(folder / "pictures"), "--model", MODEL, "--layers", layers, *READY,
+    ]  # fmt: skip
+
+
+def run(capsys, *arguments):
+    """Run a command; give its exit code, what it printed, and what it complained about."""
+    code = cli.main([str(a) for a in arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def images(place, **options):
+    return explgraph.ImageFolder(
+        place / "pictures", size=112, mean=(0.5,) * 3, std=(0.25,) * 3, **options
+    )
+
+
+# ------------------------------------------------------------------------------- what it does
+
+
+def test_record_then_mine(place, capsys, tmp_path):
+    """In two steps, in one, and again: the graph is that of the store's activations."""
+    kept, out = tmp_path / "kept", tmp_path / "out"
+    recording = ["record", *mine_command(place)[1:], "--store", kept]
+    code, said, _ = run(capsys, *recording)
+    assert code == 0
+    assert said.startswith("24 images, 2 layers: recorded in ")
+    assert run(capsys, *recording, "--quiet") == (0, "", "")
+    code, said, _ = run(capsys, "mine", "--store", kept, "--out", out, "--formats", "svg,html")
+    assert code == 0
+    assert "from 24 images: recorded in 0." in said
+    assert {file.name for file in out.iterdir()} == {"graph.explgraph", "graph.svg", "graph.html"}
+    graph = explgraph.load(out / "graph.explgraph")
+    assert graph == explgraph.mine(store=kept)
+    assert graph.nx.graph["preprocessing"] == images(place).describe()
+
+    at_once = [*mine_command(place), "--store", tmp_path / "new", "--formats", "none", "--quiet"]
+    assert run(capsys, *at_once, "--out", tmp_path / "once")[0] == 0
+    assert explgraph.load(tmp_path / "once" / "graph.explgraph") == graph
+
+
+def test_an_interrupted_mine_goes_on(place, capsys, tmp_path, monkeypatch):
+    command = [*mine_command(place, "stage4"), "--store", tmp_path / "kept", "--formats", "none"]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("explgraph.mining.mining.find_patterns", interrupted)
+        assert run(capsys, *command, "--out", tmp_path / "out") == (130, "", "stopped\n")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["unfinished"]
+    code, _, said = run(capsys, *command, "--out", tmp_path / "out", "--seed", "1")
+    assert (code, "is of another job: seed differ" in said) == (1, True)
+    assert run(capsys, *command, "--out", tmp_path / "out")[0] == 0
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["graph.explgraph"]
+    graph = explgraph.load(tmp_path / "out" / "graph.explgraph")
+    assert graph == explgraph.mine(store=tmp_path / "kept")
+
+
+def test_mine_gives_what_the_library_gives(place):
+    graph = explgraph.load(place / "out" / "graph.explgraph")
+    assert graph == explgraph.mine(creatures.network(), images(place), ["stage4", "stage3"])
+    assert graph.nx.graph["preprocessing"] == images(place).describe()
+    written = sorted(file.name for file in (place / "out").iterdir())
+    formats = ("dot", "explgraph", "graphml", "html", "json", "svg")
+    assert written == [f"graph.{name}" for name in formats]
+
+
+def test_mine_tells_what_it_wrote(place, capsys, tmp_path):
+    code, out, err = run(capsys, *mine_command(place, "stage4"), "--out", tmp_path,
+                         "--formats", "gml,.CYJS")  # fmt: skip
+    assert code == 0
+    graph = explgraph.load(tmp_path / "graph.explgraph")
+    assert out.startswith(f"{len(graph)} nodes and 0 edges from 24 images: recorded in ")
+    assert out.endswith("graph.explgraph, graph.gml, graph.cyjs\n")
+    assert err == ""  # no terminal, no bars
+    assert (tmp_path / "graph.gml").exists()
+    assert (tmp_path / "graph.cyjs").exists()
+
+
+def test_mine_uses_the_images_that_are_listed(place, tmp_path):
+    (tmp_path / "list.txt").write_text("3.png\n\n1.png\n2.png\n")
+    source = {"1.png": "a", "2.png": "a", "3.png": "b", "4.png": "c"}
+    (tmp_path / "parts.json").write_text(json.dumps({"source": source}))
+    for option, file, names in (
+        ("--list", "list.txt", {"1.png", "2.png", "3.png"}),
+        ("--one-per-source", "parts.json", {"1.png", "3.png", "4.png"}),
+    ):
+        command = [*mine_command(place, "stage4"), option, str(tmp_path / file)]
+        assert cli.main([*command, "--out", str(tmp_path), "--formats", "none", "--quiet"]) == 0
+        graph = explgraph.load(tmp_path / "graph.explgraph")
+        assert graph.nx.graph["n_images"] == 3
+        assert {entry[0] for seen in graph.top_images.values() for entry in seen} <= names
+
+
+def test_a_drawing_that_fails_costs_nothing_else(place, capsys, tmp_path, monkeypatch):
+    def no_graphviz(*_, **__):
+        raise explgraph.ExplgraphError("Graphviz is\nnowhere")
+
+    monkeypatch.setattr("explgraph.views.export.render", no_graphviz)
+    code, out, err = run(
+        capsys, *mine_command(place, "stage4"), "--out", tmp_path, "--formats", "svg,json"
+    )
+    assert code == 0
+    assert err == "warning: graph.svg is not written: Graphviz is nowhere\n"
+    assert out.endswith("graph.explgraph, graph.json\n")
+
+
+def test_parse_writes_places_in_three_formats(place, capsys):
+    graph = explgraph.load(place / "out" / "graph.explgraph")
+    expected = graph.parse(creatures.network(), images(place))
+    for suffix in ("csv", "json", "npz"):
+        code, out, err = run(
+            capsys, "parse", place / "out" / "graph.explgraph", "--images", place / "pictures",
+            "--model", MODEL, "--out", place / f"places.{suffix}",
+        )  # fmt: skip
+        assert (code, err) == (0, "")
+        assert out == f"{len(graph)} nodes in 24 images: {place / f'places.{suffix}'}\n"
+
+    # size and colours come from the graph; photographs are 1.5 times as large as the network's
+    with np.load(place / "places.npz", allow_pickle=False) as arrays:
+        assert tuple(arrays["nodes"]) == expected.nodes
+        assert tuple(arrays["names"]) == expected.names
+        np.testing.assert_array_equal(arrays["positions"], expected.positions)
+        np.testing.assert_array_equal(arrays["expected"], expected.expected)
+        np.testing.assert_array_equal(arrays["scores"], expected.scores)
+        np.testing.assert_allclose(arrays["photo"], 1.5 * expected.positions, rtol=1e-6)
+
+    content = json.loads((place / "places.json").read_text())
+    assert content["nodes"] == list(expected.nodes)
+    assert [image["name"] for image in content["images"]] == list(expected.names)
+    for key, array, scale in (
+        ("positions", expected.positions, 1),
+        ("expected", expected.expected, 1),
+        ("scores", expected.scores, 1),
+        ("photo", expected.positions, 1.5),
+    ):
+        found = np.array([image[key] for image in content["images"]])
+        np.testing.assert_allclose(found, scale * array, atol=0.006)
+
+    with (place / "places.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == expected.scores.size
+    last = rows[-1]
+    assert (last["image"], last["node"]) == (expected.names[-1], expected.nodes[-1])
+    np.testing.assert_allclose(
+        [float(last[key]) for key in ("x", "y", "expected_x", "expected_y", "score", "photo_y")],
+        [*expected.positions[-1, -1], *expected.expected[-1, -1], expected.scores[-1, -1],
+         1.5 * expected.positions[-1, -1, 1]],
+        rtol=1e-4,
+    )  # fmt: skip
+
+
+def test_evaluate_writes_every_row_and_prints_the_table(place, capsys, tmp_path):
+    code, out, err = run(
+        capsys, "evaluate", place / "out" / "graph.explgraph", "--images", place / "pictures",
+        "--landmarks", place / "marks.csv", "--model", MODEL, "--parts", "head,rump",
+        "--out", tmp_path / "q.json", "--out", tmp_path / "q.md",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    rows = json.loads((tmp_path / "q.json").read_text())
+    assert {row["part"] for row in rows} == {"head", "rump"}
+    assert len(rows) == 2 * (2 + 5 * 2)
+    assert rows[0]["50-shot"] is None  # 24 images: nothing is left to measure on
+    table = (tmp_path / "q.md").read_text()
+    assert out == f"24 images; mean over head, rump; errors per image diagonal\n\n{table}"
+    raw = [
+        row["3-shot"] for row in rows if (row["layer"], row["method"]) == ("stage3", "raw peaks")
+    ]
+    line = next(line for line in table.splitlines() if line.startswith("| stage3 | raw peaks"))
+    assert f" {np.mean(raw):.3f} " in line
+
+
+def test_evaluate_takes_one_crop_per_photograph(place, capsys, tmp_path):
+    marks = read_landmarks(place / "marks.csv").parts["head"] - 0.5
+    content = {
+        "images": {f"{i}.png": {"head": marks[i].tolist()} for i in range(24)
+                   if np.isfinite(marks[i, 0])},
+        "source": {f"{i}.png": str(i // 2) for i in range(24)},
+    }  # fmt: skip
+    (tmp_path / "parts.json").write_text(json.dumps(content))
+    command = [
+        "evaluate", place / "out" / "graph.explgraph", "--images", place / "pictures",
+        "--landmarks", tmp_path / "parts.json", "--model", MODEL,
+    ]  # fmt: skip
+    once, everything = run(capsys, *command)[1], run(capsys, *command, "--all-crops")[1]
+    assert int(once.split()[0]) < int(everything.split()[0]) == 24
+
+
+BIAS = (
+    "bias {graph} --images {pictures} --model {model} --attributes {labels} "
+    "--outputs horns=3,wings=4,striped=9 "
+)
+
+
+def bias_command(place, *more):
+    command = BIAS.format(
+        graph=place / "out" / "graph.explgraph",
+        pictures=place / "pictures",
+        model=MODEL,
+        labels=place / "attributes.csv",
+    )
+    return [*shlex.split(command), *map(str, more)]
+
+
+def test_bias_writes_what_the_library_finds(place, capsys, tmp_path):
+    marks = ("--landmarks", place / "marks.csv", "--parts", "horns=horn,wings=wing,striped=rump")
+    out = ("--out", tmp_path / "b.md", "--out", tmp_path / "b.json")
+    code, said, _ = run(capsys, *bias_command(place, *marks, *out))
+    assert code == 0
+    assert said.startswith("24 images; 0 of 6 relations are suspicious\n")
+    assert (tmp_path / "b.md").read_text() in said
+    folder = images(place)
+    drawn = creatures.draw(24, seed=5, size=SIDE)
+    order = [int(Path(name).stem) for name in folder.names]
+    bias = explgraph.find_bias(
+        explgraph.load(place / "out" / "graph.explgraph"),
+        creatures.network(),
+        folder,
+        {name: drawn.attributes[name][order] for name in ATTRIBUTES},
+        outputs={"horns": 3, "wings": 4, "striped": 9},
+        landmarks=read_landmarks(place / "marks.csv").to_network(folder).parts,
+        parts={"horns": "horn", "wings": "wing", "striped": "rump"},
+    )
+    written = json.loads((tmp_path / "b.json").read_text())
+    assert written["answers"] == []
+    assert [r["target"] for r in written["relations"]] == [r.target for r in bias.relations]
+    for row, relation in zip(written["relations"], bias.relations, strict=True):
+        assert row["effect"] == pytest.approx(relation.effect, rel=1e-3, abs=1e-4)
+        assert row["at_source"] == pytest.approx(relation.at_source, rel=1e-2, abs=1e-2)
+
+
+def test_bias_judges_other_photographs(place, capsys, tmp_path):
+    # what is expected and there is no bias; without a margin, or a rate, everything is one
+    (tmp_path / "expected.csv").write_text("target,source,relation\nhorns,wings,1\n")
+    (tmp_path / "others").mkdir()
+    for name in ("3.png", "7.png"):
+        (tmp_path / "others" / name).write_bytes((place / "pictures" / name).read_bytes())
+    code, said, _ = run(
+        capsys, *bias_command(place, "--margin", 0, "--fdr", 1, "--out", tmp_path / "b.json"),
+        "--expected", tmp_path / "expected.csv", "--judge", tmp_path / "others",
+    )  # fmt: skip
+    assert code == 0
+    assert "Answers that are most likely wrong:" in said
+    written = json.loads((tmp_path / "b.json").read_text())
+    (expected,) = [r for r in written["relations"] if r["expected"]]
+    assert (expected["target"], expected["source"], expected["kind"]) == (
+        "horns", "wings", "missing",
+    )  # fmt: skip
+    assert {row["image"] for row in written["answers"]} == {"3.png", "7.png"}
+    assert len(written["answers"]) == 6
+    right = dict.fromkeys(("3.png", "7.png"), 1.0)
+    for row in written["answers"]:
+        right[row["image"]] *= 1 - row["risk"]
+    assert written["images"] == pytest.approx({k: 1 - v for k, v in right.items()}, abs=1e-4)
+    risks = [row["risk"] for row in written["answers"]]
+    assert risks == sorted(risks, reverse=True)
+
+
+def asked(place, command, *more):
+    """A command that runs the network over the pictures."""
+    graph = place / "out" / "graph.explgraph"
+    return [command, graph, "--images", place / "pictures", "--model", MODEL, *more]
+
+
+def test_effects_are_those_of_the_library(place, capsys, tmp_path):
+    out = tmp_path / "causes.explgraph"
+    few = ["--list", tmp_path / "few.txt"]
+    few[1].write_text("0.png\n3.png\n5.png\n")
+    arguments = [*few, "--classes", "guardian=1,dragon=2", "--check", "12", "--out", out]
+    code, said, err = run(capsys, *asked(place, "effects", *arguments))
+    assert (code, err) == (0, "")
+    graph = explgraph.load(place / "out" / "graph.explgraph")
+    expected = explgraph.edge_effects(
+        creatures.network(),
+        graph,
+        images(place, names=["0.png", "3.png", "5.png"]),
+        classes={"guardian": 1, "dragon": 2},
+    )
+    assert explgraph.load(out) == expected
+    assert f"effects along {graph.nx.number_of_edges()} edges, over 3 images" in said
+    assert float(said.split("true ablation of 12 edges: ")[1].split()[0]) > 0.5
+    effects = dict(expected.nx.nodes(data="effect_on_dragon"))
+    assert max(effects, key=lambda node: abs(effects[node])) in said
+    code, said, _ = run(capsys, *asked(place, "effects", *few, "--quiet", "--out",
+                                       tmp_path / "causes.graphml"))  # fmt: skip
+    assert (code, said) == (0, "")
+    assert "effect" in (tmp_path / "causes.graphml").read_text()
+
+
+def test_ablate_gives_every_image_s_scores(place, capsys, tmp_path):
+    graph = explgraph.load(place / "out" / "graph.explgraph")
+    nodes = graph.node_ids[:2]
+    code, said, _ = run(capsys, *asked(place, "ablate", "--nodes", ",".join(nodes),
+                                       "--out", tmp_path / "scores.csv"))  # fmt: skip
+    assert code == 0
+    found = explgraph.ablate(creatures.network(), graph, nodes, images(place))
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows[::13]] == list(found.names)
+    after = np.array([float(row["after"]) for row in rows]).reshape(-1, 13)
+    np.testing.assert_allclose(after, found.after, rtol=1e-4, atol=1e-4)
+    strongest = np.abs(found.change.mean(0)).argmax()
+    assert said.splitlines()[3].split()[0] == str(strongest)
+
+
+def test_locate_gives_parts_in_other_photographs(place, capsys, tmp_path):
+    with (place / "marks.csv").open() as file:
+        marks = [row for row in csv.DictReader(file) if row["part"] in ("eye", "horn")]
+    few = [row for row in marks if int(row["name"].removesuffix(".png")) < 12]
+    with (tmp_path / "few.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, few[0])
+        table.writeheader()
+        table.writerows(few)
+    hornless = [row["name"] for row in few if row["part"] == "horn" and not row["x"]]
+    (tmp_path / "absent.csv").write_text("\n".join(["name,part", *(f"{n},horn" for n in hornless)]))
+    out = [tmp_path / "parts.csv", tmp_path / "parts.json"]
+    command = ["locate", "--landmarks", tmp_path / "few.csv", "--new", place / "pictures"]
+    code, said, err = run(capsys, *asked(place, *command, "--out", out[0],
+                                         "--labelled", tmp_path / "named.explgraph"))  # fmt: skip
+    assert (code, err) == (0, "")
+    assert said.splitlines()[-1] == f"2 parts in 24 images: {out[0]}"
+    code, said, _ = run(capsys, *asked(place, *command, "--out", out[1], "--quiet",
+                                       "--absent", tmp_path / "absent.csv"))  # fmt: skip
+    assert (code, said) == (0, "")
+    with out[0].open() as file:
+        rows = list(csv.DictReader(file))
+    again = json.loads(out[1].read_text())
+    assert [(r["image"], r["part"]) for r in rows] == [(r["image"], r["part"]) for r in again]
+    assert {r["presence"] for r in rows} == {""}
+    truth = {(r["name"], r["part"]): (r["x"], r["y"]) for r in marks if r["x"]}
+    misses = []
+    for row, same in zip(rows, again, strict=True):
+        assert float(row["photo_x"]) == pytest.approx(same["photo_x"], rel=1e-4)
+        # pictures are 1.5 times the network's
+        assert 1.5 * float(row["x"]) == pytest.approx(float(row["photo_x"]), rel=1e-4)
+        assert (same["presence"] is None) == (same["part"] == "eye")
+        if row["part"] == "eye" and (row["image"], "eye") in truth:
+            x, y = truth[row["image"], "eye"]
+            misses.append(np.hypot(float(row["photo_x"]) - float(x),
+                                   float(row["photo_y"]) - float(y)))  # fmt: skip
+    assert np.median(misses) < 0.05 * SIDE
+    names = explgraph.load(tmp_path / "named.explgraph").nx.nodes(data="label")
+    assert {name for _, name in names} == {"", "eye", "horn"}
+
+
+def test_locate_suggests_what_to_mark(place, capsys, tmp_path):
+    code, said, err = run(capsys, *asked(place, "locate", "--suggest", "3"))
+    assert (code, err) == (0, "")
+    first = said.split()
+    assert len(set(first)) == 3
+    assert set(first) <= set(images(place).names)
+    (tmp_path / "marks.csv").write_text(f"name,part,x,y\n{first[0]},eye,50,50\n")
+    code, said, _ = run(capsys, *asked(place, "locate", "--suggest", "2",
+                                       "--landmarks", tmp_path / "marks.csv"))  # fmt: skip
+    assert said.split() == first[1:]
+
+
+def test_tree_writes_modes_and_tells_how_good_they_are(place, capsys, tmp_path):
+    drawn = creatures.draw(24, seed=5, size=SIDE)
+    guardians = [f"{i}.png" for i in np.flatnonzero(drawn.labels == 1)]
+    (tmp_path / "guardians.txt").write_text("\n".join(guardians))
+    files = [tmp_path / f"tree.{suffix}" for suffix in ("html", "dot", "json")]
+    arguments = ["--class", "1", "--positive", tmp_path / "guardians.txt"]
+    arguments += [part for file in files for part in ("--out", file)]
+    code, said, err = run(capsys, *asked(place, "tree", *arguments))
+    assert (code, err) == (0, "")
+    assert f"from {len(guardians)} images of class 1" in said
+    assert "explained variance" in said
+    assert "data:image/jpeg;base64," in files[0].read_text()
+    tree = json.loads(files[2].read_text())
+    assert tree["nodes"][0]["n_images"] == len(guardians)
+    assert all(part.startswith("stage4/") for part in tree["nodes"][0]["parts"])
+    code, said, _ = run(capsys, *asked(place, "tree", *arguments, "--layer", "stage3", "--quiet"))
+    assert (code, said) == (0, "")
+    assert '"stage3/' in files[2].read_text()
+
+
+def test_export_writes_a_part(place, capsys, tmp_path):
+    file = place / "out" / "graph.explgraph"
+    graph = explgraph.load(file)
+    code, out, _ = run(capsys, "export", file, tmp_path / "best.explgraph", "--top", "0.25")
+    assert code == 0
+    assert explgraph.load(tmp_path / "best.explgraph") == graph.prune(top=0.25)
+    assert out.startswith(f"{tmp_path / 'best.explgraph'}: from {len(graph.prune(top=0.25))} nodes")
+    assert run(capsys, "export", file, tmp_path / "seven.json", "--top", "7")[0] == 0
+    content = json.loads((tmp_path / "seven.json").read_text())
+    assert [node["id"] for node in content["nodes"]] == list(graph.prune(top=7).node_ids)
+    best = max(graph.nx.nodes[node]["reliability"] for node in graph.node_ids)
+    assert run(capsys, "export", file, tmp_path / "r.json", "--min-reliability", best)[0] == 0
+    assert len(json.loads((tmp_path / "r.json").read_text())["nodes"]) == 1
+    assert run(capsys, "export", file, tmp_path / "few.json", "--max-nodes", "8")[0] == 0
+    assert len(json.loads((tmp_path / "few.json").read_text())["nodes"]) == 8
+    code, out, _ = run(
+        capsys, "export", file, tmp_path / "x.html", "--images", place / "pictures", "--quiet"
+    )
+    assert (code, out) == (0, "")
+    plain = tmp_path / "plain.html"
+    assert run(capsys, "export", file, plain)[0] == 0
+    assert (tmp_path / "x.html").stat().st_size > plain.stat().st_size  # it holds patches
+
+
+def test_export_takes_up_labels(place, capsys, tmp_path):
+    file = place / "out" / "graph.explgraph"
+    keep, reject, *_ = explgraph.load(file).node_ids
+    decisions = {"format": "explgraph labels", "format_version": 1,
+                 "labels": {keep: "horn"}, "rejected": [reject]}  # fmt: skip
+    (tmp_path / "labels.json").write_text(json.dumps(decisions))
+    out = tmp_path / "named.json"
+    assert run(capsys, "export", file, out, "--labels", tmp_path / "labels.json")[0] == 0
+    nodes = {node["id"]: node for node in json.loads(out.read_text())["nodes"]}
+    assert nodes[keep]["label"] == "horn"
+    assert reject not in nodes
+
+
+def test_view_serves_the_graph_with_its_pictures(place, capsys, monkeypatch):
+    served = {}
+
+    def serve(graph, images=None, **options):
+        served.update(graph=graph, images=images, **options)
+
+    monkeypatch.setattr("explgraph.views.viewer.serve", serve)
+    file = place / "out" / "graph.explgraph"
+    assert run(capsys, "view", file, "--no-browser", "--port", "8123")[0] == 0
+    assert served["graph"] == explgraph.load(file)
+    assert (served["images"], served["port"], served["open_browser"]) == (None, 8123, False)
+    assert run(capsys, "view", file, "--images", place / "pictures", "--model", MODEL)[0] == 0
+    assert served["images"].names == images(place).names
+    assert served["parse"].names == images(place).names
+    assert served["open_browser"] is True
+
+
+def test_info_describes_a_graph(place, capsys):
+    file = place / "out" / "graph.explgraph"
+    code, out, err = run(capsys, "info", file)
+    graph = explgraph.load(file)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"{len(graph)} nodes, {graph.nx.number_of_edges()} edges"
+    assert lines[1] == "mined from 24 images of 112 x 112 px, seed 0"
+    top = next(line for line in lines if line.startswith("stage4"))
+    assert "128 x 7 x 7" in top
+    assert str(len(graph.nodes_of("stage4"))) in top.split()
+    nodes = [graph.nx.nodes[v] for v in graph.nodes_of("stage4")]
+    least = np.quantile([a["reliability"] for a in nodes], 0.75)
+    follows = np.median([a["follows"] for a in nodes if a["reliability"] >= least])
+    assert top.split()[-2:] == [f"{least:.2f}", f"{follows:.2f}"]
+    assert lines.index(top) < next(i for i, line in enumerate(lines) if line.startswith("stage3"))
+
+
+def test_info_lists_the_layers_that_can_be_mined(capsys):
+    code, out, err = run(capsys, "info", "--model", MODEL, "--size", "112x160")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    stage4 = next(line.split() for line in lines if line.startswith("stage4 "))
+    assert stage4 == ["stage4", "_Residual", "128", "x", "7", "x", "10"]
+    assert not any(line.startswith("head") for line in lines)
+    suggested = lines[-1].removeprefix("suggested: --layers ").split(",")
+    assert len(suggested) == 3
+    assert set(suggested) <= {line.split()[0] for line in lines if line}
+
+
+def test_a_factory_in_the_current_folder_is_found(capsys, tmp_path, monkeypatch):
+    (tmp_path / "my_own_network.py").write_text(
+        "import torch\n\ndef build():\n    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    code, out, _ = run(capsys, "info", "--model", "my_own_network:build", "--size", "16")
+    assert code == 0
+    assert "4 x 14 x 14" in out
+
+
+def test_weights_of_a_file(place, capsys, tmp_path):
+    torch.manual_seed(0)
+    state = creatures.network(pretrained=False).state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "w.safetensors")
+    code, _, err = run(
+        capsys, "parse", place / "out" / "graph.explgraph", "--images", place / "pictures",
+        "--model", MODEL, "--weights", tmp_path / "w.safetensors", "--out", tmp_path / "p.npz",
+    )  # fmt: skip
+    assert code == 0
+    # a warning is one line, without the place in the code
+    assert err.startswith("warning: the model's weights are not those that the graph was mined")
+    assert err.count("\n") == 1
+
+
+# ----------------------------------------------------------------------------- how it is called
+
+
+def commands():
+    """Give each command's parser by name."""
+    actions = cli.parser()._subparsers._group_actions
+    return actions[0].choices
+
+
+def test_the_commands():
+    assert set(commands()) == {
+        "demo", "record", "mine", "parse", "evaluate", "locate", "bias", "effects", "ablate",
+        "tree", "export", "view", "info",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_help_has_examples_that_are_right(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main([name, "--help"])
+    assert end.value.code == 0
+    help_text = capsys.readouterr().out
+    _, found, examples = help_text.partition("example:\n")
+    assert found
+    for example in examples.replace("\\\n", " ").splitlines():
+        program, *arguments = shlex.split(example)
+        if program == "torchrun":
+            arguments = arguments[arguments.index("explgraph") + 1 :]
+        else:
+            assert program == "explgraph"
+        assert arguments[0] == name
+        cli.parser().parse_args(arguments)  # SystemExit if it were wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["mien"], "invalid choice: 'mien'"),
+        (["mine", "--images", "x", "--model", "a:b", "--out", "y"], "--layers"),
+        ([*mine_command(Path("x"))[:-6], "--out", "y", "--size", "big"], "invalid size value"),
+        ([*mine_command(Path("x"))[:-6], "--out", "y", "--size", "1x2x3"], "expected N or HxW"),
+        ([*mine_command(Path("x"))[:-6], "--out", "y", "--mean", "1,2"], "one number or three"),
+        ([*mine_command(Path("x"))[:-6], "--out", "y", "--formats", "jpg"], "no format 'jpg'"),
+        ([*mine_command(Path("x"))[:-6], "--out", "y", "--seed", "-1"], "expected 0 to"),
+        ([*mine_command(Path("x"))[:-6], "--out", "y", "--batch-size", "0"], "above 0"),
+        (["mine", "--out", "y"], "--images, --model, --layers"),
+        (["mine", "--out", "y", "--store", "s", "--model", "a:b"], "--images, --layers"),
+        (["record", *mine_command(Path("x"))[1:]], "--store"),
+        (["mine", "--layers", "a,,b"], "names with commas between"),
+        (["bias", "g", "--parts", "a=b,a=c"], "'a' is there twice"),
+        (["effects", "g", "--classes", "a=1,a=2"], "'a' is there twice"),
+        (["bias", "g", "--parts", "horns"], "expected name=value with commas between"),
+        (
+            ["bias", "g", "--outputs", "horns=x"],
+            "expected NAME=NUMBER,..., got 'horns' in 'horns=x'",
+        ),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2(arguments, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130(place, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("explgraph.activations.recording.record", interrupted)
+    assert run(capsys, *mine_command(place), "--out", place / "never") == (130, "", "stopped\n")
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys, explgraph; from explgraph.cli.entry import parser; parser().format_help();"
+        "print({'torch', 'numpy', 'networkx', 'PIL', 'matplotlib'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "explgraph", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"explgraph {cli.version('explgraph')}\n"
+
+
+def test_a_reader_that_leaves_is_no_error(place):
+    """As in ``explgraph info ... | head -1``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "explgraph", "info", place / "out" / "graph.explgraph"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+# --------------------------------------------------------------------------------- wrong inputs
+
+
+def broken_network():
+    """A network whose second stage gives NaN."""
+    model = creatures.network()
+    with torch.no_grad():
+        model.stage3.bn1.weight[0] = torch.nan
+    return model
+
+
+def other_network():
+    """The network with other weights."""
+    torch.manual_seed(0)
+    return creatures.network(pretrained=False)
+
+
+def narrow_network():
+    """A network with the layers' names but fewer filters."""
+    model = torch.nn.Module()
+    model.stage3 = torch.nn.Conv2d(3, 5, 8, 8)
+    model.stage4 = torch.nn.Conv2d(5, 6, 2, 2)
+    model.forward = lambda x: model.stage4(model.stage3(x))
+    return model
+
+
+def another_network():
+    torch.manual_seed(1)
+    return creatures.network(pretrained=False)
+
+
+HERE = f"{__name__}:"
+
+
+@pytest.fixture
+def wrong(place, tmp_path):
+    """Things that are wrong, by name."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "unreadable").mkdir()
+    (tmp_path / "unreadable" / "a.png").write_bytes(b"no picture")
+    good = (place / "out" / "graph.explgraph").read_bytes()
+    (tmp_path / "truncated.explgraph").write_bytes(good[: len(good) // 2])
+    (tmp_path / "text.explgraph").write_text("no graph")
+    with (
+        zipfile.ZipFile(place / "out" / "graph.explgraph") as old,
+        zipfile.ZipFile(tmp_path / "future.explgraph", "w") as new,
+    ):
+        for member in old.namelist():
+            data = old.read(member)
+            if member == "manifest.json":
+                data = json.dumps(json.loads(data) | {"format_version": 99}).encode()
+            new.writestr(member, data)
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "list.txt").write_text("0.png\n99.png\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "no.json").write_text("{")
+    (tmp_path / "other.json").write_text("[1]")
+    (tmp_path / "few.csv").write_text("name,horns,wings\n0.png,1,0\n")
+    (tmp_path / "outside.csv").write_text("name,part,x,y\n0.png,eye,-50,10\n")
+    (tmp_path / "absent.csv").write_text("name,part\n77.png,eye\n")
+    (tmp_path / "noses.csv").write_text("name,part\n0.png,nose\n")
+    (tmp_path / "halves.csv").write_text("name,part\n0.png\n")
+    (tmp_path / "far.csv").write_text("name,part,x,y\n0.png,eye,5000,-40\n")
+    (tmp_path / "commas.csv").write_text("name,x0,y0,x1,y1\n0.png,1,5,2,60,60,5\n")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\xff")
+    return {
+        "here": tmp_path,
+        "pictures": place / "pictures",
+        "graph": place / "out" / "graph.explgraph",
+        "marks": place / "marks.csv",
+        "labels": place / "attributes.csv",
+        "ready": " ".join(READY),
+        "model": MODEL,
+        "tests": HERE,
+    }
+
+
+MINE = "mine --images {pictures} --model {model} --layers stage4 {ready} --out {here}/out "
+PARSE = "parse {graph} --images {pictures} --model {model} --out {here}/p.csv "
+EVALUATE = "evaluate {graph} --images {pictures} --landmarks {marks} --model {model} "
+EFFECTS = "effects {graph} --images {pictures} --model {model} --out {here}/x.explgraph "
+ABLATE = "ablate {graph} --images {pictures} --model {model} "
+LOCATE = (
+    "locate {graph} --images {pictures} --landmarks {marks} --model {model} --out {here}/x.csv "
+)
+TREE = "tree {graph} --images {pictures} --model {model} --class 1 --out {here}/x.html "
+WRONG = {
+    "unknown layer": (MINE + "--layers stage5", "'stage5'", "'stage4'"),
+    "layer without a grid": (MINE + "--layers head", "'head'", "grid"),
+    "no folder": (MINE + "--images {here}/none", "none"),
+    "empty folder": (MINE + "--images {here}/empty", "empty", "no image"),
+    "unreadable": (MINE + "--images {here}/unreadable", "a.png (not an image)", "skip"),
+    "all unreadable": (
+        MINE + "--images {here}/unreadable --unreadable skip", "no readable image is left",
+    ),
+    "NaN": (MINE + "--layers stage3 --model {tests}broken_network", "'stage3'", "NaN", "0.png"),
+    "small images": (MINE + "--size 3", "'stage4'"),
+    "std 0": (MINE + "--std 0", "std must be above 0"),
+    "list": (MINE + "--list {here}/list.txt", "'99.png'"),
+    "no list": (MINE + "--list {here}/nothing", "--list", "nothing", "No such file"),
+    "binary list": (MINE + "--list {here}/bytes.txt", "isn't a text file"),
+    "sources": (MINE + "--one-per-source {here}/no.json", "--one-per-source", "isn't JSON"),
+    "other sources": (MINE + "--one-per-source {here}/other.json", '"source"'),
+    "boxes": (MINE + "--boxes {here}/nothing.csv", "nothing.csv", "boxes"),
+    "model": (MINE + "--model vgg16", "'vgg16'", "torchvision:NAME"),
+    "no module": (MINE + "--model no_such_module:f", "no_such_module", "can't be imported"),
+    "no factory": (MINE + "--model explgraph.creatures:netwrk", "'netwrk'", "'network'"),
+    "no weights": (MINE + "--weights {here}/w.pt", "w.pt", "No such file"),
+    "wrong weights": (MINE + "--weights {here}/file", "file", "state dict"),
+    "device": (MINE + "--device gpu7", "'gpu7'"),
+    "out is a file": (MINE + "--out {here}/file", "can't write", "file"),
+    "out in a file": (MINE + "--out {here}/file/deep", "can't write", "writable"),
+    "no store": ("mine --store {here}/nothing --out {here}/out", "is no store of activations"),
+    "store in the way": (MINE + "--store {pictures}", "holds something else"),
+    "no graph": ("info {here}/nothing", "nothing"),
+    "truncated": (PARSE.replace("{graph}", "{here}/truncated.explgraph"), "truncated.explgraph"),
+    "not a graph": ("info {here}/text.explgraph", "text.explgraph"),
+    "another version": ("info {here}/future.explgraph", "99"),
+    "graph is a folder": ("info {here}", "{here}"),
+    "other size": (PARSE + "--size 128", "128 x 128", "112 x 112"),
+    "other size of the same grid": (PARSE + "--size 111", "111 x 111", "112 x 112"),
+    "table": (PARSE + "--out {here}/p.xlsx", "'.xlsx'", ".csv, .json, .npz"),
+    "table in a file": (PARSE + "--out {here}/file/p.csv", "can't write"),
+    "no landmarks": (EVALUATE + "--landmarks {here}/nothing.csv", "nothing.csv"),
+    "other landmarks": (EVALUATE + "--landmarks {here}/list.txt", "parts.txt"),
+    "no mark": (EVALUATE + "--landmarks {here}/far.csv", "0 of the 24 images are marked"),
+    "huge": (MINE + "--size 100000", "at most 16384 px"),
+    "decimal commas": (MINE + "--boxes {here}/commas.csv", "line 2", "decimal point"),
+    "no part": (EVALUATE + "--parts haed", "'haed'", "'head'"),
+    "evaluate's out": (EVALUATE + "--out {here}/q.xls", "q.xls", ".md"),
+    "evaluate, other size": (EVALUATE + "--size 111", "111 x 111"),
+    "nothing to locate by": (
+        "locate {graph} --images {pictures} --model {model}", "--landmarks", "--suggest K",
+    ),
+    "nowhere to put places": (LOCATE.replace("--out {here}/x.csv", ""), "--landmarks needs --out"),
+    "locate's out": (LOCATE + "--out {here}/x.npz", "x.npz", ".csv or a .json"),
+    "labelled": (LOCATE + "--labelled {here}/x.json", "x.json", ".explgraph"),
+    "no marks": (LOCATE + "--landmarks {here}/nothing.csv", "nothing.csv"),
+    "marks of others": (LOCATE + "--images {here}/empty", "no image"),
+    "marks elsewhere": (LOCATE + "--landmarks {here}/outside.csv", "outside.csv", "marks no part"),
+    "absent": (LOCATE + "--absent {here}/list.txt", "--absent", "name, part"),
+    "absent image": (LOCATE + "--absent {here}/absent.csv", "'77.png'", "--images lacks"),
+    "absent without a part": (LOCATE + "--absent {here}/halves.csv", "line 2", "expected 2 values"),
+    "absent part": (LOCATE + "--absent {here}/noses.csv", "'nose'", "marked are"),
+    "too many": (LOCATE + "--suggest 25", "k is 25", "expected 1 to"),
+    "locate, nobody new": (LOCATE + "--new {here}/empty", "no image"),
+    "no labels": (BIAS + "--attributes {here}/nothing.csv", "nothing.csv", "No such file"),
+    "few labels": (BIAS + "--attributes {here}/few.csv", "no labels for 23 of 24", "--list"),
+    "other labels": (BIAS + "--attributes {marks}", "must be 1 or 0"),
+    "other outputs": (BIAS + "--outputs horns=3,wings=4", "'striped'"),
+    "no such output": (BIAS + "--outputs horns=3,wings=4,striped=99", "column 99", "0 to 12"),
+    "no expectations": (BIAS + "--expected {labels}", "target, source, relation"),
+    "places": (BIAS + "--parts horns=horn", "--landmarks"),
+    "no such part": (BIAS + "--landmarks {marks} --parts horns=hron", "'hron'", "'horn'"),
+    "no such layer": (BIAS + "--layer stage1", "'stage1'", "stage4"),
+    "bias of another model": (BIAS + "--model {tests}another_network", "weights are not those"),
+    "bias's out": (BIAS + "--out {here}/q.csv", "q.csv", ".md"),
+    "margin": (BIAS + "--margin -1", "margin", "-1"),
+    "nobody to judge": (BIAS + "--judge {here}/empty", "no image"),
+    "class": (TREE + "--class 13", "class 13", "13 classes"),
+    "nobody": (TREE + "--positive {here}/empty.txt", "never occurs in the 24 images"),
+    "positive": (TREE + "--positive {here}/list.txt", "--positive", "'99.png'"),
+    "tree's out": (TREE + "--out {here}/t.pdf", "t.pdf", ".html, .dot"),
+    "tree's layer": (TREE + "--layer stage2", "'stage2'", "'stage3'"),
+    "tree of another model": (TREE + "--model {tests}other_network", "weights are not those"),
+    "effects of another model": (
+        EFFECTS + "--model {tests}other_network", "weights are not those", "was mined",
+    ),
+    "class's number": (EFFECTS + "--classes dog=13", "'dog' is number 13", "0 to 12"),
+    "class's name": (EFFECTS + "--classes 'red panda=1'", "'red panda'", "letters"),
+    "effects' out": (EFFECTS + "--out {here}/x.xls", "'.xls'", ".explgraph"),
+    "no node": (ABLATE + "--nodes stage4/999/0", "no node 'stage4/999/0'"),
+    "ablate's out": (ABLATE + "--nodes stage4/1/0 --out {here}/s.txt", "s.txt", ".csv"),
+    "suffix": ("export {graph} {here}/x.jpg", "'.jpg'", ".graphml"),
+    "out of range": ("export {graph} {here}/x.json --min-reliability 2", "2.0", "0 to 1"),
+    "no such share": ("export {graph} {here}/x.json --top 1.5", "1.5"),
+    "labels": ("export {graph} {here}/x.json --labels {here}/no.json", "no.json"),
+    "images": ("export {graph} {here}/x.json --images {pictures}", ".html"),
+    "model alone": ("export {graph} {here}/x.html --model {model}", "--images"),
+    "export's out": ("export {graph} {here}/empty/../empty", "suffix"),
+    "nothing to tell": ("info", "--model SPEC"),
+    "no maps": ("info --model {model} --size 1", "1 x 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_mistake_is_one_line_and_ends_with_1(case, wrong, capsys):
+    command, *told = WRONG[case]
+    arguments = shlex.split(command.format(**wrong))
+    code, out, err = run(capsys, *arguments)
+    assert code == 1, out
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    for text in told:
+        assert text.format(**wrong) in err
+    assert not list(wrong["here"].glob("out/graph*"))
+    assert not list(wrong["here"].glob("x.*"))
+
+
+def test_another_model_is_refused(wrong, capsys):
+    command = PARSE.format(**wrong) + f"--model {HERE}narrow_network"
+    code, _, err = run(capsys, *shlex.split(command))
+    assert code == 1
+    warned, refused = err.splitlines()
+    assert warned.startswith("warning: the model's weights")
+    assert refused.startswith("error: layer 'stage3' gives (5, 14, 14) per image")
+
+
+def test_the_folder_is_checked_before_the_work(wrong, capsys, monkeypatch):
+    def too_late(*_, **__):
+        raise AssertionError("the work began")
+
+    for name in ("activations.recording.record", "parsing.parse", "network.models.load_model"):
+        monkeypatch.setattr(f"explgraph.{name}", too_late)
+    for command in (MINE + "--out {here}/file", PARSE + "--out {here}/file/p.csv"):
+        assert run(capsys, *shlex.split(command.format(**wrong)))[0] == 1
+
+
+def test_a_graph_mined_from_a_tensor_needs_the_colours(wrong, capsys, tmp_path):
+    picture = creatures.draw(8, seed=3).tensor()
+    explgraph.mine(creatures.network(), picture, ["stage4"]).save(tmp_path / "t.explgraph")
+    command = shlex.split(PARSE.replace("{graph}", "{here}/t.explgraph").format(**wrong))
+    code, _, err = run(capsys, *command)
+    assert code == 1
+    assert "give --mean and --std" in err
+    assert run(capsys, *command, *READY)[0] == 0
+
+
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_an_optional_package_that_is_missing(package, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)  # importing it then fails
+    code, _, err = run(capsys, "info", "--model", f"{package}:resnet18")
+    assert code == 1
+    assert f"pip install 'explgraph[{package}]'" in err
+
+
+def test_a_place_that_was_tried_leaves_no_folder_behind(tmp_path):
+    check_folder(tmp_path / "new" / "deep" / "graph.explgraph")
+    assert not (tmp_path / "new").exists()
+
+
+def test_names_of_files_that_are_no_utf8_come_out_as_they_are(place, capsys, tmp_path):
+    strange = os.fsdecode(b"\xff\xfe.png")
+    (tmp_path / "pictures").mkdir()
+    try:
+        shutil.copy(place / "pictures" / "3.png", tmp_path / "pictures" / strange)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 names only")
+    graph = place / "out" / "graph.explgraph"
+    asked = ["--images", tmp_path / "pictures", "--model", MODEL]
+    for command in ("parse", "ablate"):
+        more = ["--nodes", explgraph.load(graph).node_ids[0]] if command == "ablate" else []
+        out = tmp_path / f"{command}.csv"
+        code, _, err = run(capsys, command, graph, *asked, *more, "--out", out)
+        assert (code, err) == (0, "")
+        assert b"\n\xff\xfe.png," in out.read_bytes()

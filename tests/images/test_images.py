@@ -1,0 +1,509 @@
+"""Images: which pixels of a photograph end up where, in which order, under which names."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.images.batches import batches, count
+from explgraph.images.folder import ImageFolder
+
+
+def ramp(width: int, height: int) -> Image.Image:
+    """A picture that says where it was: red is the column, green the row."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(width), np.arange(height)[:, None]
+    pixels[..., 2] = 77
+    return Image.fromarray(pixels)
+
+
+def save(folder: Path, name: str, picture: Image.Image | None = None, **options: Any) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (picture or ramp(40, 30)).save(path, **options)
+    return path
+
+
+def names_of(source: Any, batch_size: int = 2) -> list[str]:
+    return [name for names, _ in batches(source, batch_size) for name in names]
+
+
+# --- folders
+
+
+def test_names_are_sorted_naturally_and_other_files_ignored(tmp_path: Path) -> None:
+    for name in ("10.png", "2.PNG", "sub/1.jpg", "a.webp", "b.bmp", "c.gif", "d.tiff", "e.jpeg"):
+        save(tmp_path, name)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / ".hidden.png").write_bytes(b"rubbish")
+    (tmp_path / ".thumbs").mkdir()
+    save(tmp_path, ".thumbs/1.png")
+    folder = ImageFolder(tmp_path, size=8)
+    expected = ("2.PNG", "10.png", "a.webp", "b.bmp", "c.gif", "d.tiff", "e.jpeg", "sub/1.jpg")
+    assert folder.names == expected
+    assert len(folder) == 8
+    assert folder[0].shape == (3, 8, 8)
+    assert folder.skipped == ()
+    assert "8 images, 8 x 8, stretch" in repr(folder)
+
+
+def test_normalisation_by_hand(tmp_path: Path) -> None:
+    save(tmp_path, "a.png", Image.new("RGB", (5, 4), (255, 51, 0)))
+    image = ImageFolder(tmp_path, size=(3, 6), mean=(0.5, 0.2, 0.1), std=(0.25, 0.5, 2.0))[0]
+    assert image.dtype == torch.float32
+    assert image.shape == (3, 3, 6)
+    for channel, value in enumerate([(1 - 0.5) / 0.25, (0.2 - 0.2) / 0.5, (0 - 0.1) / 2]):
+        torch.testing.assert_close(image[channel], torch.full((3, 6), value), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("size", [(16, 16), (12, 30), (40, 20)])
+@pytest.mark.parametrize("box", [None, (13.0, 21.5, 93.25, 88.0)])
+def test_to_original_says_where_pixels_come_from(
+    tmp_path: Path, fit: Any, size: tuple[int, int], box: tuple[float, ...] | None
+) -> None:
+    save(tmp_path, "a.png", ramp(150, 110))
+    boxes = None if box is None else {"a.png": box}
+    folder = ImageFolder(tmp_path, size=size, fit=fit, boxes=boxes)
+    picture = np.asarray(folder.picture(0)).astype(float)
+    assert picture.shape == (*size, 3)
+    rows, columns = np.mgrid[: size[0], : size[1]] + 0.5
+    where = folder.to_original(0, np.stack([columns, rows], -1))
+    inside = picture[..., 2] == 77  # not a margin
+    # pixels next to the picture's border average over less, so they may be off
+    inner = inside.copy()
+    for axis in (0, 1):
+        inner &= np.roll(inside, 1, axis) & np.roll(inside, -1, axis)
+    inner[[0, -1]] = inner[:, [0, -1]] = False
+    assert inner.any()
+    np.testing.assert_allclose(picture[inner][:, :2], where[inner] - 0.5, atol=0.75)
+    if fit == "crop":
+        assert inside.all()
+    elif fit == "stretch":
+        assert inside.all()
+        left, top, right, bottom = box or (0, 0, 150, 110)
+        corners = folder.to_original(0, [[0, 0], [size[1], size[0]]])
+        np.testing.assert_allclose(corners, [[left, top], [right, bottom]])
+    else:
+        mean = np.round(255 * np.array([0.485, 0.456, 0.406]))
+        np.testing.assert_array_equal(
+            picture[~inside], np.broadcast_to(mean, (int((~inside).sum()), 3))
+        )
+
+
+def test_crop_keeps_the_middle_and_pad_keeps_all(tmp_path: Path) -> None:
+    save(tmp_path, "a.png", ramp(100, 50))
+    crop = ImageFolder(tmp_path, size=10, fit="crop")
+    np.testing.assert_allclose(crop.to_original(0, [[0, 0], [10, 10]]), [[25, 0], [75, 50]])
+    pad = ImageFolder(tmp_path, size=10, fit="pad")
+    # 10 x 5 px of picture, between margins of 2 and 3 rows
+    np.testing.assert_allclose(pad.to_original(0, [[0, 2], [10, 7]]), [[0, 0], [100, 50]])
+    np.testing.assert_allclose(pad[0][:, 0, :], 0, atol=0.02)
+
+
+@given(
+    photo=st.tuples(st.integers(3, 60), st.integers(3, 60)),
+    size=st.tuples(st.integers(3, 40), st.integers(3, 40)),
+    fit=st.sampled_from(["stretch", "crop", "pad"]),
+    corners=st.lists(st.floats(0, 1), min_size=4, max_size=4, unique=True),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_shape_fits(
+    tmp_path: Path, photo: tuple[int, int], size: tuple[int, int], fit: Any, corners: list[float]
+) -> None:
+    save(tmp_path, "a.png", ramp(*photo))
+    (x0, x1), (y0, y1) = sorted(corners[:2]), sorted(corners[2:])
+    box = (x0 * photo[0], y0 * photo[1], x1 * photo[0], y1 * photo[1])
+    for boxes in (None, {"a.png": box}):
+        if boxes is not None and (box[2] - box[0] < 1e-3 or box[3] - box[1] < 1e-3):
+            continue
+        folder = ImageFolder(tmp_path, size=size, fit=fit, boxes=boxes)
+        assert folder[0].shape == (3, *size)
+        assert folder[0].isfinite().all()
+        middle = folder.to_original(0, [size[1] / 2, size[0] / 2])
+        left, top, right, bottom = box if boxes else (0, 0, *photo)
+        # margins are whole pixels, so that the picture may lie half a pixel beside the middle
+        one = folder.to_original(0, [1, 1]) - folder.to_original(0, [0, 0])
+        slack = 0.5 * one * (fit == "pad") + 1e-6 * max(photo)
+        assert abs(middle[0] - (left + right) / 2) <= slack[0]
+        assert abs(middle[1] - (top + bottom) / 2) <= slack[1]
+
+
+def test_points_must_be_pairs(tmp_path: Path) -> None:
+    save(tmp_path, "a.png")
+    with pytest.raises(ExplgraphError, match=r"points must be \(\.\.\., 2\).*\(3,\)"):
+        ImageFolder(tmp_path).to_original(0, [1, 2, 3])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
+    upright = ramp(40, 30)
+    turn = {  # how a camera that is held so stores the upright picture
+        1: [],
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }[orientation]
+    stored = upright
+    for step in turn:
+        stored = stored.transpose(step)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    save(tmp_path, "a.png", stored, exif=exif)
+    folder = ImageFolder(tmp_path, size=(30, 40))
+    np.testing.assert_array_equal(np.asarray(folder.picture(0)), np.asarray(upright))
+    np.testing.assert_allclose(folder.to_original(0, [40, 30]), [40, 30])
+
+
+def test_modes_become_rgb(tmp_path: Path) -> None:
+    grey = np.arange(0, 65536, 65536 // 16, dtype=np.uint16).reshape(4, 4)
+    save(tmp_path, "grey16.png", Image.fromarray(grey))
+    save(tmp_path, "grey8.png", Image.new("L", (4, 4), 9))
+    save(tmp_path, "bit.png", Image.new("1", (4, 4), 1))
+    save(tmp_path, "cmyk.jpg", Image.new("CMYK", (4, 4), (0, 0, 0, 0)))
+    clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
+    save(tmp_path, "clear.png", clear)
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30] * 256)
+    save(tmp_path, "palette.png", palette, transparency=b"\x00" + b"\xff" * 255)
+    save(tmp_path, "solid.png", Image.new("RGBA", (4, 4), (10, 20, 30, 255)))
+    folder = ImageFolder(tmp_path, size=4)
+    seen = {n: np.asarray(folder.picture(i)) for i, n in enumerate(folder.names)}
+    assert all(p.shape == (4, 4, 3) for p in seen.values())
+    np.testing.assert_array_equal(seen["grey16.png"][..., 0], grey // 257)
+    assert (seen["grey8.png"] == 9).all()
+    assert (seen["bit.png"] == 255).all()
+    assert (seen["cmyk.jpg"] == 255).all()
+    assert (seen["clear.png"] == 255).all(), "what is transparent turns white"
+    assert (seen["palette.png"] == 255).all()
+    assert (seen["solid.png"] == [10, 20, 30]).all()
+
+
+def test_describe_makes_the_same_preprocessing(tmp_path: Path) -> None:
+    save(tmp_path, "a.png")
+    first = ImageFolder(tmp_path, size=(9, 7), mean=(0, 0, 0), std=(1, 1, 1), fit="pad")
+    again = ImageFolder(tmp_path, **json.loads(json.dumps(first.describe())))
+    assert torch.equal(first[0], again[0])
+    assert again.describe() == first.describe()
+
+
+def test_subset_and_names(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path, f"{i}.png", Image.new("RGB", (4, 4), (10 * i, 0, 0)))
+    folder = ImageFolder(tmp_path, size=4)
+    some = folder.subset([3, 0])
+    assert some.names == ("3.png", "0.png")
+    assert torch.equal(some[0], folder[3])
+    assert folder.names == ("0.png", "1.png", "2.png", "3.png")
+    assert folder.subset(np.array([-1])).names == ("3.png",)
+    named = ImageFolder(tmp_path, size=4, names=["2.png", "1.png"])
+    assert named.names == ("2.png", "1.png")
+    assert torch.equal(named[0], folder[2])
+    for indices, message in (([4], "4 is out of range for 4"), ([], "empty"), ([1, 1], "'1.png'")):
+        with pytest.raises(ExplgraphError, match=message):
+            folder.subset(indices)
+    for names, message in (
+        (["2.pgn"], r"'2\.pgn'.*did you mean '2\.png'"),
+        (["1.png", "1.png"], "'1.png' more than once"),
+        ([], "names is empty"),
+        ("1.png", "names must be a list"),
+    ):
+        with pytest.raises(ExplgraphError, match=message):
+            ImageFolder(tmp_path, names=names)
+
+
+# --- boxes
+
+
+def test_boxes_from_a_table(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path, name, ramp(100, 80))
+    table = tmp_path / "boxes.csv"
+    table.write_text(
+        "name,x0,y0,x1,y1,label\nb.png,10,20,30,40,dog\na.png,0,0,50,40,cat\nb.png,-5,2.5,200,70,\n",
+        encoding="utf-8-sig",
+    )
+    folder = ImageFolder(tmp_path, size=20, boxes=table)
+    assert folder.names == ("a.png", "b.png#0", "b.png#1"), "c.png has no box"
+    corners = [[0, 0], [20, 20]]
+    np.testing.assert_allclose(folder.to_original(1, corners), [[10, 20], [30, 40]])
+    # what lies outside the photograph is cut off
+    np.testing.assert_allclose(folder.to_original(2, corners), [[0, 2.5], [100, 70]])
+    assert ImageFolder(tmp_path, boxes=table, names=["b.png"]).names == ("b.png#0", "b.png#1")
+    assert ImageFolder(tmp_path, boxes=table, names=["b.png#1"]).names == ("b.png#1",)
+    mapping = {"b.png": [(10, 20, 30, 40), (-5, 2.5, 200, 70)], "a.png": np.array([0, 0, 50, 40])}
+    same = ImageFolder(tmp_path, size=20, boxes=mapping)
+    assert same.names == folder.names
+    assert all(torch.equal(same[i], folder[i]) for i in range(3))
+    pixels = np.asarray(folder.picture(1))  # the box is 20 x 20, so pixels are kept
+    np.testing.assert_array_equal(pixels, np.asarray(ramp(100, 80))[20:40, 10:30])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ({"x.png": (0, 0, 1, 1)}, r"boxes name 'x\.png'.*did you mean 'a\.png'"),
+        ({"a.png": (5, 5, 5, 9)}, r"\[5\.0, 5\.0, 5\.0, 9\.0\] of 'a\.png' holds nothing.*40 x 30"),
+        ({"a.png": (50, 5, 60, 9)}, "holds nothing of the photograph"),
+        ({"a.png": (1, 2, 3)}, "expected four numbers x0, y0, x1, y1"),
+        ({"a.png": (1, 2, 3, float("nan"))}, "expected four numbers"),
+        ({}, "boxes is empty"),
+    ],
+)
+def test_wrong_boxes(tmp_path: Path, boxes: Any, message: str) -> None:
+    save(tmp_path, "a.png")
+    with pytest.raises(ExplgraphError, match=message):
+        ImageFolder(tmp_path, boxes=boxes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,x0,y0,x1,y1\n", "column 'name' is missing.*name,x0,y0,x1,y1"),
+        ("", "column 'name' is missing"),
+        ("name,x0,y0,x1,y1\na.png,1,2,three,4\n", r"line 2: expected four numbers.*'three'"),
+        ("name,x0,y0,x1,y1\na.png,1,2\n", "line 2: expected four numbers"),
+    ],
+)
+def test_wrong_tables(tmp_path: Path, text: str, message: str) -> None:
+    save(tmp_path, "a.png")
+    (tmp_path / "boxes.csv").write_text(text)
+    with pytest.raises(ExplgraphError, match=message):
+        ImageFolder(tmp_path, boxes=tmp_path / "boxes.csv")
+
+
+def test_missing_table(tmp_path: Path) -> None:
+    save(tmp_path, "a.png")
+    with pytest.raises(
+        ExplgraphError, match=r"none\.csv: the table of boxes can't be read \(No such"
+    ):
+        ImageFolder(tmp_path, boxes=tmp_path / "none.csv")
+
+
+# --- what can be wrong with folders
+
+
+def test_missing_empty_and_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ExplgraphError, match="nowhere doesn't exist; pass the folder"):
+        ImageFolder(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(ExplgraphError, match=r"holds no image; files ending in .*\.png"):
+        ImageFolder(tmp_path)
+    with pytest.raises(ExplgraphError, match=r"notes\.txt is a file; pass the folder"):
+        ImageFolder(tmp_path / "notes.txt")
+
+
+def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("explgraph.images.folder.os.scandir", refuse)  # root may read anything
+    with pytest.raises(ExplgraphError, match="can't be read: Permission denied"):
+        ImageFolder(tmp_path)
+
+
+def broken(folder: Path) -> None:
+    save(folder, "good.png")
+    (folder / "empty.jpg").touch()
+    (folder / "text.png").write_text("not an image at all")
+    whole = save(folder, "cut.jpg", ramp(200, 200)).read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    whole = save(folder, "cut.png", ramp(200, 200)).read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+
+
+def test_unreadable_files_are_refused_by_name(tmp_path: Path) -> None:
+    broken(tmp_path)
+    with pytest.raises(ExplgraphError) as error:
+        ImageFolder(tmp_path)
+    for name in ("empty.jpg", "text.png", "cut.jpg", "cut.png"):
+        assert name in str(error.value)
+    assert "good.png" not in str(error.value)
+    assert 'unreadable="skip"' in str(error.value)
+
+
+def test_unreadable_files_are_skipped_by_name(tmp_path: Path) -> None:
+    broken(tmp_path)
+    with pytest.warns(
+        ExplgraphWarning, match=r"unreadable image files: cut\.jpg.*text\.png.*skipped"
+    ):
+        folder = ImageFolder(tmp_path, unreadable="skip")
+    assert folder.names == ("good.png",)
+    assert folder.skipped == ("cut.jpg", "cut.png", "empty.jpg", "text.png")
+    (tmp_path / "good.png").unlink()
+    with pytest.raises(ExplgraphError, match="no readable image is left"):
+        ImageFolder(tmp_path, unreadable="skip")
+
+
+def test_file_that_vanishes_later(tmp_path: Path) -> None:
+    path = save(tmp_path, "a.png")
+    folder = ImageFolder(tmp_path)
+    path.unlink()
+    with pytest.raises(ExplgraphError, match=r"a\.png: can't be read any more \(No such file"):
+        list(batches(folder, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 0}, r"size must be a side or \(H, W\).*got 0"),
+        ({"size": (3, 4, 5)}, "size must be"),
+        ({"size": 1.5}, r"size must be a side.*got 1\.5"),
+        ({"size": True}, "size must be a side.*got True"),
+        ({"size": "12"}, "size must be a side.*got '12'"),
+        ({"size": 20000}, "size must be at most 16384 px"),
+        ({"mean": 0.5}, r"mean must be three numbers.*got 0\.5"),
+        ({"std": ("a", 1, 1)}, "std must be three numbers"),
+        ({"std": (1, 0, 1)}, "std must be above 0"),
+        ({"mean": (1, 2)}, "mean must be three numbers"),
+        ({"fit": "squeeze"}, "fit must be one of stretch, crop, pad; got 'squeeze'"),
+        ({"unreadable": "ignore"}, "unreadable must be one of refuse, skip; got 'ignore'"),
+    ],
+)
+def test_wrong_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    save(tmp_path, "a.png")
+    with pytest.raises(ExplgraphError, match=message):
+        ImageFolder(tmp_path, **options)
+
+
+# --- batches
+
+
+class Items(Dataset[Any]):
+    """A dataset of anything."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
+class Endless(IterableDataset[Any]):
+    """A dataset of unknown length."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __iter__(self) -> Any:
+        return iter(self.items)
+
+
+def sources(images: torch.Tensor) -> dict[str, Any]:
+    singles = list(images)
+    labelled = [(x, 3) for x in singles]
+    return {
+        "tensor": images,
+        "list": singles,
+        "dataset": Items(singles),
+        "with labels": Items(labelled),
+        "mappings": Items([{"image": x, "label": 1} for x in singles]),
+        "tensor dataset": TensorDataset(images, torch.arange(len(images))),
+        "loader": DataLoader(Items(singles), batch_size=4),
+        "loader with labels": DataLoader(Items(labelled), batch_size=3),
+        "double": images.double(),
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(sources(torch.zeros(1, 3, 2, 2))))
+def test_every_source_gives_the_same(kind: str) -> None:
+    images = torch.randn(11, 3, 5, 4)
+    source = sources(images)[kind]
+    names, parts = zip(*batches(source, 4), strict=True)
+    torch.testing.assert_close(torch.cat(parts), images)
+    assert all(part.dtype == torch.float32 for part in parts)
+    assert [n for some in names for n in some] == [f"{i:02d}" for i in range(11)]
+    assert count(source) == 11
+
+
+def test_iterable_dataset() -> None:
+    images = torch.randn(5, 3, 4, 4)
+    for source in (Endless(list(images)), DataLoader(Endless(list(images)), batch_size=2)):
+        assert count(source) is None
+        assert names_of(source) == [f"{i:06d}" for i in range(5)]
+
+
+def test_names_of_the_source_are_kept(tmp_path: Path) -> None:
+    for i in range(5):
+        save(tmp_path, f"img{i}.png")
+    folder = ImageFolder(tmp_path, size=6)
+    expected = [f"img{i}.png" for i in range(5)]
+    assert names_of(folder) == expected
+    assert names_of(DataLoader(folder, batch_size=3)) == expected
+    assert names_of(Subset(folder, [4, 1])) == ["img4.png", "img1.png"]
+    assert names_of(DataLoader(folder, batch_size=2, drop_last=True)) == expected[:4]
+    together = torch.cat([batch for _, batch in batches(folder, 2)])
+    assert torch.equal(together, torch.stack([folder[i] for i in range(5)]))
+
+
+def test_decoding_ahead_is_bounded_and_stops(tmp_path: Path, monkeypatch: Any) -> None:
+    for i in range(30):
+        save(tmp_path, f"{i}.png")
+    folder = ImageFolder(tmp_path, size=4)
+    read = []
+    original = ImageFolder.picture
+    monkeypatch.setattr(ImageFolder, "picture", lambda s, i: (read.append(i), original(s, i))[1])
+    stream = batches(folder, 2)
+    next(stream)
+    time.sleep(0.1)
+    assert len(read) <= 8
+    stream.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("explgraph-images")]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (torch.zeros(3, 4, 4), r"must be an \(N, 3, H, W\) tensor, got the shape \(3, 4, 4\)"),
+        (torch.zeros(2, 1, 4, 4), r"image '0' has the shape \(1, 4, 4\), expected \(3, H, W\)"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), "image '0' is uint8, expected float"),
+        (torch.zeros(0, 3, 4, 4), "images is empty"),
+        (Items([]), "images is empty"),
+        (Items(["a"]), "hold str"),
+        (Items([()]), "hold tuple"),
+        (
+            Items([torch.zeros(3, 4, 5), torch.zeros(3, 4, 5), torch.zeros(3, 4, 6)]),
+            "different sizes: '2' is 4 x 6, those before it 4 x 5",
+        ),
+        (
+            DataLoader(Items([torch.zeros(3, 4, 5), torch.zeros(3, 4, 6)]), batch_size=2),
+            "images are of different sizes, so that the DataLoader can't stack",
+        ),
+        (
+            torch.stack([torch.zeros(3, 2, 2), torch.full((3, 2, 2), float("nan"))]),
+            "image '1' has pixels that are NaN or infinite",
+        ),
+        (DataLoader(Items([torch.zeros(3, 2, 2)]), shuffle=True), "shuffles.*shuffle=False"),
+        (42, "images must be an ImageFolder, .* got int"),
+    ],
+)
+def test_wrong_images(source: Any, message: str) -> None:
+    with pytest.raises(ExplgraphError, match=message):
+        list(batches(source, 2))
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True])
+def test_wrong_batch_size(size: Any) -> None:
+    with pytest.raises(ExplgraphError, match="batch_size must be a whole number above 0"):
+        list(batches(torch.zeros(1, 3, 2, 2), size))
