@@ -4,9 +4,8 @@
    activation counts as observations of where the filter fires.
 2. *Poses* (`learn_pose`). From a sample of the images, for every grid of units: the filters' peaks
    give each image a pose of a few numbers, and every filter a trajectory, where it is at which
-   pose. Which grid knows the object better differs from data to data: a layer moves by the pose
-   that its filters follow most on held-out images, the coarsest unless a finer one is worth twice
-   as much.
+   pose. Which grid knows the object better differs from data to data: that pose is taken which the
+   filters of all layers follow most on held-out images.
 3. *Part patterns* (`patterns`), filter by filter, from the same sample: a mixture whose patterns
    move by a trajectory or stand still; their number, motions, places, spreads and shares are
    decided by held-out likelihood. Decoys, filters whose maps are exchanged among the images, show
@@ -133,7 +132,6 @@ _LEAST_BACKGROUND = 0.02  # of a filter's activation: a pattern must not need to
 _PRIOR = 20.0  # images: see `mixture.Bounds`
 _SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
 _LEAST_SAMPLE = 64
-_FINER = 0.5  # what a finer grid's pose counts for: it is read off fewer filters, that see less
 # times what half of a pose's numbers explain must all of them explain, to be taken: on animals the
 # others are noise (0.8 to 1.1 times), on people, whose limbs move, they are not (2.9)
 _MORE_NUMBERS = 1.25
@@ -434,20 +432,17 @@ def _mine(
     height, width = activations.image_size
     area = float(height * width)
     sample = _sample(images, layers, settings, seed)
-    learnt = _learn_poses(layers, sample, settings, seed, area)
-    chosen = [_choose_pose(maps, sample, learnt, settings, area, seed) for maps in layers]
-    used = sorted(set(chosen))
-    learnt = [learnt[number] for number in used]
-    readers = tuple(one.reader for one in learnt)
-    reading = Fitted(readers, {})
+    poses_learnt = _learn_poses(layers, sample, settings, seed, area)
+    learnt = _choose_pose(layers, sample, poses_learnt, settings, area, seed)
+    reading = Fitted((learnt.reader,), {})
     grids = {maps.layer.index: maps.grid for maps in layers}
     prepared = reading.prepared(grids)
-    guiding = [m for m in layers if any(m.layer.index in r.guides.layers() for r in readers)]
+    guiding = [m for m in layers if m.layer.index in learnt.reader.guides.layers()]
     poses = images.table(reading.poses(block, grids, prepared) for _, block in _together(guiding))
     sample_poses = images.rows(poses, sample)
     mined: list[MinedLayer] = []
-    for maps, number in zip(layers, chosen, strict=True):
-        motions = _motions(learnt, used.index(number), maps.grid)
+    for maps in layers:
+        motions = _motions(learnt, maps.grid)
         patterns, decoys = _find(maps, sample, sample_poses, motions, settings, area, seed)
         mined.append(
             _mine_layer(
@@ -455,7 +450,7 @@ def _mine(
             )
         )
         tick()
-    fitted = Fitted(readers, {m.layer.index: m.fitted for m in mined})
+    fitted = Fitted((learnt.reader,), {m.layer.index: m.fitted for m in mined})
     return _graph(images, activations, mined, fitted, settings, seed, preprocessing)
 
 
@@ -549,7 +544,7 @@ def _worth(
     """Measure what a pose is worth to some filters of a layer, given the sampled images' maps."""
     draws = torch.Generator().manual_seed(seed + layer.layer.index)
     some = torch.randperm(layer.layer.channels, generator=draws)[:_TRIED].sort()[0]
-    motions = _motions([learnt], 0, layer.grid)
+    motions = _motions(learnt, layer.grid)
     moving = Motions(*(column[motions.family != STILL] for column in motions))
     rules = _rules(layer.grid, settings, area)
     values = maps[:, some.to(maps.device)]
@@ -557,38 +552,37 @@ def _worth(
 
 
 def _choose_pose(
-    maps: LayerMaps,
+    layers: Sequence[LayerMaps],
     sample: Tensor,
     learnt: Sequence[Learnt],
     settings: Settings,
     area: float,
     seed: int,
-) -> int:
-    """Choose the pose that a layer's filters move by: the coarsest that explains them as well.
+) -> Learnt:
+    """Choose the pose that the filters of all layers follow most.
 
-    A finer grid's pose is read off fewer filters that see less, and each knows itself: it must
-    be worth twice as much.
+    One for all, that of the layers of one grid: with a pose of its own for a fine layer, nodes were
+    not found again when other filters were appended to it.
     """
-    if len(learnt) < 2:
-        return 0
+    if len(learnt) == 1:
+        return learnt[0]
 
     def worth() -> Sequence[Tensor]:
-        values = maps.sampled(sample)
-        found = [_worth(one, maps, values, settings, area, seed) for one in learnt]
-        return [torch.tensor([found[0], *(_FINER * w for w in found[1:])], dtype=torch.float64)]
+        total = torch.zeros(len(learnt), dtype=torch.float64)
+        for maps in layers:
+            values = maps.sampled(sample)
+            for number, one in enumerate(learnt):
+                total[number] += _worth(one, maps, values, settings, area, seed)
+        return [total]
 
-    return int(maps.images.once(worth)[0].argmax())
+    return learnt[int(layers[0].images.once(worth)[0].argmax())]
 
 
-def _motions(learnt: Sequence[Learnt], number: int, grid: Grid) -> Motions:
-    """Put one pose's trajectories and the places that never move into one list."""
-    widths = [one.reader.exemplars.shape[1] for one in learnt]
-    model = learnt[number].reader.model.of(learnt[number].trajectories)
-    loading = model.mean.new_zeros((len(model.mean), 2, sum(widths)))
-    start = sum(widths[:number])
-    loading[:, :, start : start + widths[number]] = model.loading
-    moving = Motions(model.mean, loading, torch.full_like(learnt[number].trajectories, number))
-    still = still_places(grid, sum(widths))
+def _motions(learnt: Learnt, grid: Grid) -> Motions:
+    """Put a pose's trajectories and the places that never move into one list."""
+    model = learnt.reader.model.of(learnt.trajectories)
+    moving = Motions(model.mean, model.loading, torch.zeros_like(learnt.trajectories))
+    still = still_places(grid, model.loading.shape[2])
     return Motions(*(torch.cat(column) for column in zip(moving, still, strict=True)))
 
 
