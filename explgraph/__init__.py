@@ -1,5 +1,7 @@
 """Explanatory graphs: the object parts behind the filters of a trained CNN."""
 
+__version__ = "0.2.0.dev0"  # the one place: pyproject.toml reads it from here
+
 from explgraph.answers.bias import find_bias
 from explgraph.answers.decision_tree import DecisionTree
 from explgraph.answers.effects import ablate, edge_effects

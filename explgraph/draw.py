@@ -17,15 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import nn
 
 from explgraph.atomic import atomic_write
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, MissingPackageError
 from explgraph.geometry import Layer, undisturbed
 from explgraph.graph import ExplanatoryGraph
 from explgraph.hooks import catch, check_model, model_device, model_dtype, read_maps
@@ -39,6 +35,16 @@ from explgraph.pictures import (
     patch_side,
 )
 from explgraph.pictures import mean_patch as mean_of
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import to_rgb
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+except ImportError as err:
+    raise MissingPackageError(
+        "figures need matplotlib, which isn't installed: pip install 'explgraph[draw]'"
+    ) from err
 
 if TYPE_CHECKING:
     from explgraph.parsing import Parse
