@@ -15,7 +15,6 @@ What no filter follows even so, nodes can't follow in this network.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +23,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import setting
 from explgraph import creatures, metrics
-from explgraph.atomic import atomic_write
 from explgraph.fitted import FittedLayer
 from explgraph.inference import infer
 from explgraph.landmarks import from_creatures
@@ -194,11 +193,11 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=400, help="creatures to measure on")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
+    setting.announce()
     rows = [row for s in range(options.seeds) for row in measure(options.images, options.new, s)]
     print(table(rows))
     if options.json:
-        with atomic_write(options.json) as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n")
+        setting.write(options.json, rows)
 
 
 if __name__ == "__main__":

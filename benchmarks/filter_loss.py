@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,13 +23,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from train_creatures import loss as task_loss
-from upper_half import lower_maps, train
+
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import explgraph
+from benchmarks import setting
+from benchmarks.train_creatures import loss as task_loss
+from benchmarks.upper_half import lower_maps, train
 from explgraph import creatures, metrics
 from explgraph.answers.filter_loss import FilterLoss, PartMask
-from explgraph.atomic import atomic_write
 
 LAYER, STAGES = "stage4", 2
 STILL = "points that never move"
@@ -141,6 +145,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args()
+    setting.announce()
     test = creatures.draw(options.test, seed=2_000_003)
     points = metrics.constant_grid(len(test), (creatures.SIZE, creatures.SIZE))
     rows = [{"training": STILL, **follow(*points, test)}]
@@ -156,8 +161,7 @@ def main() -> None:
             print(json.dumps(rows[-1]), flush=True)
     print(markdown(rows))
     if options.json is not None:
-        with atomic_write(options.json) as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        setting.write(options.json, rows)
 
 
 if __name__ == "__main__":

@@ -50,12 +50,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import efficientnet_lite0
+from benchmarks import efficientnet_lite0, setting
 from explgraph import ImageFolder, kernel, mine, mine_activations, open_store, record
-from explgraph.atomic import atomic_write
 from explgraph.images import batches
 from explgraph.linking import Tracks, link, track
 from explgraph.mixture import Bounds, Grid, Mixture, e_step, m_step
@@ -324,6 +323,7 @@ def main() -> None:
     )
     parser.add_argument("--link-children", type=int, default=10_000, help="of 100,000")
     options = parser.parse_args()
+    setting.announce()
     figures = em()
     if options.data:
         figures |= photographs(options.data)
@@ -335,8 +335,7 @@ def main() -> None:
         goal, unit = TARGETS[key]
         print(f"| {key} | {value:.3g} {unit} | {goal} |")
     if options.json:
-        with atomic_write(options.json) as path:
-            path.write_text(json.dumps(figures, indent=1) + "\n")
+        setting.write(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,11 @@
 """The bias benchmark's own measures, and quick training."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import bias
-import upper_half
-
+from benchmarks import bias, upper_half
 from explgraph import creatures
 
 

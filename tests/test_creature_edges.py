@@ -1,14 +1,10 @@
 """What the benchmark of edges counts, against hand-made graphs."""
 
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import networkx
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.creature_edges import exchanged_figures, in_graph, share_together, touching
 from explgraph.creatures import RELATIONS, draw

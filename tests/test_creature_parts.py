@@ -1,10 +1,6 @@
 """The benchmark of planted parts, small."""
 
 import math
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import creature_parts
 from explgraph import creatures

@@ -1,16 +1,12 @@
 """The benchmark of planted filters: its own logic, with stand-ins for mining."""
 
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import networkx
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import planted, planting, recorded
 from explgraph.geometry import Layer

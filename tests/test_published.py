@@ -1,13 +1,8 @@
 """The baseline of the published model."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.published import (
     Bounds,

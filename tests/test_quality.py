@@ -1,15 +1,11 @@
 """The quality benchmark's own logic, with stand-ins for mining and for photographs."""
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import networkx
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import quality
 from explgraph import metrics

@@ -9,11 +9,9 @@ import os
 import re
 import shutil
 import socket
-import sys
 import threading
 import urllib.request
 from html.parser import HTMLParser
-from pathlib import Path
 from urllib.error import HTTPError
 
 import networkx
@@ -27,8 +25,6 @@ from explgraph import creatures, mine
 from explgraph.errors import ExplgraphError
 from explgraph.export import viewer
 from explgraph.graph import ExplanatoryGraph
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 SIZE = (48, 64)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -301,7 +297,8 @@ def browser():
     missing = None if CHROMIUM else "no Chromium on this machine (Debian: apt install chromium)"
     try:
         from playwright.sync_api import sync_playwright
-        from viewer_speed import FLAGS
+
+        from benchmarks.viewer_speed import FLAGS
     except ImportError:
         missing = "playwright isn't installed (pip install playwright)"
     if missing:
@@ -734,7 +731,7 @@ def test_odd_graphs_have_a_page(opened):
 @browsing
 def test_a_large_graph_stays_fluid(browser, tmp_path):
     """5,000 nodes and 20,000 links: under 3 s, 30 frames a second; see benchmarks/viewer_speed."""
-    from viewer_speed import big_graph, drag
+    from benchmarks.viewer_speed import big_graph, drag
 
     graph = big_graph(5000, 20_000)
     blocks = np.random.default_rng(1).integers(0, 256, (20, 14, 14, 3), dtype=np.uint8)

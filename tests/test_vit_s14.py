@@ -1,14 +1,10 @@
 """The vision transformer of the benchmarks."""
 
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import vit_s14
 from explgraph.recording import record
