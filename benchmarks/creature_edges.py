@@ -55,8 +55,9 @@ from explgraph.evaluation import controls
 from explgraph.evaluation.landmarks import from_creatures
 from explgraph.evaluation.planted import node_parts
 from explgraph.explanatory_graph import ExplanatoryGraph
-from explgraph.mining.linking import Tracks, link, track
+from explgraph.mining.linking import link
 from explgraph.mining.mining import mine_activations
+from explgraph.mining.tracks import Tracks, track
 from explgraph.parsing import Parse, parse_activations
 
 NEAR = 1 / 8

@@ -58,7 +58,8 @@ from explgraph import ImageFolder, mine, mine_activations, open_store, record
 from explgraph.activations.processes import joined
 from explgraph.activations.streaming import BLOCK, Images
 from explgraph.images.batches import batches
-from explgraph.mining.linking import Tracks, link, track
+from explgraph.mining.linking import link
+from explgraph.mining.tracks import Tracks, track
 from explgraph.parsing import Parser
 from explgraph.statistics import kernel
 from explgraph.statistics.mixture import Bounds, Grid, Mixture, e_step, m_step
