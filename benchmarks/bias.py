@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-if __package__ in (None, ""):  # started as a script
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import explgraph
+from benchmarks import setting
 from benchmarks.upper_half import train_attributes
 from explgraph import creatures
 from explgraph.answers.bias import Bias
-from explgraph.atomic import atomic_write
 
 AGREEMENT = 0.95
 OUTPUTS = {name: len(creatures.FAMILIES) + k for k, name in enumerate(creatures.ATTRIBUTES)}
@@ -195,12 +195,12 @@ def main() -> None:
     parser.add_argument("--mined", type=int, default=200, help="of them, to mine")
     parser.add_argument("--unbiased-images", type=int, default=1000, help="to judge")
     options = parser.parse_args()
+    setting.announce()
     rows = [row for seed in options.biased for row in run(seed, True, options)]
     rows += [row for seed in options.unbiased for row in run(seed, False, options)]
     print(markdown(rows))
     if options.json is not None:
-        with atomic_write(options.json) as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        setting.write(options.json, rows)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,6 @@ each other, apart from snouts with ears and with horns.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -44,14 +43,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import setting
 from explgraph import creatures
 from explgraph.activations.memory import Activations
 from explgraph.activations.recording import record
 from explgraph.activations.streaming import Images
-from explgraph.atomic import atomic_write
 from explgraph.evaluation import controls
 from explgraph.evaluation.landmarks import from_creatures
 from explgraph.evaluation.planted import node_parts
@@ -258,13 +257,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="100 creatures, one seed")
     options = parser.parse_args()
+    setting.announce()
     if options.small:
         options.images, options.seeds = 100, 1
     rows = [row for seed in range(options.seeds) for row in measure(options.images, seed)]
     print(table(rows))
     if options.json:
-        with atomic_write(options.json) as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n")
+        setting.write(options.json, rows)
 
 
 if __name__ == "__main__":

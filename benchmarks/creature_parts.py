@@ -15,7 +15,6 @@ What no filter follows even so, nodes can't follow in this network.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,17 +23,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import setting
 from explgraph import creatures
 from explgraph.activations.memory import Activations
 from explgraph.activations.recording import record
-from explgraph.atomic import atomic_write
-from explgraph.evaluation import metrics
 from explgraph.evaluation.baselines import raw_peaks
 from explgraph.evaluation.landmarks import from_creatures
 from explgraph.evaluation.planted import PlantedPart, planted_parts
+from explgraph.evaluation.table import metrics
 from explgraph.mining.mining import mine_activations
 from explgraph.parsing import Parser, parse_activations
 from explgraph.statistics.fitted import FittedLayer
@@ -198,11 +197,11 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=400, help="creatures to measure on")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
+    setting.announce()
     rows = [row for s in range(options.seeds) for row in measure(options.images, options.new, s)]
     print(table(rows))
     if options.json:
-        with atomic_write(options.json) as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n")
+        setting.write(options.json, rows)
 
 
 if __name__ == "__main__":

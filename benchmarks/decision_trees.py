@@ -23,7 +23,6 @@ CART                prediction error and explained variance of a regression tree
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -35,14 +34,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 from sklearn.tree import DecisionTreeRegressor
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import efficientnet_lite0
+from benchmarks import efficientnet_lite0, setting
 from benchmarks.effects import CLASSES, markdown
 from explgraph import DecisionTree, ExplanatoryGraph, ImageFolder, ablate, creatures, mine
 from explgraph.answers.rationales import Rationales, rationales
-from explgraph.atomic import atomic_write
 from explgraph.evaluation.landmarks import read_landmarks
 
 REMOVED = 12
@@ -192,6 +190,7 @@ def main() -> None:
         help="only these; photographs need --data",
     )
     options = parser.parse_args()
+    setting.announce()
     rows = of_creatures(options.small) if "creatures" in options.settings else []
     if options.data:
         for category in CLASSES:
@@ -199,8 +198,7 @@ def main() -> None:
                 rows += of_photographs(options.data, category)
     print(markdown(rows))
     if options.json:
-        with atomic_write(options.json) as path:
-            path.write_text(json.dumps(rows, indent=1, default=float) + "\n", encoding="utf-8")
+        setting.write(options.json, rows)
 
 
 if __name__ == "__main__":

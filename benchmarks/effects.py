@@ -19,7 +19,6 @@ ablation            seconds that true ablation of all edges would take, from the
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -28,13 +27,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import efficientnet_lite0
+from benchmarks import efficientnet_lite0, setting
 from explgraph import ExplanatoryGraph, ImageFolder, ablate, creatures, edge_effects, mine
 from explgraph.answers.effects import check_effects, rank_correlation
-from explgraph.atomic import atomic_write
 from explgraph.graph.schema import CLASS_EFFECT
 from explgraph.images.batches import AnyImages
 
@@ -113,6 +111,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="in seconds, for CI")
     parser.add_argument("--json", type=Path, help="file for the rows")
     options = parser.parse_args()
+    setting.announce()
     rows = [measure(of_creatures(options.small), 30 if options.small else 200)]
     rows += [
         measure(of_photographs(folder, options.small), 12 if options.small else 90)
@@ -120,8 +119,7 @@ def main() -> None:
     ]
     print(markdown(rows))
     if options.json:
-        with atomic_write(options.json) as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        setting.write(options.json, rows)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 import time
 import warnings
@@ -44,13 +43,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import localization, quality, recorded
+from benchmarks import localization, quality, recorded, setting
 from explgraph import creatures, record
 from explgraph.activations.memory import Activations
-from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphWarning
 from explgraph.evaluation.baselines import constant_grid, raw_peaks
 from explgraph.evaluation.landmarks import from_creatures
@@ -298,6 +296,7 @@ def main(arguments: Sequence[str] | None = None, engine: quality.Engine | None =
     parser.add_argument("--json", type=Path, help="file for the rows")
     parser.add_argument("--small", action="store_true", help="creatures, in seconds, for CI")
     options = parser.parse_args(arguments)
+    setting.announce()
     if not options.small and not options.data:
         parser.error("--data or --small is needed")
 
@@ -321,8 +320,7 @@ def main(arguments: Sequence[str] | None = None, engine: quality.Engine | None =
         found = scene_rows(activations, parts, draws, engine)
         rows += [{"network": name, "category": category} | row for row in found]
         if options.json:
-            with atomic_write(options.json) as path:
-                path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            setting.write(options.json, rows)
         seconds = time.perf_counter() - start
         print(f"{name}, {category}: {seconds:.0f} s", file=sys.stderr, flush=True)
     print(details(rows), summary(rows), sep="\n\n")

@@ -24,17 +24,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-if __package__ in (None, ""):  # started as a script
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import explgraph
+from benchmarks import setting
 from benchmarks.train_creatures import loss as task_loss
 from benchmarks.upper_half import lower_maps, train
 from explgraph import creatures
 from explgraph.answers.filter_loss import FilterLoss, PartMask
-from explgraph.atomic import atomic_write
-from explgraph.evaluation import metrics
 from explgraph.evaluation.baselines import constant_grid, raw_peaks
+from explgraph.evaluation.table import metrics
 
 LAYER, STAGES = "stage4", 2
 STILL = "points that never move"
@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args()
+    setting.announce()
     test = creatures.draw(options.test, seed=2_000_003)
     points = constant_grid(len(test), (creatures.SIZE, creatures.SIZE))
     rows = [{"training": STILL, **follow(*points, test)}]
@@ -162,8 +163,7 @@ def main() -> None:
             print(json.dumps(rows[-1]), flush=True)
     print(markdown(rows))
     if options.json is not None:
-        with atomic_write(options.json) as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        setting.write(options.json, rows)
 
 
 if __name__ == "__main__":

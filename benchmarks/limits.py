@@ -22,7 +22,6 @@ better               share of these in which that ends where the maps fit clearl
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -32,11 +31,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import efficientnet_lite0, quality
-from explgraph.atomic import atomic_write
+from benchmarks import efficientnet_lite0, quality, setting
 from explgraph.evaluation import controls
 from explgraph.mining.mining import mine_activations
 from explgraph.parsing import Parser, parse_activations
@@ -151,6 +149,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of category folders")
     parser.add_argument("--json", type=Path, help="file for the rows")
     options = parser.parse_args()
+    setting.announce()
     rows = []
     for file in sorted(options.data.glob("*/parts.json")):
         sample = quality.load(
@@ -163,8 +162,7 @@ def main() -> None:
         if column != "category":
             print(f"| {column} | {np.nanmean([row[column] for row in rows]):.3f} |")
     if options.json:
-        with atomic_write(options.json) as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n")
+        setting.write(options.json, rows)
 
 
 if __name__ == "__main__":

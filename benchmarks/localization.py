@@ -26,7 +26,6 @@ images (marked ones). The means over categories are printed, by kind of part: he
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,10 +35,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import efficientnet_lite0, quality
+from benchmarks import efficientnet_lite0, quality, setting
 from explgraph import (
     ExplanatoryGraph,
     ImageFolder,
@@ -51,7 +50,6 @@ from explgraph import (
     record,
 )
 from explgraph.activations.memory import Activations
-from explgraph.atomic import atomic_write
 from explgraph.evaluation.landmarks import from_creatures, read_landmarks
 from explgraph.evaluation.metrics import few_shot_error
 
@@ -219,6 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--small", action="store_true", help="creatures, in seconds, for CI")
     options = parser.parse_args(arguments)
+    setting.announce()
     if options.small:
         shots, draws = (1, 3, 10), 2
         scenes = iter([("creatures", of_creatures(100))])
@@ -239,8 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
             rows += [where | row for row in localizer_rows(part, place, shots, draws)]
             rows += [where | row for row in baseline_rows(part, place, shots, draws)]
         if options.json:
-            with atomic_write(options.json) as path:
-                path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            setting.write(options.json, rows)
         seconds = time.perf_counter() - start
         print(f"{category}: {seconds:.0f} s so far", file=sys.stderr, flush=True)
     print(markdown(rows))

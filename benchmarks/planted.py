@@ -47,7 +47,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,10 +55,10 @@ from typing import Any
 
 import numpy as np
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import quality, recorded
+from benchmarks import quality, recorded, setting
 from benchmarks.planting import (
     Found,
     Sources,
@@ -73,7 +72,6 @@ from benchmarks.planting import (
 )
 from explgraph import creatures, record
 from explgraph.activations.memory import Activations
-from explgraph.atomic import atomic_write
 
 Row = dict[str, Any]
 
@@ -233,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--json", type=Path, help="file for the rows")
     parser.add_argument("--small", action="store_true", help="creatures, in seconds, for CI")
     options = parser.parse_args(arguments)
+    setting.announce()
     if not options.small and not options.data:
         parser.error("--data or --small is needed")
 
@@ -259,8 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         rows += [where | row for row in rows_of(activations, wanted, counts, options)]
         if options.json:
             content = {"hold out": options.hold_out, "rows": rows}
-            with atomic_write(options.json) as path:
-                path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            setting.write(options.json, content)
         seconds = time.perf_counter() - start
         print(f"{network_name}, {category}: {seconds:.0f} s", file=sys.stderr, flush=True)
     print(markdown(rows))

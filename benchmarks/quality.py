@@ -43,15 +43,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import recorded
+from benchmarks import recorded, setting
 from benchmarks.published import mine_published
 from explgraph.activations.memory import Activations
-from explgraph.atomic import atomic_write
-from explgraph.evaluation import controls, metrics
+from explgraph.evaluation import controls
 from explgraph.evaluation.baselines import constant_grid, raw_peaks
+from explgraph.evaluation.table import metrics
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -563,6 +563,7 @@ def main(arguments: Sequence[str] | None = None, engine: Engine | None = None) -
     parser.add_argument("--crops", choices=("first", "all"), default="first")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     options = parser.parse_args(arguments)
+    setting.announce()
 
     needs_engine = not set(options.methods) <= {"grid", "peaks", "nmf", "published", "ridge"}
     if needs_engine and engine is None:
@@ -581,8 +582,7 @@ def main(arguments: Sequence[str] | None = None, engine: Engine | None = None) -
                     found += graph_rows(engine, sample, options.methods, seed)
                 where = {"network": name, "category": category, "part": options.part, "seed": seed}
                 rows += [where | row for row in found]
-            with atomic_write(options.json) as path:
-                path.write_text(json.dumps({"crops": options.crops, "rows": rows}, indent=1))
+            setting.write(options.json, {"crops": options.crops, "rows": rows})
             seconds = time.perf_counter() - start
             print(f"{name}, {category}: {seconds:.0f} s", file=sys.stderr, flush=True)
     print(markdown(rows))

@@ -22,10 +22,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import efficientnet_lite0, quality
+from benchmarks import efficientnet_lite0, quality, setting
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "benchmarks.efficientnet_lite0:network"
@@ -35,7 +35,9 @@ LAYER = "_blocks.10._bn0"
 def explgraph(*arguments: str) -> tuple[float, float]:
     """Run a command from the repository; give seconds and the peak memory in GiB."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "explgraph", *arguments], cwd=ROOT)
+    # the installed program: python -m explgraph would take the source tree, which lies there
+    program = Path(sys.executable).with_name("explgraph")
+    process = subprocess.Popen([program, *arguments], cwd=ROOT)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="a category's folder")
     parser.add_argument("--out", type=Path, help="keep the graph and its files here")
     options = parser.parse_args(arguments)
+    setting.announce()
     data = options.data.resolve()
     with tempfile.TemporaryDirectory() as scratch:
         out = (options.out or Path(scratch)).resolve()

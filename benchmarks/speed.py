@@ -50,14 +50,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-if __package__ in (None, ""):  # started as a script
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import efficientnet_lite0
+from benchmarks import efficientnet_lite0, setting
 from explgraph import ImageFolder, mine, mine_activations, open_store, record
 from explgraph.activations.processes import joined
 from explgraph.activations.streaming import BLOCK, Images
-from explgraph.atomic import atomic_write
 from explgraph.images.batches import batches
 from explgraph.mining.linking import link
 from explgraph.mining.tracks import Tracks, track
@@ -326,6 +325,7 @@ def main() -> None:
     )
     parser.add_argument("--link-children", type=int, default=10_000, help="of 100,000")
     options = parser.parse_args()
+    setting.announce()
     figures = em()
     if options.data:
         figures |= photographs(options.data)
@@ -337,8 +337,7 @@ def main() -> None:
         goal, unit = TARGETS[key]
         print(f"| {key} | {value:.3g} {unit} | {goal} |")
     if options.json:
-        with atomic_write(options.json) as path:
-            path.write_text(json.dumps(figures, indent=1) + "\n")
+        setting.write(options.json, figures)
 
 
 if __name__ == "__main__":

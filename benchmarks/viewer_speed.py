@@ -14,6 +14,7 @@ import argparse
 import math
 import os
 import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +24,10 @@ import networkx
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import setting
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.schema import FORMAT_VERSION
 from explgraph.network.geometry import Layer
@@ -174,6 +179,7 @@ def main() -> None:
     options.add_argument("--no-patches", action="store_true")
     options.add_argument("--browser", default="/usr/bin/chromium")
     given = options.parse_args()
+    setting.announce()
     graph = big_graph(given.nodes, given.edges)
     images = None
     if not given.no_patches:

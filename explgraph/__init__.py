@@ -7,6 +7,8 @@ without torch.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+__version__ = "0.2.0.dev0"  # the one place: pyproject.toml reads it from here
+
 if TYPE_CHECKING:
     from explgraph.activations.memory import Activations
     from explgraph.activations.recording import record

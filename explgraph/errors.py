@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["ExplgraphError", "ExplgraphWarning", "nearest", "one_line"]
+__all__ = ["ExplgraphError", "ExplgraphWarning", "MissingPackageError", "nearest", "one_line"]
 
 
 class ExplgraphError(ValueError):
     """Input that explgraph can't work with; the message says what was found and what to do."""
+
+
+class MissingPackageError(ExplgraphError, ImportError):
+    """A module needs a package that isn't there; the message names the extra that brings it."""
 
 
 class ExplgraphWarning(UserWarning):

@@ -1,8 +1,13 @@
 """What all tests share."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
+
+# for `benchmarks`; last, so that the installed package is tested and not the tree beside it
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # Several test processes (pytest -n) must not each start a thread for every core; torch reads this
 # when it is first imported.

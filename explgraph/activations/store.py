@@ -160,7 +160,7 @@ class ActivationStore:
         for chunk in range(chunks.start, chunks.stop):
             # zarr fills in zeros where a chunk is missing
             part = maps[max(0, chunk * BLOCK - here.start) : (chunk + 1) * BLOCK - here.start]
-            if not part.any() and not _has_chunk(array, chunk):
+            if not part.any() and not _has_chunk(self.path, layer_index, chunk):
                 raise ExplgraphError(
                     f"chunk {chunk} of layer {layer_index} is missing in the store {self.path!r}; "
                     "record again, only what is missing will be"
@@ -321,7 +321,7 @@ def record_to_store(
                 _begin(str(path), about, names)
             team.all_of(True)
             group = _zarr().open_group(str(path), mode="r+")
-            missing = _missing(group, len(measured), math.ceil(len(names) / BLOCK))
+            missing = _missing(str(path), len(measured), math.ceil(len(names) / BLOCK))
             team.all_of(True)  # nobody writes before all have looked
         mine = [missing[i] for i in team.share(len(missing))]
         if mine:
@@ -360,6 +360,7 @@ def _begin(path: str, about: dict[str, Any], names: Sequence[str]) -> None:
             dtype=dtype,
             # without shuffling: long runs of zeros are what there is to compress
             compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle"), Crc32cCodec()],
+            chunk_key_encoding={"name": "default", "separator": "/"},  # as in `_has_chunk`
             config={"write_empty_chunks": True},
             overwrite=True,
         )
@@ -392,18 +393,21 @@ def _check_same(path: str, kept: dict[str, Any], about: dict[str, Any]) -> None:
             )
 
 
-def _missing(group: zarr.Group, n_layers: int, n_blocks: int) -> list[int]:
+def _missing(path: str, n_layers: int, n_blocks: int) -> list[int]:
     """List the blocks of which not all chunks are there."""
-    arrays = [_array(group, str(i)) for i in range(n_layers)]
-    return [b for b in range(n_blocks) if not all(_has_chunk(array, b) for array in arrays)]
+    return [b for b in range(n_blocks) if not all(_has_chunk(path, i, b) for i in range(n_layers))]
 
 
-def _has_chunk(array: Any, chunk: int) -> bool:
-    """Whether a chunk of images has been written."""
-    from zarr.core.sync import sync
+def _has_chunk(path: str, layer: int, chunk: int) -> bool:
+    """Whether a chunk of images has been written.
 
-    key = array.metadata.encode_chunk_key((chunk, *(0 for _ in array.shape[1:])))
-    return bool(sync((array.store_path / key).exists()))
+    zarr has no public way to ask, so its file is looked for, by the name that the specification
+    of zarr 3 gives it.
+    """
+    from fsspec.core import url_to_fs
+
+    files, root = url_to_fs(path)
+    return bool(files.exists(f"{root}/{layer}/c/{chunk}/0/0/0"))
 
 
 def _blocks_of(

@@ -44,7 +44,7 @@ from torch import nn
 
 from explgraph.answers.evidence import Evidence, model_outputs, node_evidence, output_count
 from explgraph.answers.reading import Reading, fit_reading, probability
-from explgraph.answers.significance import benjamini_hochberg, permutation_p, regression_weights
+from explgraph.answers.significance import permutation_p, regression_weights
 from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
@@ -365,6 +365,8 @@ def find_bias(
     """
     check_graph(graph)
     check_model(model)
+    from scipy.stats import false_discovery_control  # takes a second to import
+
     names = tuple(attributes)
     labels = _labels(attributes)
     weights = regression_weights(labels, names)
@@ -406,7 +408,7 @@ def find_bias(
     similarity = _cosines(_patterns(found, labels))
     cooccurrence = np.asarray(np.corrcoef(labels.T))
     pairs = [(t, s) for t in range(len(names)) for s in range(len(names)) if t != s]
-    q = benjamini_hochberg([p[pair] for pair in pairs])
+    q = false_discovery_control([p[pair] for pair in pairs])
     relations = [
         Relation(
             target=names[t],

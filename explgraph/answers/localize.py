@@ -31,6 +31,7 @@ Redescending estimates of location: Kent and Tyler, Annals of Statistics 1991.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -497,6 +498,8 @@ def _left_out(
 
 def _poses(nodes: Nodes, positions: Array, marks: Array, count: int) -> NDArray[np.int64]:
     """Part shots into poses: k-means of reliable nodes' places around the mark."""
+    from scipy.cluster.vq import kmeans2  # takes half a second to import
+
     chosen = np.argsort(-nodes.reliability, kind="stable")[: voting.POSE]
     pose = (positions[:, chosen] - marks[:, None]).reshape(len(marks), -1)
     # from the pose farthest from the mean, then ever the one farthest from those taken
@@ -504,17 +507,10 @@ def _poses(nodes: Nodes, positions: Array, marks: Array, count: int) -> NDArray[
     while len(centres) < count:
         gap = np.stack([((pose - c) ** 2).sum(axis=1) for c in centres]).min(axis=0)
         centres.append(pose[gap.argmax()])
-    middle = np.stack(centres)
-    group = np.zeros(len(marks), dtype=np.int64)
-    for _ in range(20):
-        group = ((pose[:, None] - middle) ** 2).sum(axis=2).argmin(axis=1)
-        middle = np.stack(
-            [
-                pose[group == g].mean(axis=0) if (group == g).any() else middle[g]
-                for g in range(count)
-            ]
-        )
-    return group
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "One of the clusters is empty")  # the caller looks
+        _, group = kmeans2(pose, np.stack(centres), iter=20, minit="matrix")
+    return np.asarray(group, dtype=np.int64)
 
 
 def _ratio(ratios: Array) -> float:
@@ -552,6 +548,8 @@ def _platt(there: Array, gone: Array) -> tuple[float, float]:
     References
     ----------
     Platt 1999: targets (n + 1) / (n + 2) and 1 / (m + 2) keep few images from certainty.
+    scikit-learn's is in a private module, and its public classes calibrate a classifier, by folds
+    that few images don't bear; its regression takes no targets between 0 and 1.
     """
     x = np.concatenate([there, gone])
     target = np.concatenate(

