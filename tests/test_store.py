@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-import zarr
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
@@ -18,6 +17,8 @@ from explgraph.errors import ExplgraphError
 from explgraph.recording import record
 from explgraph.store import open_store
 from explgraph.streaming import BLOCK
+
+zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
 N = 2 * BLOCK + 5
 LAYERS = ["stage4", "stage3"]

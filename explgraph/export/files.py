@@ -20,7 +20,7 @@ JSON
 Cytoscape.js JSON
     https://js.cytoscape.org/#notation/elements-json; for cytoscape.js and Cytoscape.
 
-networkx writes GraphML and GEXF, too, but less of it arrives in the readers of the tests (tried with
+networkx writes GraphML and GEXF, too, but less arrives in the readers of the tests (tried with
 3.6): of GraphML, carriage returns come back as line feeds everywhere and graphology finds none of
 the graph's attributes; GEXF holds no attributes of the graph at all.
 """
