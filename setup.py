@@ -9,7 +9,7 @@ kernel = Extension(
     "explgraph.statistics._kernel",
     ["explgraph/statistics/kernel.c"],
     depends=["explgraph/statistics/kernel.h"],
-    extra_compile_args=[] if sys.platform == "win32" else ["-O3", "-ffp-contract=fast"],
+    extra_compile_args=[] if sys.platform == "win32" else ["-O3", "-g0", "-ffp-contract=fast"],
     py_limited_api=True,  # one build serves every Python from 3.10 on
     optional=True,
 )

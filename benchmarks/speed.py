@@ -331,7 +331,6 @@ def main() -> None:
         figures |= photographs(options.data)
     if options.images:
         figures |= large(options.images, options.link_children)
-    print(f"{torch.get_num_threads()} threads, compiled kernel: {kernel.available}\n")
     print("| figure | measured | to reach |\n|---|---:|---:|")
     for key, value in figures.items():
         goal, unit = TARGETS[key]

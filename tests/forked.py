@@ -19,12 +19,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import zarr  # noqa: F401  imported before forking, since it takes long
 from torch import Tensor, distributed, nn
 
 from explgraph import mine  # imported before forking, since it takes long
 from explgraph.activations import streaming
 from explgraph.errors import ExplgraphError
+
+if sys.version_info >= (3, 11):
+    import zarr  # noqa: F401  before forking, since it takes long
 
 LAYERS = ("0", "2")
 N = 4 * streaming.BLOCK + 9

@@ -30,7 +30,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     best = names["best"]
     assert len(best) == -(-len(names["graph"]) // 4)
     assert names["parse"].positions.shape == (24, len(names["graph"]), 2)
-    assert "<svg" in (tmp_path / "creatures.svg").read_text()
+    assert "<html" in (tmp_path / "creatures.html").read_text()
 
 
 def shell_lines(text):

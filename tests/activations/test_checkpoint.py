@@ -132,6 +132,7 @@ def test_the_sample_s_maps_are_not_kept(tmp_path):
     assert max(steps) < 0.3 * maps
 
 
+@pytest.mark.python311
 def test_killed_at_random_moments_the_graph_is_the_same(tmp_path):
     """At least 24 times in all, in recording and in mining, by kill -9 and Ctrl-C."""
     whole = tmp_path / "whole"

@@ -38,6 +38,7 @@ def graph(tmp_path_factory):
     return explgraph.load(folder / "graph.explgraph")
 
 
+@pytest.mark.python311
 @pytest.mark.parametrize("number", [2, 3])
 def test_processes_give_the_graph_of_one(graph, tmp_path, number):
     """Recording shared, too: every image went through the network once."""
@@ -48,6 +49,7 @@ def test_processes_give_the_graph_of_one(graph, tmp_path, number):
     assert sum(map(int, marks)) == forked.N
 
 
+@pytest.mark.python311
 def test_a_process_that_dies_ends_the_others_and_the_run_resumes(graph, tmp_path):
     codes, said = by_ranks("death", 2, tmp_path)
     assert codes == [1, 7]
@@ -61,6 +63,7 @@ def test_a_process_that_dies_ends_the_others_and_the_run_resumes(graph, tmp_path
     assert sum(map(int, marks)) == forked.N  # nothing was recorded again
 
 
+@pytest.mark.python311
 def test_torchrun(tmp_path):
     """The command as documented, on photographs."""
     (tmp_path / "pictures").mkdir()

