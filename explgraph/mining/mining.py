@@ -251,7 +251,7 @@ def mine(
     Raises
     ------
     ExplgraphError
-        See `explgraph.record` and `explgraph.store.open_store`; also if there is one image only, no
+        See `explgraph.record` and `explgraph.open_store`; also if there is one image only, no
         filter of the layers ever fires, or several processes have no store.
     """
     settings = _checked(settings, seed)
@@ -312,7 +312,7 @@ def mine_activations(
         How images were made ready; kept in the graph.
     checkpoint : path, optional
         Folder for what is finished: an interrupted run that is started again goes on there and
-        gives the same graph. Delete it (`explgraph.checkpoint.discard`) once the graph is saved.
+        gives the same graph. Delete it (`explgraph.activations.checkpoint.discard`) once the graph is saved.
     device : str
         Where the arithmetic is done; "auto" is the GPU if there is one.
     progress : bool
