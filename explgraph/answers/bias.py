@@ -32,6 +32,8 @@ size in the output's unit, and a significance.
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,15 +44,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from explgraph import rows
 from explgraph.answers.evidence import Evidence, model_outputs, node_evidence, output_count
 from explgraph.answers.reading import Reading, fit_reading, probability
 from explgraph.answers.significance import benjamini_hochberg, permutation_p, regression_weights
+from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages
 from explgraph.network.forward import fingerprint
 from explgraph.network.hooks import check_model
+from explgraph.suffixes import REPORTS, check_suffix
 
 __all__ = ["Bias", "Judged", "Judgement", "Relation", "find_bias"]
 
@@ -169,6 +174,46 @@ class Judged:
             for n, k in zip(*np.unravel_index(order, risk.shape), strict=True)
         ]
 
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a row for each image and attribute: ``.csv``, ``.json`` or ``.parquet``.
+
+        Columns are ``image``, ``attribute``, ``biased``, ``output``, ``corrected`` and ``risk``.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known, the file can't be written, or it is a .parquet and pandas
+            and pyarrow aren't there.
+        """
+        biased = [name in self.biased for name in self.attributes]
+        values = {
+            "biased": np.tile(biased, (len(self.names), 1)),
+            "output": self.outputs,
+            "corrected": self.corrected,
+            "risk": self.risk,
+        }
+        rows.write(path, rows.grid(("image", self.names), ("attribute", self.attributes), values))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Judged:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file can't be read or isn't such a table.
+        """
+        kinds = {"biased": bool, "output": float, "corrected": float, "risk": float}
+        names, attributes, table = rows.read_grid(path, ("image", str), ("attribute", str), kinds)
+        flags, risk = table.pop("biased"), table["risk"]
+        if (flags != flags[0]).any() or (risk < 0).any() or (risk > 1).any():
+            raise ExplgraphError(
+                f"path {str(path)!r} holds a risk that isn't from 0 to 1, or an attribute that is "
+                "biased in some images only; expected what Judged.write writes"
+            )
+        biased = tuple(name for name, flag in zip(attributes, flags[0], strict=True) if flag)
+        return cls(names, attributes, biased, *table.values())
+
     def _of_biased(self) -> tuple[list[int], Array]:
         """Columns of the biased attributes, and the risk there."""
         columns = [self.attributes.index(name) for name in self.biased]
@@ -270,6 +315,59 @@ class Bias:
             for r in self.relations[:most]
         ]
         return "\n".join([head, *rows])
+
+    def report(self, judged: Judged | None = None) -> str:
+        """Give the first relations and the most doubtful answers in Markdown.
+
+        Parameters
+        ----------
+        judged : Judged, optional
+            Whose answers; by default those for the images that were given.
+        """
+        doubtful = (judged or self.judged).worst()
+        if not doubtful:
+            return f"{self.markdown()}\n"
+        lines = [
+            f"| {d.image} | {d.attribute} | {'yes' if d.answer else 'no'} | {d.risk:.2f} |"
+            for d in doubtful
+        ]
+        head = "| image | attribute | the network's answer | risk |\n|---|---|---|---:|"
+        told = ["\nAnswers that are most likely wrong:\n", head, *lines, ""]
+        return f"{self.markdown()}\n" + "\n".join(told)
+
+    def write(self, path: str | os.PathLike[str], *, judged: Judged | None = None) -> None:
+        """Write what was found, for people and other programs; `save` keeps everything.
+
+        Parameters
+        ----------
+        path : path
+            ``.md`` (the `report`), ``.json`` (all relations, answers and images' risks), or
+            ``.csv`` or ``.parquet`` (all relations; `Judged.write` writes the answers).
+        judged : Judged, optional
+            Whose answers; by default those for the images that were given.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known, the file can't be written, or it is a .parquet and pandas
+            and pyarrow aren't there.
+        """
+        suffix = check_suffix(path, REPORTS)
+        judged = judged or self.judged
+        if suffix in (".csv", ".parquet"):
+            rows.write(path, rows.columns_of([r._asdict() for r in self.relations]))
+            return
+        if suffix == ".md":
+            text = self.report(judged)
+        else:
+            content = {
+                "relations": rows.finite([r._asdict() for r in self.relations]),
+                "answers": [d._asdict() for d in judged.worst(judged.risk.size)],
+                "images": dict(zip(judged.names, judged.image_risk.round(6).tolist(), strict=True)),
+            }
+            text = json.dumps(content, indent=1) + "\n"
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
     def _index(self, attribute: str) -> int:
         _check_name(attribute, self.attributes, "where")

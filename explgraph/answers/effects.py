@@ -21,6 +21,7 @@ map is taken away, not a whole map or position, and it is taken to zero.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -31,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph import rows
 from explgraph.answers.intervene import Change, Places, Run, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -62,6 +64,39 @@ class Ablation(NamedTuple):
     def change(self) -> NDArray[np.float64]:
         """By how much each class's score changes, ``after - before``, (N, classes)."""
         return self.after - self.before
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a row for each image and class: ``.csv``, ``.json`` or ``.parquet``.
+
+        Columns are ``image``, ``class`` (its number), ``before`` and ``after``.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known, the file can't be written, or it is a .parquet and pandas
+            and pyarrow aren't there.
+        """
+        classes = range(self.before.shape[1])
+        values = {"before": self.before, "after": self.after}
+        rows.write(path, rows.grid(("image", self.names), ("class", classes), values))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Ablation:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file can't be read or isn't such a table.
+        """
+        kinds = {"before": float, "after": float}
+        names, classes, table = rows.read_grid(path, ("image", str), ("class", int), kinds)
+        if classes != tuple(range(len(classes))):
+            raise ExplgraphError(
+                f"path {str(path)!r} holds the classes {classes[0]} to {classes[-1]}; expected 0, "
+                "1, ... in this order; write it again"
+            )
+        return cls(names, table["before"], table["after"])
 
 
 class Check(NamedTuple):

@@ -31,12 +31,15 @@ Redescending estimates of location: Kent and Tyler, Annals of Statistics 1991.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from explgraph import rows
 from explgraph.answers import voting
 from explgraph.answers.voting import Nodes, Residual, Template
 from explgraph.errors import ExplgraphError, nearest
@@ -66,19 +69,84 @@ TEMPLATE_SHOTS = 3
 """That each template needs at least."""
 
 
-class Located(NamedTuple):
-    """Where parts are.
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Where parts are in N images.
 
     Attributes
     ----------
+    names : tuple of str
+        Of the images.
     positions : dict of str to (N, 2) float64
         ``[x, y]`` px of the image as the network saw it.
     uncertainty : dict of str to (N,) float64
         px: the radius within which the part lies in nine images of ten.
+    presence : dict of str to (N,) float64
+        How probable it is that the part is there, in [0, 1], calibrated to the share of images
+        without it in `Localizer.fit`; NaN for parts whose absence was never told.
+    photo : dict of str to (N, 2) float64, or None
+        Positions in pixels of the original photographs, if an `ImageFolder` was parsed.
     """
 
+    names: tuple[str, ...]
     positions: dict[str, Array]
     uncertainty: dict[str, Array]
+    presence: dict[str, Array]
+    photo: dict[str, Array] | None = None
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a row for each part and image: ``.csv``, ``.json`` or ``.parquet``.
+
+        Columns are ``part``, ``image``, ``x``, ``y``, ``uncertainty``, ``presence`` (empty where
+        it isn't known) and, if there are photographs, ``photo_x`` and ``photo_y``.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known, the file can't be written, or it is a .parquet and pandas
+            and pyarrow aren't there.
+        """
+        values = {
+            **_columns("", self.positions),
+            "uncertainty": np.stack(list(self.uncertainty.values())),
+            "presence": np.stack(list(self.presence.values())),
+            **({} if self.photo is None else _columns("photo_", self.photo)),
+        }
+        rows.write(path, rows.grid(("part", [*self.positions]), ("image", self.names), values))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Located:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file can't be read or isn't such a table.
+        """
+        photo = ("photo_x", "photo_y")
+        kinds = dict.fromkeys(("x", "y", "uncertainty", "presence", *photo), float)
+        parts, names, table = rows.read_grid(
+            path, ("part", str), ("image", str), kinds,
+            gaps=("presence",), optional=photo,
+        )  # fmt: skip
+
+        def places(*keys: str) -> dict[str, Array]:
+            values = np.stack([table[key] for key in keys], axis=-1)
+            return dict(zip(parts, values, strict=True))
+
+        return cls(
+            names,
+            places("x", "y"),
+            dict(zip(parts, table["uncertainty"], strict=True)),
+            dict(zip(parts, table["presence"], strict=True)),
+            places(*photo) if table.keys() >= {*photo} else None,
+        )
+
+
+def _columns(prefix: str, places: Mapping[str, Array]) -> dict[str, Array]:
+    """Give places (N, 2) by part as (parts, N) of x and of y."""
+    both = np.stack(list(places.values()))
+    return {f"{prefix}x": both[..., 0], f"{prefix}y": both[..., 1]}
 
 
 class _Part(NamedTuple):
@@ -110,7 +178,7 @@ class Localizer:
     Examples
     --------
     >>> localizer = explgraph.Localizer(graph).fit(parse, {"head": marks})  # doctest: +SKIP
-    >>> positions, uncertainty = localizer.predict(new_parse)  # doctest: +SKIP
+    >>> localizer.predict(new_parse).write("parts.csv")  # doctest: +SKIP
     """
 
     def __init__(self, graph: ExplanatoryGraph) -> None:
@@ -141,7 +209,7 @@ class Localizer:
             Each part's place [x, y], px of the image as the network saw it, in the order of
             ``parse.names``; NaN = unmarked, which says nothing. A part needs one mark at least.
         absent : mapping of str to (N,) bool, optional
-            Images that are known not to show the part; needed for `presence`.
+            Images that are known not to show the part; needed for `Located.presence`.
 
         Returns
         -------
@@ -198,8 +266,8 @@ class Localizer:
         Returns
         -------
         Located
-            ``positions, uncertainty``, each by part. A place is given for every image, whether
-            the part is there or not: see `presence`.
+            A place is given for every image, whether the part is there or not: see its
+            ``presence``.
 
         Raises
         ------
@@ -207,41 +275,19 @@ class Localizer:
             If nothing was fitted yet, or the parse is of another graph.
         """
         nodes, positions, strengths = self._seen(parse)
-        places, radii = {}, {}
+        places, radii, presence = {}, {}, {}
         for name, part in self._parts.items():
             guess = _guess(nodes, part.templates, part.shots, positions, strengths)
             places[name] = voting.correct(part.residual, positions, guess.place, nodes.diagonal)
             radii[name] = part.ratio * guess.scale
-        return Located(places, radii)
-
-    def presence(self, parse: Parse) -> dict[str, Array]:
-        """Tell how probable it is that each part is there.
-
-        Parameters
-        ----------
-        parse : Parse
-            Of N images, by the same graph.
-
-        Returns
-        -------
-        dict of str to (N,) float64
-            In [0, 1], calibrated to the share of images without the part in `fit`; NaN for parts
-            whose absence was never told.
-
-        Raises
-        ------
-        ExplgraphError
-            If nothing was fitted yet, or the parse is of another graph.
-        """
-        nodes, positions, strengths = self._seen(parse)
-        answer = {}
-        for name, part in self._parts.items():
-            answer[name] = np.full(len(positions), np.nan)
+            presence[name] = np.full(len(positions), np.nan)
             if part.presence is not None:
-                guess = _guess(nodes, part.templates, part.shots, positions, strengths)
                 slope, intercept = part.presence
-                answer[name] = _logistic(slope * _feature(guess.support) + intercept)
-        return answer
+                presence[name] = _logistic(slope * _feature(guess.support) + intercept)
+        photo = None
+        if parse.has_original:
+            photo = {name: parse.to_original(place) for name, place in places.items()}
+        return Located(parse.names, places, radii, presence, photo)
 
     def templates(self, part: str) -> tuple[Template, ...]:
         """Give the templates of a part: voters, their offsets (px) and spreads (px^2).

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from explgraph.views.suffixes import SUFFIXES
+from explgraph.suffixes import SUFFIXES
 
 __all__ = [
     "FORMATS",

@@ -13,6 +13,7 @@ mined.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,7 +22,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from explgraph import rows as files
 from explgraph.activations.memory import Activations
+from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.evaluation import controls, metrics
 from explgraph.evaluation.baselines import constant_grid, raw_peaks
@@ -30,8 +33,9 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.folder import ImageFolder
 from explgraph.parsing import parse_activations, parse_evidence, stream_layers
 from explgraph.statistics.reliability import warn_if_weak
+from explgraph.suffixes import REPORTS, check_suffix
 
-__all__ = ["COLUMNS", "evaluate", "markdown"]
+__all__ = ["COLUMNS", "evaluate", "markdown", "read", "write"]
 
 Row = dict[str, Any]
 
@@ -195,6 +199,44 @@ def _methods(
         )
     best = np.concatenate(together)
     yield "all layers", "nodes, best quarter", parse.positions[:, best], parse.scores[:, best]
+
+
+def write(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
+    """Write rows of `evaluate` in the format of the path's suffix, whole or not at all.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+    path : path
+        ``.md`` (as `markdown`, means over the parts), or ``.csv``, ``.json`` or ``.parquet``
+        (every row).
+
+    Raises
+    ------
+    ExplgraphError
+        If the suffix isn't known, the file can't be written, or it is a .parquet and pandas and
+        pyarrow aren't there.
+    """
+    if check_suffix(path, REPORTS) != ".md":
+        files.write(path, files.columns_of(rows))
+        return
+    with atomic_write(path) as temporary:
+        temporary.write_text(markdown(rows) + "\n", encoding="utf-8")
+
+
+def read(path: str | os.PathLike[str]) -> list[Row]:
+    """Read what `write` wrote as ``.csv``, ``.json`` or ``.parquet``.
+
+    Raises
+    ------
+    ExplgraphError
+        If the file can't be read or isn't such a table.
+    """
+    kinds: dict[str, type] = {"part": str, "layer": str, "method": str}
+    kinds |= dict.fromkeys(metrics.MEASURES, float)
+    table = files.read(path, kinds, gaps=("layer", *metrics.MEASURES))
+    columns = [column.tolist() for column in table.values()]
+    return [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def markdown(rows: Sequence[Row]) -> str:

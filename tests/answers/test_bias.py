@@ -1,10 +1,12 @@
 """Biases planted by hand, in a world of blobs whose effects are known, and wrong inputs."""
 
+import json
 from dataclasses import replace
 
 import blobs
 import numpy as np
 import pytest
+import readers
 import torch
 
 import explgraph
@@ -258,3 +260,46 @@ def test_more_wrong_inputs(graph, model, biased):
         find_bias(mined, silent, images, labels)
     with pytest.raises(ExplgraphError, match="where names 'pink'"):
         find_bias(graph, model, images, labels).where("pink", "red")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_answers_go_to_a_file_and_back(bias, tmp_path, suffix):
+    readers.needed(suffix)
+    bias.judged.write(tmp_path / f"answers{suffix}")
+    again = Judged.read(tmp_path / f"answers{suffix}")
+    for name in ("names", "attributes", "biased"):
+        assert getattr(again, name) == getattr(bias.judged, name)
+    for name in ("outputs", "corrected", "risk"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(bias.judged, name))
+    assert again.worst() == bias.judged.worst()
+    table = readers.frame(tmp_path / f"answers{suffix}")
+    assert set(table[table["biased"]]["attribute"]) == set(bias.judged.biased)
+    if suffix == ".json":
+        return
+    bias.write(tmp_path / f"relations{suffix}")
+    table = readers.frame(tmp_path / f"relations{suffix}")
+    assert list(table["target"]) == [r.target for r in bias.relations]
+    np.testing.assert_allclose(table["strength"], [r.strength for r in bias.relations], rtol=1e-12)
+
+
+def test_what_was_found_is_written_for_people_and_programs(bias, tmp_path):
+    for suffix in ("md", "json"):
+        bias.write(tmp_path / f"bias.{suffix}")
+    assert (tmp_path / "bias.md").read_text() == bias.report()
+    assert bias.report().startswith(bias.markdown())
+    worst = bias.judged.worst()[0]
+    assert f"| {worst.image} | {worst.attribute} |" in bias.report()
+    content = json.loads((tmp_path / "bias.json").read_text())
+    assert content["relations"][0]["q"] == bias.relations[0].q
+    assert len(content["answers"]) == 300
+    with pytest.raises(ExplgraphError, match=r"suffix '\.txt'; expected one of \.csv.*\.md"):
+        bias.write(tmp_path / "bias.txt")
+
+
+def test_files_that_hold_no_answers(bias, tmp_path):
+    file = tmp_path / "answers.csv"
+    bias.judged.write(file)
+    head, first, *others = file.read_text().splitlines()
+    file.write_text("\n".join([head, first.rpartition(",")[0] + ",2", *others]))
+    with pytest.raises(ExplgraphError, match="a risk that isn't from 0 to 1"):
+        Judged.read(file)

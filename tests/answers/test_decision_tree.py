@@ -14,7 +14,7 @@ import explgraph
 from explgraph import DecisionTree, ExplgraphError, creatures
 from explgraph.answers import decision_tree, modes, tree_files
 from explgraph.answers.rationales import Rationales
-from explgraph.views.suffixes import TREE_SUFFIXES
+from explgraph.suffixes import TREES
 
 
 def planted(n=60, seed=0, noise=0.05):
@@ -334,4 +334,4 @@ def test_wrong_inputs_are_told(tree):
 
 
 def test_every_suffix_has_its_writer():
-    assert set(TREE_SUFFIXES) == {".html", *tree_files._WRITERS}
+    assert set(TREES) == {".html", *tree_files._WRITERS}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import readers
 import torch
 from numpy.testing import assert_array_equal
 from small_network import TwoLayers, graph_of, network, pictures, place
@@ -298,3 +299,23 @@ def test_a_parse_and_a_model_are_asked_for(linear):
         graph.parse(None, pictures(2))
     with pytest.raises(ExplgraphError, match=r"model must be a torch\.nn\.Module, got NoneType"):
         explgraph.find_bias(graph, None, pictures(2), {})
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_scores_go_to_a_file_and_back(tmp_path, suffix):
+    readers.needed(suffix)
+    found = effects.Ablation(("a.png", "b.png"), *np.random.default_rng(0).normal(size=(2, 2, 3)))
+    file = tmp_path / f"scores{suffix}"
+    found.write(file)
+    again = effects.Ablation.read(file)
+    assert again.names == found.names
+    assert_array_equal(again.before, found.before)
+    assert_array_equal(again.after, found.after)
+    table = readers.frame(file).set_index(["image", "class"])
+    assert table.loc[("b.png", 2), "after"] == pytest.approx(found.after[1, 2])
+
+
+def test_files_that_hold_no_scores(tmp_path):
+    (tmp_path / "scores.csv").write_text("image,class,before,after\na,1,0.5,0.5\n")
+    with pytest.raises(ExplgraphError, match="holds the classes 1 to 1; expected 0, 1"):
+        effects.Ablation.read(tmp_path / "scores.csv")

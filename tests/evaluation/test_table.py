@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import readers
 import torch
 from PIL import Image
 
@@ -134,3 +135,23 @@ def test_what_does_not_fit_is_refused(case):
         evaluation.evaluate(
             graph, creatures.network(pretrained=False), images, marks, parts=["head"]
         )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_rows_go_to_a_file_and_back(rows, tmp_path, suffix):
+    readers.needed(suffix)
+    file = tmp_path / f"quality{suffix}"
+    evaluation.write(rows, file)
+    again = evaluation.read(file)
+    assert [list(row) for row in again] == [list(row) for row in rows]
+    for row, same in zip(rows, again, strict=True):
+        for key, value in row.items():
+            assert same[key] == value or (value != value and same[key] != same[key])
+    assert evaluation.markdown(again) == evaluation.markdown(rows)
+    table = readers.frame(file)
+    assert list(table["tracking"].isna()) == [np.isnan(row["tracking"]) for row in rows]
+    assert list(table["layer"].isna()) == [row["layer"] is None for row in rows]
+    evaluation.write(rows, tmp_path / "quality.md")
+    assert (tmp_path / "quality.md").read_text() == evaluation.markdown(rows) + "\n"
+    with pytest.raises(explgraph.ExplgraphError, match=r"suffix '\.md'; expected one of \.csv"):
+        evaluation.read(tmp_path / "quality.md")
