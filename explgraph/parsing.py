@@ -260,13 +260,15 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[Any, ...]:
     shown = f"path {str(path)!r}"
     keys = ("nodes", "names", "positions", "expected", "scores", "image_size")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             if missing := [key for key in keys if key not in file]:
                 raise ExplgraphError(
                     f"{shown} lacks the array {missing[0]!r}; expected {', '.join(keys)}"
                 )
             nodes, names, *numbers, size = (file[key] for key in keys)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, struct.error) as err:
+    except (
+        OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error, struct.error
+    ) as err:  # fmt: skip
         if isinstance(err, ExplgraphError):
             raise
         raise ExplgraphError(f"{shown} can't be read as .npz: {err}") from err

@@ -9,7 +9,7 @@ CSV with the columns ``name`` and ``part``: images known not to show a part.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +93,9 @@ def read_expected(path: str | os.PathLike[str]) -> dict[tuple[str, str], int]:
     return expected
 
 
-def read_absent(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+def read_absent(
+    path: str | os.PathLike[str], names: Sequence[str], parts: Collection[str]
+) -> dict[str, NDArray[np.bool_]]:
     """Read which images are known not to show a part.
 
     Parameters
@@ -101,6 +103,8 @@ def read_absent(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str,
     path : path
     names : sequence of str
         Of the N images.
+    parts : collection of str
+        Those that are marked.
 
     Returns
     -------
@@ -110,7 +114,7 @@ def read_absent(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str,
     Raises
     ------
     ExplgraphError
-        If the file can't be read, has other columns, or names another image.
+        If the file can't be read, has other columns, or names another image or part.
     """
     columns, rows = _read(path)
     if not {"name", "part"} <= set(columns):
@@ -129,6 +133,11 @@ def read_absent(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str,
             )
         flags = absent.setdefault(row["part"], np.zeros(len(names), dtype=np.bool_))
         flags[row_of[row["name"]]] = True
+    if unknown := sorted(absent.keys() - set(parts)):
+        raise ExplgraphError(
+            f"{str(path)!r} names the part {unknown[0]!r}{nearest(unknown[0], parts)}; marked are "
+            f"{', '.join(parts)}"
+        )
     return absent
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "pairs",
     "positive",
     "seed",
+    "setting",
     "size",
     "top",
 ]
@@ -138,6 +139,14 @@ def _unique(pairs: Sequence[tuple[str, V]], text: str) -> dict[str, V]:
         twice = next(name for name in names if names.count(name) > 1)
         raise argparse.ArgumentTypeError(f"{twice!r} is there twice in {text!r}")
     return values
+
+
+def setting(text: str) -> tuple[str, str]:
+    """Split ``name=value``."""
+    name, equals, value = text.partition("=")
+    if not (name.strip() and equals and value.strip()):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return name.strip(), value.strip()
 
 
 def formats(text: str) -> list[str]:

@@ -181,7 +181,7 @@ def _locate(options: argparse.Namespace) -> None:
     graph = load(options.graph)
     images = open_photographs(options, graph)
     marks = {} if options.landmarks is None else _marks_within(options.landmarks, images)
-    absent = {} if options.absent is None else read_absent(options.absent, images.names)
+    absent = {} if options.absent is None else read_absent(options.absent, images.names, marks)
     model = load_model(options.model, weights=options.weights)
     found = graph.parse(
         model, images,

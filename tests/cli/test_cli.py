@@ -1,6 +1,7 @@
 """The command line: what it writes, what it says, and how it ends."""
 
 import csv
+import dataclasses
 import json
 import os
 import shlex
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 import explgraph
 from explgraph import creatures
 from explgraph.cli import entry as cli
+from explgraph.cli import mining
 from explgraph.cli.outputs import check_folder
 from explgraph.evaluation.landmarks import from_creatures, read_landmarks
 
@@ -147,6 +149,30 @@ def test_mine_uses_the_images_that_are_listed(place, tmp_path):
         graph = explgraph.load(tmp_path / "graph.explgraph")
         assert graph.nx.graph["n_images"] == 3
         assert {entry[0] for seen in graph.top_images.values() for entry in seen} <= names
+
+
+def test_settings_of_mining(place, tmp_path):
+    known = {field.name: field.default for field in dataclasses.fields(explgraph.Settings)}
+    assert tuple(known) == mining._SETTINGS
+    other = {"n_parents": 2, "pose": 3, "further_gain": 0.2}
+    assert all(known[name] != value for name, value in other.items())
+    given = [part for name, value in other.items() for part in ("--set", f"{name}={value}")]
+    command = [*mine_command(place, "stage4,stage3"), *given, "--out", str(tmp_path)]
+    assert cli.main([*command, "--formats", "none", "--quiet"]) == 0
+    found = explgraph.load(tmp_path / "graph.explgraph")
+    expected = explgraph.mine(
+        creatures.network(), images(place), ["stage4", "stage3"],
+        settings=explgraph.Settings(**other),
+    )  # fmt: skip
+    assert found.nx.graph["config"].items() >= (known | other).items()
+    assert dict(found.nx.edges.items()) == dict(expected.nx.edges.items())
+
+
+def test_help_names_the_settings(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["mine", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"a setting of mining: {', '.join(mining._SETTINGS)} (" in said
 
 
 def test_a_drawing_that_fails_costs_nothing_else(place, capsys, tmp_path, monkeypatch):
@@ -583,6 +609,7 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--mean", "1,2"], "one number or three"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--formats", "jpg"], "no format 'jpg'"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--seed", "-1"], "expected 0 to"),
+        ([*mine_command(Path("x"))[:-6], "--out", "y", "--set", "pose"], "expected NAME=VALUE"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--batch-size", "0"], "above 0"),
         (["mine", "--out", "y"], "--images, --model, --layers"),
         (["mine", "--out", "y", "--store", "s", "--model", "a:b"], "--images, --layers"),
@@ -763,11 +790,15 @@ WRONG = {
     "graph is a folder": ("info {here}", "{here}"),
     "other size": (PARSE + "--size 128", "128 x 128", "112 x 112"),
     "other size of the same grid": (PARSE + "--size 111", "111 x 111", "112 x 112"),
-    "table": (PARSE + "--out {here}/p.xlsx", "'.xlsx'", ".csv, .json, .npz"),
+    "table": (PARSE + "--out {here}/p.xlsx", "'.xlsx'", ".csv, .json, .parquet, .npz"),
     "table in a file": (PARSE + "--out {here}/file/p.csv", "can't write"),
     "no landmarks": (EVALUATE + "--landmarks {here}/nothing.csv", "nothing.csv"),
     "other landmarks": (EVALUATE + "--landmarks {here}/list.txt", "parts.txt"),
     "no mark": (EVALUATE + "--landmarks {here}/far.csv", "0 of the 24 images are marked"),
+    "setting": (MINE + "--set poes=3", "'poes' is unknown; did you mean 'pose'", "n_parents"),
+    "no number": (MINE + "--set pose=3.5", "--set pose=3.5: expected a whole number"),
+    "bad setting": (MINE + "--set apart=2", "--set: apart must be a number above 0"),
+    "setting twice": (MINE + "--set pose=2 --set pose=3", "'pose' is given twice"),
     "huge": (MINE + "--size 100000", "at most 16384 px"),
     "decimal commas": (MINE + "--boxes {here}/commas.csv", "line 2", "decimal point"),
     "no part": (EVALUATE + "--parts haed", "'haed'", "'head'"),
@@ -784,7 +815,7 @@ WRONG = {
     "marks elsewhere": (LOCATE + "--landmarks {here}/outside.csv", "outside.csv", "marks no part"),
     "absent": (LOCATE + "--absent {here}/list.txt", "list.txt", "name, part"),
     "absent image": (LOCATE + "--absent {here}/absent.csv", "'77.png'", "the images lack"),
-    "absent without a part": (LOCATE + "--absent {here}/halves.csv", "line 2", "1 values for 2 columns"),
+    "absent without a part": (LOCATE + "--absent {here}/halves.csv", "line 2", "for 2 columns"),
     "absent part": (LOCATE + "--absent {here}/noses.csv", "'nose'", "marked are"),
     "too many": (LOCATE + "--suggest 25", "k is 25", "expected 1 to"),
     "locate, nobody new": (LOCATE + "--new {here}/empty", "no image"),
