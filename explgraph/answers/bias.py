@@ -37,14 +37,15 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from explgraph import rows
+from explgraph import archive, rows
 from explgraph.answers.evidence import Evidence, model_outputs, node_evidence, output_count
 from explgraph.answers.reading import Reading, fit_reading, probability
 from explgraph.answers.significance import benjamini_hochberg, permutation_p, regression_weights
@@ -369,9 +370,102 @@ class Bias:
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of it to one file, which `load` opens.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file can't be written.
+        """
+        content = {
+            "attributes": self.attributes,
+            "relations": rows.finite([r._asdict() for r in self.relations]),
+            "nodes": self.nodes,
+            "judged": {"names": self.judged.names, "biased": self.judged.biased},
+            "model": self._model,
+            "outputs": self._outputs,
+            "image_size": self._image_size,
+        }
+        own = ("own_effects", "own_at_part", "node_effects")
+        arrays = {name: getattr(self, name) for name in own} | self._reading._asdict()
+        arrays |= {name: getattr(self.judged, name) for name in ("outputs", "corrected", "risk")}
+        archive.write(_FORMAT, path, content, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Bias:
+        """Open what `save` wrote.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file is missing, damaged or no bias.
+        """
+        return archive.read(_FORMAT, path, _build)
+
     def _index(self, attribute: str) -> int:
         _check_name(attribute, self.attributes, "where")
         return self.attributes.index(attribute)
+
+
+_FORMAT = archive.Format("explgraph bias", 1, "a bias", "bias", "bias.json", again="find")
+
+
+def _build(content: Any, given: dict[str, Any]) -> Bias:
+    """Make a bias of what a file holds, and check it."""
+    arrays, check = archive.Arrays(given), archive.check
+    names = archive.texts(content["attributes"], "attributes")
+    nodes = archive.texts(content["nodes"], "nodes")
+    biased = archive.texts(content["judged"]["biased"], "biased")
+    images, model = tuple(content["judged"]["names"]), content["model"]
+    outputs, size = tuple(content["outputs"]), tuple(content["image_size"])
+    a, v, n = len(names), len(nodes), len(images)
+    check(all(isinstance(text, str) for text in (*images, model)), "a name is no text")
+    check({*biased} <= {*names}, "biased names what is no attribute")
+    check(
+        (len(outputs), len(size)) == (a, 2)
+        and all(type(k) is int and k >= 0 for k in (*outputs, *size)),
+        f"outputs and image_size are {outputs} and {size}",
+    )
+    relations = tuple(_relation(values) for values in content["relations"])
+    check(
+        sorted((r.target, r.source) for r in relations) == sorted(permutations(names, 2)),
+        "relations are not those of each two attributes",
+    )
+    bias = Bias(
+        attributes=names,
+        relations=relations,
+        own_effects=arrays.take("own_effects", (a,)),
+        own_at_part=arrays.take("own_at_part", (a,), gaps=True),
+        nodes=nodes,
+        node_effects=arrays.take("node_effects", (a, a, v)),
+        judged=Judged(
+            images, names, biased,
+            arrays.take("outputs", (n, a)),
+            arrays.take("corrected", (n, a)),
+            arrays.take("risk", (n, a), 0, 1),
+        ),
+        _model=model,
+        _outputs=outputs,
+        _image_size=(size[0], size[1]),
+        _reading=Reading(arrays.take("middle", (a,)), arrays.take("weights", (a, a))),
+    )  # fmt: skip
+    arrays.finish()
+    return bias
+
+
+def _relation(values: Mapping[str, Any]) -> Relation:
+    """Read a relation; shares that aren't known are NaN."""
+    kinds = get_type_hints(Relation)
+    archive.check(values.keys() == kinds.keys(), f"a relation has {', '.join(values)}")
+    known: dict[str, Any] = {
+        k: np.nan if v is None and k.startswith("at_") else v for k, v in values.items()
+    }
+    for name, kind in kinds.items():
+        archive.check(type(known[name]) is kind, f"a relation's {name} is {known[name]!r}")
+    archive.check(known["kind"] in ("", "unexpected", "missing"), f"kind is {known['kind']!r}")
+    archive.check(known["expected"] in (-1, 0, 1), f"expected is {known['expected']!r}")
+    return Relation(**known)
 
 
 def _percent(share: float) -> str:

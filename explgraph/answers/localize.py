@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explgraph import rows
+from explgraph import archive, rows
 from explgraph.answers import voting
 from explgraph.answers.voting import Nodes, Residual, Template
 from explgraph.errors import ExplgraphError, nearest
@@ -289,6 +289,83 @@ class Localizer:
             photo = {name: parse.to_original(place) for name, place in places.items()}
         return Located(parse.names, places, radii, presence, photo)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted parts to one file, which `load` opens.
+
+        Raises
+        ------
+        ExplgraphError
+            If nothing was fitted yet, or the file can't be written.
+        """
+        if self._nodes is None:
+            raise ExplgraphError("the localizer knows no part yet; call fit first")
+        height, width = self.graph.image_size
+        content: dict[str, Any] = {
+            "nodes": self.graph.node_ids, "height": height, "width": width, "parts": [],
+        }  # fmt: skip
+        arrays = {name: getattr(self._nodes, name) for name in _OF_NODES}
+        for k, (name, part) in enumerate(self._parts.items()):
+            content["parts"].append(
+                {"name": name, "shots": part.shots, "ratio": part.ratio,
+                 "presence": part.presence, "templates": len(part.templates)}
+            )  # fmt: skip
+            for t, template in enumerate(part.templates):
+                arrays |= {f"{k}/template {t}/{n}": a for n, a in template._asdict().items()}
+            arrays |= {f"{k}/residual/{n}": a for n, a in part.residual._asdict().items()}
+        archive.write(_FORMAT, path, content, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], graph: ExplanatoryGraph) -> Localizer:
+        """Open a localizer that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        graph : ExplanatoryGraph
+            The localizer's.
+
+        Returns
+        -------
+        Localizer
+            It gives the same answers.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file is missing, damaged or no localizer, or the graph is another.
+        """
+
+        def build(content: Any, given: dict[str, Any]) -> Localizer:
+            localizer, arrays = cls(graph), archive.Arrays(given)
+            size = content["height"], content["width"]
+            if (tuple(content["nodes"]), size) != (graph.node_ids, graph.image_size):
+                raise ExplgraphError(
+                    f"it was fitted with a graph of {len(content['nodes'])} nodes on images of "
+                    f"{size[0]} x {size[1]} px, and graph has {len(graph)} others or another "
+                    "size; give the graph that it was fitted with"
+                )
+            nodes = Nodes(
+                **{name: arrays.take(name, (len(graph),)) for name in _OF_NODES},
+                diagonal=float(np.hypot(*graph.image_size)),
+            )
+            for name in ("reliability", "follows"):
+                known = [values[name] for values in graph.nx.nodes.values()]
+                archive.check(
+                    np.array_equal(getattr(nodes, name), known),
+                    f"graph's nodes have another {name}; give the graph that it was fitted with",
+                )
+            names = archive.texts((part["name"] for part in content["parts"]), "parts")
+            localizer._nodes = nodes
+            localizer._parts = {
+                name: _read_part(values, arrays, str(k), len(graph))
+                for k, (name, values) in enumerate(zip(names, content["parts"], strict=True))
+            }
+            arrays.finish()
+            return localizer
+
+        check_graph(graph)
+        return archive.read(_FORMAT, path, build)
+
     def templates(self, part: str) -> tuple[Template, ...]:
         """Give the templates of a part: voters, their offsets (px) and spreads (px^2).
 
@@ -445,6 +522,50 @@ class Localizer:
             )
         if not len(parse.nodes):
             raise ExplgraphError("the graph has no nodes, so nothing can vote; mine it again")
+
+
+# -------------------------------------------------------------------------------------------- files
+
+_FORMAT = archive.Format(
+    "explgraph localizer", 1, "a localizer", "localizer", "localizer.json", again="fit"
+)
+_OF_NODES = ("top", "reliability", "follows", "stray")
+
+
+def _read_part(values: Mapping[str, Any], arrays: archive.Arrays, here: str, v: int) -> _Part:
+    """Read a part that V nodes' votes locate."""
+
+    def indices(name: str) -> NDArray[np.int64]:
+        found = arrays.take(f"{here}/{name}", (None,), 0, v - 1, dtype=np.int64)
+        archive.check(len({*found.tolist()}) == len(found), f"{here}/{name} names a node twice")
+        return found
+
+    def template(name: str) -> Template:
+        voters = indices(f"{name}/voters")
+        m = len(voters)
+        archive.check(m > 0, f"{here}/{name} has no voter")
+        return Template(
+            voters,
+            arrays.take(f"{here}/{name}/offset", (m, 2)),
+            arrays.take(f"{here}/{name}/spread", (m,), 0),
+        )
+
+    shots, ratio, presence = values["shots"], values["ratio"], values["presence"]
+    archive.check(type(shots) is int and shots > 0, f"shots is {shots!r}")
+    numbers = [ratio, *(presence or ())]
+    archive.check(
+        len(numbers) in (1, 3) and all(type(x) is float and np.isfinite(x) for x in numbers),
+        f"ratio and presence are {ratio!r}, {presence!r}",
+    )
+    templates = tuple(template(f"template {t}") for t in range(values["templates"]))
+    archive.check(bool(templates), "a part has no template")
+    nodes = indices("residual/nodes")
+    residual = Residual(
+        nodes,
+        arrays.take(f"{here}/residual/pose", (shots, 2 * len(nodes) + 2)),
+        arrays.take(f"{here}/residual/weights", (shots, 2)),
+    )
+    return _Part(templates, residual, shots, ratio, None if presence is None else tuple(presence))
 
 
 # ------------------------------------------------------------------------------------------ fitting

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import blobs
+import damaged
 import numpy as np
 import pytest
 import readers
@@ -11,7 +12,7 @@ import torch
 
 import explgraph
 from explgraph import ExplgraphError, find_bias
-from explgraph.answers.bias import Judged
+from explgraph.answers.bias import Bias, Judged
 from explgraph.answers.evidence import node_evidence
 
 PARTS = {name: f"{name} blob" for name in blobs.NAMES}
@@ -303,3 +304,54 @@ def test_files_that_hold_no_answers(bias, tmp_path):
     file.write_text("\n".join([head, first.rpartition(",")[0] + ",2", *others]))
     with pytest.raises(ExplgraphError, match="a risk that isn't from 0 to 1"):
         Judged.read(file)
+
+
+def equal(bias, other):
+    arrays = ("own_effects", "own_at_part", "node_effects")
+    return (
+        (bias.attributes, bias.nodes) == (other.attributes, other.nodes)
+        and repr(bias.relations) == repr(other.relations)  # NaN are alike
+        and all(np.array_equal(getattr(bias, n), getattr(other, n), equal_nan=True) for n in arrays)
+        and bias.judged.names == other.judged.names
+        and bias.judged.worst(99) == other.judged.worst(99)
+    )
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_loaded_bias_gives_the_same_answers(bias, model, biased, graph, tmp_path, marked):
+    images, labels, _ = biased
+    found = bias if marked else find_bias(graph, model, images, labels)
+    found.save(tmp_path / "x")
+    again = Bias.load(tmp_path / "x")
+    assert equal(again, found)
+    assert again.report() == found.report()
+    assert again.where("red", "green") == found.where("red", "green")
+    new = blobs.world(20, seed=3)[0]
+    np.testing.assert_array_equal(again.judge(model, new).risk, found.judge(model, new).risk)
+
+
+def test_a_damaged_bias_is_refused(bias, tmp_path):
+    bias.save(tmp_path / "x")
+    damaged.refused_or_the_same(tmp_path / "x", Bias.load, lambda found: equal(found, bias))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c, _: c["attributes"].append("pink"), "outputs and image_size are"),
+        (lambda c, _: c["relations"].pop(), "relations are not those of each two attributes"),
+        (lambda c, _: c["relations"][0].update(q=None), "a relation's q is None"),
+        (lambda c, _: c["relations"][0].update(kind="odd"), "kind is 'odd'"),
+        (lambda c, _: c["relations"][0].pop("p"), "a relation has target, source"),
+        (lambda c, _: c["judged"].update(biased=["pink"]), "biased names what is no attribute"),
+        (lambda c, _: c.update(model=3), "a name is no text"),
+        (lambda _, a: a["risk"].fill(2), "risk holds a number that is not from 0 to 1"),
+        (lambda _, a: a["weights"].fill(np.nan), "weights holds a number"),
+        (lambda _, a: a.update(more=a["weights"]), "arrays that it shouldn't: more"),
+    ],
+)
+def test_a_wrong_bias_is_refused(bias, tmp_path, change, message):
+    bias.save(tmp_path / "x")
+    damaged.edited(tmp_path / "x", change)
+    with pytest.raises(ExplgraphError, match=f"holds no valid bias: .*{message}"):
+        Bias.load(tmp_path / "x")

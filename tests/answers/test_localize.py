@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import damaged
 import numpy as np
 import pytest
 import readers
@@ -349,3 +350,89 @@ def test_files_that_hold_no_parts(tmp_path):
     (tmp_path / "parts.csv").write_text("part,image,x,y\na,b,1,2\n")
     with pytest.raises(ExplgraphError, match="lacks the column 'uncertainty'"):
         Located.read(tmp_path / "parts.csv")
+
+
+def same(located, other):
+    return all(
+        np.array_equal(getattr(located, name)[part], getattr(other, name)[part], equal_nan=True)
+        for name in ("positions", "uncertainty", "presence")
+        for part in located.positions
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A localizer of two parts, one of which has several templates and can be absent."""
+    graph, parse, body = planted(40, noise=4.0)
+    flipped = np.where((np.arange(40) % 2 == 0)[:, None], body, body + np.array([0, 25]))
+    marks = {"a": only(flipped, range(24)), "b": only(body, [3])}
+    return Localizer(graph).fit(parse, marks, absent={"a": np.arange(40) > 30}), parse
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_loaded_localizer_gives_the_same_answers(seed, tmp_path):
+    graph, parse, body = planted(30, seed=seed, noise=3.0)
+    k = 1 + 4 * seed
+    localizer = Localizer(graph).fit(
+        parse, {"ü": only(body, range(k)), "b": only(body, [9])}, absent={"ü": np.arange(30) > 27}
+    )
+    localizer.save(tmp_path / "parts.localizer")
+    again = Localizer.load(tmp_path / "parts.localizer", graph)
+    assert again.parts == localizer.parts
+    other = parse_of(graph, parse.positions + np.float32(0.5), 0.9 * parse.scores)
+    for seen in (parse, other):
+        assert same(again.predict(seen), localizer.predict(seen))
+    assert again.nodes_of("b") == localizer.nodes_of("b")
+    assert again.label() == localizer.label()
+    assert again.suggest(parse, 3) == localizer.suggest(parse, 3)
+    first = (tmp_path / "parts.localizer").read_bytes()
+    again.save(tmp_path / "parts.localizer")
+    assert (tmp_path / "parts.localizer").read_bytes() == first
+
+
+def test_a_damaged_localizer_is_refused(fitted, tmp_path):
+    localizer, parse = fitted
+    localizer.save(tmp_path / "x")
+    damaged.refused_or_the_same(
+        tmp_path / "x",
+        lambda file: Localizer.load(file, localizer.graph),
+        lambda found: same(found.predict(parse), localizer.predict(parse)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c, _: c["parts"].append(c["parts"][0]), "parts are not different texts"),
+        (lambda c, _: c["parts"][0].update(shots=3), "residual/pose is float64 .* expected"),
+        (lambda c, _: c["parts"][0].update(ratio=float("nan")), "ratio and presence are nan"),
+        (lambda c, _: c["parts"][0].update(presence=[1.0]), "ratio and presence"),
+        (lambda c, _: c["parts"][0].update(templates=0), "a part has no template"),
+        (lambda c, _: c["parts"][0].pop("shots"), "KeyError: 'shots'"),
+        (lambda c, _: c["parts"].pop(), "arrays that it shouldn't: 1/residual/nodes"),
+        (lambda c, _: c.update(height=7), "on images of 7 x 160 px"),
+        (lambda _, a: a.pop("top"), "KeyError: 'top'"),
+        (lambda _, a: a["top"].fill(np.nan), "top holds a number that is not from"),
+        (lambda _, a: a.update(follows=a["follows"] + 1), "graph's nodes have another follows"),
+        (lambda _, a: a["1/residual/nodes"].fill(2), "residual/nodes names a node twice"),
+        (lambda _, a: a["1/template 0/voters"].fill(99), "voters holds a number .* 0 to 7"),
+        (lambda _, a: a["1/template 0/spread"].fill(-1), "spread holds a number"),
+    ],
+)
+def test_a_wrong_localizer_is_refused(fitted, tmp_path, change, message):
+    fitted[0].save(tmp_path / "x")
+    damaged.edited(tmp_path / "x", change)
+    with pytest.raises(ExplgraphError, match=f"holds no valid localizer: .*{message}"):
+        Localizer.load(tmp_path / "x", fitted[0].graph)
+
+
+def test_a_localizer_of_another_graph(fitted, tmp_path):
+    localizer, _ = fitted
+    localizer.save(tmp_path / "x")
+    with pytest.raises(ExplgraphError, match=r"a graph of 8 nodes .* graph has 5 others"):
+        Localizer.load(tmp_path / "x", planted(nodes=5)[0])
+    with pytest.raises(ExplgraphError, match="knows no part yet"):
+        Localizer(localizer.graph).save(tmp_path / "y")
+    localizer.graph.save(tmp_path / "x")
+    with pytest.raises(ExplgraphError, match=r"is not a localizer: .* of the format 'explgraph'"):
+        Localizer.load(tmp_path / "x", localizer.graph)
