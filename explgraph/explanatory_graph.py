@@ -42,7 +42,7 @@ class ExplanatoryGraph(Graph):
     ) -> parsing.Parse:
         """Find every node in images: see `explgraph.parsing.parse`."""
         return parsing.parse(
-            self, model, images, batch_size=batch_size, device=device, progress=progress
+            model, self, images, batch_size=batch_size, device=device, progress=progress
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -288,8 +288,8 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[Any, ...]:
 
 
 def parse(
-    graph: Graph,
     model: nn.Module,
+    graph: Graph,
     images: AnyImages,
     *,
     batch_size: int = 32,
@@ -300,9 +300,9 @@ def parse(
 
     Parameters
     ----------
-    graph : ExplanatoryGraph
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
+    graph : ExplanatoryGraph
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
     batch_size : int
@@ -325,12 +325,13 @@ def parse(
     ExplgraphWarning
         If the weights are not those that were mined, or the poses of the mined images told little.
     """
+    check_graph(graph)
     parser = Parser(graph, checked_device(device))
     warn_if_weak(graph.nx.graph["config"])
     names: list[str] = []
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for here, maps in stream_layers(
-        graph, model, images, batch_size=batch_size, device=device, progress=progress
+        model, graph, images, batch_size=batch_size, device=device, progress=progress
     ):
         names.extend(here)
         parts.append(parser({layer.index: maps[layer.name] for layer in graph.layers}))
@@ -339,8 +340,8 @@ def parse(
 
 
 def stream_layers(
-    graph: Graph,
     model: nn.Module,
+    graph: Graph,
     images: AnyImages,
     *,
     batch_size: int,

@@ -289,7 +289,7 @@ def refused(graph, model, images, match):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExplgraphWarning)  # other weights
         with pytest.raises(ExplgraphError, match=match):
-            parse(graph, model, images)
+            parse(model, graph, images)
 
 
 def test_other_weights_only_warn(network, mined):

@@ -268,7 +268,13 @@ class Bias:
         return [(self.nodes[v], float(effects[v])) for v in order]
 
     def judge(
-        self, model: nn.Module, images: AnyImages, *, batch_size: int = 32, device: str = "auto"
+        self,
+        model: nn.Module,
+        images: AnyImages,
+        *,
+        batch_size: int = 32,
+        device: str = "auto",
+        progress: bool = False,
     ) -> Judged:
         """Tell which answers for new images are likely to be wrong because of the bias.
 
@@ -281,6 +287,9 @@ class Bias:
         images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         batch_size : int
         device : str
+            Where the model runs.
+        progress : bool
+            Show a bar on a terminal.
 
         Returns
         -------
@@ -297,7 +306,7 @@ class Bias:
             )
         names, given = model_outputs(
             model, images, self._outputs,
-            image_size=self._image_size, batch_size=batch_size, device=device,
+            image_size=self._image_size, batch_size=batch_size, device=device, progress=progress,
         )  # fmt: skip
         return _judge(
             self.attributes, names, given.astype(np.float64), self._reading, self.suspicious
@@ -473,8 +482,8 @@ def _percent(share: float) -> str:
 
 
 def find_bias(
-    graph: ExplanatoryGraph,
     model: nn.Module,
+    graph: ExplanatoryGraph,
     images: AnyImages,
     attributes: Mapping[str, ArrayLike],
     *,
@@ -496,11 +505,11 @@ def find_bias(
 
     Parameters
     ----------
-    graph : ExplanatoryGraph
-        Mined on this model.
     model : torch.nn.Module
         In evaluation mode; its output is ``(N, outputs)`` logits, above 0 where the answer is yes.
         Have a softmax over classes wrapped, to give ``log p - log(1 - p)``.
+    graph : ExplanatoryGraph
+        Mined on this model.
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Labelled images, for instance some that the network was trained on: they may have the same
         bias, as long as each attribute is sometimes seen without the others. A few hundred.
@@ -566,7 +575,7 @@ def find_bias(
     radius = 0.1 * float(np.hypot(*graph.image_size)) if radius is None else radius
     _check_numbers(margin, fdr, permutations, radius)
     found = node_evidence(
-        graph, model, images, columns,
+        model, graph, images, columns,
         layer=layer, batch_size=batch_size, device=device, progress=progress,
     )  # fmt: skip
     if len(found.names) != len(labels):

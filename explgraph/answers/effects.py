@@ -281,11 +281,12 @@ def _check_classes(classes: Mapping[str, int], n: int) -> None:
 def ablate(
     model: nn.Module,
     graph: ExplanatoryGraph,
-    nodes: Iterable[str],
     images: AnyImages,
+    nodes: Iterable[str],
     *,
     batch_size: int = 32,
     device: str = "auto",
+    progress: bool = False,
 ) -> Ablation:
     """Run a network without some of its nodes.
 
@@ -298,13 +299,15 @@ def ablate(
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
     graph : ExplanatoryGraph
-    nodes : iterable of str
-        Ids of the graph.
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
+    nodes : iterable of str
+        Ids of the graph.
     batch_size : int
     device : str
         Where the model runs.
+    progress : bool
+        Show a bar on a terminal.
 
     Returns
     -------
@@ -324,7 +327,8 @@ def ablate(
     places = Places(graph)
     seen: list[str] = []
     before, after = [], []
-    for names, batch in watched(model, graph, images, batch_size=batch_size, device=device):
+    source = watched(model, graph, images, batch_size=batch_size, device=device, progress=progress)
+    for names, batch in source:
         seen.extend(names)
         whole = run(model, batch, graph.layers)
         changes = _without(graph, places, chosen, places.positions(whole.maps))
@@ -365,12 +369,13 @@ def check_effects(
     seed: int = 0,
     batch_size: int = 16,
     device: str = "auto",
+    progress: bool = False,
 ) -> Check:
     """Compare the effects of some edges with true ablation.
 
     Parameters
     ----------
-    model, images, batch_size, device
+    model, images, batch_size, device, progress
         As for `edge_effects`; the same images.
     graph : ExplanatoryGraph
         As `edge_effects` gave it.
@@ -399,7 +404,8 @@ def check_effects(
     places = Places(graph)
     total, left = np.zeros(len(sample)), np.zeros(len(sample))
     children = dict.fromkeys(child for _, child in sample)
-    for _, batch in watched(model, graph, images, batch_size=batch_size, device=device):
+    source = watched(model, graph, images, batch_size=batch_size, device=device, progress=progress)
+    for _, batch in source:
         whole = run(model, batch, graph.layers)
         positions = places.positions(whole.maps)
         for child in children:

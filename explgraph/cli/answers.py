@@ -194,8 +194,8 @@ def _bias(options: argparse.Namespace) -> None:
     model = load_model(options.model, weights=options.weights)
     running = {"batch_size": options.batch_size, "device": options.device}
     bias = find_bias(
-        graph,
         model,
+        graph,
         images,
         attributes,
         outputs=options.outputs,
@@ -212,7 +212,7 @@ def _bias(options: argparse.Namespace) -> None:
     judged = bias.judged
     if options.judge is not None:
         there = open_others(options, options.judge, graph)
-        judged = bias.judge(model, there, **running)
+        judged = bias.judge(model, there, progress=not options.quiet, **running)
     for out in options.out:
         bias.write(out, judged=judged)
     if not options.quiet or not options.out:
@@ -243,7 +243,13 @@ def _effects(options: argparse.Namespace) -> None:
     print(f"{options.out}: effects along {len(edges)} edges, over {len(images)} images")
     if len(edges) >= 3:
         check = check_effects(
-            model, measured, images, edges=options.check, seed=options.seed, **ready
+            model,
+            measured,
+            images,
+            edges=options.check,
+            seed=options.seed,
+            progress=not options.quiet,
+            **ready,
         )
         print(
             f"rank correlation with true ablation of {len(check.edges)} edges: "
@@ -276,10 +282,11 @@ def _ablate(options: argparse.Namespace) -> None:
     found = ablate(
         load_model(options.model, weights=options.weights),
         graph,
-        options.nodes,
         images,
+        options.nodes,
         batch_size=options.batch_size,
         device=options.device,
+        progress=not options.quiet,
     )
     if options.out is not None:
         found.write(options.out)

@@ -81,8 +81,15 @@ def pictures_for(options: argparse.Namespace, graph: Graph) -> dict[str, Any]:
     from explgraph.network.models import load_model
     from explgraph.parsing import parse
 
-    model = load_model(options.model, weights=options.weights)
-    return {"images": images, "parse": parse(graph, model, images, progress=not options.quiet)}
+    found = parse(
+        load_model(options.model, weights=options.weights),
+        graph,
+        images,
+        batch_size=options.batch_size,
+        device=options.device,
+        progress=not options.quiet,
+    )
+    return {"images": images, "parse": found}
 
 
 def read_settings(pairs: Sequence[tuple[str, str]]) -> Settings:

@@ -70,8 +70,13 @@ def add_model(
         "--weights", metavar="FILE", help="safetensors, or a state dict that torch saved"
     )
     if required if running is None else running:
-        parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-        parser.add_argument("--batch-size", type=positive, default=32, metavar="N")
+        _add_running(parser)
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    """Add where and how a model runs."""
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N")
 
 
 def add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -113,6 +118,7 @@ def add_pictured(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="SPEC", help="parse them too, so that every photograph shows all nodes"
     )
     parser.add_argument("--weights", metavar="FILE", help="of the model")
+    _add_running(parser)
 
 
 def names(text: str) -> list[str]:

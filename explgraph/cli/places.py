@@ -140,8 +140,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         images = images.subset(landmarks.align(images.names).one_per_source())
     model = load_model(options.model, weights=options.weights)
     rows = evaluation.evaluate(
-        graph,
         model,
+        graph,
         images,
         landmarks,
         parts=options.parts,

@@ -30,7 +30,9 @@ from explgraph.evaluation import controls, metrics
 from explgraph.evaluation.baselines import constant_grid, raw_peaks
 from explgraph.evaluation.landmarks import Landmarks
 from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.graph import check_graph
 from explgraph.images.folder import ImageFolder
+from explgraph.network.hooks import check_model
 from explgraph.parsing import parse_activations, parse_evidence, stream_layers
 from explgraph.statistics.reliability import warn_if_weak
 from explgraph.suffixes import REPORTS, check_suffix
@@ -46,8 +48,8 @@ COLUMNS = (
 
 
 def evaluate(
-    graph: ExplanatoryGraph,
     model: nn.Module,
+    graph: ExplanatoryGraph,
     images: ImageFolder,
     landmarks: Landmarks,
     *,
@@ -61,9 +63,9 @@ def evaluate(
 
     Parameters
     ----------
-    graph : ExplanatoryGraph
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
+    graph : ExplanatoryGraph
     images : ImageFolder
         At least two photographs; at best others than those that were mined.
     landmarks : Landmarks
@@ -89,6 +91,8 @@ def evaluate(
     ExplgraphError
         As parsing does, and if a part isn't in the landmarks or none of the images is marked.
     """
+    check_graph(graph)
+    check_model(model)
     wanted = list(parts or landmarks.parts)
     for part in wanted:
         if part not in landmarks.parts:
@@ -109,7 +113,7 @@ def evaluate(
             "the image, at least two must be; check that the landmarks are of these images"
         )
     warn_if_weak(graph.nx.graph["config"])
-    activations = _activations(graph, model, images, batch_size, device, progress)
+    activations = _activations(model, graph, images, batch_size, device, progress)
     methods = _methods(graph, activations, seed)
     rows: list[Row] = []
     total = 2 + 5 * len(graph.layers)
@@ -131,8 +135,8 @@ def evaluate(
 
 
 def _activations(
-    graph: ExplanatoryGraph,
     model: nn.Module,
+    graph: ExplanatoryGraph,
     images: ImageFolder,
     batch_size: int,
     device: str,
@@ -147,7 +151,7 @@ def _activations(
     names: list[str] = []
     pieces: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in graph.layers}
     for here, caught in stream_layers(
-        graph, model, images, batch_size=batch_size, device=device, progress=progress
+        model, graph, images, batch_size=batch_size, device=device, progress=progress
     ):
         names.extend(here)
         for name, block in caught.items():

@@ -37,7 +37,7 @@ def graph(model, biased):
 @pytest.fixture(scope="module")
 def bias(graph, model, biased):
     images, labels, landmarks = biased
-    return find_bias(graph, model, images, labels, landmarks=landmarks, parts=PARTS, radius=6)
+    return find_bias(model, graph, images, labels, landmarks=landmarks, parts=PARTS, radius=6)
 
 
 def relation(bias, target, source):
@@ -84,7 +84,7 @@ def test_evidence_sits_where_the_blobs_are(bias, graph):
 
 def test_similarity_is_the_cosine_of_contrasts(bias, graph, model, biased):
     images, labels, _ = biased
-    values = node_evidence(graph, model, images, [0, 1, 2]).values
+    values = node_evidence(model, graph, images, [0, 1, 2]).values
     patterns = [
         values[labels[name], k].mean(0) - values[~labels[name], k].mean(0)
         for k, name in enumerate(blobs.NAMES)
@@ -138,20 +138,20 @@ def test_judged_are_the_given_images(bias, biased, model):
 def test_what_is_expected_is_no_bias_but_missing_where_it_is_not(graph, model, biased):
     images, labels, _ = biased
     expected = {("red", "green"): 1, ("green", "blue"): 1, ("blue", "red"): 0}
-    bias = find_bias(graph, model, images, labels, expected=expected)
+    bias = find_bias(model, graph, images, labels, expected=expected)
     (found,) = bias.suspicious
     assert (found.target, found.source, found.kind) == ("green", "blue", "missing")
     assert relation(bias, "red", "green").expected == 1
     assert bias.judged.biased == ()
     assert bias.judged.worst() == []
-    opposite = find_bias(graph, model, images, labels, expected={("red", "green"): -1})
+    opposite = find_bias(model, graph, images, labels, expected={("red", "green"): -1})
     assert opposite.relations[0].kind == "missing"
 
 
 def test_the_margin_decides_what_is_too_small(graph, model, biased):
     images, labels, _ = biased
-    assert not find_bias(graph, model, images, labels, margin=0.9).suspicious
-    strict = find_bias(graph, model, images, labels, margin=0)
+    assert not find_bias(model, graph, images, labels, margin=0.9).suspicious
+    strict = find_bias(model, graph, images, labels, margin=0)
     assert ("red", "green") in {(r.target, r.source) for r in strict.suspicious}
 
 
@@ -162,20 +162,20 @@ def test_attributes_that_were_not_learnt_are_warned_of(biased):
         model.head.weight[2] = model.head.weight[1] / 100
     graph = explgraph.mine(model, images[:150], ["cells"], seed=0)
     with pytest.warns(explgraph.ExplgraphWarning, match="hardly tells blue at all"):
-        find_bias(graph, model, images, labels)
+        find_bias(model, graph, images, labels)
 
 
 def test_columns_of_outputs_may_be_named(graph, model, biased):
     images, labels, _ = biased
     some = {name: labels[name] for name in ("green", "red")}
-    bias = find_bias(graph, model, images, some, outputs={"red": 0, "green": 1})
+    bias = find_bias(model, graph, images, some, outputs={"red": 0, "green": 1})
     (found,) = bias.suspicious
     assert (found.target, found.source) == ("red", "green")
 
 
 def test_the_same_seed_gives_the_same(bias, graph, model, biased):
     images, labels, landmarks = biased
-    again = find_bias(graph, model, images, labels, landmarks=landmarks, parts=PARTS, radius=6)
+    again = find_bias(model, graph, images, labels, landmarks=landmarks, parts=PARTS, radius=6)
     assert again.relations == bias.relations
 
 
@@ -188,7 +188,7 @@ def test_markdown_has_a_row_for_each_relation(bias):
 
 
 def test_without_landmarks_places_are_not_told(graph, model, biased):
-    bias = find_bias(graph, model, *biased[:2])
+    bias = find_bias(model, graph, *biased[:2])
     assert np.isnan([bias.relations[0].at_source, bias.relations[0].at_target]).all()
     assert bias.markdown().splitlines()[2].endswith("|  |  | unexpected |")
 
@@ -230,37 +230,37 @@ def test_wrong_inputs(graph, model, biased, changed, message):
         if name in changed:
             attributes[name] = changed.pop(name)
     with pytest.raises(ExplgraphError, match=message):
-        find_bias(graph, model, images, attributes, **changed)
+        find_bias(model, graph, images, attributes, **changed)
 
 
 @pytest.mark.filterwarnings("ignore:no filter follows:explgraph.ExplgraphWarning")
 def test_more_wrong_inputs(graph, model, biased):
     images, labels, _ = biased
     with pytest.raises(ExplgraphError, match="hold 300 labels each, but there are 299 images"):
-        find_bias(graph, model, images[:299], labels)
+        find_bias(model, graph, images[:299], labels)
     two = {name: labels[name] for name in ("red", "green")}
     with pytest.raises(ExplgraphError, match="3 outputs for 2 attributes; say which is whose"):
-        find_bias(graph, model, images, two)
+        find_bias(model, graph, images, two)
     same = {**labels, "blue": labels["red"]}
     with pytest.raises(ExplgraphError, match="'red' follows from blue in all images"):
-        find_bias(graph, model, images, same)
+        find_bias(model, graph, images, same)
     other = blobs.Net().eval()
     with torch.no_grad():
         other.head.bias += 1
     with pytest.raises(ExplgraphError, match="weights are not those"):
-        find_bias(graph, other, images, labels)
+        find_bias(other, graph, images, labels)
     with pytest.raises(ExplgraphError, match="found in a model with other weights"):
-        find_bias(graph, model, images, labels).judge(other, images)
+        find_bias(model, graph, images, labels).judge(other, images)
     with pytest.raises(ExplgraphError, match="64 x 64 px, expected 32 x 32"):
-        find_bias(graph, model, images, labels).judge(model, torch.rand(2, 3, 64, 64))
+        find_bias(model, graph, images, labels).judge(model, torch.rand(2, 3, 64, 64))
     silent = blobs.Net().eval()
     with torch.no_grad():
         silent.head.weight.zero_()
     mined = explgraph.mine(silent, images, ["cells"], seed=0)
     with pytest.raises(ExplgraphError, match="output of 'red' is the same for all images"):
-        find_bias(mined, silent, images, labels)
+        find_bias(silent, mined, images, labels)
     with pytest.raises(ExplgraphError, match="where names 'pink'"):
-        find_bias(graph, model, images, labels).where("pink", "red")
+        find_bias(model, graph, images, labels).where("pink", "red")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
@@ -320,7 +320,7 @@ def equal(bias, other):
 @pytest.mark.parametrize("marked", [True, False])
 def test_a_loaded_bias_gives_the_same_answers(bias, model, biased, graph, tmp_path, marked):
     images, labels, _ = biased
-    found = bias if marked else find_bias(graph, model, images, labels)
+    found = bias if marked else find_bias(model, graph, images, labels)
     found.save(tmp_path / "x")
     again = Bias.load(tmp_path / "x")
     assert equal(again, found)

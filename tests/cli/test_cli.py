@@ -293,8 +293,8 @@ def test_bias_writes_what_the_library_finds(place, capsys, tmp_path):
     drawn = creatures.draw(24, seed=5, size=SIDE)
     order = [int(Path(name).stem) for name in folder.names]
     bias = explgraph.find_bias(
-        explgraph.load(place / "out" / "graph.explgraph"),
         creatures.network(),
+        explgraph.load(place / "out" / "graph.explgraph"),
         folder,
         {name: drawn.attributes[name][order] for name in ATTRIBUTES},
         outputs={"horns": 3, "wings": 4, "striped": 9},
@@ -373,7 +373,7 @@ def test_ablate_gives_every_image_s_scores(place, capsys, tmp_path):
     code, said, _ = run(capsys, *asked(place, "ablate", "--nodes", ",".join(nodes),
                                        "--out", tmp_path / "scores.csv"))  # fmt: skip
     assert code == 0
-    found = explgraph.ablate(creatures.network(), graph, nodes, images(place))
+    found = explgraph.ablate(creatures.network(), graph, images(place), nodes)
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows[::13]] == list(found.names)
