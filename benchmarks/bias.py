@@ -55,8 +55,8 @@ def examine(
     images = data.tensor()
     graph = explgraph.mine(model, images[: options.mined], ["stage4", "stage3"], seed=0)
     return explgraph.find_bias(
-        graph,
         model,
+        graph,
         images,
         data.attributes,
         outputs=OUTPUTS,

@@ -133,7 +133,7 @@ def removed(
     for d in np.argsort(-size)[:REMOVED].tolist():
         values = np.full(len(half.positive), np.nan)
         node = half.found.nodes[d]
-        values[half.positive] = -ablate(model, graph, [node], images).change[:, target]
+        values[half.positive] = -ablate(model, graph, images, [node]).change[:, target]
         truth[node] = values
     return truth
 

@@ -82,7 +82,7 @@ def measure(setting: Setting, sample: int) -> dict[str, Any]:
     per_child = (time.perf_counter() - began) / passes
     children = {child for _, child in graph.nx.edges}
     nodes = np.random.default_rng(0).permutation(graph.node_ids)[: sample // 3].tolist()
-    truth = [-ablate(model, graph, [node], images).change[:, target].mean() for node in nodes]
+    truth = [-ablate(model, graph, images, [node]).change[:, target].mean() for node in nodes]
     guess = [measured.nx.nodes[node][CLASS_EFFECT + "it"] for node in nodes]
     return {
         "setting": setting.name,

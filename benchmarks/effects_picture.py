@@ -80,7 +80,7 @@ def main() -> None:
     changes = {}
     for part in ("wing", "horn"):
         nodes = [node for node, name in zip(parse.nodes, follows, strict=True) if name == part]
-        change = ablate(model, graph, nodes, images).change.mean(0)
+        change = ablate(model, graph, images, nodes).change.mean(0)
         changes[f"no {part}: {len(nodes)} nodes"] = change[: len(creatures.FAMILIES)]
     show_changes(scores, changes)
     show_check(check, check_effects(model, graph, images, edges=EDGES))

@@ -153,7 +153,8 @@ def localizer_rows(
             localizer = Localizer(place.graph).fit(
                 place.parse, {str(i): only(places, shot) for i, (shot, _) in enumerate(chosen)}
             )
-            found, radius = localizer.predict(place.parse)
+            located = localizer.predict(place.parse)
+            found, radius = located.positions, located.uncertainty
             errors, covered, templates = [], [], []
             for i, (_, rest) in enumerate(chosen):
                 miss = np.linalg.norm(found[str(i)][rest] - places[rest], axis=1)

@@ -40,7 +40,8 @@ def main() -> None:
             marks[part] = np.where(np.isin(np.arange(150), shots)[:, None], places, np.nan)
     localizer.fit(parse, marks)
     found = graph.parse(model, new.tensor())
-    positions, uncertainty = localizer.predict(found)
+    located = localizer.predict(found)
+    positions, uncertainty = located.positions, located.uncertainty
 
     figure = Figure(figsize=(9, 3.3), dpi=90, layout="constrained")
     axes = figure.subplots(2, SHOWN)

@@ -7,15 +7,19 @@ graphs, and a graph parses and writes itself by them.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from explgraph import parsing
+from explgraph.errors import ExplgraphError
 from explgraph.graph import file
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages
 from explgraph.views import notebook
+from explgraph.views.pictures import Drawable
 
 __all__ = ["ExplanatoryGraph", "load"]
 
@@ -38,7 +42,7 @@ class ExplanatoryGraph(Graph):
     ) -> parsing.Parse:
         """Find every node in images: see `explgraph.parsing.parse`."""
         return parsing.parse(
-            self, model, images, batch_size=batch_size, device=device, progress=progress
+            model, self, images, batch_size=batch_size, device=device, progress=progress
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -51,11 +55,57 @@ class ExplanatoryGraph(Graph):
         """
         file.write(self, path)
 
-    def write(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Write a drawing or another program's file, by suffix: see `views.export.write`."""
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_nodes: int | None = None,
+        pictures: Mapping[str, str | Path] | None = None,
+        time_limit: float | None = None,
+        images: Drawable | None = None,
+        parse: parsing.Parse | None = None,
+        strip: int | None = None,
+    ) -> None:
+        """Write the graph in the format of the path's suffix, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            ``.dot``/``.gv`` (Graphviz), ``.svg``, ``.png``, ``.pdf`` (drawings), ``.graphml``,
+            ``.gexf`` (Gephi), ``.gml``, ``.json`` (node-link), ``.cyjs`` (Cytoscape), ``.html``
+            (the explorer page), or ``.explgraph``, as `save`.
+        max_nodes : int, optional
+            At most so many nodes, the most reliable of each layer. Drawings hold 60 unless told
+            otherwise, all other files everything; not for .explgraph.
+        pictures : mapping of str to path, optional
+            Node id to picture file; for .dot and drawings.
+        time_limit : float, optional
+            s; for drawings.
+        images, parse, strip
+            Of `explgraph.views.viewer.page`; for .html.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known or has no such option, the graph isn't valid, the file can't
+            be written, or a drawing can't be made.
+        """
         from explgraph.views import export  # with what draws, which mining needn't wait for
 
-        export.write(self, path, **options)
+        given: dict[str, Any] = {
+            "max_nodes": max_nodes, "pictures": pictures, "time_limit": time_limit,
+            "images": images, "parse": parse, "strip": strip,
+        }  # fmt: skip
+        options = {name: value for name, value in given.items() if value is not None}
+        if Path(path).suffix.lower() != ".explgraph":
+            export.write(self, path, **options)
+        elif options:
+            raise ExplgraphError(
+                f"a .explgraph file holds the whole graph and takes no {min(options)!r}; prune the "
+                "graph first (in the shell: --top), or write another file"
+            )
+        else:
+            self.save(path)
 
     def _repr_html_(self) -> str:
         """Show the graph in a notebook."""

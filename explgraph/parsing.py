@@ -7,9 +7,13 @@ that gives back what mining found.
 
 from __future__ import annotations
 
+import os
+import struct
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph import rows
 from explgraph.activations.memory import Activations
+from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.images.batches import AnyImages
@@ -29,6 +35,7 @@ from explgraph.statistics.fitted import Fitted
 from explgraph.statistics.inference import infer, scaled
 from explgraph.statistics.mixture import Grid
 from explgraph.statistics.reliability import warn_if_weak
+from explgraph.suffixes import PARSES, check_suffix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +77,11 @@ class Parse:
     _to_original: Callable[[int, NDArray[Any]], NDArray[Any]] | None = field(
         default=None, repr=False, compare=False
     )
+
+    @property
+    def has_original(self) -> bool:
+        """Whether the photographs' sizes are known, which `to_original` needs."""
+        return self._to_original is not None
 
     def to_original(self, points: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """Give positions in pixels of the original photographs.
@@ -139,23 +151,145 @@ class Parse:
             raise ExplgraphError(
                 "to_frame() needs pandas, which isn't installed: pip install 'explgraph[pandas]'"
             ) from err
-        n, v = self.scores.shape
-        return pd.DataFrame(
-            {
-                "image": np.repeat(np.array(self.names, dtype=object), v),
-                "node": np.tile(np.array(self.nodes, dtype=object), n),
-                "x": self.positions[..., 0].ravel(),
-                "y": self.positions[..., 1].ravel(),
-                "expected_x": self.expected[..., 0].ravel(),
-                "expected_y": self.expected[..., 1].ravel(),
-                "score": self.scores.ravel(),
-            }
-        )
+        return pd.DataFrame(self._columns())
+
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        """Give the table's columns."""
+        values = {
+            "x": self.positions[..., 0],
+            "y": self.positions[..., 1],
+            "expected_x": self.expected[..., 0],
+            "expected_y": self.expected[..., 1],
+            "score": self.scores,
+        }
+        return rows.grid(("image", self.names), ("node", self.nodes), values)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write places and scores in the format of the path's suffix, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            ``.csv``, ``.json`` or ``.parquet``: a row for each image and node, with the columns of
+            `to_frame`, ``photo_x`` and ``photo_y`` (px of the original photograph, if the images
+            were an `ImageFolder`), and the ``height`` and ``width`` of the network's image. Or
+            ``.npz``: the arrays by name, ``photo`` among them.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known, the file can't be written, or it is a .parquet and pandas
+            and pyarrow aren't there.
+        """
+        photo = self.to_original() if self.has_original else None
+        if check_suffix(path, PARSES) != ".npz":
+            more = {} if photo is None else {"photo_x": photo[..., 0], "photo_y": photo[..., 1]}
+            height, width = (np.full(self.scores.shape, side) for side in self.image_size)
+            more |= {"height": height, "width": width}
+            rows.write(path, self._columns() | {name: v.ravel() for name, v in more.items()})
+            return
+        arrays: dict[str, Any] = {
+            "nodes": np.array(self.nodes, dtype=np.str_),
+            "names": np.array(self.names, dtype=np.str_),
+            "positions": self.positions,
+            "expected": self.expected,
+            "scores": self.scores,
+            "image_size": np.array(self.image_size),
+        }
+        if photo is not None:
+            arrays["photo"] = photo
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], images: ImageFolder | None = None) -> Parse:
+        """Read what `write` wrote.
+
+        Parameters
+        ----------
+        path : path
+            ``.csv``, ``.json``, ``.parquet`` or ``.npz``.
+        images : ImageFolder, optional
+            The photographs that were parsed, for `to_original`.
+
+        Returns
+        -------
+        Parse
+            The same numbers.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file can't be read or holds no parse, or the images are others.
+        """
+        shown = f"path {str(path)!r}"
+        if check_suffix(path, PARSES) == ".npz":
+            found = cls(*_read_npz(path))
+        else:
+            kinds = {**dict.fromkeys(_VALUES, float), **dict.fromkeys(_SIZE, int)}
+            names, nodes, table = rows.read_grid(path, ("image", str), ("node", str), kinds)
+            x, y, *others, score = (table[key].astype(np.float32) for key in _VALUES)
+            if any((table[side] != table[side][0, 0]).any() for side in _SIZE):
+                raise ExplgraphError(
+                    f"{shown} holds images of several sizes; expected one height and one width"
+                )
+            height, width = (int(table[side][0, 0]) for side in _SIZE)
+            places = np.stack([x, y], axis=-1), np.stack(others, axis=-1)
+            found = cls(nodes, names, *places, score, (height, width))
+        if not (found.scores >= 0).all() or min(found.image_size) < 1:
+            raise ExplgraphError(
+                f"{shown} holds a score below 0, or a side; expected what Parse.write writes"
+            )
+        if images is None:
+            return found
+        if tuple(images.names) != found.names or images.size != found.image_size:
+            raise ExplgraphError(
+                f"images holds {len(images)} of {images.size[0]} x {images.size[1]} px, {shown} "
+                f"{len(found.names)} of {found.image_size[0]} x {found.image_size[1]} px or of "
+                "other names; give the photographs that were parsed, in the same order"
+            )
+        return replace(found, _to_original=images.to_original)
+
+
+_VALUES = ("x", "y", "expected_x", "expected_y", "score")
+_SIZE = ("height", "width")
+
+
+def _read_npz(path: str | os.PathLike[str]) -> tuple[Any, ...]:
+    """Read what a `Parse` is made of."""
+    shown = f"path {str(path)!r}"
+    keys = ("nodes", "names", "positions", "expected", "scores", "image_size")
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            if missing := [key for key in keys if key not in file]:
+                raise ExplgraphError(
+                    f"{shown} lacks the array {missing[0]!r}; expected {', '.join(keys)}"
+                )
+            nodes, names, *numbers, size = (file[key] for key in keys)
+    except (
+        OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error, struct.error
+    ) as err:  # fmt: skip
+        if isinstance(err, ExplgraphError):
+            raise
+        raise ExplgraphError(f"{shown} can't be read as .npz: {err}") from err
+    n, v = names.size, nodes.size
+    shapes = {"nodes": (v,), "names": (n,), "positions": (n, v, 2), "expected": (n, v, 2),
+              "scores": (n, v), "image_size": (2,)}  # fmt: skip
+    for (key, shape), array in zip(shapes.items(), (nodes, names, *numbers, size), strict=True):
+        kind = "U" if key in ("nodes", "names") else "i" if key == "image_size" else "f"
+        finite = kind == "U" or np.isfinite(array).all()
+        if array.shape != shape or array.dtype.kind != kind or not finite:
+            raise ExplgraphError(
+                f"{shown}: {key} is {array.dtype} {array.shape}; expected finite values of the "
+                f"shape {shape}, as Parse.write writes them"
+            )
+    floats = (array.astype(np.float32, copy=False) for array in numbers)
+    return (tuple(nodes.tolist()), tuple(names.tolist()), *floats, tuple(size.tolist()))
 
 
 def parse(
-    graph: Graph,
     model: nn.Module,
+    graph: Graph,
     images: AnyImages,
     *,
     batch_size: int = 32,
@@ -166,9 +300,9 @@ def parse(
 
     Parameters
     ----------
-    graph : ExplanatoryGraph
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
+    graph : ExplanatoryGraph
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
     batch_size : int
@@ -191,12 +325,13 @@ def parse(
     ExplgraphWarning
         If the weights are not those that were mined, or the poses of the mined images told little.
     """
+    check_graph(graph)
     parser = Parser(graph, checked_device(device))
     warn_if_weak(graph.nx.graph["config"])
     names: list[str] = []
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for here, maps in stream_layers(
-        graph, model, images, batch_size=batch_size, device=device, progress=progress
+        model, graph, images, batch_size=batch_size, device=device, progress=progress
     ):
         names.extend(here)
         parts.append(parser({layer.index: maps[layer.name] for layer in graph.layers}))
@@ -205,8 +340,8 @@ def parse(
 
 
 def stream_layers(
-    graph: Graph,
     model: nn.Module,
+    graph: Graph,
     images: AnyImages,
     *,
     batch_size: int,

@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+import readers
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
@@ -24,7 +25,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.folder import ImageFolder
 from explgraph.mining import mining
 from explgraph.mining.mining import mine, mine_activations
-from explgraph.parsing import parse, parse_activations, parse_evidence
+from explgraph.parsing import Parse, parse, parse_activations, parse_evidence
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -288,7 +289,7 @@ def refused(graph, model, images, match):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExplgraphWarning)  # other weights
         with pytest.raises(ExplgraphError, match=match):
-            parse(graph, model, images)
+            parse(model, graph, images)
 
 
 def test_other_weights_only_warn(network, mined):
@@ -485,3 +486,77 @@ def test_parse_runs_without_gradients(planted):
         found = parse_activations(graph, world.activations)
     assert isinstance(found.positions, np.ndarray)
     assert found.image_size == IMAGE_SIZE
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet", ".npz"])
+def test_a_parse_goes_to_a_file_and_back(mined, folder, tmp_path, suffix):
+    readers.needed(suffix)
+    images, graph = mined
+    pictures = ImageFolder(folder[0], size=112, mean=creatures.MEAN, std=creatures.STD)
+    for given in (images[:3], pictures):
+        found = graph.parse(creatures.network(), given)
+        file = tmp_path / f"places{suffix}"
+        found.write(file)
+        again = Parse.read(file, given if given is pictures else None)
+        for name in ("nodes", "names", "image_size"):
+            assert getattr(again, name) == getattr(found, name)
+        for name in ("positions", "expected", "scores"):
+            assert getattr(again, name).dtype == np.float32
+            assert_array_equal(getattr(again, name), getattr(found, name))
+        with pytest.raises(ExplgraphError, match=r"give the photographs that were parsed"):
+            Parse.read(file, pictures.subset([1, 0]))
+        if suffix == ".npz":
+            continue
+        table = readers.frame(file)
+        assert_allclose(table["score"], found.scores.ravel(), rtol=1e-6)
+        assert set(zip(table["height"], table["width"], strict=True)) == {(112, 112)}
+        assert list(table["node"][: len(found.nodes)]) == list(found.nodes)
+        if given is pictures:
+            assert_allclose(table["photo_x"], found.to_original()[..., 0].ravel(), rtol=1e-6)
+            assert_array_equal(again.to_original(), found.to_original())
+        else:
+            assert "photo_x" not in table
+
+
+def test_files_that_hold_no_parse(mined, tmp_path):
+    images, graph = mined
+    file = tmp_path / "places.csv"
+    graph.parse(creatures.network(), images[:2]).write(file)
+    head, *lines = file.read_text().splitlines()
+    for wrong, message in (
+        ([head, *lines[1:]], "expected each of the one once with each of the other"),
+        ([head.replace("score", "scores"), *lines], "lacks the column 'score'"),
+        ([head, *lines[:-1], lines[-1][:-3] + "224"], "images of several sizes"),
+        ([head, *(line.replace(",112,112", ",-1,112") for line in lines)], "score below 0, or a"),
+    ):
+        file.write_text("\n".join(wrong))
+        with pytest.raises(ExplgraphError, match=message):
+            Parse.read(file)
+    with pytest.raises(ExplgraphError, match=r"suffix '\.txt'; expected one of .*\.npz"):
+        Parse.read(tmp_path / "places.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"can't be read as \.npz: .*No such file"),
+        (b"PK\x03\x04", r"can't be read as \.npz"),
+        (b"", r"can't be read as \.npz"),
+        ({"names": None}, "lacks the array 'names'"),
+        ({"nodes": np.array(["a", {}])}, r"can't be read as \.npz: Object arrays"),
+        ({"scores": np.ones((1, 2))}, r"scores is float64 \(1, 2\); expected .* \(1, 1\)"),
+        ({"scores": np.full((1, 1), np.nan)}, r"scores is .* expected finite"),
+        ({"names": np.ones(1)}, r"names is float64"),
+    ],
+)
+def test_arrays_that_are_no_parse(tmp_path, content, message):
+    file = tmp_path / "places.npz"
+    places = np.ones((1, 1, 2))
+    whole = {"nodes": ["a"], "names": ["x"], "positions": places, "expected": places,
+             "scores": np.ones((1, 1)), "image_size": [2, 3]}  # fmt: skip
+    if isinstance(content, dict):
+        np.savez(file, **{k: v for k, v in (whole | content).items() if v is not None})
+    elif content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ExplgraphError, match=message):
+        Parse.read(file)

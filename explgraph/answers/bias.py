@@ -32,25 +32,31 @@ size in the output's unit, and a significance.
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from explgraph import archive, rows
 from explgraph.answers.evidence import Evidence, model_outputs, node_evidence, output_count
 from explgraph.answers.reading import Reading, fit_reading, probability
 from explgraph.answers.significance import permutation_p, regression_weights
+from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages
 from explgraph.network.forward import fingerprint
 from explgraph.network.hooks import check_model
+from explgraph.suffixes import REPORTS, check_suffix
 
 __all__ = ["Bias", "Judged", "Judgement", "Relation", "find_bias"]
 
@@ -169,6 +175,46 @@ class Judged:
             for n, k in zip(*np.unravel_index(order, risk.shape), strict=True)
         ]
 
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a row for each image and attribute: ``.csv``, ``.json`` or ``.parquet``.
+
+        Columns are ``image``, ``attribute``, ``biased``, ``output``, ``corrected`` and ``risk``.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known, the file can't be written, or it is a .parquet and pandas
+            and pyarrow aren't there.
+        """
+        biased = [name in self.biased for name in self.attributes]
+        values = {
+            "biased": np.tile(biased, (len(self.names), 1)),
+            "output": self.outputs,
+            "corrected": self.corrected,
+            "risk": self.risk,
+        }
+        rows.write(path, rows.grid(("image", self.names), ("attribute", self.attributes), values))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Judged:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file can't be read or isn't such a table.
+        """
+        kinds = {"biased": bool, "output": float, "corrected": float, "risk": float}
+        names, attributes, table = rows.read_grid(path, ("image", str), ("attribute", str), kinds)
+        flags, risk = table.pop("biased"), table["risk"]
+        if (flags != flags[0]).any() or (risk < 0).any() or (risk > 1).any():
+            raise ExplgraphError(
+                f"path {str(path)!r} holds a risk that isn't from 0 to 1, or an attribute that is "
+                "biased in some images only; expected what Judged.write writes"
+            )
+        biased = tuple(name for name, flag in zip(attributes, flags[0], strict=True) if flag)
+        return cls(names, attributes, biased, *table.values())
+
     def _of_biased(self) -> tuple[list[int], Array]:
         """Columns of the biased attributes, and the risk there."""
         columns = [self.attributes.index(name) for name in self.biased]
@@ -222,7 +268,13 @@ class Bias:
         return [(self.nodes[v], float(effects[v])) for v in order]
 
     def judge(
-        self, model: nn.Module, images: AnyImages, *, batch_size: int = 32, device: str = "auto"
+        self,
+        model: nn.Module,
+        images: AnyImages,
+        *,
+        batch_size: int = 32,
+        device: str = "auto",
+        progress: bool = False,
     ) -> Judged:
         """Tell which answers for new images are likely to be wrong because of the bias.
 
@@ -235,6 +287,9 @@ class Bias:
         images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         batch_size : int
         device : str
+            Where the model runs.
+        progress : bool
+            Show a bar on a terminal.
 
         Returns
         -------
@@ -251,7 +306,7 @@ class Bias:
             )
         names, given = model_outputs(
             model, images, self._outputs,
-            image_size=self._image_size, batch_size=batch_size, device=device,
+            image_size=self._image_size, batch_size=batch_size, device=device, progress=progress,
         )  # fmt: skip
         return _judge(
             self.attributes, names, given.astype(np.float64), self._reading, self.suspicious
@@ -271,9 +326,155 @@ class Bias:
         ]
         return "\n".join([head, *rows])
 
+    def report(self, judged: Judged | None = None) -> str:
+        """Give the first relations and the most doubtful answers in Markdown.
+
+        Parameters
+        ----------
+        judged : Judged, optional
+            Whose answers; by default those for the images that were given.
+        """
+        doubtful = (judged or self.judged).worst()
+        if not doubtful:
+            return f"{self.markdown()}\n"
+        lines = [
+            f"| {d.image} | {d.attribute} | {'yes' if d.answer else 'no'} | {d.risk:.2f} |"
+            for d in doubtful
+        ]
+        head = "| image | attribute | the network's answer | risk |\n|---|---|---|---:|"
+        told = ["\nAnswers that are most likely wrong:\n", head, *lines, ""]
+        return f"{self.markdown()}\n" + "\n".join(told)
+
+    def write(self, path: str | os.PathLike[str], *, judged: Judged | None = None) -> None:
+        """Write what was found, for people and other programs; `save` keeps everything.
+
+        Parameters
+        ----------
+        path : path
+            ``.md`` (the `report`), ``.json`` (all relations, answers and images' risks), or
+            ``.csv`` or ``.parquet`` (all relations; `Judged.write` writes the answers).
+        judged : Judged, optional
+            Whose answers; by default those for the images that were given.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known, the file can't be written, or it is a .parquet and pandas
+            and pyarrow aren't there.
+        """
+        suffix = check_suffix(path, REPORTS)
+        judged = judged or self.judged
+        if suffix in (".csv", ".parquet"):
+            rows.write(path, rows.columns_of([r._asdict() for r in self.relations]))
+            return
+        if suffix == ".md":
+            text = self.report(judged)
+        else:
+            content = {
+                "relations": rows.finite([r._asdict() for r in self.relations]),
+                "answers": [d._asdict() for d in judged.worst(judged.risk.size)],
+                "images": dict(zip(judged.names, judged.image_risk.round(6).tolist(), strict=True)),
+            }
+            text = json.dumps(content, indent=1) + "\n"
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of it to one file, which `load` opens.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file can't be written.
+        """
+        content = {
+            "attributes": self.attributes,
+            "relations": rows.finite([r._asdict() for r in self.relations]),
+            "nodes": self.nodes,
+            "judged": {"names": self.judged.names, "biased": self.judged.biased},
+            "model": self._model,
+            "outputs": self._outputs,
+            "image_size": self._image_size,
+        }
+        own = ("own_effects", "own_at_part", "node_effects")
+        arrays = {name: getattr(self, name) for name in own} | self._reading._asdict()
+        arrays |= {name: getattr(self.judged, name) for name in ("outputs", "corrected", "risk")}
+        archive.write(_FORMAT, path, content, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Bias:
+        """Open what `save` wrote.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file is missing, damaged or no bias.
+        """
+        return archive.read(_FORMAT, path, _build)
+
     def _index(self, attribute: str) -> int:
         _check_name(attribute, self.attributes, "where")
         return self.attributes.index(attribute)
+
+
+_FORMAT = archive.Format("explgraph bias", 1, "a bias", "bias", "bias.json", again="find")
+
+
+def _build(content: Any, given: dict[str, Any]) -> Bias:
+    """Make a bias of what a file holds, and check it."""
+    arrays, check = archive.Arrays(given), archive.check
+    names = archive.texts(content["attributes"], "attributes")
+    nodes = archive.texts(content["nodes"], "nodes")
+    biased = archive.texts(content["judged"]["biased"], "biased")
+    images, model = tuple(content["judged"]["names"]), content["model"]
+    outputs, size = tuple(content["outputs"]), tuple(content["image_size"])
+    a, v, n = len(names), len(nodes), len(images)
+    check(all(isinstance(text, str) for text in (*images, model)), "a name is no text")
+    check({*biased} <= {*names}, "biased names what is no attribute")
+    check(
+        (len(outputs), len(size)) == (a, 2)
+        and all(type(k) is int and k >= 0 for k in (*outputs, *size)),
+        f"outputs and image_size are {outputs} and {size}",
+    )
+    relations = tuple(_relation(values) for values in content["relations"])
+    check(
+        sorted((r.target, r.source) for r in relations) == sorted(permutations(names, 2)),
+        "relations are not those of each two attributes",
+    )
+    bias = Bias(
+        attributes=names,
+        relations=relations,
+        own_effects=arrays.take("own_effects", (a,)),
+        own_at_part=arrays.take("own_at_part", (a,), gaps=True),
+        nodes=nodes,
+        node_effects=arrays.take("node_effects", (a, a, v)),
+        judged=Judged(
+            images, names, biased,
+            arrays.take("outputs", (n, a)),
+            arrays.take("corrected", (n, a)),
+            arrays.take("risk", (n, a), 0, 1),
+        ),
+        _model=model,
+        _outputs=outputs,
+        _image_size=(size[0], size[1]),
+        _reading=Reading(arrays.take("middle", (a,)), arrays.take("weights", (a, a))),
+    )  # fmt: skip
+    arrays.finish()
+    return bias
+
+
+def _relation(values: Mapping[str, Any]) -> Relation:
+    """Read a relation; shares that aren't known are NaN."""
+    kinds = get_type_hints(Relation)
+    archive.check(values.keys() == kinds.keys(), f"a relation has {', '.join(values)}")
+    known: dict[str, Any] = {
+        k: np.nan if v is None and k.startswith("at_") else v for k, v in values.items()
+    }
+    for name, kind in kinds.items():
+        archive.check(type(known[name]) is kind, f"a relation's {name} is {known[name]!r}")
+    archive.check(known["kind"] in ("", "unexpected", "missing"), f"kind is {known['kind']!r}")
+    archive.check(known["expected"] in (-1, 0, 1), f"expected is {known['expected']!r}")
+    return Relation(**known)
 
 
 def _percent(share: float) -> str:
@@ -281,8 +482,8 @@ def _percent(share: float) -> str:
 
 
 def find_bias(
-    graph: ExplanatoryGraph,
     model: nn.Module,
+    graph: ExplanatoryGraph,
     images: AnyImages,
     attributes: Mapping[str, ArrayLike],
     *,
@@ -304,11 +505,11 @@ def find_bias(
 
     Parameters
     ----------
-    graph : ExplanatoryGraph
-        Mined on this model.
     model : torch.nn.Module
         In evaluation mode; its output is ``(N, outputs)`` logits, above 0 where the answer is yes.
         Have a softmax over classes wrapped, to give ``log p - log(1 - p)``.
+    graph : ExplanatoryGraph
+        Mined on this model.
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Labelled images, for instance some that the network was trained on: they may have the same
         bias, as long as each attribute is sometimes seen without the others. A few hundred.
@@ -376,7 +577,7 @@ def find_bias(
     radius = 0.1 * float(np.hypot(*graph.image_size)) if radius is None else radius
     _check_numbers(margin, fdr, permutations, radius)
     found = node_evidence(
-        graph, model, images, columns,
+        model, graph, images, columns,
         layer=layer, batch_size=batch_size, device=device, progress=progress,
     )  # fmt: skip
     if len(found.names) != len(labels):

@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import networkx
@@ -49,6 +49,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph import archive
 from explgraph.answers import tree_files
 from explgraph.answers.modes import (
     ROOT,
@@ -452,9 +453,104 @@ class DecisionTree:
         order = np.argsort(-np.abs(mean), kind="stable").tolist()
         return {self.nodes[d]: float(mean[d]) for d in order if mean[d]}
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of the tree to one file, which `load` opens.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file can't be written.
+        """
+        content = {
+            "nodes": self.nodes,
+            "names": self.fitted.names,
+            "objective": self.objective,
+            "modes": [
+                {"parent": mode.parent, "children": mode.children, "images": mode.images}
+                for mode in self.modes
+            ],
+        }
+        measured = ("activations", "contributions", "scores", "first")
+        arrays = {name: getattr(self.fitted, name) for name in measured} | {
+            "unit": self.unit,
+            "positive": self.positive,
+            "directions": np.stack([mode.direction for mode in self.modes]),
+            "weights": np.stack([mode.weights for mode in self.modes]),
+            "bias": np.array([mode.bias for mode in self.modes]),
+        }
+        archive.write(_FORMAT, path, content, arrays)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        measure: Callable[[AnyImages], Rationales] | None = None,
+    ) -> DecisionTree:
+        """Open a tree that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        measure : callable, optional
+            Gives the rationales of further images, as for `grow`: the file doesn't hold the
+            model. Without it `explain` can't be used, only `explain_all`.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file is missing, damaged or no tree.
+        """
+        return replace(archive.read(_FORMAT, path, _build), _measure=measure)
+
     def write(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Write the tree: ``.html``, ``.dot``/``.gv`` or ``.json``; see `tree_files.write`."""
         tree_files.write(self.nx, path, **options)
+
+
+_FORMAT = archive.Format(
+    "explgraph decision tree", 1, "a decision tree", "tree", "tree.json", again="grow"
+)
+
+
+def _build(content: Any, given: dict[str, Any]) -> DecisionTree:
+    """Make a tree of what a file holds, and check it."""
+    arrays, check = archive.Arrays(given), archive.check
+    nodes, names = archive.texts(content["nodes"], "nodes"), tuple(content["names"])
+    v, n, m = len(nodes), len(names), len(content["modes"])
+    check(all(isinstance(name, str) for name in names), "an image's name is no text")
+    found = Rationales(
+        nodes, names,
+        arrays.take("activations", (n, v)),
+        arrays.take("contributions", (n, v)),
+        arrays.take("scores", (n,)),
+        arrays.take("first", (n,), dtype=np.bool_),
+    )  # fmt: skip
+    positive = _checked_positive(arrays.take("positive", (n,), dtype=np.bool_), found)
+    directions, weights = (arrays.take(name, (m, v)) for name in ("directions", "weights"))
+    bias = arrays.take("bias", (m,)).tolist()
+    modes = tuple(
+        Mode(values["parent"], tuple(values["children"]), tuple(values["images"]), *own)
+        for values, *own in zip(content["modes"], directions, weights, bias, strict=True)
+    )
+    check(modes[ROOT].images == tuple(range(positive.sum())), "the root lacks images of the class")
+    for number, mode in enumerate(modes):
+        whole = all(type(k) is int and k >= 0 for k in (*mode.children, *mode.images))
+        above = () if mode.parent is None else modes[mode.parent].children
+        check(
+            whole
+            and (mode.parent is None if number == ROOT else number in above)
+            and all(child > number and modes[child].parent == number for child in mode.children)
+            and bool(mode.children or len(mode.images) == 1)
+            and not (mode.children and sorted(mode.images)
+                     != sorted(i for child in mode.children for i in modes[child].images)),
+            f"mode {number} doesn't fit the modes above and below it",
+        )  # fmt: skip
+    objective = {int(k): float(value) for k, value in content["objective"].items()}
+    check(bool(np.isfinite([*objective.values()]).all()), "objective is not finite")
+    unit = arrays.take("unit", (v,))
+    arrays.finish()
+    return DecisionTree(modes, nodes, unit, objective, found, positive)
 
 
 def _checked_positive(

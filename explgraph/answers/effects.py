@@ -21,6 +21,7 @@ map is taken away, not a whole map or position, and it is taken to zero.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -31,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph import rows
 from explgraph.answers.intervene import Change, Places, Run, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -62,6 +64,39 @@ class Ablation(NamedTuple):
     def change(self) -> NDArray[np.float64]:
         """By how much each class's score changes, ``after - before``, (N, classes)."""
         return self.after - self.before
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a row for each image and class: ``.csv``, ``.json`` or ``.parquet``.
+
+        Columns are ``image``, ``class`` (its number), ``before`` and ``after``.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known, the file can't be written, or it is a .parquet and pandas
+            and pyarrow aren't there.
+        """
+        classes = range(self.before.shape[1])
+        values = {"before": self.before, "after": self.after}
+        rows.write(path, rows.grid(("image", self.names), ("class", classes), values))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Ablation:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file can't be read or isn't such a table.
+        """
+        kinds = {"before": float, "after": float}
+        names, classes, table = rows.read_grid(path, ("image", str), ("class", int), kinds)
+        if classes != tuple(range(len(classes))):
+            raise ExplgraphError(
+                f"path {str(path)!r} holds the classes {classes[0]} to {classes[-1]}; expected 0, "
+                "1, ... in this order; write it again"
+            )
+        return cls(names, table["before"], table["after"])
 
 
 class Check(NamedTuple):
@@ -246,11 +281,12 @@ def _check_classes(classes: Mapping[str, int], n: int) -> None:
 def ablate(
     model: nn.Module,
     graph: ExplanatoryGraph,
-    nodes: Iterable[str],
     images: AnyImages,
+    nodes: Iterable[str],
     *,
     batch_size: int = 32,
     device: str = "auto",
+    progress: bool = False,
 ) -> Ablation:
     """Run a network without some of its nodes.
 
@@ -263,13 +299,15 @@ def ablate(
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
     graph : ExplanatoryGraph
-    nodes : iterable of str
-        Ids of the graph.
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
+    nodes : iterable of str
+        Ids of the graph.
     batch_size : int
     device : str
         Where the model runs.
+    progress : bool
+        Show a bar on a terminal.
 
     Returns
     -------
@@ -289,7 +327,8 @@ def ablate(
     places = Places(graph)
     seen: list[str] = []
     before, after = [], []
-    for names, batch in watched(model, graph, images, batch_size=batch_size, device=device):
+    source = watched(model, graph, images, batch_size=batch_size, device=device, progress=progress)
+    for names, batch in source:
         seen.extend(names)
         whole = run(model, batch, graph.layers)
         changes = _without(graph, places, chosen, places.positions(whole.maps))
@@ -330,12 +369,13 @@ def check_effects(
     seed: int = 0,
     batch_size: int = 16,
     device: str = "auto",
+    progress: bool = False,
 ) -> Check:
     """Compare the effects of some edges with true ablation.
 
     Parameters
     ----------
-    model, images, batch_size, device
+    model, images, batch_size, device, progress
         As for `edge_effects`; the same images.
     graph : ExplanatoryGraph
         As `edge_effects` gave it.
@@ -364,7 +404,8 @@ def check_effects(
     places = Places(graph)
     total, left = np.zeros(len(sample)), np.zeros(len(sample))
     children = dict.fromkeys(child for _, child in sample)
-    for _, batch in watched(model, graph, images, batch_size=batch_size, device=device):
+    source = watched(model, graph, images, batch_size=batch_size, device=device, progress=progress)
+    for _, batch in source:
         whole = run(model, batch, graph.layers)
         positions = places.positions(whole.maps)
         for child in children:

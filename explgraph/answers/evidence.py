@@ -26,8 +26,8 @@ from explgraph.answers.intervene import Places, class_scores, run, watched, with
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
-from explgraph.images.batches import AnyImages, batches
-from explgraph.network.forward import of_size, on_device
+from explgraph.images.batches import AnyImages, batches, count
+from explgraph.network.forward import of_size, on_device, with_bar
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import check_model, model_device, model_dtype
 from explgraph.statistics.mixture import Grid
@@ -68,8 +68,8 @@ class Evidence:
 
 @with_gradients
 def node_evidence(
-    graph: ExplanatoryGraph,
     model: nn.Module,
+    graph: ExplanatoryGraph,
     images: AnyImages,
     outputs: Sequence[int],
     *,
@@ -82,9 +82,9 @@ def node_evidence(
 
     Parameters
     ----------
-    graph : ExplanatoryGraph
     model : torch.nn.Module
         The network that was mined, in evaluation mode; its output is ``(N, outputs)``.
+    graph : ExplanatoryGraph
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
     outputs : sequence of int
@@ -149,13 +149,15 @@ def model_outputs(
     image_size: tuple[int, int],
     batch_size: int = 32,
     device: str = "auto",
+    progress: bool = False,
 ) -> tuple[tuple[str, ...], NDArray[Any]]:
     """Give images' names and some of the model's outputs, (N, A) float32, without gradients."""
     check_model(model)
     names: list[str] = []
     given = []
     with on_device(model, device), torch.inference_mode():
-        for here, batch in of_size(batches(images, batch_size), image_size):
+        source = of_size(batches(images, batch_size), image_size)
+        for here, batch in with_bar(source, count(images), progress, "running"):
             result = model(batch.to(model_device(model), model_dtype(model)))
             scores = class_scores(result, len(batch))
             given.append(_columns(scores, outputs).float().cpu())

@@ -18,12 +18,11 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from tqdm import tqdm
 
 from explgraph.errors import ExplgraphError, one_line
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages, batches, count
-from explgraph.network.forward import fingerprint, of_size, on_device
+from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import (
     check_model,
@@ -223,12 +222,8 @@ def watched(
     with on_device(model, device):
         home, dtype = model_device(model), model_dtype(model)
         source = of_size(batches(images, batch_size), graph.image_size)
-        # disable=None: only on a terminal
-        disable = None if progress else True
-        with tqdm(total=count(images), unit="image", delay=2, disable=disable) as bar:
-            for names, batch in source:
-                yield names, batch.to(home, dtype)
-                bar.update(len(names))
+        ready = ((names, batch.to(home, dtype)) for names, batch in source)
+        yield from with_bar(ready, count(images), progress, "running")
 
 
 class Places:

@@ -31,13 +31,16 @@ Redescending estimates of location: Kent and Tyler, Annals of Statistics 1991.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from explgraph import archive, rows
 from explgraph.answers import voting
 from explgraph.answers.voting import Nodes, Residual, Template
 from explgraph.errors import ExplgraphError, nearest
@@ -67,19 +70,84 @@ TEMPLATE_SHOTS = 3
 """That each template needs at least."""
 
 
-class Located(NamedTuple):
-    """Where parts are.
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Where parts are in N images.
 
     Attributes
     ----------
+    names : tuple of str
+        Of the images.
     positions : dict of str to (N, 2) float64
         ``[x, y]`` px of the image as the network saw it.
     uncertainty : dict of str to (N,) float64
         px: the radius within which the part lies in nine images of ten.
+    presence : dict of str to (N,) float64
+        How probable it is that the part is there, in [0, 1], calibrated to the share of images
+        without it in `Localizer.fit`; NaN for parts whose absence was never told.
+    photo : dict of str to (N, 2) float64, or None
+        Positions in pixels of the original photographs, if an `ImageFolder` was parsed.
     """
 
+    names: tuple[str, ...]
     positions: dict[str, Array]
     uncertainty: dict[str, Array]
+    presence: dict[str, Array]
+    photo: dict[str, Array] | None = None
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a row for each part and image: ``.csv``, ``.json`` or ``.parquet``.
+
+        Columns are ``part``, ``image``, ``x``, ``y``, ``uncertainty``, ``presence`` (empty where
+        it isn't known) and, if there are photographs, ``photo_x`` and ``photo_y``.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known, the file can't be written, or it is a .parquet and pandas
+            and pyarrow aren't there.
+        """
+        values = {
+            **_columns("", self.positions),
+            "uncertainty": np.stack(list(self.uncertainty.values())),
+            "presence": np.stack(list(self.presence.values())),
+            **({} if self.photo is None else _columns("photo_", self.photo)),
+        }
+        rows.write(path, rows.grid(("part", [*self.positions]), ("image", self.names), values))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Located:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file can't be read or isn't such a table.
+        """
+        photo = ("photo_x", "photo_y")
+        kinds = dict.fromkeys(("x", "y", "uncertainty", "presence", *photo), float)
+        parts, names, table = rows.read_grid(
+            path, ("part", str), ("image", str), kinds,
+            gaps=("presence",), optional=photo,
+        )  # fmt: skip
+
+        def places(*keys: str) -> dict[str, Array]:
+            values = np.stack([table[key] for key in keys], axis=-1)
+            return dict(zip(parts, values, strict=True))
+
+        return cls(
+            names,
+            places("x", "y"),
+            dict(zip(parts, table["uncertainty"], strict=True)),
+            dict(zip(parts, table["presence"], strict=True)),
+            places(*photo) if table.keys() >= {*photo} else None,
+        )
+
+
+def _columns(prefix: str, places: Mapping[str, Array]) -> dict[str, Array]:
+    """Give places (N, 2) by part as (parts, N) of x and of y."""
+    both = np.stack(list(places.values()))
+    return {f"{prefix}x": both[..., 0], f"{prefix}y": both[..., 1]}
 
 
 class _Part(NamedTuple):
@@ -111,7 +179,7 @@ class Localizer:
     Examples
     --------
     >>> localizer = explgraph.Localizer(graph).fit(parse, {"head": marks})  # doctest: +SKIP
-    >>> positions, uncertainty = localizer.predict(new_parse)  # doctest: +SKIP
+    >>> localizer.predict(new_parse).write("parts.csv")  # doctest: +SKIP
     """
 
     def __init__(self, graph: ExplanatoryGraph) -> None:
@@ -142,7 +210,7 @@ class Localizer:
             Each part's place [x, y], px of the image as the network saw it, in the order of
             ``parse.names``; NaN = unmarked, which says nothing. A part needs one mark at least.
         absent : mapping of str to (N,) bool, optional
-            Images that are known not to show the part; needed for `presence`.
+            Images that are known not to show the part; needed for `Located.presence`.
 
         Returns
         -------
@@ -199,8 +267,8 @@ class Localizer:
         Returns
         -------
         Located
-            ``positions, uncertainty``, each by part. A place is given for every image, whether
-            the part is there or not: see `presence`.
+            A place is given for every image, whether the part is there or not: see its
+            ``presence``.
 
         Raises
         ------
@@ -208,41 +276,96 @@ class Localizer:
             If nothing was fitted yet, or the parse is of another graph.
         """
         nodes, positions, strengths = self._seen(parse)
-        places, radii = {}, {}
+        places, radii, presence = {}, {}, {}
         for name, part in self._parts.items():
             guess = _guess(nodes, part.templates, part.shots, positions, strengths)
             places[name] = voting.correct(part.residual, positions, guess.place, nodes.diagonal)
             radii[name] = part.ratio * guess.scale
-        return Located(places, radii)
+            presence[name] = np.full(len(positions), np.nan)
+            if part.presence is not None:
+                slope, intercept = part.presence
+                presence[name] = _logistic(slope * _feature(guess.support) + intercept)
+        photo = None
+        if parse.has_original:
+            photo = {name: parse.to_original(place) for name, place in places.items()}
+        return Located(parse.names, places, radii, presence, photo)
 
-    def presence(self, parse: Parse) -> dict[str, Array]:
-        """Tell how probable it is that each part is there.
-
-        Parameters
-        ----------
-        parse : Parse
-            Of N images, by the same graph.
-
-        Returns
-        -------
-        dict of str to (N,) float64
-            In [0, 1], calibrated to the share of images without the part in `fit`; NaN for parts
-            whose absence was never told.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted parts to one file, which `load` opens.
 
         Raises
         ------
         ExplgraphError
-            If nothing was fitted yet, or the parse is of another graph.
+            If nothing was fitted yet, or the file can't be written.
         """
-        nodes, positions, strengths = self._seen(parse)
-        answer = {}
-        for name, part in self._parts.items():
-            answer[name] = np.full(len(positions), np.nan)
-            if part.presence is not None:
-                guess = _guess(nodes, part.templates, part.shots, positions, strengths)
-                slope, intercept = part.presence
-                answer[name] = _logistic(slope * _feature(guess.support) + intercept)
-        return answer
+        if self._nodes is None:
+            raise ExplgraphError("the localizer knows no part yet; call fit first")
+        height, width = self.graph.image_size
+        content: dict[str, Any] = {
+            "nodes": self.graph.node_ids, "height": height, "width": width, "parts": [],
+        }  # fmt: skip
+        arrays = {name: getattr(self._nodes, name) for name in _OF_NODES}
+        for k, (name, part) in enumerate(self._parts.items()):
+            content["parts"].append(
+                {"name": name, "shots": part.shots, "ratio": part.ratio,
+                 "presence": part.presence, "templates": len(part.templates)}
+            )  # fmt: skip
+            for t, template in enumerate(part.templates):
+                arrays |= {f"{k}/template {t}/{n}": a for n, a in template._asdict().items()}
+            arrays |= {f"{k}/residual/{n}": a for n, a in part.residual._asdict().items()}
+        archive.write(_FORMAT, path, content, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], graph: ExplanatoryGraph) -> Localizer:
+        """Open a localizer that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        graph : ExplanatoryGraph
+            The localizer's.
+
+        Returns
+        -------
+        Localizer
+            It gives the same answers.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file is missing, damaged or no localizer, or the graph is another.
+        """
+
+        def build(content: Any, given: dict[str, Any]) -> Localizer:
+            localizer, arrays = cls(graph), archive.Arrays(given)
+            size = content["height"], content["width"]
+            if (tuple(content["nodes"]), size) != (graph.node_ids, graph.image_size):
+                raise ExplgraphError(
+                    f"it was fitted with a graph of {len(content['nodes'])} nodes on images of "
+                    f"{size[0]} x {size[1]} px, and graph has {len(graph)} others or another "
+                    "size; give the graph that it was fitted with"
+                )
+            nodes = Nodes(
+                **{name: arrays.take(name, (len(graph),)) for name in _OF_NODES},
+                diagonal=float(np.hypot(*graph.image_size)),
+            )
+            for name in ("reliability", "follows"):
+                known = [values[name] for values in graph.nx.nodes.values()]
+                archive.check(
+                    np.array_equal(getattr(nodes, name), known),
+                    f"graph's nodes have another {name}; give the graph that it was fitted with",
+                )
+            names = archive.texts((part["name"] for part in content["parts"]), "parts")
+            localizer._nodes = nodes
+            localizer._parts = {
+                name: _read_part(values, arrays, str(k), len(graph))
+                for k, (name, values) in enumerate(zip(names, content["parts"], strict=True))
+            }
+            arrays.finish()
+            return localizer
+
+        check_graph(graph)
+        return archive.read(_FORMAT, path, build)
 
     def templates(self, part: str) -> tuple[Template, ...]:
         """Give the templates of a part: voters, their offsets (px) and spreads (px^2).
@@ -400,6 +523,50 @@ class Localizer:
             )
         if not len(parse.nodes):
             raise ExplgraphError("the graph has no nodes, so nothing can vote; mine it again")
+
+
+# -------------------------------------------------------------------------------------------- files
+
+_FORMAT = archive.Format(
+    "explgraph localizer", 1, "a localizer", "localizer", "localizer.json", again="fit"
+)
+_OF_NODES = ("top", "reliability", "follows", "stray")
+
+
+def _read_part(values: Mapping[str, Any], arrays: archive.Arrays, here: str, v: int) -> _Part:
+    """Read a part that V nodes' votes locate."""
+
+    def indices(name: str) -> NDArray[np.int64]:
+        found = arrays.take(f"{here}/{name}", (None,), 0, v - 1, dtype=np.int64)
+        archive.check(len({*found.tolist()}) == len(found), f"{here}/{name} names a node twice")
+        return found
+
+    def template(name: str) -> Template:
+        voters = indices(f"{name}/voters")
+        m = len(voters)
+        archive.check(m > 0, f"{here}/{name} has no voter")
+        return Template(
+            voters,
+            arrays.take(f"{here}/{name}/offset", (m, 2)),
+            arrays.take(f"{here}/{name}/spread", (m,), 0),
+        )
+
+    shots, ratio, presence = values["shots"], values["ratio"], values["presence"]
+    archive.check(type(shots) is int and shots > 0, f"shots is {shots!r}")
+    numbers = [ratio, *(presence or ())]
+    archive.check(
+        len(numbers) in (1, 3) and all(type(x) is float and np.isfinite(x) for x in numbers),
+        f"ratio and presence are {ratio!r}, {presence!r}",
+    )
+    templates = tuple(template(f"template {t}") for t in range(values["templates"]))
+    archive.check(bool(templates), "a part has no template")
+    nodes = indices("residual/nodes")
+    residual = Residual(
+        nodes,
+        arrays.take(f"{here}/residual/pose", (shots, 2 * len(nodes) + 2)),
+        arrays.take(f"{here}/residual/weights", (shots, 2)),
+    )
+    return _Part(templates, residual, shots, ratio, None if presence is None else tuple(presence))
 
 
 # ------------------------------------------------------------------------------------------ fitting

@@ -2,22 +2,22 @@
 
 Attributes are a CSV whose first column is ``name``, with a column for each attribute, of 1 and 0
 (or true/false, yes/no). Expectations are a CSV with the columns ``target``, ``source`` and
-``relation``: 1 if it is right that the source speaks for the target, -1 against it.
+``relation``: 1 if it is right that the source speaks for the target, -1 against it. Absences are a
+CSV with the columns ``name`` and ``part``: images known not to show a part.
 """
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, nearest
+from explgraph.rows import read_csv
 
-__all__ = ["read_attributes", "read_expected"]
+__all__ = ["read_absent", "read_attributes", "read_expected"]
 
 _YES_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -93,23 +93,55 @@ def read_expected(path: str | os.PathLike[str]) -> dict[tuple[str, str], int]:
     return expected
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read a CSV: its columns, and each row with its line."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as err:
-        raise ExplgraphError(f"{str(path)!r} can't be read: {err.strerror or err}") from err
-    except UnicodeDecodeError as err:
-        raise ExplgraphError(f"{str(path)!r} isn't a text file (UTF-8)") from err
-    table = csv.reader(text.splitlines())
-    columns = [column.strip() for column in next(table, [])]
-    rows = []
-    for row in table:
-        if row and len(row) != len(columns):
+def read_absent(
+    path: str | os.PathLike[str], names: Sequence[str], parts: Collection[str]
+) -> dict[str, NDArray[np.bool_]]:
+    """Read which images are known not to show a part.
+
+    Parameters
+    ----------
+    path : path
+    names : sequence of str
+        Of the N images.
+    parts : collection of str
+        Those that are marked.
+
+    Returns
+    -------
+    dict of str to (N,) bool
+        By part, as `explgraph.Localizer.fit` takes it.
+
+    Raises
+    ------
+    ExplgraphError
+        If the file can't be read, has other columns, or names another image or part.
+    """
+    columns, rows = _read(path)
+    if not {"name", "part"} <= set(columns):
+        raise ExplgraphError(
+            f"{str(path)!r} must have the columns name, part in its first line, found "
+            f"{', '.join(columns) or 'nothing'}"
+        )
+    row_of = {name: i for i, name in enumerate(names)}
+    absent: dict[str, NDArray[np.bool_]] = {}
+    for line, values in rows:
+        row = dict(zip(columns, values, strict=True))
+        if row["name"] not in row_of:
             raise ExplgraphError(
-                f"{str(path)!r}, line {table.line_num}: {len(row)} values for {len(columns)} "
-                "columns"
+                f"{str(path)!r}, line {line} names {row['name']!r}, which the images lack"
+                f"{nearest(row['name'], names)}"
             )
-        if row:
-            rows.append((table.line_num, [value.strip() for value in row]))
-    return columns, rows
+        flags = absent.setdefault(row["part"], np.zeros(len(names), dtype=np.bool_))
+        flags[row_of[row["name"]]] = True
+    if unknown := sorted(absent.keys() - set(parts)):
+        raise ExplgraphError(
+            f"{str(path)!r} names the part {unknown[0]!r}{nearest(unknown[0], parts)}; marked are "
+            f"{', '.join(parts)}"
+        )
+    return absent
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Read a CSV without the spaces around its values."""
+    columns, rows = read_csv(path)
+    return columns, [(line, [value.strip() for value in row]) for line, row in rows]

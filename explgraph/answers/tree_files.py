@@ -11,15 +11,14 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import networkx
 from PIL import Image
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
+from explgraph.suffixes import TREES, check_suffix
 from explgraph.views.pictures import Pictures
-from explgraph.views.suffixes import TREE_SUFFIXES
 
 __all__ = ["write"]
 
@@ -54,12 +53,7 @@ def write(
     ExplgraphError
         If the suffix isn't known, pictures lack an image, or the file can't be written.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in TREE_SUFFIXES:
-        raise ExplgraphError(
-            f"can't write {str(path)!r}: suffix {suffix!r}; expected one of "
-            f"{', '.join(TREE_SUFFIXES)}"
-        )
+    suffix = check_suffix(path, TREES)
     if pictures is not None and suffix != ".html":
         raise ExplgraphError(f"a {suffix} file has no pictures; write .html with them")
     text = _page(tree, depth, pictures) if suffix == ".html" else _WRITERS[suffix](tree, depth)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
-from explgraph.atomic import atomic_write
 from explgraph.cli.inputs import open_others, open_photographs, read_list
 from explgraph.cli.options import (
     Command,
@@ -21,15 +18,9 @@ from explgraph.cli.options import (
     positive,
     seed,
 )
-from explgraph.cli.outputs import (
-    check_folder,
-    check_graph_suffix,
-    finite,
-    open_table,
-    print_table,
-)
+from explgraph.cli.outputs import check_out, print_table
 from explgraph.errors import ExplgraphError
-from explgraph.views.suffixes import SUFFIXES, TREE_SUFFIXES
+from explgraph.suffixes import GRAPHS, REPORTS, TABLES, TREES
 
 __all__ = ["add"]
 
@@ -94,7 +85,8 @@ def add(command: Command) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help=".md (relations and doubtful answers) or .json (all of them); may be given twice",
+        help=".md (relations and doubtful answers), .json (all of them), .csv or .parquet "
+        "(relations); may be given several times",
     )
     bias.add_argument("--seed", type=seed, default=0)
     add_model(bias, required=True)
@@ -112,7 +104,7 @@ def add(command: Command) -> None:
         "--out",
         required=True,
         metavar="FILE",
-        help=f"the graph with effects: .explgraph, or {', '.join(SUFFIXES)}",
+        help=f"the graph with effects: {', '.join(GRAPHS)}",
     )
     effects.add_argument(
         "--classes",
@@ -143,7 +135,7 @@ def add(command: Command) -> None:
     ablate.add_argument(
         "--nodes", required=True, type=names, metavar="A,B", help="parts to take away"
     )
-    ablate.add_argument("--out", metavar="FILE", help="every image's scores: .csv")
+    ablate.add_argument("--out", metavar="FILE", help=f"every image's scores: {', '.join(TABLES)}")
     add_model(ablate, required=True)
     add_images(ablate, required=True)
 
@@ -174,7 +166,7 @@ def add(command: Command) -> None:
         required=True,
         action="append",
         metavar="FILE",
-        help=f"{', '.join(TREE_SUFFIXES)}; may be given several times",
+        help=f"{', '.join(TREES)}; may be given several times",
     )
     add_model(tree, required=True)
     add_images(tree, required=True)
@@ -188,10 +180,8 @@ def _bias(options: argparse.Namespace) -> None:
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
 
-    for out in map(Path, options.out):
-        if out.suffix.lower() not in (".md", ".json"):
-            raise ExplgraphError(f"--out {str(out)!r}: expected a .md or a .json file")
-        check_folder(out)
+    for out in options.out:
+        check_out(out, REPORTS)
     if options.parts and options.landmarks is None:
         raise ExplgraphError("--parts needs --landmarks, where the parts are marked")
     graph = load(options.graph)
@@ -204,8 +194,8 @@ def _bias(options: argparse.Namespace) -> None:
     model = load_model(options.model, weights=options.weights)
     running = {"batch_size": options.batch_size, "device": options.device}
     bias = find_bias(
-        graph,
         model,
+        graph,
         images,
         attributes,
         outputs=options.outputs,
@@ -222,33 +212,13 @@ def _bias(options: argparse.Namespace) -> None:
     judged = bias.judged
     if options.judge is not None:
         there = open_others(options, options.judge, graph)
-        judged = bias.judge(model, there, **running)
-    doubtful = judged.worst()
-    report = f"{bias.markdown()}\n"
-    if doubtful:
-        lines = [
-            f"| {d.image} | {d.attribute} | {'yes' if d.answer else 'no'} | {d.risk:.2f} |"
-            for d in doubtful
-        ]
-        head = "| image | attribute | the network's answer | risk |\n|---|---|---|---:|"
-        report += "\n".join(["\nAnswers that are most likely wrong:\n", head, *lines, ""])
-    for out in map(Path, options.out):
-        with atomic_write(out) as path:
-            if out.suffix.lower() == ".md":
-                path.write_text(report, encoding="utf-8", errors="surrogateescape")
-            else:
-                content = {
-                    "relations": finite([r._asdict() for r in bias.relations]),
-                    "answers": [d._asdict() for d in judged.worst(judged.risk.size)],
-                    "images": dict(
-                        zip(judged.names, judged.image_risk.round(6).tolist(), strict=True)
-                    ),
-                }
-                path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        judged = bias.judge(model, there, progress=not options.quiet, **running)
+    for out in options.out:
+        bias.write(out, judged=judged)
     if not options.quiet or not options.out:
         found = len(bias.suspicious)
         print(f"{len(images)} images; {found} of {len(bias.relations)} relations are suspicious\n")
-        print(report, end="")
+        print(bias.report(judged), end="")
 
 
 def _effects(options: argparse.Namespace) -> None:
@@ -258,9 +228,7 @@ def _effects(options: argparse.Namespace) -> None:
     from explgraph.graph.schema import CLASS_EFFECT
     from explgraph.network.models import load_model
 
-    out = Path(options.out)
-    check_graph_suffix(out)
-    check_folder(out)
+    check_out(options.out, GRAPHS)
     graph = load(options.graph)
     images = open_photographs(options, graph)
     model = load_model(options.model, weights=options.weights)
@@ -268,17 +236,20 @@ def _effects(options: argparse.Namespace) -> None:
     measured = edge_effects(
         model, graph, images, classes=options.classes, progress=not options.quiet, **ready
     )
-    if out.suffix.lower() == ".explgraph":
-        measured.save(out)
-    else:
-        measured.write(out)
+    measured.write(options.out)
     if options.quiet:
         return
     edges = dict(measured.nx.edges.items())
-    print(f"{out}: effects along {len(edges)} edges, over {len(images)} images")
+    print(f"{options.out}: effects along {len(edges)} edges, over {len(images)} images")
     if len(edges) >= 3:
         check = check_effects(
-            model, measured, images, edges=options.check, seed=options.seed, **ready
+            model,
+            measured,
+            images,
+            edges=options.check,
+            seed=options.seed,
+            progress=not options.quiet,
+            **ready,
         )
         print(
             f"rank correlation with true ablation of {len(check.edges)} edges: "
@@ -305,28 +276,20 @@ def _ablate(options: argparse.Namespace) -> None:
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
 
-    out = None if options.out is None else Path(options.out)
-    if out is not None:
-        if out.suffix.lower() != ".csv":
-            raise ExplgraphError(f"--out {options.out!r}: expected a .csv file")
-        check_folder(out)
+    check_out(options.out, TABLES)
     graph = load(options.graph)
     images = open_photographs(options, graph)
     found = ablate(
         load_model(options.model, weights=options.weights),
         graph,
-        options.nodes,
         images,
+        options.nodes,
         batch_size=options.batch_size,
         device=options.device,
+        progress=not options.quiet,
     )
-    if out is not None:
-        with atomic_write(out) as path, open_table(path) as text:
-            table = csv.writer(text, lineterminator="\n")
-            table.writerow(("image", "class", "before", "after"))
-            for name, *scores in zip(found.names, found.before, found.after, strict=True):
-                for number, (before, after) in enumerate(zip(*scores, strict=True)):
-                    table.writerow((name, number, f"{before:.6g}", f"{after:.6g}"))
+    if options.out is not None:
+        found.write(options.out)
     if options.quiet:
         return
     mean = found.change.mean(0)
@@ -355,10 +318,8 @@ def _tree(options: argparse.Namespace) -> None:
     from explgraph.network.models import load_model
     from explgraph.views.pictures import Pictures
 
-    for out in map(Path, options.out):
-        if out.suffix.lower() not in TREE_SUFFIXES:
-            raise ExplgraphError(f"--out {str(out)!r}: expected {', '.join(TREE_SUFFIXES)}")
-        check_folder(out)
+    for out in options.out:
+        check_out(out, TREES)
     graph = load(options.graph)
     images = open_photographs(options, graph)
     positive = None

@@ -19,9 +19,9 @@ from explgraph.cli.options import (
     size,
     top,
 )
-from explgraph.cli.outputs import check_folder, check_graph_suffix, print_table
+from explgraph.cli.outputs import check_out, print_table
 from explgraph.errors import ExplgraphError
-from explgraph.views.suffixes import SUFFIXES
+from explgraph.suffixes import GRAPHS
 
 if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
@@ -47,7 +47,7 @@ def add(command: Command) -> None:
         "explgraph export graph.explgraph best.svg --top 40",
     )
     add_graph(export)
-    export.add_argument("out", metavar="OUT", help=f"file: {', '.join(SUFFIXES)} or .explgraph")
+    export.add_argument("out", metavar="OUT", help=f"file: {', '.join(GRAPHS)}")
     export.add_argument(
         "--top", type=top, metavar="N", help="the most reliable nodes: a number, or 0.25 of all"
     )
@@ -98,28 +98,21 @@ def _export(options: argparse.Namespace) -> None:
     """Run ``explgraph export``."""
     from explgraph.explanatory_graph import load
 
-    out = Path(options.out)
-    suffix = out.suffix.lower()
-    check_graph_suffix(out)
+    check_out(options.out, GRAPHS, "OUT")
+    html = Path(options.out).suffix.lower() == ".html"
     for name in ("images", "model", "weights"):
-        if getattr(options, name) and suffix != ".html":
+        if getattr(options, name) and not html:
             raise ExplgraphError(
                 f"--{name} is for the explorer page only; write a .html file with it"
             )
-    check_folder(out)
     graph = load(options.graph)
     if options.labels is not None:
         graph = graph.apply_labels(options.labels)
     graph = graph.prune(options.min_reliability, options.top, fdr=options.fdr)
-    if suffix == ".explgraph":
-        if options.max_nodes is not None:
-            raise ExplgraphError("--max-nodes is for other files than .explgraph; use --top")
-        graph.save(out)
-    else:
-        pictured = pictures_for(options, graph) if suffix == ".html" else {}
-        graph.write(out, max_nodes=options.max_nodes, **pictured)
+    pictured = pictures_for(options, graph) if html else {}
+    graph.write(options.out, max_nodes=options.max_nodes, **pictured)
     if not options.quiet:
-        print(f"{out}: from {len(graph)} nodes and {graph.nx.number_of_edges()} edges")
+        print(f"{options.out}: from {len(graph)} nodes and {graph.nx.number_of_edges()} edges")
 
 
 def _view(options: argparse.Namespace) -> None:

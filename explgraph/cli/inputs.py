@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, nearest
 
 if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
     from explgraph.images.folder import ImageFolder
+    from explgraph.mining.mining import Settings
 
-__all__ = ["open_others", "open_photographs", "pictures_for", "read_list", "read_text"]
+__all__ = [
+    "open_others",
+    "open_photographs",
+    "pictures_for",
+    "read_list",
+    "read_settings",
+    "read_text",
+]
 
 
 def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageFolder:
@@ -72,8 +81,37 @@ def pictures_for(options: argparse.Namespace, graph: Graph) -> dict[str, Any]:
     from explgraph.network.models import load_model
     from explgraph.parsing import parse
 
-    model = load_model(options.model, weights=options.weights)
-    return {"images": images, "parse": parse(graph, model, images, progress=not options.quiet)}
+    found = parse(
+        load_model(options.model, weights=options.weights),
+        graph,
+        images,
+        batch_size=options.batch_size,
+        device=options.device,
+        progress=not options.quiet,
+    )
+    return {"images": images, "parse": found}
+
+
+def read_settings(pairs: Sequence[tuple[str, str]]) -> Settings:
+    """Read settings of mining; their types are those of the fields of `Settings`."""
+    from explgraph.mining.mining import Settings
+
+    kinds = get_type_hints(Settings)
+    values = {}
+    for name, text in pairs:
+        if name not in kinds or name in values:
+            what = "is given twice" if name in values else f"is unknown{nearest(name, kinds)}"
+            raise ExplgraphError(f"--set: {name!r} {what}; there are {', '.join(kinds)}")
+        try:
+            values[name] = kinds[name](text)
+        except ValueError as err:
+            raise ExplgraphError(
+                f"--set {name}={text}: expected a {'whole ' if kinds[name] is int else ''}number"
+            ) from err
+    try:
+        return Settings(**values)
+    except ExplgraphError as err:
+        raise ExplgraphError(f"--set: {err}") from err
 
 
 def read_list(file: str, option: str) -> list[str]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explgraph.cli.inputs import open_photographs
+from explgraph.cli.inputs import open_photographs, read_settings
 from explgraph.cli.options import (
     FORMATS,
     Command,
@@ -17,6 +17,7 @@ from explgraph.cli.options import (
     add_model,
     formats,
     seed,
+    setting,
 )
 from explgraph.cli.outputs import check_folder
 from explgraph.errors import ExplgraphError
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
     from explgraph.activations.store import ActivationStore
 
 __all__ = ["add"]
+
+# the fields of `explgraph.Settings`, which --help can't ask without waiting for torch
+_SETTINGS = (
+    "sample",
+    "pose",
+    "trajectories",
+    "further_gain",
+    "apart",
+    "min_support",
+    "n_parents",
+)
 
 
 def add(command: Command) -> None:
@@ -65,7 +77,7 @@ def add(command: Command) -> None:
         _mine,
         "mine a graph from a folder of photographs, each showing one object",
         "explgraph mine --images birds --model torchvision:vgg16 \\",
-        "    --layers features.28,features.21,features.14 --out birds-graph",
+        "    --layers features.28,features.21,features.14 --out birds-graph --set n_parents=8",
         "torchrun --nproc-per-node 8 -m explgraph mine --store birds.zarr --out birds-graph",
     )
     mine.add_argument(
@@ -85,6 +97,16 @@ def add(command: Command) -> None:
         "(default: graphml,json,dot,svg,html)",
     )
     mine.add_argument("--seed", type=seed, default=0)
+    mine.add_argument(
+        "--set",
+        dest="settings",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"a setting of mining: {', '.join(_SETTINGS)} (explgraph.Settings says what they are "
+        "and their defaults); may be given several times",
+    )
     add_model(mine, required=False, running=True)
     add_images(mine, required=False)
     mine.set_defaults(wrong=mine.error)
@@ -160,6 +182,7 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
     from explgraph.views.several import write_formats
 
     first = team.rank == 0
+    settings = read_settings(options.settings)
     progress = first and not options.quiet
     if first:
         check_folder(folder / "graph.explgraph")
@@ -189,6 +212,7 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
     graph = mine_activations(
         activations,
         seed=options.seed,
+        settings=settings,
         preprocessing=preprocessing,
         checkpoint=checkpoint,
         device=options.device,

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from explgraph.views.suffixes import SUFFIXES
+from explgraph.suffixes import SUFFIXES
 
 __all__ = [
     "FORMATS",
@@ -23,6 +23,7 @@ __all__ = [
     "pairs",
     "positive",
     "seed",
+    "setting",
     "size",
     "top",
 ]
@@ -69,8 +70,13 @@ def add_model(
         "--weights", metavar="FILE", help="safetensors, or a state dict that torch saved"
     )
     if required if running is None else running:
-        parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-        parser.add_argument("--batch-size", type=positive, default=32, metavar="N")
+        _add_running(parser)
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    """Add where and how a model runs."""
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N")
 
 
 def add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -112,6 +118,7 @@ def add_pictured(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="SPEC", help="parse them too, so that every photograph shows all nodes"
     )
     parser.add_argument("--weights", metavar="FILE", help="of the model")
+    _add_running(parser)
 
 
 def names(text: str) -> list[str]:
@@ -138,6 +145,14 @@ def _unique(pairs: Sequence[tuple[str, V]], text: str) -> dict[str, V]:
         twice = next(name for name in names if names.count(name) > 1)
         raise argparse.ArgumentTypeError(f"{twice!r} is there twice in {text!r}")
     return values
+
+
+def setting(text: str) -> tuple[str, str]:
+    """Split ``name=value``."""
+    name, equals, value = text.partition("=")
+    if not (name.strip() and equals and value.strip()):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return name.strip(), value.strip()
 
 
 def formats(text: str) -> list[str]:

@@ -1,18 +1,16 @@
-"""Where results go: files that can be written, tables in them and on the terminal."""
+"""Where results go: files that can be written, and tables on the terminal."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
-from explgraph.views.suffixes import SUFFIXES
+from explgraph.suffixes import check_suffix
 
-__all__ = ["check_folder", "check_graph_suffix", "finite", "open_table", "print_table"]
+__all__ = ["check_folder", "check_out", "print_table"]
 
 
 class _Tried(Exception):
@@ -34,26 +32,11 @@ def check_folder(file: Path) -> None:
                 folder.rmdir()
 
 
-def check_graph_suffix(out: Path) -> None:
-    """Refuse files that no graph is written to."""
-    if out.suffix.lower() not in (*SUFFIXES, ".explgraph"):
-        raise ExplgraphError(
-            f"can't write {str(out)!r}: suffix {out.suffix!r}; expected one of "
-            f"{', '.join(SUFFIXES)} or .explgraph"
-        )
-
-
-def open_table(path: Path) -> TextIO:
-    """Open a .csv for writing; names of files that aren't UTF-8 come out as they are on disk."""
-    return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
-
-
-def finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put null, which JSON has, in place of NaN, which it lacks."""
-    return [
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        for row in rows
-    ]
+def check_out(file: str | None, suffixes: Sequence[str], option: str = "--out") -> None:
+    """Refuse a file whose suffix isn't known or that can't be written, before any work is done."""
+    if file is not None:
+        check_suffix(file, suffixes, option)
+        check_folder(Path(file))
 
 
 def print_table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> None:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explgraph.atomic import atomic_write
-from explgraph.cli.inputs import open_others, open_photographs, read_text
+from explgraph.cli.inputs import open_others, open_photographs
 from explgraph.cli.options import Command, add_graph, add_images, add_model, names, positive, seed
-from explgraph.cli.outputs import check_folder, finite, open_table
-from explgraph.errors import ExplgraphError, nearest
+from explgraph.cli.outputs import check_out
+from explgraph.errors import ExplgraphError
+from explgraph.suffixes import PARSES, REPORTS, TABLES
 
 if TYPE_CHECKING:
-    from explgraph.answers.localize import Localizer
     from explgraph.images.folder import ImageFolder
-    from explgraph.parsing import Parse
 
 __all__ = ["add"]
-
-_TABLES = (".csv", ".json", ".npz")
 
 
 def add(command: Command) -> None:
@@ -36,7 +28,7 @@ def add(command: Command) -> None:
     )
     add_graph(parsing)
     parsing.add_argument(
-        "--out", required=True, metavar="FILE", help=f"places and scores: {', '.join(_TABLES)}"
+        "--out", required=True, metavar="FILE", help=f"places and scores: {', '.join(PARSES)}"
     )
     add_model(parsing, required=True)
     add_images(parsing, required=True)
@@ -68,7 +60,7 @@ def add(command: Command) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help=".md (the table) or .json (every row); may be given twice",
+        help=f".md (the table) or {', '.join(TABLES)} (every row); may be given several times",
     )
     evaluate.add_argument("--seed", type=seed, default=0)
     add_model(evaluate, required=True)
@@ -95,7 +87,9 @@ def add(command: Command) -> None:
         help="CSV name,part: photographs known not to show a part, to tell presence by",
     )
     locate.add_argument("--new", metavar="DIR", help="locate in these photographs (--images)")
-    locate.add_argument("--out", metavar="FILE", help="places and uncertainties: .csv, .json")
+    locate.add_argument(
+        "--out", metavar="FILE", help=f"places and uncertainties: {', '.join(TABLES)}"
+    )
     locate.add_argument(
         "--labelled", metavar="FILE", help="the graph with its nodes named: .explgraph"
     )
@@ -113,80 +107,21 @@ def _parse(options: argparse.Namespace) -> None:
     """Run ``explgraph parse``."""
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
-    from explgraph.parsing import parse
 
-    out = Path(options.out)
-    if out.suffix.lower() not in _TABLES:
-        raise ExplgraphError(
-            f"--out {options.out!r}: suffix {out.suffix!r}; expected one of {', '.join(_TABLES)}"
-        )
-    check_folder(out)
+    check_out(options.out, PARSES)
     graph = load(options.graph)
     images = open_photographs(options, graph)
     model = load_model(options.model, weights=options.weights)
-    found = parse(
-        graph,
+    found = graph.parse(
         model,
         images,
         batch_size=options.batch_size,
         device=options.device,
         progress=not options.quiet,
     )
-    _write_parse(found, out)
+    found.write(options.out)
     if not options.quiet:
-        print(f"{len(found.nodes)} nodes in {len(found.names)} images: {out}")
-
-
-def _write_parse(found: Parse, out: Path) -> None:
-    """Write places and scores; ``photo`` are places in the original photographs."""
-    import numpy as np
-
-    photo = found.to_original()
-    with atomic_write(out) as path:
-        if out.suffix.lower() == ".npz":
-            with path.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    nodes=np.array(found.nodes, dtype=np.str_),
-                    names=np.array(found.names, dtype=np.str_),
-                    positions=found.positions,
-                    expected=found.expected,
-                    scores=found.scores,
-                    photo=photo,
-                )
-        elif out.suffix.lower() == ".json":
-            content = {
-                "image_size": list(found.image_size),
-                "nodes": list(found.nodes),
-                "images": [
-                    {
-                        "name": name,
-                        "positions": found.positions[i].round(2).astype(float).tolist(),
-                        "expected": found.expected[i].round(2).astype(float).tolist(),
-                        "scores": found.scores[i].astype(float).tolist(),
-                        "photo": photo[i].round(2).tolist(),
-                    }
-                    for i, name in enumerate(found.names)
-                ],
-            }
-            path.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-        else:
-            with open_table(path) as text:
-                table = csv.writer(text, lineterminator="\n")
-                places = ("x", "y", "expected_x", "expected_y", "score", "photo_x", "photo_y")
-                table.writerow(("image", "node", *places))
-                for i, name in enumerate(found.names):
-                    values = np.concatenate(
-                        [
-                            found.positions[i],
-                            found.expected[i],
-                            found.scores[i][:, None],
-                            photo[i],
-                        ],
-                        axis=1,
-                    )
-                    for node, row in zip(found.nodes, values.tolist(), strict=True):
-                        table.writerow([name, node, *(f"{value:.6g}" for value in row)])
+        print(f"{len(found.nodes)} nodes in {len(found.names)} images: {options.out}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -196,10 +131,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
 
-    for out in map(Path, options.out):
-        if out.suffix.lower() not in (".md", ".json"):
-            raise ExplgraphError(f"--out {str(out)!r}: expected a .md or a .json file")
-        check_folder(out)
+    for out in options.out:
+        check_out(out, REPORTS)
     graph = load(options.graph)
     landmarks = read_landmarks(options.landmarks)
     images = open_photographs(options, graph)
@@ -207,8 +140,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         images = images.subset(landmarks.align(images.names).one_per_source())
     model = load_model(options.model, weights=options.weights)
     rows = evaluation.evaluate(
-        graph,
         model,
+        graph,
         images,
         landmarks,
         parts=options.parts,
@@ -217,15 +150,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         device=options.device,
         progress=not options.quiet,
     )
-    table = evaluation.markdown(rows)
-    for out in map(Path, options.out):
-        text = table if out.suffix.lower() == ".md" else json.dumps(finite(rows), indent=1)
-        with atomic_write(out) as path:
-            path.write_text(text + "\n", encoding="utf-8")
+    for out in options.out:
+        evaluation.write(rows, out)
     if not options.quiet or not options.out:
         parts = options.parts or list(landmarks.parts)
         print(f"{len(images)} images; mean over {', '.join(parts)}; errors per image diagonal\n")
-        print(table)
+        print(evaluation.markdown(rows))
 
 
 def _locate(options: argparse.Namespace) -> None:
@@ -233,9 +163,9 @@ def _locate(options: argparse.Namespace) -> None:
     import numpy as np
 
     from explgraph.answers.localize import Localizer
+    from explgraph.answers.tables import read_absent
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
-    from explgraph.parsing import parse
 
     if options.landmarks is None and options.suggest is None:
         raise ExplgraphError(
@@ -243,23 +173,20 @@ def _locate(options: argparse.Namespace) -> None:
             "told which to mark"
         )
     if options.suggest is None and options.out is None:
-        raise ExplgraphError("--landmarks needs --out, the file for the places: .csv or .json")
-    out = None if options.out is None else Path(options.out)
-    if out is not None and out.suffix.lower() not in (".csv", ".json"):
-        raise ExplgraphError(f"--out {options.out!r}: expected a .csv or a .json file")
-    labelled = None if options.labelled is None else Path(options.labelled)
-    if labelled is not None and labelled.suffix != ".explgraph":
-        raise ExplgraphError(f"--labelled {options.labelled!r}: expected a .explgraph file")
-    for file in (out, labelled):
-        if file is not None:
-            check_folder(file)
+        raise ExplgraphError(
+            f"--landmarks needs --out, the file for the places: {', '.join(TABLES)}"
+        )
+    check_out(options.out, TABLES)
+    check_out(options.labelled, (".explgraph",), "--labelled")
     graph = load(options.graph)
     images = open_photographs(options, graph)
     marks = {} if options.landmarks is None else _marks_within(options.landmarks, images)
-    absent = {} if options.absent is None else _read_absent(options.absent, images.names, marks)
+    absent = {} if options.absent is None else read_absent(options.absent, images.names, marks)
     model = load_model(options.model, weights=options.weights)
-    running = {"batch_size": options.batch_size, "device": options.device}
-    found = parse(graph, model, images, progress=not options.quiet, **running)
+    found = graph.parse(
+        model, images,
+        batch_size=options.batch_size, device=options.device, progress=not options.quiet,
+    )  # fmt: skip
     localizer = Localizer(graph)
     if options.suggest is not None:
         known = [i for i in range(len(images)) if any(np.isfinite(p[i, 0]) for p in marks.values())]
@@ -269,30 +196,23 @@ def _locate(options: argparse.Namespace) -> None:
     localizer.fit(found, marks, absent=absent)
     if options.new is not None:
         images = open_others(options, options.new, graph)
-        found = parse(graph, model, images, progress=not options.quiet, **running)
-    rows = _located(localizer, found)
-    if out is not None:
-        with atomic_write(out) as path, open_table(path) as text:
-            if out.suffix.lower() == ".json":
-                text.write(json.dumps(finite(rows), indent=1) + "\n")
-            else:
-                table = csv.DictWriter(text, rows[0], lineterminator="\n")
-                table.writeheader()
-                table.writerows(
-                    {k: "" if v != v else f"{v:.6g}" if isinstance(v, float) else v
-                     for k, v in row.items()} for row in rows
-                )  # fmt: skip
-    if labelled is not None:
-        localizer.label().save(labelled)
+        found = graph.parse(
+            model, images,
+            batch_size=options.batch_size, device=options.device, progress=not options.quiet,
+        )  # fmt: skip
+    located = localizer.predict(found)
+    if options.out is not None:
+        located.write(options.out)
+    if options.labelled is not None:
+        localizer.label().save(options.labelled)
     if not options.quiet:
-        for part in localizer.parts:
+        for part, radii in located.uncertainty.items():
             shots = int(np.isfinite(marks[part][:, 0]).sum())
-            radii = [row["uncertainty"] for row in rows if row["part"] == part]
             print(
                 f"{part}: from {shots} marks, within {np.median(radii):.0f} px (median) nine times "
                 f"in ten; by {', '.join(localizer.nodes_of(part, 3))}"
             )
-        print(f"{len(localizer.parts)} parts in {len(found.names)} images: {out}")
+        print(f"{len(localizer.parts)} parts in {len(found.names)} images: {options.out}")
 
 
 def _marks_within(file: str, images: ImageFolder) -> dict[str, Any]:
@@ -311,59 +231,3 @@ def _marks_within(file: str, images: ImageFolder) -> dict[str, Any]:
     if not marks:
         raise ExplgraphError(f"--landmarks {file!r} marks no part within any of the photographs")
     return marks
-
-
-def _read_absent(file: str, names: Sequence[str], marks: dict[str, Any]) -> dict[str, Any]:
-    """Read which photographs lack which part."""
-    import numpy as np
-
-    table = csv.DictReader(read_text(file, "--absent").splitlines(), skipinitialspace=True)
-    if not {"name", "part"} <= set(table.fieldnames or ()):
-        raise ExplgraphError(
-            f"--absent {file!r} must have the columns name, part in its first line, found "
-            f"{', '.join(table.fieldnames or ()) or 'nothing'}"
-        )
-    row_of = {name: i for i, name in enumerate(names)}
-    absent: dict[str, Any] = {}
-    for row in table:
-        if None in row or None in row.values():
-            raise ExplgraphError(
-                f"--absent {file!r}, line {table.line_num}: expected "
-                f"{len(table.fieldnames or ())} values, {', '.join(table.fieldnames or ())}"
-            )
-        if row["name"] not in row_of:
-            raise ExplgraphError(
-                f"--absent {file!r} names {row['name']!r}, which --images lacks"
-                f"{nearest(row['name'], names)}"
-            )
-        flags = absent.setdefault(row["part"], np.zeros(len(names), dtype=np.bool_))
-        flags[row_of[row["name"]]] = True
-    if unknown := sorted(absent.keys() - marks.keys()):
-        raise ExplgraphError(
-            f"--absent {file!r} names the part {unknown[0]!r}{nearest(unknown[0], marks)}; marked "
-            f"are {', '.join(marks)}"
-        )
-    return absent
-
-
-def _located(localizer: Localizer, found: Parse) -> list[dict[str, Any]]:
-    """Give a row per image and part; ``photo`` are places in the original photographs."""
-    positions, uncertainty = localizer.predict(found)
-    presence = localizer.presence(found)
-    rows = []
-    for part, places in positions.items():
-        photo = found.to_original(places)
-        for i, name in enumerate(found.names):
-            rows.append(
-                {
-                    "image": name,
-                    "part": part,
-                    "x": float(places[i, 0]),
-                    "y": float(places[i, 1]),
-                    "uncertainty": float(uncertainty[part][i]),
-                    "presence": float(presence[part][i]),
-                    "photo_x": float(photo[i, 0]),
-                    "photo_y": float(photo[i, 1]),
-                }
-            )
-    return rows

@@ -34,8 +34,8 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.folder import ImageFolder
 from explgraph.mining.mining import mine_activations
 from explgraph.parsing import parse_activations
+from explgraph.suffixes import SUFFIXES
 from explgraph.views.several import write_formats
-from explgraph.views.suffixes import SUFFIXES
 
 __all__ = ["demo", "markdown"]
 

@@ -40,6 +40,7 @@ from numpy.typing import ArrayLike, NDArray
 from explgraph.errors import ExplgraphError
 
 __all__ = [
+    "MEASURES",
     "SHOTS",
     "diagonal",
     "few_shot_error",
@@ -55,6 +56,11 @@ Array = NDArray[np.float64]
 
 SHOTS = (1, 3, 10, 50)
 """Numbers of annotated images for which `table_row` measures localization."""
+MEASURES = (
+    "nodes", "images", "instability", "tracking",
+    *(f"{k}-shot" for k in SHOTS), *(f"{k}-shot near" for k in SHOTS),
+)  # fmt: skip
+"""What a row of `table_row` holds."""
 
 
 def location_instability(

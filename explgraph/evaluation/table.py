@@ -13,6 +13,7 @@ mined.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,17 +22,22 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from explgraph import rows as files
 from explgraph.activations.memory import Activations
+from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.evaluation import controls, metrics
 from explgraph.evaluation.baselines import constant_grid, raw_peaks
 from explgraph.evaluation.landmarks import Landmarks
 from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.graph import check_graph
 from explgraph.images.folder import ImageFolder
+from explgraph.network.hooks import check_model
 from explgraph.parsing import parse_activations, parse_evidence, stream_layers
 from explgraph.statistics.reliability import warn_if_weak
+from explgraph.suffixes import REPORTS, check_suffix
 
-__all__ = ["COLUMNS", "evaluate", "markdown"]
+__all__ = ["COLUMNS", "evaluate", "markdown", "read", "write"]
 
 Row = dict[str, Any]
 
@@ -42,8 +48,8 @@ COLUMNS = (
 
 
 def evaluate(
-    graph: ExplanatoryGraph,
     model: nn.Module,
+    graph: ExplanatoryGraph,
     images: ImageFolder,
     landmarks: Landmarks,
     *,
@@ -57,9 +63,9 @@ def evaluate(
 
     Parameters
     ----------
-    graph : ExplanatoryGraph
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
+    graph : ExplanatoryGraph
     images : ImageFolder
         At least two photographs; at best others than those that were mined.
     landmarks : Landmarks
@@ -85,6 +91,8 @@ def evaluate(
     ExplgraphError
         As parsing does, and if a part isn't in the landmarks or none of the images is marked.
     """
+    check_graph(graph)
+    check_model(model)
     wanted = list(parts or landmarks.parts)
     for part in wanted:
         if part not in landmarks.parts:
@@ -105,7 +113,7 @@ def evaluate(
             "the image, at least two must be; check that the landmarks are of these images"
         )
     warn_if_weak(graph.nx.graph["config"])
-    activations = _activations(graph, model, images, batch_size, device, progress)
+    activations = _activations(model, graph, images, batch_size, device, progress)
     methods = _methods(graph, activations, seed)
     rows: list[Row] = []
     total = 2 + 5 * len(graph.layers)
@@ -127,8 +135,8 @@ def evaluate(
 
 
 def _activations(
-    graph: ExplanatoryGraph,
     model: nn.Module,
+    graph: ExplanatoryGraph,
     images: ImageFolder,
     batch_size: int,
     device: str,
@@ -143,7 +151,7 @@ def _activations(
     names: list[str] = []
     pieces: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in graph.layers}
     for here, caught in stream_layers(
-        graph, model, images, batch_size=batch_size, device=device, progress=progress
+        model, graph, images, batch_size=batch_size, device=device, progress=progress
     ):
         names.extend(here)
         for name, block in caught.items():
@@ -195,6 +203,44 @@ def _methods(
         )
     best = np.concatenate(together)
     yield "all layers", "nodes, best quarter", parse.positions[:, best], parse.scores[:, best]
+
+
+def write(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
+    """Write rows of `evaluate` in the format of the path's suffix, whole or not at all.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+    path : path
+        ``.md`` (as `markdown`, means over the parts), or ``.csv``, ``.json`` or ``.parquet``
+        (every row).
+
+    Raises
+    ------
+    ExplgraphError
+        If the suffix isn't known, the file can't be written, or it is a .parquet and pandas and
+        pyarrow aren't there.
+    """
+    if check_suffix(path, REPORTS) != ".md":
+        files.write(path, files.columns_of(rows))
+        return
+    with atomic_write(path) as temporary:
+        temporary.write_text(markdown(rows) + "\n", encoding="utf-8")
+
+
+def read(path: str | os.PathLike[str]) -> list[Row]:
+    """Read what `write` wrote as ``.csv``, ``.json`` or ``.parquet``.
+
+    Raises
+    ------
+    ExplgraphError
+        If the file can't be read or isn't such a table.
+    """
+    kinds: dict[str, type] = {"part": str, "layer": str, "method": str}
+    kinds |= dict.fromkeys(metrics.MEASURES, float)
+    table = files.read(path, kinds, gaps=("layer", *metrics.MEASURES))
+    columns = [column.tolist() for column in table.values()]
+    return [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def markdown(rows: Sequence[Row]) -> str:

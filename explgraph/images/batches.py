@@ -36,7 +36,9 @@ __all__ = [
 
 T = TypeVar("T")
 
-AnyImages: TypeAlias = "ImageFolder | Tensor | Dataset[Any] | DataLoader[Any] | Sequence[Any]"
+AnyImages: TypeAlias = (
+    "ImageFolder | Tensor | Dataset[Any] | DataLoader[Any] | list[Any] | tuple[Any, ...]"
+)
 
 
 def count(images: AnyImages) -> int | None:

@@ -312,7 +312,8 @@ def mine_activations(
         How images were made ready; kept in the graph.
     checkpoint : path, optional
         Folder for what is finished: an interrupted run that is started again goes on there and
-        gives the same graph. Delete it (`explgraph.activations.checkpoint.discard`) once the graph is saved.
+        gives the same graph. Delete it (`explgraph.activations.checkpoint.discard`) once the graph
+        is saved.
     device : str
         Where the arithmetic is done; "auto" is the GPU if there is one.
     progress : bool

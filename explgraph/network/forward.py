@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ __all__ = [
     "stream",
     "with_bar",
 ]
+
+T = TypeVar("T")
 
 
 def stream(
@@ -189,12 +191,15 @@ def rectified_maps(
 
 
 def with_bar(
-    runs: Iterator[tuple[tuple[str, ...], dict[str, Tensor]]], total: int | None, progress: bool
-) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    runs: Iterable[tuple[tuple[str, ...], T]],
+    total: int | None,
+    progress: bool,
+    told: str = "recording",
+) -> Iterator[tuple[tuple[str, ...], T]]:
     """Show a progress bar beside."""
     # disable=None: only on a terminal
     disable = None if progress else True
-    with tqdm(total=total, desc="recording", unit="image", delay=2, disable=disable) as bar:
+    with tqdm(total=total, desc=told, unit="image", delay=2, disable=disable) as bar:
         for names, caught in runs:
             yield names, caught
             bar.update(len(names))

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
+from explgraph.suffixes import DRAWINGS, SUFFIXES, check_suffix
 from explgraph.views.dot import dot_source, render
 from explgraph.views.files import FORMATS
 from explgraph.views.layout import thin
-from explgraph.views.suffixes import DRAWINGS, SUFFIXES
 from explgraph.views.viewer import write_html
 
 __all__ = ["write"]
 
-_OPTIONS = dict.fromkeys((".dot", ".gv"), ("pictures",)) | dict.fromkeys(
-    DRAWINGS, ("pictures", "time_limit")
-)
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    ".html": ("images", "parse", "strip"),
+    **dict.fromkeys((".dot", ".gv"), ("pictures",)),
+    **dict.fromkeys(DRAWINGS, ("pictures", "time_limit")),
+}
 
 
 def write(
@@ -52,20 +53,16 @@ def write(
         If the suffix or an option isn't known, the graph isn't valid, the file can't be written,
         or a drawing can't be made.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ExplgraphError(
-            f"can't write {str(path)!r}: suffix {suffix!r}; expected one of {', '.join(SUFFIXES)}"
-        )
+    suffix = check_suffix(path, SUFFIXES)
     graph.validate()
-    if suffix == ".html":
-        part = graph if max_nodes is None else thin(graph, max_nodes)
-        write_html(part, path, **options)
-        return
     known = _OPTIONS.get(suffix, ())
     if unknown := options.keys() - known:
         takes = ", ".join(("max_nodes", *known))
         raise ExplgraphError(f"a {suffix} file has no option {min(unknown)!r}; it takes {takes}")
+    if suffix == ".html":
+        part = graph if max_nodes is None else thin(graph, max_nodes)
+        write_html(part, path, **options)
+        return
     if suffix in DRAWINGS:
         if max_nodes is not None:
             options["max_nodes"] = max_nodes

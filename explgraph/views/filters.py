@@ -172,9 +172,9 @@ def split(
 
 def filter_figure(
     model: nn.Module,
+    graph: Graph,
     images: AnyImages,
     pictures: Drawable,
-    graph: Graph,
     layer: str,
     filter: int,  # noqa: A002
     *,
@@ -190,12 +190,12 @@ def filter_figure(
     Parameters
     ----------
     model : torch.nn.Module
+    graph : ExplanatoryGraph
+        Mined from the model.
     images : ImageFolder, (N, 3, H, W) tensor, ...
         A few images, as the model takes them.
     pictures : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images
         The same images, as people see them.
-    graph : ExplanatoryGraph
-        Mined from the model.
     layer, filter
         Of the filter.
     path : path, optional
@@ -213,7 +213,7 @@ def filter_figure(
         )
     grid = grids[layer]
     fields = effective_field(model, images, grid, filter)
-    parse = parsing.parse(graph, model, images)
+    parse = parsing.parse(model, graph, images)
     seen = Pictures(pictures, graph.image_size, parse.names)
     if len(seen) != len(fields):
         raise ExplgraphError(

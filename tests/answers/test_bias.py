@@ -1,15 +1,18 @@
 """Biases planted by hand, in a world of blobs whose effects are known, and wrong inputs."""
 
+import json
 from dataclasses import replace
 
 import blobs
+import damaged
 import numpy as np
 import pytest
+import readers
 import torch
 
 import explgraph
 from explgraph import ExplgraphError, find_bias
-from explgraph.answers.bias import Judged
+from explgraph.answers.bias import Bias, Judged
 from explgraph.answers.evidence import node_evidence
 
 PARTS = {name: f"{name} blob" for name in blobs.NAMES}
@@ -34,7 +37,7 @@ def graph(model, biased):
 @pytest.fixture(scope="module")
 def bias(graph, model, biased):
     images, labels, landmarks = biased
-    return find_bias(graph, model, images, labels, landmarks=landmarks, parts=PARTS, radius=6)
+    return find_bias(model, graph, images, labels, landmarks=landmarks, parts=PARTS, radius=6)
 
 
 def relation(bias, target, source):
@@ -81,7 +84,7 @@ def test_evidence_sits_where_the_blobs_are(bias, graph):
 
 def test_similarity_is_the_cosine_of_contrasts(bias, graph, model, biased):
     images, labels, _ = biased
-    values = node_evidence(graph, model, images, [0, 1, 2]).values
+    values = node_evidence(model, graph, images, [0, 1, 2]).values
     patterns = [
         values[labels[name], k].mean(0) - values[~labels[name], k].mean(0)
         for k, name in enumerate(blobs.NAMES)
@@ -135,20 +138,20 @@ def test_judged_are_the_given_images(bias, biased, model):
 def test_what_is_expected_is_no_bias_but_missing_where_it_is_not(graph, model, biased):
     images, labels, _ = biased
     expected = {("red", "green"): 1, ("green", "blue"): 1, ("blue", "red"): 0}
-    bias = find_bias(graph, model, images, labels, expected=expected)
+    bias = find_bias(model, graph, images, labels, expected=expected)
     (found,) = bias.suspicious
     assert (found.target, found.source, found.kind) == ("green", "blue", "missing")
     assert relation(bias, "red", "green").expected == 1
     assert bias.judged.biased == ()
     assert bias.judged.worst() == []
-    opposite = find_bias(graph, model, images, labels, expected={("red", "green"): -1})
+    opposite = find_bias(model, graph, images, labels, expected={("red", "green"): -1})
     assert opposite.relations[0].kind == "missing"
 
 
 def test_the_margin_decides_what_is_too_small(graph, model, biased):
     images, labels, _ = biased
-    assert not find_bias(graph, model, images, labels, margin=0.9).suspicious
-    strict = find_bias(graph, model, images, labels, margin=0)
+    assert not find_bias(model, graph, images, labels, margin=0.9).suspicious
+    strict = find_bias(model, graph, images, labels, margin=0)
     assert ("red", "green") in {(r.target, r.source) for r in strict.suspicious}
 
 
@@ -159,20 +162,20 @@ def test_attributes_that_were_not_learnt_are_warned_of(biased):
         model.head.weight[2] = model.head.weight[1] / 100
     graph = explgraph.mine(model, images[:150], ["cells"], seed=0)
     with pytest.warns(explgraph.ExplgraphWarning, match="hardly tells blue at all"):
-        find_bias(graph, model, images, labels)
+        find_bias(model, graph, images, labels)
 
 
 def test_columns_of_outputs_may_be_named(graph, model, biased):
     images, labels, _ = biased
     some = {name: labels[name] for name in ("green", "red")}
-    bias = find_bias(graph, model, images, some, outputs={"red": 0, "green": 1})
+    bias = find_bias(model, graph, images, some, outputs={"red": 0, "green": 1})
     (found,) = bias.suspicious
     assert (found.target, found.source) == ("red", "green")
 
 
 def test_the_same_seed_gives_the_same(bias, graph, model, biased):
     images, labels, landmarks = biased
-    again = find_bias(graph, model, images, labels, landmarks=landmarks, parts=PARTS, radius=6)
+    again = find_bias(model, graph, images, labels, landmarks=landmarks, parts=PARTS, radius=6)
     assert again.relations == bias.relations
 
 
@@ -185,7 +188,7 @@ def test_markdown_has_a_row_for_each_relation(bias):
 
 
 def test_without_landmarks_places_are_not_told(graph, model, biased):
-    bias = find_bias(graph, model, *biased[:2])
+    bias = find_bias(model, graph, *biased[:2])
     assert np.isnan([bias.relations[0].at_source, bias.relations[0].at_target]).all()
     assert bias.markdown().splitlines()[2].endswith("|  |  | unexpected |")
 
@@ -227,34 +230,128 @@ def test_wrong_inputs(graph, model, biased, changed, message):
         if name in changed:
             attributes[name] = changed.pop(name)
     with pytest.raises(ExplgraphError, match=message):
-        find_bias(graph, model, images, attributes, **changed)
+        find_bias(model, graph, images, attributes, **changed)
 
 
 @pytest.mark.filterwarnings("ignore:no filter follows:explgraph.ExplgraphWarning")
 def test_more_wrong_inputs(graph, model, biased):
     images, labels, _ = biased
     with pytest.raises(ExplgraphError, match="hold 300 labels each, but there are 299 images"):
-        find_bias(graph, model, images[:299], labels)
+        find_bias(model, graph, images[:299], labels)
     two = {name: labels[name] for name in ("red", "green")}
     with pytest.raises(ExplgraphError, match="3 outputs for 2 attributes; say which is whose"):
-        find_bias(graph, model, images, two)
+        find_bias(model, graph, images, two)
     same = {**labels, "blue": labels["red"]}
     with pytest.raises(ExplgraphError, match="'red' follows from blue in all images"):
-        find_bias(graph, model, images, same)
+        find_bias(model, graph, images, same)
     other = blobs.Net().eval()
     with torch.no_grad():
         other.head.bias += 1
     with pytest.raises(ExplgraphError, match="weights are not those"):
-        find_bias(graph, other, images, labels)
+        find_bias(other, graph, images, labels)
     with pytest.raises(ExplgraphError, match="found in a model with other weights"):
-        find_bias(graph, model, images, labels).judge(other, images)
+        find_bias(model, graph, images, labels).judge(other, images)
     with pytest.raises(ExplgraphError, match="64 x 64 px, expected 32 x 32"):
-        find_bias(graph, model, images, labels).judge(model, torch.rand(2, 3, 64, 64))
+        find_bias(model, graph, images, labels).judge(model, torch.rand(2, 3, 64, 64))
     silent = blobs.Net().eval()
     with torch.no_grad():
         silent.head.weight.zero_()
     mined = explgraph.mine(silent, images, ["cells"], seed=0)
     with pytest.raises(ExplgraphError, match="output of 'red' is the same for all images"):
-        find_bias(mined, silent, images, labels)
+        find_bias(silent, mined, images, labels)
     with pytest.raises(ExplgraphError, match="where names 'pink'"):
-        find_bias(graph, model, images, labels).where("pink", "red")
+        find_bias(model, graph, images, labels).where("pink", "red")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_answers_go_to_a_file_and_back(bias, tmp_path, suffix):
+    readers.needed(suffix)
+    bias.judged.write(tmp_path / f"answers{suffix}")
+    again = Judged.read(tmp_path / f"answers{suffix}")
+    for name in ("names", "attributes", "biased"):
+        assert getattr(again, name) == getattr(bias.judged, name)
+    for name in ("outputs", "corrected", "risk"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(bias.judged, name))
+    assert again.worst() == bias.judged.worst()
+    table = readers.frame(tmp_path / f"answers{suffix}")
+    assert set(table[table["biased"]]["attribute"]) == set(bias.judged.biased)
+    if suffix == ".json":
+        return
+    bias.write(tmp_path / f"relations{suffix}")
+    table = readers.frame(tmp_path / f"relations{suffix}")
+    assert list(table["target"]) == [r.target for r in bias.relations]
+    np.testing.assert_allclose(table["strength"], [r.strength for r in bias.relations], rtol=1e-12)
+
+
+def test_what_was_found_is_written_for_people_and_programs(bias, tmp_path):
+    for suffix in ("md", "json"):
+        bias.write(tmp_path / f"bias.{suffix}")
+    assert (tmp_path / "bias.md").read_text() == bias.report()
+    assert bias.report().startswith(bias.markdown())
+    worst = bias.judged.worst()[0]
+    assert f"| {worst.image} | {worst.attribute} |" in bias.report()
+    content = json.loads((tmp_path / "bias.json").read_text())
+    assert content["relations"][0]["q"] == bias.relations[0].q
+    assert len(content["answers"]) == 300
+    with pytest.raises(ExplgraphError, match=r"suffix '\.txt'; expected one of \.csv.*\.md"):
+        bias.write(tmp_path / "bias.txt")
+
+
+def test_files_that_hold_no_answers(bias, tmp_path):
+    file = tmp_path / "answers.csv"
+    bias.judged.write(file)
+    head, first, *others = file.read_text().splitlines()
+    file.write_text("\n".join([head, first.rpartition(",")[0] + ",2", *others]))
+    with pytest.raises(ExplgraphError, match="a risk that isn't from 0 to 1"):
+        Judged.read(file)
+
+
+def equal(bias, other):
+    arrays = ("own_effects", "own_at_part", "node_effects")
+    return (
+        (bias.attributes, bias.nodes) == (other.attributes, other.nodes)
+        and repr(bias.relations) == repr(other.relations)  # NaN are alike
+        and all(np.array_equal(getattr(bias, n), getattr(other, n), equal_nan=True) for n in arrays)
+        and bias.judged.names == other.judged.names
+        and bias.judged.worst(99) == other.judged.worst(99)
+    )
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_loaded_bias_gives_the_same_answers(bias, model, biased, graph, tmp_path, marked):
+    images, labels, _ = biased
+    found = bias if marked else find_bias(model, graph, images, labels)
+    found.save(tmp_path / "x")
+    again = Bias.load(tmp_path / "x")
+    assert equal(again, found)
+    assert again.report() == found.report()
+    assert again.where("red", "green") == found.where("red", "green")
+    new = blobs.world(20, seed=3)[0]
+    np.testing.assert_array_equal(again.judge(model, new).risk, found.judge(model, new).risk)
+
+
+def test_a_damaged_bias_is_refused(bias, tmp_path):
+    bias.save(tmp_path / "x")
+    damaged.refused_or_the_same(tmp_path / "x", Bias.load, lambda found: equal(found, bias))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c, _: c["attributes"].append("pink"), "outputs and image_size are"),
+        (lambda c, _: c["relations"].pop(), "relations are not those of each two attributes"),
+        (lambda c, _: c["relations"][0].update(q=None), "a relation's q is None"),
+        (lambda c, _: c["relations"][0].update(kind="odd"), "kind is 'odd'"),
+        (lambda c, _: c["relations"][0].pop("p"), "a relation has target, source"),
+        (lambda c, _: c["judged"].update(biased=["pink"]), "biased names what is no attribute"),
+        (lambda c, _: c.update(model=3), "a name is no text"),
+        (lambda _, a: a["risk"].fill(2), "risk holds a number that is not from 0 to 1"),
+        (lambda _, a: a["weights"].fill(np.nan), "weights holds a number"),
+        (lambda _, a: a.update(more=a["weights"]), "arrays that it shouldn't: more"),
+    ],
+)
+def test_a_wrong_bias_is_refused(bias, tmp_path, change, message):
+    bias.save(tmp_path / "x")
+    damaged.edited(tmp_path / "x", change)
+    with pytest.raises(ExplgraphError, match=f"holds no valid bias: .*{message}"):
+        Bias.load(tmp_path / "x")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 
+import damaged
 import networkx
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import explgraph
 from explgraph import DecisionTree, ExplgraphError, creatures
 from explgraph.answers import decision_tree, modes, tree_files
 from explgraph.answers.rationales import Rationales
-from explgraph.views.suffixes import TREE_SUFFIXES
+from explgraph.suffixes import TREES
 
 
 def planted(n=60, seed=0, noise=0.05):
@@ -334,4 +335,60 @@ def test_wrong_inputs_are_told(tree):
 
 
 def test_every_suffix_has_its_writer():
-    assert set(TREE_SUFFIXES) == {".html", *tree_files._WRITERS}
+    assert set(TREES) == {".html", *tree_files._WRITERS}
+
+
+def equal(tree, other):
+    measured = [name for name in Rationales._fields if name not in ("nodes", "names")]
+    return (
+        (tree.nodes, tree.objective, tree.fitted.names)
+        == (other.nodes, other.objective, other.fitted.names)
+        and networkx.node_link_data(tree.nx, edges="edges")
+        == networkx.node_link_data(other.nx, edges="edges")
+        and np.array_equal(tree.positive, other.positive)
+        and all(np.array_equal(getattr(tree.fitted, n), getattr(other.fitted, n)) for n in measured)
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_loaded_tree_gives_the_same_answers(seed, tmp_path):
+    found, _ = planted(30 + 9 * seed, seed=seed)
+    tree = DecisionTree.grow(found, found.first, measure=lambda _: found.take([3]))
+    tree.save(tmp_path / "x")
+    again = DecisionTree.load(tmp_path / "x", measure=lambda _: found.take([3]))
+    assert equal(again, tree)
+    new = planted(20, seed=seed + 50)[0]
+    for depth in (0, 1, 3, 99):
+        assert again.explain_all(new, depth=depth) == tree.explain_all(new, depth=depth)
+        assert again.explain(None, depth=depth) == tree.explain(None, depth=depth)
+    assert again.measure(new, new.first) == tree.measure(new, new.first)
+    with pytest.raises(ExplgraphError, match="without a model"):
+        DecisionTree.load(tmp_path / "x").explain(None)
+
+
+def test_a_damaged_tree_is_refused(tree, tmp_path):
+    tree.save(tmp_path / "x")
+    damaged.refused_or_the_same(tmp_path / "x", DecisionTree.load, lambda other: equal(other, tree))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c, _: c["modes"][0]["images"].pop(), "the root lacks images"),
+        (lambda c, _: c["modes"][0]["children"].pop(), r"mode 0 doesn't fit"),
+        (lambda c, _: c["modes"][1].update(parent=2), r"mode 0 doesn't fit"),
+        (lambda c, _: c["modes"][-1].update(images=[0, 1]), "doesn't fit the modes above"),
+        (lambda c, _: c["modes"][1].update(parent=99), "IndexError|doesn't fit"),
+        (lambda c, _: c["modes"][1]["children"].append(1), "mode 1 doesn't fit"),
+        (lambda c, _: c["modes"].pop(), "directions is float64"),
+        (lambda c, _: c["nodes"].pop(), "activations is float64"),
+        (lambda c, _: c["objective"].update(x=1), "ValueError"),
+        (lambda _, a: a["positive"].fill(True), "all 60 images are of the class"),
+        (lambda _, a: a["weights"].fill(np.inf), "weights holds a number"),
+    ],
+)
+def test_a_wrong_tree_is_refused(tree, tmp_path, change, message):
+    tree.save(tmp_path / "x")
+    damaged.edited(tmp_path / "x", change)
+    with pytest.raises(ExplgraphError, match=f"holds no valid tree: .*({message})"):
+        DecisionTree.load(tmp_path / "x")

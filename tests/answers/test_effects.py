@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import readers
 import torch
 from numpy.testing import assert_array_equal
 from small_network import TwoLayers, graph_of, network, pictures, place
@@ -129,11 +130,11 @@ def test_the_caller_s_mode_makes_no_difference(curved, mode):
     model, graph = curved
     one = effects.edge_effects(model, graph, pictures(3), classes={"a": 1})
     contributions = rationales(model, graph, pictures(3), 1).contributions
-    evidence = node_evidence(graph, model, pictures(3), [1]).values
+    evidence = node_evidence(model, graph, pictures(3), [1]).values
     with mode():
         other = effects.edge_effects(model, graph, pictures(3), classes={"a": 1})
         assert_array_equal(rationales(model, graph, pictures(3), 1).contributions, contributions)
-        assert_array_equal(node_evidence(graph, model, pictures(3), [1]).values, evidence)
+        assert_array_equal(node_evidence(model, graph, pictures(3), [1]).values, evidence)
     assert other == one
     assert any(values["effect"] for values in one.nx.edges.values())
 
@@ -141,7 +142,7 @@ def test_the_caller_s_mode_makes_no_difference(curved, mode):
 def test_the_model_stays_as_it_was(curved):
     model, graph = curved
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    explgraph.ablate(model, graph, graph.node_ids[:2], pictures(2))
+    explgraph.ablate(model, graph, pictures(2), graph.node_ids[:2])
     effects.edge_effects(model, graph, pictures(2))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
@@ -153,7 +154,7 @@ def test_ablation_is_what_it_says(curved, n):
     model, graph = curved
     images = pictures(4, seed=5)
     taken = some(graph.nx, n)
-    found = explgraph.ablate(model, graph, taken, images, batch_size=3)
+    found = explgraph.ablate(model, graph, images, taken, batch_size=3)
     _, before = by_hand(model, graph, images, [])
     _, after = by_hand(model, graph, images, taken)
     np.testing.assert_allclose(found.before, before, atol=1e-5)
@@ -249,11 +250,11 @@ def test_wrong_inputs_are_told(linear):
     with pytest.raises(ExplgraphError, match="weights are not those"):
         effects.edge_effects(network(positive=False), graph, images)
     with pytest.raises(ExplgraphError, match="weights are not those"):
-        explgraph.ablate(network(positive=False), graph, graph.node_ids[:1], images)
+        explgraph.ablate(network(positive=False), graph, images, graph.node_ids[:1])
     with pytest.raises(ExplgraphError, match="no node 'upper/999/0'"):
-        explgraph.ablate(model, graph, ["upper/999/0"], images)
+        explgraph.ablate(model, graph, images, ["upper/999/0"])
     with pytest.raises(ExplgraphError, match="nodes is empty"):
-        explgraph.ablate(model, graph, [], images)
+        explgraph.ablate(model, graph, images, [])
     with pytest.raises(ExplgraphError, match="has no nodes"):
         effects.edge_effects(model, graph.prune(top=0), images)
     with pytest.raises(ExplgraphError, match=r"'cat' is number 3, but .* 3 classes"):
@@ -280,13 +281,13 @@ def test_what_is_no_graph_is_told(linear, graph):
     x = pictures(2)
     for asked in (
         lambda: effects.edge_effects(model, graph, x),
-        lambda: effects.ablate(model, graph, ["a"], x),
+        lambda: effects.ablate(model, graph, x, ["a"]),
         lambda: effects.check_effects(model, graph, x),
         lambda: rationales(model, graph, x, 0),
-        lambda: node_evidence(graph, model, x, [0]),
+        lambda: node_evidence(model, graph, x, [0]),
         lambda: explgraph.DecisionTree.fit(model, graph, x, 0),
         lambda: explgraph.Localizer(graph),
-        lambda: explgraph.find_bias(graph, model, x, {}),
+        lambda: explgraph.find_bias(model, graph, x, {}),
         lambda: parse_activations(graph, None),
     ):
         with pytest.raises(ExplgraphError, match=r"graph must be an ExplanatoryGraph.*load"):
@@ -300,4 +301,24 @@ def test_a_parse_and_a_model_are_asked_for(linear):
     with pytest.raises(ExplgraphError, match=r"model must be a torch\.nn\.Module, got NoneType"):
         graph.parse(None, pictures(2))
     with pytest.raises(ExplgraphError, match=r"model must be a torch\.nn\.Module, got NoneType"):
-        explgraph.find_bias(graph, None, pictures(2), {})
+        explgraph.find_bias(None, graph, pictures(2), {})
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_scores_go_to_a_file_and_back(tmp_path, suffix):
+    readers.needed(suffix)
+    found = effects.Ablation(("a.png", "b.png"), *np.random.default_rng(0).normal(size=(2, 2, 3)))
+    file = tmp_path / f"scores{suffix}"
+    found.write(file)
+    again = effects.Ablation.read(file)
+    assert again.names == found.names
+    assert_array_equal(again.before, found.before)
+    assert_array_equal(again.after, found.after)
+    table = readers.frame(file).set_index(["image", "class"])
+    assert table.loc[("b.png", 2), "after"] == pytest.approx(found.after[1, 2])
+
+
+def test_files_that_hold_no_scores(tmp_path):
+    (tmp_path / "scores.csv").write_text("image,class,before,after\na,1,0.5,0.5\n")
+    with pytest.raises(ExplgraphError, match="holds the classes 1 to 1; expected 0, 1"):
+        effects.Ablation.read(tmp_path / "scores.csv")

@@ -22,7 +22,7 @@ def setting():
 
 def test_nodes_and_bias_add_up_to_the_outputs(setting):
     graph, model, images = setting
-    found = node_evidence(graph, model, images, [0, 1, 2])
+    found = node_evidence(model, graph, images, [0, 1, 2])
     with torch.no_grad():
         np.testing.assert_allclose(found.outputs, model(images).numpy(), rtol=1e-5, atol=1e-6)
     assert found.nodes == graph.nodes_of("cells")
@@ -34,7 +34,7 @@ def test_nodes_and_bias_add_up_to_the_outputs(setting):
 
 def test_a_node_carries_what_its_filter_adds(setting):
     graph, model, images = setting
-    found = node_evidence(graph, model, images, [2, 0])
+    found = node_evidence(model, graph, images, [2, 0])
     mass = images.mean(dim=(2, 3)).numpy() / (blobs.BLOB / blobs.SIZE) ** 2
     for v, node in enumerate(found.nodes):
         colour = graph.nx.nodes[node]["filter"]
@@ -48,7 +48,7 @@ def test_units_are_shared_as_written_out():
     images = creatures.draw(24, seed=3).tensor()
     graph = explgraph.mine(model, images, ["stage4", "stage3"], seed=0)
     outputs = [4, 0]
-    found = node_evidence(graph, model, images, outputs, layer="stage3", batch_size=7)
+    found = node_evidence(model, graph, images, outputs, layer="stage3", batch_size=7)
     layer = next(layer for layer in graph.layers if layer.name == "stage3")
     maps = explgraph.record(model, images, ["stage3"]).maps[0].requires_grad_()
     logits = model.head(model.stage4(maps).mean((2, 3)))
@@ -77,7 +77,7 @@ def test_units_are_shared_as_written_out():
 def test_model_is_left_as_it_was(setting):
     graph, model, images = setting
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    node_evidence(graph, model, images[:5], [0])
+    node_evidence(model, graph, images[:5], [0])
     assert not model.cells._forward_hooks
     assert all(parameter.grad is None for parameter in model.parameters())
     for name, value in model.state_dict().items():
@@ -112,7 +112,7 @@ def test_a_layer_may_give_more_than_its_maps(setting):
     _, _, images = setting
     pair = Pair().eval()
     mined = explgraph.mine(pair, images, ["both"])
-    found = node_evidence(mined, pair, images, [0, 1, 2])
+    found = node_evidence(pair, mined, images, [0, 1, 2])
     whole = found.values.sum(axis=2) + blobs.BIAS
     np.testing.assert_allclose(whole, found.outputs, rtol=1e-4, atol=2e-2)
 
@@ -128,15 +128,15 @@ def test_wrong_inputs(setting):
     with torch.no_grad():
         other.head.bias += 1
     with pytest.raises(ExplgraphError, match="weights are not those"):
-        node_evidence(graph, other, images, [0])
+        node_evidence(other, graph, images, [0])
     with pytest.raises(ExplgraphError, match="layer 'stage9' isn't in the graph; it has cells"):
-        node_evidence(graph, model, images, [0], layer="stage9")
+        node_evidence(model, graph, images, [0], layer="stage9")
     with pytest.raises(ExplgraphError, match="names column 3, but the model gives 3 outputs"):
-        node_evidence(graph, model, images, [3])
+        node_evidence(model, graph, images, [3])
     with pytest.raises(ExplgraphError, match=r"gives \(1, 3, 8, 8\) for 1 images"):
         output_count(NoMatrix().eval(), images)
     empty = graph.restricted([])
     with pytest.raises(ExplgraphError, match="no node in layer 'cells'"):
-        node_evidence(empty, model, images, [0])
+        node_evidence(model, empty, images, [0])
     with pytest.raises(ExplgraphError, match="evaluation mode"):
         model_outputs(blobs.Net(), images, [0], image_size=(32, 32))

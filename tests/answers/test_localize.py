@@ -1,12 +1,17 @@
 """Locating parts: planted worlds with exact answers, simulated draws, creatures, wrong inputs."""
 
+from dataclasses import replace
+
+import damaged
 import numpy as np
 import pytest
+import readers
 from random_graphs import random_graph
 
 import explgraph
 from explgraph import ExplgraphError, Localizer, Parse, creatures
 from explgraph.answers import localize, voting
+from explgraph.answers.localize import Located
 from explgraph.evaluation.landmarks import from_creatures
 
 SIZE = (120, 160)
@@ -64,7 +69,8 @@ def test_a_rigid_world_is_located_exactly(shots):
     graph, parse, body = planted()
     parts = {"beak": body + np.array([9, -4]), "tail": body - np.array([20, 3])}
     localizer = Localizer(graph).fit(parse, {name: only(p, shots) for name, p in parts.items()})
-    positions, uncertainty = localizer.predict(parse)
+    located = localizer.predict(parse)
+    positions, uncertainty = located.positions, located.uncertainty
     assert localizer.parts == ("beak", "tail")
     for name, truth in parts.items():
         np.testing.assert_allclose(positions[name], truth, atol=1e-3)
@@ -75,7 +81,7 @@ def test_a_rigid_world_is_located_exactly(shots):
 def test_jumpy_nodes_do_not_disturb():
     """They are known without marks, so that one shot is enough."""
     graph, parse, body = planted(n=60, nodes=16, jumpy=range(7))
-    positions, _ = Localizer(graph).fit(parse, {"a": only(body, [5])}).predict(parse)
+    positions = Localizer(graph).fit(parse, {"a": only(body, [5])}).predict(parse).positions
     assert np.linalg.norm(positions["a"] - body, axis=1).mean() < 0.01 * DIAGONAL
 
 
@@ -119,7 +125,8 @@ def test_uncertainty_covers_nine_in_ten_whatever_the_noise():
             part = body + noise * rng.standard_normal(body.shape)
             part = np.clip(part, 0, [160, 120])
             localizer = Localizer(graph).fit(parse, {"a": only(part, list(range(40)))})
-            positions, uncertainty = localizer.predict(parse)
+            located = localizer.predict(parse)
+            positions, uncertainty = located.positions, located.uncertainty
             miss = np.linalg.norm(positions["a"] - part, axis=1)[40:]
             covered.append((miss <= uncertainty["a"][40:]).mean())
         assert 0.85 <= np.mean(covered) <= 0.97, noise
@@ -164,7 +171,7 @@ def test_presence_is_calibrated():
     known = np.arange(400) < 100
     marks = only(body, np.flatnonzero(known & there))
     localizer = Localizer(graph).fit(parse, {"a": marks, "b": marks}, absent={"a": known & ~there})
-    presence = localizer.presence(parse)
+    presence = localizer.predict(parse).presence
     assert np.isnan(presence["b"]).all()
     p, truth = presence["a"][~known], there[~known]
     assert (p[truth][:, None] > p[~truth]).mean() > 0.8
@@ -204,14 +211,15 @@ def test_creatures_parts_are_located_from_ten_marks(animals):
     marks = {name: only(p, np.flatnonzero(np.isfinite(p[:, 0]))[:10]) for name, p in parts.items()}
     lacking = ~drawn.attributes["horns"] & (np.arange(120) < 30)
     localizer = Localizer(graph).fit(parse, marks, absent={"horn": lacking})
-    positions, uncertainty = localizer.predict(other)
+    located = localizer.predict(other)
+    positions, uncertainty = located.positions, located.uncertainty
     for name, truth in from_creatures(new).parts.items():
         if name in parts:
             miss = np.linalg.norm(positions[name] - truth, axis=1)
             seen = np.isfinite(miss)
             assert miss[seen].mean() < 0.03 * np.hypot(112, 112)
             assert (miss[seen] <= uncertainty[name][seen]).mean() > 0.85
-    presence = localizer.presence(other)["horn"]
+    presence = located.presence["horn"]
     horned = new.attributes["horns"]
     assert (presence[horned][:, None] > presence[~horned]).mean() > 0.9
     assert np.mean((presence - horned) ** 2) < 0.15
@@ -305,5 +313,126 @@ def test_few_voters_do_not_make_a_radius_small():
     graph, parse, body = planted(60, nodes=2)
     part = body + np.random.default_rng(5).normal(0, 6, body.shape)  # moves by itself
     localizer = Localizer(graph).fit(parse, {"a": only(part, [0])})
-    positions, radius = localizer.predict(parse)
-    assert (np.linalg.norm(positions["a"] - part, axis=1) <= radius["a"])[1:].mean() >= 0.85
+    located = localizer.predict(parse)
+    miss = np.linalg.norm(located.positions["a"] - part, axis=1)
+    assert (miss <= located.uncertainty["a"])[1:].mean() >= 0.85
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_located_parts_go_to_a_file_and_back(tmp_path, suffix):
+    readers.needed(suffix)
+    graph, parse, body = planted(noise=4.0)
+    gone = np.arange(40) >= 30
+    localizer = Localizer(graph).fit(
+        parse, {"a": only(body, range(6)), "b": only(body, [7])}, absent={"a": gone}
+    )
+    for given in (parse, replace(parse, _to_original=lambda _, points: 2 * points + [1, 0])):
+        located = localizer.predict(given)
+        file = tmp_path / f"parts{suffix}"
+        located.write(file)
+        again = Located.read(file)
+        assert again.names == parse.names
+        for name in ("positions", "uncertainty", "presence", "photo"):
+            known, found = getattr(located, name), getattr(again, name)
+            assert (known is None) == (found is None) == (name == "photo" and given is parse)
+            for part in known or ():
+                np.testing.assert_array_equal(found[part], known[part])
+        table = readers.frame(file).set_index(["part", "image"])
+        assert table.loc[("b", "3.png"), "x"] == pytest.approx(located.positions["b"][3, 0])
+        assert np.isnan(table.loc[("b", "3.png"), "presence"])
+        assert table.loc[("a", "3.png"), "presence"] == pytest.approx(located.presence["a"][3])
+        if given is not parse:
+            y = located.positions["a"][9, 1]
+            assert table.loc[("a", "9.png"), "photo_y"] == pytest.approx(2 * y)
+
+
+def test_files_that_hold_no_parts(tmp_path):
+    (tmp_path / "parts.csv").write_text("part,image,x,y\na,b,1,2\n")
+    with pytest.raises(ExplgraphError, match="lacks the column 'uncertainty'"):
+        Located.read(tmp_path / "parts.csv")
+
+
+def same(located, other):
+    return all(
+        np.array_equal(getattr(located, name)[part], getattr(other, name)[part], equal_nan=True)
+        for name in ("positions", "uncertainty", "presence")
+        for part in located.positions
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A localizer of two parts, one of which has several templates and can be absent."""
+    graph, parse, body = planted(40, noise=4.0)
+    flipped = np.where((np.arange(40) % 2 == 0)[:, None], body, body + np.array([0, 25]))
+    marks = {"a": only(flipped, range(24)), "b": only(body, [3])}
+    return Localizer(graph).fit(parse, marks, absent={"a": np.arange(40) > 30}), parse
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_loaded_localizer_gives_the_same_answers(seed, tmp_path):
+    graph, parse, body = planted(30, seed=seed, noise=3.0)
+    k = 1 + 4 * seed
+    localizer = Localizer(graph).fit(
+        parse, {"ü": only(body, range(k)), "b": only(body, [9])}, absent={"ü": np.arange(30) > 27}
+    )
+    localizer.save(tmp_path / "parts.localizer")
+    again = Localizer.load(tmp_path / "parts.localizer", graph)
+    assert again.parts == localizer.parts
+    other = parse_of(graph, parse.positions + np.float32(0.5), 0.9 * parse.scores)
+    for seen in (parse, other):
+        assert same(again.predict(seen), localizer.predict(seen))
+    assert again.nodes_of("b") == localizer.nodes_of("b")
+    assert again.label() == localizer.label()
+    assert again.suggest(parse, 3) == localizer.suggest(parse, 3)
+    first = (tmp_path / "parts.localizer").read_bytes()
+    again.save(tmp_path / "parts.localizer")
+    assert (tmp_path / "parts.localizer").read_bytes() == first
+
+
+def test_a_damaged_localizer_is_refused(fitted, tmp_path):
+    localizer, parse = fitted
+    localizer.save(tmp_path / "x")
+    damaged.refused_or_the_same(
+        tmp_path / "x",
+        lambda file: Localizer.load(file, localizer.graph),
+        lambda found: same(found.predict(parse), localizer.predict(parse)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c, _: c["parts"].append(c["parts"][0]), "parts are not different texts"),
+        (lambda c, _: c["parts"][0].update(shots=3), "residual/pose is float64 .* expected"),
+        (lambda c, _: c["parts"][0].update(ratio=float("nan")), "ratio and presence are nan"),
+        (lambda c, _: c["parts"][0].update(presence=[1.0]), "ratio and presence"),
+        (lambda c, _: c["parts"][0].update(templates=0), "a part has no template"),
+        (lambda c, _: c["parts"][0].pop("shots"), "KeyError: 'shots'"),
+        (lambda c, _: c["parts"].pop(), "arrays that it shouldn't: 1/residual/nodes"),
+        (lambda c, _: c.update(height=7), "on images of 7 x 160 px"),
+        (lambda _, a: a.pop("top"), "KeyError: 'top'"),
+        (lambda _, a: a["top"].fill(np.nan), "top holds a number that is not from"),
+        (lambda _, a: a.update(follows=a["follows"] + 1), "graph's nodes have another follows"),
+        (lambda _, a: a["1/residual/nodes"].fill(2), "residual/nodes names a node twice"),
+        (lambda _, a: a["1/template 0/voters"].fill(99), "voters holds a number .* 0 to 7"),
+        (lambda _, a: a["1/template 0/spread"].fill(-1), "spread holds a number"),
+    ],
+)
+def test_a_wrong_localizer_is_refused(fitted, tmp_path, change, message):
+    fitted[0].save(tmp_path / "x")
+    damaged.edited(tmp_path / "x", change)
+    with pytest.raises(ExplgraphError, match=f"holds no valid localizer: .*{message}"):
+        Localizer.load(tmp_path / "x", fitted[0].graph)
+
+
+def test_a_localizer_of_another_graph(fitted, tmp_path):
+    localizer, _ = fitted
+    localizer.save(tmp_path / "x")
+    with pytest.raises(ExplgraphError, match=r"a graph of 8 nodes .* graph has 5 others"):
+        Localizer.load(tmp_path / "x", planted(nodes=5)[0])
+    with pytest.raises(ExplgraphError, match="knows no part yet"):
+        Localizer(localizer.graph).save(tmp_path / "y")
+    localizer.graph.save(tmp_path / "x")
+    with pytest.raises(ExplgraphError, match=r"is not a localizer: .* of the format 'explgraph'"):
+        Localizer.load(tmp_path / "x", localizer.graph)

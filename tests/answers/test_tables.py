@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from explgraph import ExplgraphError
-from explgraph.answers.tables import read_attributes, read_expected
+from explgraph.answers.tables import read_absent, read_attributes, read_expected
 
 
 def written(folder, text):
@@ -62,3 +62,19 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ExplgraphError, match="isn't a text file"):
         read_attributes(tmp_path / "bytes.csv", ["x"])
+
+
+def test_absences(tmp_path):
+    file = written(tmp_path, "name,part\na.png, horn\nb.png,wing\na.png,wing\n")
+    absent = read_absent(file, ["a.png", "b.png"], ["horn", "wing"])
+    assert {part: flags.tolist() for part, flags in absent.items()} == {
+        "horn": [True, False],
+        "wing": [True, True],
+    }
+    for text, message in (
+        ("name\na\n", "must have the columns name, part"),
+        ("name,part\nc.png,horn\n", r"line 2 names 'c\.png', which the images lack"),
+        ("name,part\na.png,hron\n", "the part 'hron'; did you mean 'horn'.*marked are horn"),
+    ):
+        with pytest.raises(ExplgraphError, match=message):
+            read_absent(written(tmp_path, text), ["a.png", "b.png"], ["horn"])

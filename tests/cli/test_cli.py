@@ -1,6 +1,7 @@
 """The command line: what it writes, what it says, and how it ends."""
 
 import csv
+import dataclasses
 import json
 import os
 import shlex
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 import explgraph
 from explgraph import creatures
 from explgraph.cli import entry as cli
-from explgraph.cli import graphs
+from explgraph.cli import graphs, mining
 from explgraph.cli.outputs import check_folder
 from explgraph.evaluation.landmarks import from_creatures, read_landmarks
 from explgraph.statistics import kernel
@@ -153,6 +154,30 @@ def test_mine_uses_the_images_that_are_listed(place, tmp_path):
         assert {entry[0] for seen in graph.top_images.values() for entry in seen} <= names
 
 
+def test_settings_of_mining(place, tmp_path):
+    known = {field.name: field.default for field in dataclasses.fields(explgraph.Settings)}
+    assert tuple(known) == mining._SETTINGS
+    other = {"n_parents": 2, "pose": 3, "further_gain": 0.2}
+    assert all(known[name] != value for name, value in other.items())
+    given = [part for name, value in other.items() for part in ("--set", f"{name}={value}")]
+    command = [*mine_command(place, "stage4,stage3"), *given, "--out", str(tmp_path)]
+    assert cli.main([*command, "--formats", "none", "--quiet"]) == 0
+    found = explgraph.load(tmp_path / "graph.explgraph")
+    expected = explgraph.mine(
+        creatures.network(), images(place), ["stage4", "stage3"],
+        settings=explgraph.Settings(**other),
+    )  # fmt: skip
+    assert found.nx.graph["config"].items() >= (known | other).items()
+    assert dict(found.nx.edges.items()) == dict(expected.nx.edges.items())
+
+
+def test_help_names_the_settings(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["mine", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"a setting of mining: {', '.join(mining._SETTINGS)} (" in said
+
+
 def test_a_drawing_that_fails_costs_nothing_else(place, capsys, tmp_path, monkeypatch):
     def no_graphviz(*_, **__):
         raise explgraph.ExplgraphError("Graphviz is\nnowhere")
@@ -191,16 +216,13 @@ def test_parse_writes_places_in_three_formats(place, capsys):
         np.testing.assert_allclose(arrays["photo"], 1.5 * expected.positions, rtol=1e-6)
 
     content = json.loads((place / "places.json").read_text())
-    assert content["nodes"] == list(expected.nodes)
-    assert [image["name"] for image in content["images"]] == list(expected.names)
-    for key, array, scale in (
-        ("positions", expected.positions, 1),
-        ("expected", expected.expected, 1),
-        ("scores", expected.scores, 1),
-        ("photo", expected.positions, 1.5),
+    for key, array in (
+        ("x", expected.positions[..., 0]),
+        ("expected_y", expected.expected[..., 1]),
+        ("score", expected.scores),
+        ("photo_x", 1.5 * expected.positions[..., 0]),
     ):
-        found = np.array([image[key] for image in content["images"]])
-        np.testing.assert_allclose(found, scale * array, atol=0.006)
+        np.testing.assert_allclose([row[key] for row in content], array.ravel(), rtol=1e-6)
 
     with (place / "places.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -278,8 +300,8 @@ def test_bias_writes_what_the_library_finds(place, capsys, tmp_path):
     drawn = creatures.draw(24, seed=5, size=SIDE)
     order = [int(Path(name).stem) for name in folder.names]
     bias = explgraph.find_bias(
-        explgraph.load(place / "out" / "graph.explgraph"),
         creatures.network(),
+        explgraph.load(place / "out" / "graph.explgraph"),
         folder,
         {name: drawn.attributes[name][order] for name in ATTRIBUTES},
         outputs={"horns": 3, "wings": 4, "striped": 9},
@@ -358,7 +380,7 @@ def test_ablate_gives_every_image_s_scores(place, capsys, tmp_path):
     code, said, _ = run(capsys, *asked(place, "ablate", "--nodes", ",".join(nodes),
                                        "--out", tmp_path / "scores.csv"))  # fmt: skip
     assert code == 0
-    found = explgraph.ablate(creatures.network(), graph, nodes, images(place))
+    found = explgraph.ablate(creatures.network(), graph, images(place), nodes)
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows[::13]] == list(found.names)
@@ -608,6 +630,7 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--mean", "1,2"], "one number or three"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--formats", "jpg"], "no format 'jpg'"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--seed", "-1"], "expected 0 to"),
+        ([*mine_command(Path("x"))[:-6], "--out", "y", "--set", "pose"], "expected NAME=VALUE"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--batch-size", "0"], "above 0"),
         (["mine", "--out", "y"], "--images, --model, --layers"),
         (["mine", "--out", "y", "--store", "s", "--model", "a:b"], "--images, --layers"),
@@ -788,11 +811,15 @@ WRONG = {
     "graph is a folder": ("info {here}", "{here}"),
     "other size": (PARSE + "--size 128", "128 x 128", "112 x 112"),
     "other size of the same grid": (PARSE + "--size 111", "111 x 111", "112 x 112"),
-    "table": (PARSE + "--out {here}/p.xlsx", "'.xlsx'", ".csv, .json, .npz"),
+    "table": (PARSE + "--out {here}/p.xlsx", "'.xlsx'", ".csv, .json, .parquet, .npz"),
     "table in a file": (PARSE + "--out {here}/file/p.csv", "can't write"),
     "no landmarks": (EVALUATE + "--landmarks {here}/nothing.csv", "nothing.csv"),
     "other landmarks": (EVALUATE + "--landmarks {here}/list.txt", "parts.txt"),
     "no mark": (EVALUATE + "--landmarks {here}/far.csv", "0 of the 24 images are marked"),
+    "setting": (MINE + "--set poes=3", "'poes' is unknown; did you mean 'pose'", "n_parents"),
+    "no number": (MINE + "--set pose=3.5", "--set pose=3.5: expected a whole number"),
+    "bad setting": (MINE + "--set apart=2", "--set: apart must be a number above 0"),
+    "setting twice": (MINE + "--set pose=2 --set pose=3", "'pose' is given twice"),
     "huge": (MINE + "--size 100000", "at most 16384 px"),
     "decimal commas": (MINE + "--boxes {here}/commas.csv", "line 2", "decimal point"),
     "no part": (EVALUATE + "--parts haed", "'haed'", "'head'"),
@@ -802,14 +829,14 @@ WRONG = {
         "locate {graph} --images {pictures} --model {model}", "--landmarks", "--suggest K",
     ),
     "nowhere to put places": (LOCATE.replace("--out {here}/x.csv", ""), "--landmarks needs --out"),
-    "locate's out": (LOCATE + "--out {here}/x.npz", "x.npz", ".csv or a .json"),
+    "locate's out": (LOCATE + "--out {here}/x.npz", "x.npz", ".csv, .json"),
     "labelled": (LOCATE + "--labelled {here}/x.json", "x.json", ".explgraph"),
     "no marks": (LOCATE + "--landmarks {here}/nothing.csv", "nothing.csv"),
     "marks of others": (LOCATE + "--images {here}/empty", "no image"),
     "marks elsewhere": (LOCATE + "--landmarks {here}/outside.csv", "outside.csv", "marks no part"),
-    "absent": (LOCATE + "--absent {here}/list.txt", "--absent", "name, part"),
-    "absent image": (LOCATE + "--absent {here}/absent.csv", "'77.png'", "--images lacks"),
-    "absent without a part": (LOCATE + "--absent {here}/halves.csv", "line 2", "expected 2 values"),
+    "absent": (LOCATE + "--absent {here}/list.txt", "list.txt", "name, part"),
+    "absent image": (LOCATE + "--absent {here}/absent.csv", "'77.png'", "the images lack"),
+    "absent without a part": (LOCATE + "--absent {here}/halves.csv", "line 2", "for 2 columns"),
     "absent part": (LOCATE + "--absent {here}/noses.csv", "'nose'", "marked are"),
     "too many": (LOCATE + "--suggest 25", "k is 25", "expected 1 to"),
     "locate, nobody new": (LOCATE + "--new {here}/empty", "no image"),
@@ -823,7 +850,7 @@ WRONG = {
     "no such part": (BIAS + "--landmarks {marks} --parts horns=hron", "'hron'", "'horn'"),
     "no such layer": (BIAS + "--layer stage1", "'stage1'", "stage4"),
     "bias of another model": (BIAS + "--model {tests}another_network", "weights are not those"),
-    "bias's out": (BIAS + "--out {here}/q.csv", "q.csv", ".md"),
+    "bias's out": (BIAS + "--out {here}/q.xls", "q.xls", ".md"),
     "margin": (BIAS + "--margin -1", "margin", "-1"),
     "nobody to judge": (BIAS + "--judge {here}/empty", "no image"),
     "class": (TREE + "--class 13", "class 13", "13 classes"),

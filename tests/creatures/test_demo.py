@@ -13,7 +13,7 @@ from explgraph.cli import entry as cli
 from explgraph.creatures import demo
 from explgraph.evaluation.landmarks import read_landmarks
 from explgraph.evaluation.planted import planted_parts
-from explgraph.views.suffixes import SUFFIXES
+from explgraph.suffixes import SUFFIXES
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import readers
 import torch
 from PIL import Image
 
@@ -17,7 +18,7 @@ from explgraph.statistics.mixture import Grid
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
-    """Graph, model, images, landmarks: 30 creatures."""
+    """Model, graph, images, landmarks: 30 creatures."""
     folder = tmp_path_factory.mktemp("evaluation")
     drawn = creatures.draw(30, seed=8)
     names = [f"{i:02d}.png" for i in range(len(drawn))]
@@ -26,7 +27,7 @@ def case(tmp_path_factory):
     images = explgraph.ImageFolder(folder, size=112, mean=creatures.MEAN, std=creatures.STD)
     model = creatures.network()
     graph = explgraph.mine(model, images, ["stage4", "stage3"])
-    return graph, model, images, from_creatures(drawn, names)
+    return model, graph, images, from_creatures(drawn, names)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def assert_measures(row, positions, scores, case, part="head"):
 
 
 def test_rows_are_those_of_the_parse(case, rows):
-    graph, model, images, _ = case
+    model, graph, images, _ = case
     parse = graph.parse(model, images)
     nodes = [i for i, node in enumerate(parse.nodes) if node.startswith("stage3/")]
     assert_measures(
@@ -66,7 +67,7 @@ def test_rows_are_those_of_the_parse(case, rows):
 
 
 def test_baselines(case, rows):
-    _, model, images, _ = case
+    model, _, images, _ = case
     assert find(rows, None, "points that never move")["tracking"] == pytest.approx(0, abs=1e-9)
     with torch.no_grad():
         maps = model.stage3(model.stage2(model.stage1(torch.stack(list(images)))))
@@ -83,7 +84,7 @@ def test_baselines(case, rows):
 
 def test_shuffled_evidence_is_other_images_maps(case, rows):
     """The pose is the image's own; a node's place among what another image shows."""
-    graph, model, images, _ = case
+    model, graph, images, _ = case
     recorded = explgraph.record(model, images, ["stage4", "stage3"])
     fitted = Fitted.unpack(graph.fitted, graph.layers)
     grids = {layer.index: Grid.of(layer) for layer in graph.layers}
@@ -116,21 +117,43 @@ def test_the_table_holds_the_means_over_the_parts(rows):
 
 
 def test_what_does_not_fit_is_refused(case):
-    graph, model, images, marks = case
+    model, graph, images, marks = case
     with pytest.raises(explgraph.ExplgraphError, match=r"no part 'tail'.*'tail_tip'"):
-        evaluation.evaluate(graph, model, images, marks, parts=["tail"])
+        evaluation.evaluate(model, graph, images, marks, parts=["tail"])
+    with pytest.raises(explgraph.ExplgraphError, match="graph must be"):
+        evaluation.evaluate(graph, model, images, marks)
     other = explgraph.ImageFolder(images.path, size=111)
     with pytest.raises(explgraph.ExplgraphError, match=r"111 x 111 px.*112 x 112"):
-        evaluation.evaluate(graph, model, other, marks)
+        evaluation.evaluate(model, graph, other, marks)
     elsewhere = Landmarks(("x.png",), {"head": np.zeros((1, 2))})
     with pytest.raises(
         explgraph.ExplgraphError, match=r"none of the 30 images.*'00\.png'.*'x\.png'"
     ):
-        evaluation.evaluate(graph, model, images, elsewhere)
+        evaluation.evaluate(model, graph, images, elsewhere)
     with pytest.raises(explgraph.ExplgraphError, match="at least two images"):
-        evaluation.evaluate(graph, model, images.subset([0]), marks)
+        evaluation.evaluate(model, graph, images.subset([0]), marks)
     torch.manual_seed(0)
     with pytest.warns(explgraph.ExplgraphWarning, match="not those that the graph was mined with"):
         evaluation.evaluate(
-            graph, creatures.network(pretrained=False), images, marks, parts=["head"]
+            creatures.network(pretrained=False), graph, images, marks, parts=["head"]
         )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_rows_go_to_a_file_and_back(rows, tmp_path, suffix):
+    readers.needed(suffix)
+    file = tmp_path / f"quality{suffix}"
+    evaluation.write(rows, file)
+    again = evaluation.read(file)
+    assert [list(row) for row in again] == [list(row) for row in rows]
+    for row, same in zip(rows, again, strict=True):
+        for key, value in row.items():
+            assert same[key] == value or (value != value and same[key] != same[key])
+    assert evaluation.markdown(again) == evaluation.markdown(rows)
+    table = readers.frame(file)
+    assert list(table["tracking"].isna()) == [np.isnan(row["tracking"]) for row in rows]
+    assert list(table["layer"].isna()) == [row["layer"] is None for row in rows]
+    evaluation.write(rows, tmp_path / "quality.md")
+    assert (tmp_path / "quality.md").read_text() == evaluation.markdown(rows) + "\n"
+    with pytest.raises(explgraph.ExplgraphError, match=r"suffix '\.md'; expected one of \.csv"):
+        evaluation.read(tmp_path / "quality.md")

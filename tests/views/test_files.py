@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from random_graphs import HOSTILE, graphs, random_graph
 
 from explgraph.errors import ExplgraphError
+from explgraph.suffixes import DRAWINGS, SUFFIXES
 from explgraph.views.export import write
 from explgraph.views.files import FORMATS
 from explgraph.views.layout import band_positions, colour, thin
-from explgraph.views.suffixes import DRAWINGS, SUFFIXES
 
 JS = Path(__file__).parent / "js"
 EXAMPLES = settings(

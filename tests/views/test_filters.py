@@ -97,7 +97,7 @@ def test_the_filter_figure_of_a_creature_part():
     filter_ = graph.nx.nodes[best]["filter"]
     chosen = [int(name) for name, *_ in graph.top_images[best][:2]]
     images, pictures = world.tensor()[chosen], world.images[chosen]
-    figure = filters.filter_figure(model, images, pictures, graph, "stage3", filter_)
+    figure = filters.filter_figure(model, graph, images, pictures, "stage3", filter_)
     assert len(figure.axes) == 6
     (layer,) = graph.layers
     parse = graph.parse(model, images)
@@ -125,4 +125,4 @@ def test_the_filter_figure_of_a_creature_part():
         wanted = parse.positions[n, [parse.nodes.index(v) for v in nodes]]
         np.testing.assert_allclose(at, wanted, atol=1e-4)
     with pytest.raises(ExplgraphError, match="no layer 'stage9'; its layers are 'stage3'"):
-        filters.filter_figure(model, images, pictures, graph, "stage9", 0)
+        filters.filter_figure(model, graph, images, pictures, "stage9", 0)

@@ -1,0 +1,36 @@
+"""The suffixes of the files that things are written to, and their check.
+
+Apart from what writes the files, so that the command line can tell them at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from explgraph.errors import ExplgraphError
+
+__all__ = ["DRAWINGS", "GRAPHS", "PARSES", "REPORTS", "SUFFIXES", "TABLES", "TREES", "check_suffix"]
+
+DRAWINGS = (".svg", ".png", ".pdf")
+SUFFIXES = (".dot", ".gv", *DRAWINGS, ".graphml", ".gexf", ".gml", ".json", ".cyjs", ".html")
+"""Of graphs, as other programs' files and pages (`explgraph.views.export.write`)."""
+GRAPHS = (*SUFFIXES, ".explgraph")
+"""Of all files that a graph writes itself to."""
+TREES = (".html", ".dot", ".gv", ".json")
+"""Of decision trees (`explgraph.answers.tree_files.write`)."""
+TABLES = (".csv", ".json", ".parquet")
+"""Of tables (`explgraph.rows`)."""
+PARSES = (*TABLES, ".npz")
+REPORTS = (*TABLES, ".md")
+
+
+def check_suffix(path: str | os.PathLike[str], known: Sequence[str], argument: str = "path") -> str:
+    """Give a path's suffix in lower case; refuse those that aren't known."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in known:
+        raise ExplgraphError(
+            f"{argument} {str(path)!r}: suffix {suffix!r}; expected one of {', '.join(known)}"
+        )
+    return suffix
