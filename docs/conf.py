@@ -50,7 +50,7 @@ autodoc_class_signature = "mixed"
 add_module_names = False
 napoleon_google_docstring = False
 napoleon_use_ivar = True
-smartquotes = False
+smartquotes_action = "D"  # dashes only
 default_role = "py:obj"  # `name` is a link where there is something to link to
 
 html_theme = "furo"
@@ -59,6 +59,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
+html_show_search_summary = False  # it would fetch pages, which browsers refuse for files
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0b6e4f", "color-brand-content": "#0b6e4f"},
     "dark_css_variables": {"color-brand-primary": "#7bd3b1", "color-brand-content": "#7bd3b1"},

@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import networkx as nx
-from PIL import Image
+from PIL import Image, ImageOps
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import explgraph
@@ -39,9 +39,11 @@ def main() -> None:
     """Write the pictures."""
     model, drawn = creatures.network(), creatures.draw(200, seed=1)
     graph = explgraph.mine(model, drawn.tensor(), creatures.LAYERS, seed=0)
-    chosen = [v for layer in graph.layers for v in graph.subgraph([layer.name]).prune(top=10).nx]
-    small = graph.restricted(chosen)
-    by_networkx(small, HERE / "pictures" / "networkx.png")
+    rows = {layer.index: graph.subgraph([layer.name]).prune(top=10) for layer in graph.layers}
+    small = graph.restricted(node for row in rows.values() for node in row.nx)
+    by_networkx(
+        small, {i: list(row.nx) for i, row in rows.items()}, HERE / "pictures" / "networkx.png"
+    )
     with sync_playwright() as play, tempfile.TemporaryDirectory() as folder:
         found = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
@@ -49,9 +51,9 @@ def main() -> None:
         small.write(Path(folder) / "small.cyjs")
         text = (Path(folder) / "small.cyjs").read_text(encoding="utf-8")
         library = (CYTOSCAPE / "cytoscape.min.js").read_text(encoding="utf-8")
-        page = browser.new_page(viewport={"width": 900, "height": 420})
+        page = browser.new_page(viewport={"width": 900, "height": 460})
         page.set_content(PAGE.format(library=library, graph=text.strip()))
-        shot(page, "cytoscape.png")
+        shot(page, "cytoscape.png", margin=12)
         browser.close()
 
 
@@ -75,22 +77,26 @@ def explorer(
     shot(page, "explorer.png")
 
 
-def shot(page: Page, name: str) -> None:
-    """Take a picture of a page, in few colours."""
+def shot(page: Page, name: str, margin: int | None = None) -> None:
+    """Take a picture of a page, in few colours; cut to what isn't white if a margin is given."""
     page.wait_for_timeout(1000)
     file = HERE / "pictures" / name
     page.screenshot(path=str(file))
-    Image.open(file).convert("RGB").quantize(128).save(file, optimize=True)
+    picture = Image.open(file).convert("RGB")
+    if margin is not None:
+        left, top, right, bottom = ImageOps.invert(picture).getbbox() or (0, 0, *picture.size)
+        picture = picture.crop((left - margin, top - margin, right + margin, bottom + margin))
+    picture.quantize(128).save(file, optimize=True)
 
 
-def by_networkx(graph: explgraph.ExplanatoryGraph, file: Path) -> None:
+def by_networkx(graph: explgraph.ExplanatoryGraph, rows: dict[int, list[str]], file: Path) -> None:
     """Draw as the page's example does."""
     mpl.use("Agg")
     shown = graph.nx
-    rows = nx.multipartite_layout(shown, subset_key="layer_index", align="horizontal")
+    places = nx.multipartite_layout(shown, rows, "horizontal")
     colours = [reliability for _, reliability in shown.nodes(data="reliability")]
     figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
-    nx.draw(shown, rows, ax=ax, node_size=80, node_color=colours, edge_color="gray")
+    nx.draw(shown, places, ax=ax, node_size=80, node_color=colours, edge_color="gray")
     figure.savefig(file)
 
 

@@ -6,6 +6,7 @@ Read off the parser that ``explgraph`` uses, when the page is built.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -94,7 +95,9 @@ def _row(action: argparse.Action) -> str:
     about = action.help or ""
     if action.required and action.option_strings:
         about = f"**needed**; {about}"
-    elif _worth_saying(action.default) and "default" not in about:
+    elif _worth_saying(action.default) and not any(
+        word in about for word in ("default", f"({action.default})")
+    ):
         about = f"{about} (default: {action.default})".strip()
     return f"| {_cell(names)} | {_cell(about)} |"
 
@@ -105,7 +108,8 @@ def _worth_saying(default: Any) -> bool:
 
 
 def _cell(text: str) -> str:
-    """Make text fit into a table."""
+    """Make text fit into a table, options in it as code."""
+    text = re.sub(r"(?<!`)--[a-z][\w-]*", r"`\g<0>`", text)
     return text.replace("%%", "%").replace("|", "\\|").replace("\n", " ")
 
 
