@@ -40,8 +40,8 @@ nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
 nb_render_markdown_format = "myst"
-nb_code_prompt_show = "Show the code"
-nb_code_prompt_hide = "Hide the code"
+nb_code_prompt_show = "\u25b6 Show the code"
+nb_code_prompt_hide = "\u25bc Hide the code"
 
 # docstrings
 autodoc_member_order = "bysource"
@@ -55,6 +55,7 @@ default_role = "py:obj"  # `name` is a link where there is something to link to
 
 html_theme = "furo"
 html_title = "explgraph"
+pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
