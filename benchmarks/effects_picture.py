@@ -1,6 +1,6 @@
-"""Draws ``docs/effects.png``: what a class's score depends on, and how well effects are estimated.
+"""Draws ``docs/pictures/effects.png``: what a class depends on, and how well effects are estimated.
 
-    python benchmarks/effects_picture.py [--out docs/effects.png]
+    python benchmarks/effects_picture.py [--out docs/pictures/effects.png]
 
 Everything in it is drawn and mined anew, in seconds on a CPU. Left: dragons, and the nodes that
 their score depends on most (red: it falls without them; blue: it rises; area: how much). Middle:
@@ -54,7 +54,7 @@ def show_check(ax: Axes, check: Check) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("docs/effects.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures/effects.png"))
     options = parser.parse_args()
     model = creatures.network()
     graph = mine(model, creatures.draw(200, seed=1).tensor(), ["stage4", "stage3"], seed=0)

@@ -1,6 +1,6 @@
-"""Draws ``docs/locate.png``: six marked creatures, and the parts located in others.
+"""Draws ``docs/pictures/locate.png``: six marked creatures, and the parts located in others.
 
-    python benchmarks/locate_picture.py [--out docs/locate.png]
+    python benchmarks/locate_picture.py [--out docs/pictures/locate.png]
 
 Everything in it is drawn and mined anew, in seconds on a CPU. Crosses: marks; dots: where the
 localizer finds the parts, with the circle that holds the part nine times in ten.
@@ -26,7 +26,7 @@ MARKED, SHOWN = 6, 6
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("docs/locate.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures/locate.png"))
     options = parser.parse_args()
     model = creatures.network()
     drawn, new = creatures.draw(150, seed=1), creatures.draw(SHOWN, seed=2)

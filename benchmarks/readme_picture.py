@@ -1,6 +1,6 @@
-"""Draws ``docs/explgraph.png``: creatures, the part nodes found on them, and their graph.
+"""Draws ``docs/pictures/explgraph.png``: creatures, the part nodes found on them, and their graph.
 
-    python benchmarks/readme_picture.py [--out docs/explgraph.png]
+    python benchmarks/readme_picture.py [--out docs/pictures/explgraph.png]
 
 Everything in it is mined anew from drawn creatures, a few seconds on a CPU: the graph's most
 reliable nodes of different places, a patch of each, their links, and where new creatures that
@@ -168,7 +168,7 @@ def figure_of(seed: int = 0) -> Figure:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--out", type=Path, default=Path("docs/explgraph.png"))
+    options.add_argument("--out", type=Path, default=Path("docs/pictures/explgraph.png"))
     out = options.parse_args().out
     figure = figure_of()
     with atomic_write(out) as temporary:

@@ -1,6 +1,6 @@
-"""Draws ``docs/tree.png``: the two ways to be a guardian, and the parts that each is decided by.
+"""Draws ``docs/pictures/tree.png``: the two ways to be a guardian, and the parts that tell them.
 
-    python benchmarks/tree_picture.py [--out docs/tree.png]
+    python benchmarks/tree_picture.py [--out docs/pictures/tree.png]
 
 Everything in it is drawn and mined anew, in seconds on a CPU. A row is a decision mode; dots are
 the nodes that add most to the class's score in the mode's images.
@@ -24,7 +24,7 @@ SHOWN, NODES = 6, 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("docs/tree.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures/tree.png"))
     options = parser.parse_args()
     model = creatures.network()
     drawn = creatures.draw(240, seed=2)

@@ -233,7 +233,7 @@ def few_shot_error(
 
     With scores ``z`` of `normalised_scores` (over all images) and weights ``z + 1e-3`` on the
     shots, each node's offset ``o`` is the weighted mean of landmark - position over the shots. Its
-    variance is shrunk towards a prior variance with the weight of three observations,
+    variance is shrunk towards a prior variance with the weight of three observations::
 
         v = (sum_n weight_n |landmark_n - position_n - o|^2 + 3 prior) / (sum_n weight_n + 3)
 

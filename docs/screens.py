@@ -1,0 +1,104 @@
+"""Makes the pictures of *Files and viewers*: how graphs of creatures look in other programs.
+
+    (cd tests/js && npm ci) && python docs/screens.py
+
+Needs Chromium, playwright and cytoscape.js (of ``tests/js``). The rest of the documentation's
+pictures are made while it is built.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import networkx as nx
+from PIL import Image, ImageOps
+from playwright.sync_api import Browser, Page, sync_playwright
+
+import explgraph
+from explgraph import creatures
+
+HERE = Path(__file__).parent
+CYTOSCAPE = HERE.parent / "tests" / "js" / "node_modules" / "cytoscape" / "dist"
+PAGE = """<!doctype html><meta charset="utf-8"><body style="margin:0">
+<div id="cy" style="width:100vw;height:100vh"></div><script>{library}</script><script>
+cytoscape({{container: document.getElementById("cy"), layout: {{name: "preset"}}, ...{graph},
+  style: [
+    {{selector: "node", style: {{width: 26, height: 26, label: "data(filter)", color: "white",
+      "font-size": 11, "text-valign": "center", "text-halign": "center",
+      "background-color": "mapData(reliability, 0, 1, #d8e6f3, #08519c)"}}}},
+    {{selector: "edge", style: {{width: 1.5, "line-color": "#9aa5ad", "curve-style": "bezier",
+      "target-arrow-shape": "triangle", "target-arrow-color": "#9aa5ad"}}}}]}}).fit(undefined, 50);
+</script>"""
+
+
+def main() -> None:
+    """Write the pictures."""
+    model, drawn = creatures.network(), creatures.draw(200, seed=1)
+    graph = explgraph.mine(model, drawn.tensor(), creatures.LAYERS, seed=0)
+    rows = {layer.index: graph.subgraph([layer.name]).prune(top=10) for layer in graph.layers}
+    small = graph.restricted(node for row in rows.values() for node in row.nx)
+    by_networkx(
+        small, {i: list(row.nx) for i, row in rows.items()}, HERE / "pictures" / "networkx.png"
+    )
+    with sync_playwright() as play, tempfile.TemporaryDirectory() as folder:
+        found = shutil.which("chromium") or shutil.which("chromium-browser")
+        browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        explorer(graph, drawn, model, browser, Path(folder) / "explorer.html")
+        small.write(Path(folder) / "small.cyjs")
+        text = (Path(folder) / "small.cyjs").read_text(encoding="utf-8")
+        library = (CYTOSCAPE / "cytoscape.min.js").read_text(encoding="utf-8")
+        page = browser.new_page(viewport={"width": 900, "height": 460})
+        page.set_content(PAGE.format(library=library, graph=text.strip()))
+        shot(page, "cytoscape.png", margin=12)
+        browser.close()
+
+
+def explorer(
+    graph: explgraph.ExplanatoryGraph,
+    drawn: creatures.Creatures,
+    model: creatures.CreatureNet,
+    browser: Browser,
+    file: Path,
+) -> None:
+    """Show the explorer page, with a node chosen."""
+    best = graph.prune(top=0.25)
+    some = [Image.fromarray(picture) for picture in drawn.images[:24]]
+    parse = best.parse(model, drawn.tensor()[:24])
+    best.write(file, images=some, parse=parse)
+    page = browser.new_page(viewport={"width": 1280, "height": 800}, device_scale_factor=1)
+    page.goto(file.as_uri())
+    page.wait_for_function("window.explorer && explorer.loaded")
+    node = max(best.nx, key=lambda v: best.nx.nodes[v]["reliability"])
+    page.mouse.click(*page.evaluate("id => explorer.at(id)", node))
+    shot(page, "explorer.png")
+
+
+def shot(page: Page, name: str, margin: int | None = None) -> None:
+    """Take a picture of a page, in few colours; cut to what isn't white if a margin is given."""
+    page.wait_for_timeout(1000)
+    file = HERE / "pictures" / name
+    page.screenshot(path=str(file))
+    picture = Image.open(file).convert("RGB")
+    if margin is not None:
+        left, top, right, bottom = ImageOps.invert(picture).getbbox() or (0, 0, *picture.size)
+        picture = picture.crop((left - margin, top - margin, right + margin, bottom + margin))
+    picture.quantize(128).save(file, optimize=True)
+
+
+def by_networkx(graph: explgraph.ExplanatoryGraph, rows: dict[int, list[str]], file: Path) -> None:
+    """Draw as the page's example does."""
+    mpl.use("Agg")
+    shown = graph.nx
+    places = nx.multipartite_layout(shown, rows, "horizontal")
+    colours = [reliability for _, reliability in shown.nodes(data="reliability")]
+    figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
+    nx.draw(shown, places, ax=ax, node_size=80, node_color=colours, edge_color="gray")
+    figure.savefig(file)
+
+
+if __name__ == "__main__":
+    main()
