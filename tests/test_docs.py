@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import explgraph
-from explgraph import cli, demo
+from explgraph.cli import entry as cli
+from explgraph.creatures import demo
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -94,6 +94,10 @@ class Located:
     uncertainty: dict[str, Array]
     presence: dict[str, Array]
     photo: dict[str, Array] | None = None
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        """Give ``positions, uncertainty``, which is what most ask for."""
+        return iter((self.positions, self.uncertainty))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a row for each part and image: ``.csv``, ``.json`` or ``.parquet``.
@@ -289,6 +293,10 @@ class Localizer:
         if parse.has_original:
             photo = {name: parse.to_original(place) for name, place in places.items()}
         return Located(parse.names, places, radii, presence, photo)
+
+    def presence(self, parse: Parse) -> dict[str, Array]:
+        """Say how probable it is that each part is there: `Located.presence` of `predict`."""
+        return self.predict(parse).presence
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted parts to one file, which `load` opens.

@@ -436,3 +436,13 @@ def test_a_localizer_of_another_graph(fitted, tmp_path):
     localizer.graph.save(tmp_path / "x")
     with pytest.raises(ExplgraphError, match=r"is not a localizer: .* of the format 'explgraph'"):
         Localizer.load(tmp_path / "x", localizer.graph)
+
+
+def test_what_is_located_unpacks_and_presence_is_asked_for_alone(fitted):
+    localizer, parse = fitted
+    located = localizer.predict(parse)
+    positions, uncertainty = located
+    assert positions is located.positions
+    assert uncertainty is located.uncertainty
+    for part, there in localizer.presence(parse).items():
+        np.testing.assert_array_equal(there, located.presence[part])
