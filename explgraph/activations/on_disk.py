@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Array",
     "Kind",
+    "Runs",
     "array_of",
     "check_array",
     "explained",

@@ -33,10 +33,16 @@ def add(command: Command) -> None:
         "find every node of a graph in photographs",
         "explgraph parse birds-graph/graph.explgraph --images new \\",
         "    --model torchvision:vgg16 --out places.csv",
+        "explgraph parse birds-graph/graph.explgraph --images million \\",
+        "    --model torchvision:vgg16 --out places.zarr",
     )
     add_graph(parsing)
     parsing.add_argument(
-        "--out", required=True, metavar="FILE", help=f"places and scores: {', '.join(_TABLES)}"
+        "--out",
+        required=True,
+        metavar="FILE",
+        help=f"places and scores: {', '.join(_TABLES)}, or .zarr, which is written block by block "
+        "in bounded memory and goes on where it was after an interruption",
     )
     add_model(parsing, required=True)
     add_images(parsing, required=True)
@@ -113,28 +119,29 @@ def _parse(options: argparse.Namespace) -> None:
     """Run ``explgraph parse``."""
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
-    from explgraph.parsing import parse
 
-    out = Path(options.out)
-    if out.suffix.lower() not in _TABLES:
+    out, suffix = Path(options.out), Path(options.out).suffix.lower()
+    if suffix not in (*_TABLES, ".zarr"):
         raise ExplgraphError(
-            f"--out {options.out!r}: suffix {out.suffix!r}; expected one of {', '.join(_TABLES)}"
+            f"--out {options.out!r}: suffix {out.suffix!r}; expected one of "
+            f"{', '.join((*_TABLES, '.zarr'))}"
         )
-    check_folder(out)
+    if suffix in _TABLES:
+        check_folder(out)
     graph = load(options.graph)
     images = open_photographs(options, graph)
     model = load_model(options.model, weights=options.weights)
-    found = parse(
-        graph,
-        model,
-        images,
-        batch_size=options.batch_size,
-        device=options.device,
-        progress=not options.quiet,
-    )
-    _write_parse(found, out)
+    how = {
+        "batch_size": options.batch_size,
+        "device": options.device,
+        "progress": not options.quiet,
+    }
+    if suffix == ".zarr":
+        graph.parse(model, images, out=options.out, **how)
+    else:
+        _write_parse(graph.parse(model, images, **how), out)
     if not options.quiet:
-        print(f"{len(found.nodes)} nodes in {len(found.names)} images: {out}")
+        print(f"{len(graph)} nodes in {len(images)} images: {out}")
 
 
 def _write_parse(found: Parse, out: Path) -> None:
