@@ -7,15 +7,14 @@ Attributes are a CSV whose first column is ``name``, with a column for each attr
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from explgraph.errors import ExplgraphError
+from explgraph.textfiles import read_csv, wrong_columns
 
 __all__ = ["read_attributes", "read_expected"]
 
@@ -42,23 +41,21 @@ def read_attributes(
     ExplgraphError
         If the file can't be read, has other columns or values, or lacks an image.
     """
-    columns, rows = _read(path)
+    columns, rows = read_csv(path, ())
     if columns[:1] != ["name"] or len(columns) < 3:
-        raise ExplgraphError(
-            f"{str(path)!r} must have the columns name and at least two attributes in its first "
-            f"line, found {', '.join(columns) or 'nothing'}"
-        )
+        raise wrong_columns(path, "name and at least two attributes", columns)
     labels: dict[str, list[bool]] = {}
     for line, row in rows:
-        if row[0] in labels:
-            raise ExplgraphError(f"{str(path)!r}, line {line}: {row[0]!r} is there twice")
-        for column, value in zip(columns[1:], row[1:], strict=True):
-            if value.lower() not in _YES_NO:
+        name = row.pop("name").strip()
+        if name in labels:
+            raise ExplgraphError(f"{str(path)!r}, line {line}: {name!r} is there twice")
+        for column, value in row.items():
+            if value.strip().lower() not in _YES_NO:
                 raise ExplgraphError(
-                    f"{str(path)!r}, line {line}: {column!r} of {row[0]!r} must be 1 or 0, got "
+                    f"{str(path)!r}, line {line}: {column!r} of {name!r} must be 1 or 0, got "
                     f"{value!r}"
                 )
-        labels[row[0]] = [_YES_NO[value.lower()] for value in row[1:]]
+        labels[name] = [_YES_NO[value.strip().lower()] for value in row.values()]
     missing = [name for name in names if name not in labels]
     if missing:
         raise ExplgraphError(
@@ -77,39 +74,13 @@ def read_expected(path: str | os.PathLike[str]) -> dict[tuple[str, str], int]:
     ExplgraphError
         If the file can't be read or has other columns or values.
     """
-    columns, rows = _read(path)
-    if columns != ["target", "source", "relation"]:
-        raise ExplgraphError(
-            f"{str(path)!r} must have the columns target, source, relation in its first line, "
-            f"found {', '.join(columns) or 'nothing'}"
-        )
+    columns = ("target", "source", "relation")
     expected = {}
-    for line, (target, source, relation) in rows:
+    for line, row in read_csv(path, columns)[1]:
+        target, source, relation = (row[column].strip() for column in columns)
         if relation not in ("1", "+1", "-1"):
             raise ExplgraphError(
                 f"{str(path)!r}, line {line}: relation must be 1 or -1, got {relation!r}"
             )
         expected[target, source] = int(relation)
     return expected
-
-
-def _read(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read a CSV: its columns, and each row with its line."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as err:
-        raise ExplgraphError(f"{str(path)!r} can't be read: {err.strerror or err}") from err
-    except UnicodeDecodeError as err:
-        raise ExplgraphError(f"{str(path)!r} isn't a text file (UTF-8)") from err
-    table = csv.reader(text.splitlines())
-    columns = [column.strip() for column in next(table, [])]
-    rows = []
-    for row in table:
-        if row and len(row) != len(columns):
-            raise ExplgraphError(
-                f"{str(path)!r}, line {table.line_num}: {len(row)} values for {len(columns)} "
-                "columns"
-            )
-        if row:
-            rows.append((table.line_num, [value.strip() for value in row]))
-    return columns, rows

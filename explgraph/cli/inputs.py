@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explgraph.errors import ExplgraphError
+from explgraph.textfiles import read_text
 
 if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
     from explgraph.images.folder import ImageFolder
 
-__all__ = ["open_others", "open_photographs", "pictures_for", "read_list", "read_text"]
+__all__ = ["open_others", "open_photographs", "pictures_for", "read_list"]
 
 
 def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageFolder:
@@ -102,13 +102,3 @@ def _read_json(file: str, option: str) -> Any:
         return json.loads(read_text(file, option))
     except json.JSONDecodeError as err:
         raise ExplgraphError(f"{option} {file!r} isn't JSON: {err}") from err
-
-
-def read_text(file: str, option: str) -> str:
-    """Read a text file that an option names."""
-    try:
-        return Path(file).read_text(encoding="utf-8-sig")
-    except OSError as err:
-        raise ExplgraphError(f"{option} {file!r} can't be read: {err.strerror or err}") from err
-    except UnicodeDecodeError as err:
-        raise ExplgraphError(f"{option} {file!r} isn't a text file (UTF-8)") from err

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explgraph.atomic import atomic_write
-from explgraph.cli.inputs import open_others, open_photographs, read_text
+from explgraph.cli.inputs import open_others, open_photographs
 from explgraph.cli.options import Command, add_graph, add_images, add_model, names, positive, seed
 from explgraph.cli.outputs import check_folder, finite, open_table
 from explgraph.errors import ExplgraphError, nearest
+from explgraph.textfiles import read_csv
 
 if TYPE_CHECKING:
     from explgraph.answers.localize import Localizer
@@ -324,20 +325,9 @@ def _read_absent(file: str, names: Sequence[str], marks: dict[str, Any]) -> dict
     """Read which photographs lack which part."""
     import numpy as np
 
-    table = csv.DictReader(read_text(file, "--absent").splitlines(), skipinitialspace=True)
-    if not {"name", "part"} <= set(table.fieldnames or ()):
-        raise ExplgraphError(
-            f"--absent {file!r} must have the columns name, part in its first line, found "
-            f"{', '.join(table.fieldnames or ()) or 'nothing'}"
-        )
     row_of = {name: i for i, name in enumerate(names)}
     absent: dict[str, Any] = {}
-    for row in table:
-        if None in row or None in row.values():
-            raise ExplgraphError(
-                f"--absent {file!r}, line {table.line_num}: expected "
-                f"{len(table.fieldnames or ())} values, {', '.join(table.fieldnames or ())}"
-            )
+    for _, row in read_csv(file, ("name", "part"), "--absent")[1]:
         if row["name"] not in row_of:
             raise ExplgraphError(
                 f"--absent {file!r} names {row['name']!r}, which --images lacks"

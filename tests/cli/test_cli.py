@@ -810,7 +810,7 @@ WRONG = {
     "marks elsewhere": (LOCATE + "--landmarks {here}/outside.csv", "outside.csv", "marks no part"),
     "absent": (LOCATE + "--absent {here}/list.txt", "--absent", "name, part"),
     "absent image": (LOCATE + "--absent {here}/absent.csv", "'77.png'", "--images lacks"),
-    "absent without a part": (LOCATE + "--absent {here}/halves.csv", "line 2", "expected 2 values"),
+    "absent without a part": (LOCATE + "--absent {here}/halves.csv", "line 2", "1 values for 2"),
     "absent part": (LOCATE + "--absent {here}/noses.csv", "'nose'", "marked are"),
     "too many": (LOCATE + "--suggest 25", "k is 25", "expected 1 to"),
     "locate, nobody new": (LOCATE + "--new {here}/empty", "no image"),
