@@ -209,9 +209,8 @@ def normalised_scores(scores: ArrayLike, top: ArrayLike | None = None) -> Array:
         scores.
     """
     score = np.asarray(scores, dtype=np.float64)
-    clipped: Array = np.clip(
-        score / np.asarray(top_scores(score) if top is None else top, np.float64), 0, 2
-    )
+    whole = top_scores(score) if top is None else np.asarray(top, dtype=np.float64)
+    clipped: Array = np.clip(score / whole, 0, 2)
     return clipped
 
 

@@ -117,7 +117,7 @@ class Graph:
         )
 
     def by_layer(self) -> list[tuple[Layer, list[dict[str, Any]], int]]:
-        """Give, from the output down, each layer's nodes' values and of how many filters they are."""
+        """Give each layer's nodes' values and how many filters they are of, the top layer first."""
         held = []
         for layer in reversed(self.layers):
             nodes = [self.nx.nodes[node] for node in self.nodes_of(layer.name)]
