@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from explgraph.images.folder import ImageFolder
     from explgraph.mining.mining import Settings, mine, mine_activations
     from explgraph.network.layers import list_layers, suggest_layers
+    from explgraph.parse_store import ParseStore, open_parse
     from explgraph.parsing import Parse, parse_activations
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "ImageFolder",
     "Localizer",
     "Parse",
+    "ParseStore",
     "PartMask",
     "Settings",
     "ablate",
@@ -45,6 +47,7 @@ __all__ = [
     "load",
     "mine",
     "mine_activations",
+    "open_parse",
     "open_store",
     "parse_activations",
     "record",
@@ -66,6 +69,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "images.folder": ("ImageFolder",),
         "mining.mining": ("Settings", "mine", "mine_activations"),
         "network.layers": ("list_layers", "suggest_layers"),
+        "parse_store": ("ParseStore", "open_parse"),
         "parsing": ("Parse", "parse_activations"),
     }
     _HOME = {name: module for module, names in _HOMES.items() for name in names}

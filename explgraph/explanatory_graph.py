@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from torch import nn
 
@@ -18,6 +18,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.graph import file
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages
+from explgraph.parse_store import ParseStore, parse_to_store
 from explgraph.views import notebook
 from explgraph.views.pictures import Drawable
 
@@ -31,18 +32,49 @@ class ExplanatoryGraph(Graph):
     described in `explgraph.graph.graph.Graph`.
     """
 
+    @overload
     def parse(
         self,
         model: nn.Module,
         images: AnyImages,
         *,
+        out: None = None,
         batch_size: int = 32,
         device: str = "auto",
         progress: bool = False,
-    ) -> parsing.Parse:
-        """Find every node in images: see `explgraph.parsing.parse`."""
-        return parsing.parse(
-            model, self, images, batch_size=batch_size, device=device, progress=progress
+    ) -> parsing.Parse: ...
+    @overload
+    def parse(
+        self,
+        model: nn.Module,
+        images: AnyImages,
+        *,
+        out: str | os.PathLike[str],
+        batch_size: int = 32,
+        device: str = "auto",
+        progress: bool = False,
+    ) -> ParseStore: ...
+    def parse(
+        self,
+        model: nn.Module,
+        images: AnyImages,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        batch_size: int = 32,
+        device: str = "auto",
+        progress: bool = False,
+    ) -> parsing.Parse | ParseStore:
+        """Find every node in images: see `explgraph.parsing.parse`.
+
+        With ``out``, a folder or URL, the parse is written there block by block, for any number of
+        images; what was interrupted goes on where it was (`explgraph.parse_store`).
+        """
+        if out is None:
+            return parsing.parse(
+                model, self, images, batch_size=batch_size, device=device, progress=progress
+            )
+        return parse_to_store(
+            model, self, images, out, batch_size=batch_size, device=device, progress=progress
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -40,7 +40,7 @@ from explgraph.suffixes import PARSES, check_suffix
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Parse", "parse", "parse_activations"]
+__all__ = ["Parse", "check_weights", "parse", "parse_activations"]
 
 _IMAGES = 8  # shown in a notebook
 _BEST = 4  # nodes of each
@@ -354,7 +354,7 @@ def stream_layers(
     the mined ones are warned of.
     """
     check_model(model)
-    _check_weights(graph, fingerprint(model))
+    check_weights(graph, fingerprint(model))
     return stream(
         model,
         images,
@@ -366,7 +366,7 @@ def stream_layers(
     )
 
 
-def _check_weights(graph: Graph, fingerprint: str) -> None:
+def check_weights(graph: Graph, fingerprint: str) -> None:
     """Warn of other weights than those that were mined, if both are known."""
     mined = graph.nx.graph["model_fingerprint"]
     if "" not in (mined, fingerprint) and mined != fingerprint:
@@ -389,7 +389,7 @@ def parse_activations(graph: Graph, activations: Activations) -> Parse:
                 *activations.image_size, *graph.image_size
             )
         )
-    _check_weights(graph, activations.model_fingerprint)
+    check_weights(graph, activations.model_fingerprint)
     return parse_evidence(graph, activations, activations)
 
 

@@ -8,12 +8,10 @@ empty cell of a CSV and null elsewhere.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
 from explgraph.suffixes import TABLES, check_suffix
+from explgraph.textfiles import read_csv, read_text
 
 __all__ = [
     "Columns",
@@ -29,9 +28,7 @@ __all__ = [
     "finite",
     "grid",
     "read",
-    "read_csv",
     "read_grid",
-    "read_text",
     "write",
 ]
 
@@ -248,37 +245,6 @@ def _value(value: Any, kind: type, gap: bool, where: str) -> Any:
 _Rows = tuple[list[str], Iterable[tuple[int, Sequence[Any]]]]
 
 
-def read_text(path: str | os.PathLike[str], errors: str = "strict") -> str:
-    """Read a text file as it is."""
-    try:
-        return Path(path).read_bytes().decode("utf-8-sig", errors)
-    except OSError as err:
-        raise ExplgraphError(f"{str(path)!r} can't be read: {err.strerror or err}") from err
-    except UnicodeDecodeError as err:
-        raise ExplgraphError(f"{str(path)!r} isn't a text file (UTF-8)") from err
-
-
-def read_csv(
-    path: str | os.PathLike[str], errors: str = "strict"
-) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read a CSV: its columns, and each row with its line; empty lines don't count."""
-    table = csv.reader(io.StringIO(read_text(path, errors), newline=""))
-    try:
-        columns = [column.strip() for column in next(table, [])]
-        rows = []
-        for row in table:
-            if row and len(row) != len(columns):
-                raise ExplgraphError(
-                    f"{str(path)!r}, line {table.line_num}: {len(row)} values for {len(columns)} "
-                    f"columns; expected {', '.join(columns)}"
-                )
-            if row:
-                rows.append((table.line_num, row))
-    except csv.Error as err:
-        raise ExplgraphError(f"{str(path)!r}, line {table.line_num}: no CSV: {err}") from err
-    return columns, rows
-
-
 def _read_json(path: str | os.PathLike[str]) -> _Rows:
     """Read a list of objects."""
     try:
@@ -316,13 +282,14 @@ def _read_parquet(path: str | os.PathLike[str]) -> _Rows:
     return list(frame), enumerate(zip(*columns, strict=True), start=1)
 
 
-def _read_any_csv(path: str | os.PathLike[str]) -> _Rows:
+def _read_csv(path: str | os.PathLike[str]) -> _Rows:
     """Read a CSV in which names may be no UTF-8."""
-    return read_csv(path, "surrogateescape")
+    columns, rows = read_csv(path, (), exact=True)
+    return columns, ((line, list(row.values())) for line, row in rows)
 
 
 _READERS: Mapping[str, Callable[[str | os.PathLike[str]], _Rows]] = {
-    ".csv": _read_any_csv,
+    ".csv": _read_csv,
     ".json": _read_json,
     ".parquet": _read_parquet,
 }

@@ -4,7 +4,7 @@ An edge of the graph says that two parts move together. Whether the lower one *d
 one is another question, asked of the network itself:
 
 1. A node's activation is what its filter gives within the node's place in that image (a Gaussian
-   around its position, see `intervene.Places`). Its score here is the sum of it.
+   around its position, overlapping ones not sharing: `attribution`). Its score here is its sum.
 2. Taking a child's activation away changes the parent's score, to first order, by the gradient of
    the parent's score with respect to the child's maps, times the child's activation
    (`edge_effects`). One backward pass over a batch of images serves all edges of a parent, and
@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph import rows
-from explgraph.answers.intervene import Change, Places, Run, run, watched, with_gradients
+from explgraph.answers.attribution import Owned, Places, adds
+from explgraph.answers.intervene import Change, Run, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
@@ -190,24 +191,16 @@ def edge_effects(
         _check_classes(classes, done.scores.shape[1])
         positions = places.positions(done.maps)
         own = {
-            layer: _activations(graph, places, done.maps[layer], nodes, positions)
+            layer: places.own(nodes, done.maps[layer].detach(), positions)
             for layer, nodes in by_layer.items()
             if nodes
         }
         for name, number in classes.items():
-            gradients = torch.autograd.grad(
-                done.scores[:, number].sum(),
-                [done.maps[layer] for layer in own],
-                retain_graph=True,
-                materialize_grads=True,
-            )
-            for (layer, mine), gradient in zip(own.items(), gradients, strict=True):
-                filters = _filters(graph, by_layer[layer])
-                parts = (gradient[:, filters] * mine).sum((0, 2, 3)).tolist()
-                for node, part in zip(by_layer[layer], parts, strict=True):
+            for layer, parts in adds(done.scores[:, number], done.maps, own).items():
+                for node, part in zip(by_layer[layer], parts.sum(0).tolist(), strict=True):
                     supports[name][node] += part
         for layer, mine in own.items():
-            for node, score in zip(by_layer[layer], mine.sum((0, 2, 3)).tolist(), strict=True):
+            for node, score in zip(by_layer[layer], mine.activation.sum(0).tolist(), strict=True):
                 total[node] += score
         for parent in (node for node in graph.nx if graph.nx[node]):
             for child, loss in _losses(graph, places, done, own, parent, positions).items():
@@ -224,47 +217,27 @@ def edge_effects(
     return measured
 
 
-def _filters(graph: ExplanatoryGraph, nodes: Sequence[str]) -> list[int]:
-    """Give the nodes' filters."""
-    return [graph.nx.nodes[node]["filter"] for node in nodes]
-
-
-def _activations(
-    graph: ExplanatoryGraph,
-    places: Places,
-    maps: Tensor,
-    nodes: Sequence[str],
-    positions: Tensor,
-) -> Tensor:
-    """Give the activation of nodes of one layer within their places, (n, len(nodes), H, W)."""
-    maps = maps.detach()
-    weights = places.weights(nodes, positions, maps)
-    return maps[:, _filters(graph, nodes)].relu() * weights
-
-
 def _losses(
     graph: ExplanatoryGraph,
     places: Places,
     done: Run,
-    own: Mapping[str, Tensor],
+    own: Mapping[str, Owned],
     parent: str,
     positions: Tensor,
 ) -> dict[str, float]:
     """Estimate what a parent's score loses without each of its children, summed over the batch."""
-    values = graph.nx.nodes[parent]
-    upper = done.maps[values["layer"]][:, values["filter"]]
-    score = (upper.relu() * places.weights([parent], positions, upper)[:, 0]).sum()
-    lower = list(dict.fromkeys(graph.nx.nodes[child]["layer"] for child in graph.nx[parent]))
-    gradients = torch.autograd.grad(
-        score, [done.maps[name] for name in lower], retain_graph=True, materialize_grads=True
-    )
+    upper = done.maps[graph.nx.nodes[parent]["layer"]]
+    score = places.own([parent], upper, positions).activation[:, 0]
+    children: dict[str, list[str]] = {}
+    for child in graph.nx[parent]:
+        children.setdefault(graph.nx.nodes[child]["layer"], []).append(child)
+    theirs = {}
+    for layer, here in children.items():
+        row = {node: k for k, node in enumerate(graph.nodes_of(layer))}
+        theirs[layer] = own[layer].take([row[child] for child in here])
     losses: dict[str, float] = {}
-    for name, gradient in zip(lower, gradients, strict=True):
-        row = {node: k for k, node in enumerate(graph.nodes_of(name))}
-        here = [child for child in graph.nx[parent] if child in row]
-        mine = own[name][:, [row[child] for child in here]]
-        parts = (gradient[:, _filters(graph, here)] * mine).sum((0, 2, 3)).tolist()
-        losses.update(zip(here, parts, strict=True))
+    for layer, parts in adds(score, done.maps, theirs).items():
+        losses.update(zip(children[layer], parts.sum(0).tolist(), strict=True))
     return losses
 
 
@@ -343,13 +316,10 @@ def _without(
     """Give the changes that take nodes away, by layer."""
 
     def change(here: Sequence[str]) -> Change:
-        filters = torch.tensor(_filters(graph, here))
-
         def without(maps: Tensor) -> Tensor:
-            weights = places.weights(here, positions, maps)
-            index = filters.to(maps.device)
-            gone = torch.zeros_like(maps).index_add_(1, index, weights).clamp_(max=1)
-            return maps - gone * maps.relu()
+            gone = places.own(here, maps, positions, sharing="split")
+            index = torch.tensor(gone.filters, device=maps.device)
+            return maps.index_add(1, index, gone.units.to(maps), alpha=-1)
 
         return without
 
@@ -414,8 +384,7 @@ def check_effects(
                 if other == child:
                     layer = graph.nx.nodes[parent]["layer"]
                     for into, maps in ((total, whole.maps), (left, changed.maps)):
-                        score = _activations(graph, places, maps[layer], [parent], positions)
-                        into[k] += score.sum().item()
+                        into[k] += places.own([parent], maps[layer], positions).units.sum().item()
     ablated = np.divide(total - left, total, out=np.zeros(len(sample)), where=total > 0)
     estimated = np.array([graph.nx.edges[edge]["effect"] for edge in sample])
     return Check(tuple(sample), estimated, ablated, rank_correlation(estimated, ablated))

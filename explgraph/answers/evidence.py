@@ -2,14 +2,11 @@
 
 1. One forward pass catches the maps of the graph's layers (`intervene.run`); they tell where every
    node is in every image.
-2. One backward pass per output gives that output's gradient with respect to a layer's maps.
-   Gradient times activation is what a unit adds to the output, to first order. Below nothing but
-   average pooling and a linear layer it is exact: an image's units add up to the output less its
-   bias.
-3. A unit counts for the node of its filter that is nearest to it in this image, in units of the
-   node's sigma, and for none if all are further than `REACH` sigmas. Nothing counts twice, and
-   units count in full, so that nodes add up to what the output is. `rationales` weighs units by
-   how near they are instead.
+2. One backward pass per output gives what each unit adds to it. Below nothing but average pooling
+   and a linear layer it is exact: an image's units add up to the output less its bias.
+3. A unit counts in full, and for the node of its filter that is nearest to it in this image, unless
+   all are further than `attribution.REACH` sigmas. Nothing counts twice, and nodes add up to what
+   the output is.
 """
 
 from __future__ import annotations
@@ -22,22 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.answers.intervene import Places, class_scores, run, watched, with_gradients
+from explgraph.answers.attribution import Places, adds, layer_of
+from explgraph.answers.intervene import class_scores, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import of_size, on_device, with_bar
-from explgraph.network.geometry import Layer
 from explgraph.network.hooks import check_model, model_device, model_dtype
-from explgraph.statistics.mixture import Grid
 
-__all__ = ["REACH", "Evidence", "model_outputs", "node_evidence", "output_count"]
-
-REACH = 3.0
-"""How far from a node its units may lie, in sigmas; 99 % of an isotropic Gaussian lie within."""
-
-_TINY = 1e-6  # px
+__all__ = ["Evidence", "model_outputs", "node_evidence", "output_count"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +81,7 @@ def node_evidence(
     outputs : sequence of int
         Columns of the model's output.
     layer : str, optional
-        A layer of the graph; by default its top one.
+        By default the highest that has nodes.
     batch_size : int
     device : str
         Where the model runs.
@@ -108,16 +99,11 @@ def node_evidence(
         gives no such outputs, or its layer gives no single grid.
     """
     check_graph(graph)
-    known = {known.name: known for known in graph.layers}
-    if layer is not None and layer not in known:
-        raise ExplgraphError(f"layer {layer!r} isn't in the graph; it has {', '.join(known)}")
-    chosen = known[layer] if layer is not None else graph.layers[-1]
-    ids = graph.nodes_of(chosen.name)
-    if not ids:
-        raise ExplgraphError(f"the graph has no node in layer {chosen.name!r}; choose another")
+    layer = layer_of(graph, layer)
+    ids = graph.nodes_of(layer)
     column = {node: v for v, node in enumerate(graph.node_ids)}
     own = [column[node] for node in ids]
-    places, owners = Places(graph), _Owners.of(graph, chosen, ids)
+    places = Places(graph)
     names: list[str] = []
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     for here, batch in watched(
@@ -125,20 +111,16 @@ def node_evidence(
     ):
         done = run(model, batch, graph.layers, gradients=True)
         given = _columns(done.scores, outputs)
-        maps = done.maps[chosen.name]
-        positions = places.positions(done.maps)[:, own]
-        owner = owners(positions)
-        rectified = maps.detach().float().cpu().clamp(min=0)
-        sums = []
-        for k in range(len(outputs)):
-            (slope,) = torch.autograd.grad(
-                given[:, k].sum(), maps, retain_graph=True, materialize_grads=True
-            )
-            sums.append(owners.add_up(owner, rectified * slope.float().cpu()))
-        rows.append((torch.stack(sums, dim=1), given.detach().float().cpu(), positions))
+        positions = places.positions(done.maps)
+        mine = places.own(
+            ids, done.maps[layer].detach(), positions, place="reach", sharing="nearest"
+        )
+        parts = [adds(one, done.maps, {layer: mine})[layer] for one in given.unbind(1)]
+        values = torch.stack(parts, dim=1).float().cpu()
+        rows.append((values, given.detach().float().cpu(), positions[:, own]))
         names.extend(here)
-    values, given_all, positions_all = (torch.cat(p).numpy() for p in zip(*rows, strict=True))
-    return Evidence(ids, tuple(names), values, given_all, positions_all)
+    added, given_all, positions_all = (torch.cat(p).numpy() for p in zip(*rows, strict=True))
+    return Evidence(ids, tuple(names), added, given_all, positions_all)
 
 
 def model_outputs(
@@ -184,45 +166,3 @@ def _columns(scores: Tensor, outputs: Sequence[int]) -> Tensor:
         )
     columns: Tensor = scores[:, list(outputs)]
     return columns
-
-
-@dataclass(frozen=True, eq=False)
-class _Owners:
-    """Which node a unit counts for. Nodes by filter: F filters of up to K nodes each."""
-
-    filters: Tensor  # (F,) of the layer
-    node: Tensor  # (F, K) index, repeated where a filter has fewer
-    sigma: Tensor  # (F, K) px
-    centres: Tensor  # (U, 2) px
-    number: int  # of nodes, V
-
-    @classmethod
-    def of(cls, graph: ExplanatoryGraph, layer: Layer, ids: Sequence[str]) -> _Owners:
-        """Group a layer's nodes by filter."""
-        groups: dict[int, list[int]] = {}
-        for v, name in enumerate(ids):
-            groups.setdefault(graph.nx.nodes[name]["filter"], []).append(v)
-        most = max(map(len, groups.values()))
-        # a repeated node is no nearer than itself
-        node = torch.tensor([g + g[:1] * (most - len(g)) for g in groups.values()])
-        sigma = torch.tensor([graph.nx.nodes[name]["sigma"] for name in ids]).float()
-        grid = Grid.of(layer)
-        centres = torch.cartesian_prod(grid.y, grid.x).flip(1)
-        return cls(torch.tensor(list(groups)), node, sigma[node], centres, len(ids))
-
-    def __call__(self, positions: Tensor) -> Tensor:
-        """Give the owner of each unit, (n, F, U), V for none; `positions` (n, V, 2) px."""
-        owners = []
-        for place in positions:  # one by one, for the distances take memory
-            offset = place[self.node][:, :, None] - self.centres
-            far = offset.norm(dim=-1) / self.sigma[..., None].clamp(min=_TINY)
-            near, which = far.min(dim=1)
-            owner = self.node.gather(1, which)
-            owners.append(owner.masked_fill(near > REACH, self.number))
-        return torch.stack(owners)
-
-    def add_up(self, owners: Tensor, units: Tensor) -> Tensor:
-        """Add up units' values (n, C, H, W) over those that each node owns: (n, V)."""
-        values = units[:, self.filters].flatten(1)
-        sums = units.new_zeros(len(units), self.number + 1)
-        return sums.scatter_add_(1, owners.flatten(1), values)[:, :-1]

@@ -33,10 +33,8 @@ from explgraph.network.hooks import (
     split_layer,
     tensors_of,
 )
-from explgraph.parsing import Parser
-from explgraph.statistics.mixture import Grid
 
-__all__ = ["Change", "Places", "Run", "class_scores", "run", "watched", "with_gradients"]
+__all__ = ["Change", "Run", "class_scores", "run", "watched", "with_gradients"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Change = Callable[[Tensor], Tensor]
@@ -224,50 +222,3 @@ def watched(
         source = of_size(batches(images, batch_size), graph.image_size)
         ready = ((names, batch.to(home, dtype)) for names, batch in source)
         yield from with_bar(ready, count(images), progress, "running")
-
-
-class Places:
-    """Where a graph's nodes are in a batch, as weights over the units of their layers.
-
-    A node's place is the Gaussian around its position with its own spread ``sigma``, 1 at the
-    position. The activation within it is what is the node's.
-    """
-
-    def __init__(self, graph: ExplanatoryGraph) -> None:
-        self._parser = Parser(graph)
-        self._layers = graph.layers
-        self._number = {node: k for k, node in enumerate(graph.node_ids)}
-        self._values = graph.nx.nodes
-
-    def positions(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """Find all nodes ``(n, V, 2)`` px in the maps that `run` gave."""
-        own = {
-            layer.index: maps[layer.name].detach().to("cpu", torch.float32).clamp(min=0)
-            for layer in self._layers
-        }
-        return self._parser(own)[0]
-
-    def weights(self, nodes: Sequence[str], positions: Tensor, like: Tensor) -> Tensor:
-        """Give the places of nodes of one layer.
-
-        Parameters
-        ----------
-        nodes : sequence of str
-        positions : (n, V, 2)
-            As `positions` gives them.
-        like : Tensor
-            Whose device and type the weights shall have.
-
-        Returns
-        -------
-        (n, len(nodes), H, W)
-            0 to 1.
-        """
-        layer = self._layers[self._values[nodes[0]]["layer_index"]]
-        grid = Grid.of(layer)
-        at = positions[:, [self._number[node] for node in nodes]]
-        spread = torch.tensor([self._values[node]["sigma"] for node in nodes])
-        rate = -0.5 / spread.square()[:, None]
-        gx = ((grid.x - at[..., :1]).square() * rate).exp()
-        gy = ((grid.y - at[..., 1:]).square() * rate).exp()
-        return (gy[..., None] * gx[..., None, :]).to(like)

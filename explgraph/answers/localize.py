@@ -44,7 +44,7 @@ from explgraph import archive, rows
 from explgraph.answers import voting
 from explgraph.answers.voting import Nodes, Residual, Template
 from explgraph.errors import ExplgraphError, nearest
-from explgraph.evaluation.metrics import top_scores
+from explgraph.evaluation.metrics import normalised_scores, top_scores
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.parsing import Parse
@@ -239,7 +239,7 @@ class Localizer:
         positions = parse.positions.astype(np.float64)
         scores = parse.scores.astype(np.float64)
         top = top_scores(scores)
-        strengths = voting.strength(scores, top)
+        strengths = normalised_scores(scores, top)
         reliability, follows = (
             np.array([values[name] for values in self.graph.nx.nodes.values()])
             for name in ("reliability", "follows")
@@ -509,7 +509,7 @@ class Localizer:
         if self._nodes is None:
             raise ExplgraphError("the localizer knows no part yet; call fit first")
         self._check_parse(parse)
-        strengths = voting.strength(parse.scores.astype(np.float64), self._nodes.top)
+        strengths = normalised_scores(parse.scores, self._nodes.top)
         return self._nodes, parse.positions.astype(np.float64), strengths
 
     def _check_parse(self, parse: Parse) -> None:

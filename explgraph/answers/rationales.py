@@ -1,9 +1,8 @@
 """What the part nodes of a layer add to a class's score: gradient times activation, node by node.
 
-Behind the layer the network is, to first order, linear in the layer's maps. What a node adds is the
-sum over units of gradient times activation, weighted by the node's place (`intervene.Places`);
-where places of nodes of one filter overlap, they share. Activations in nobody's place, biases and
-what isn't linear make up the rest of the score.
+Nodes' places are Gaussians, and where those of one filter's nodes overlap they share
+(`attribution`). Activations in nobody's place, biases and what isn't linear make up the rest of the
+score.
 
 References
 ----------
@@ -21,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.answers.intervene import Places, run, watched, with_gradients
+from explgraph.answers.attribution import Places, adds, layer_of
+from explgraph.answers.intervene import run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
@@ -120,10 +120,8 @@ def rationales(
         the graph has no nodes in the layer.
     """
     check_graph(graph)
-    layer = _layer_of(graph, layer)
-    (measured,) = (known for known in graph.layers if known.name == layer)
+    layer = layer_of(graph, layer)
     nodes = graph.nodes_of(layer)
-    filters = torch.tensor([graph.nx.nodes[node]["filter"] for node in nodes])
     places = Places(graph)
     names: list[str] = []
     rows: list[list[Tensor]] = []
@@ -137,17 +135,12 @@ def rationales(
                 f"target is class {target}, but the model gives scores for {n_classes} classes, "
                 f"0 to {n_classes - 1}"
             )
-        maps, index = done.maps[measured.name], filters.to(done.scores.device)
-        (gradient,) = torch.autograd.grad(
-            done.scores[:, target].sum(), maps, materialize_grads=True
+        own = done.scores[:, target]
+        mine = places.own(
+            nodes, done.maps[layer].detach(), places.positions(done.maps), sharing="split"
         )
-        with torch.no_grad():
-            weights = places.weights(nodes, places.positions(done.maps), maps)
-            crowd = torch.zeros_like(maps).index_add_(1, index, weights).clamp_(min=1)
-            mine = maps[:, index].relu() * weights / crowd[:, index]
-            parts = mine.sum((2, 3)), (gradient[:, index] * mine).sum((2, 3))
-            own = done.scores[:, target]
-        rows.append([*parts, own, own >= done.scores.max(1).values])
+        parts = adds(own, done.maps, {layer: mine})[layer]
+        rows.append([mine.activation, parts, own, own >= done.scores.max(1).values])
         names.extend(here)
     activations, contributions, scores, first = (
         torch.cat(column).detach().cpu().numpy() for column in zip(*rows, strict=True)
@@ -160,14 +153,3 @@ def rationales(
         scores.astype(np.float64),
         first,
     )
-
-
-def _layer_of(graph: ExplanatoryGraph, layer: str | None) -> str:
-    """Choose the highest layer that has nodes, or check the one that was chosen."""
-    if not len(graph):
-        raise ExplgraphError("the graph has no nodes; mine again, or prune less")
-    if layer is None:
-        return next(known.name for known in reversed(graph.layers) if graph.nodes_of(known.name))
-    if not graph.nodes_of(layer):
-        raise ExplgraphError(f"the graph has no nodes in layer {layer!r}; choose another")
-    return layer

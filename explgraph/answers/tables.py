@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explgraph.errors import ExplgraphError, nearest
-from explgraph.rows import read_csv
+from explgraph.textfiles import read_csv, wrong_columns
 
 __all__ = ["read_absent", "read_attributes", "read_expected"]
 
@@ -42,23 +42,21 @@ def read_attributes(
     ExplgraphError
         If the file can't be read, has other columns or values, or lacks an image.
     """
-    columns, rows = _read(path)
+    columns, rows = read_csv(path, ())
     if columns[:1] != ["name"] or len(columns) < 3:
-        raise ExplgraphError(
-            f"{str(path)!r} must have the columns name and at least two attributes in its first "
-            f"line, found {', '.join(columns) or 'nothing'}"
-        )
+        raise wrong_columns(path, "name and at least two attributes", columns)
     labels: dict[str, list[bool]] = {}
     for line, row in rows:
-        if row[0] in labels:
-            raise ExplgraphError(f"{str(path)!r}, line {line}: {row[0]!r} is there twice")
-        for column, value in zip(columns[1:], row[1:], strict=True):
-            if value.lower() not in _YES_NO:
+        name = row.pop("name").strip()
+        if name in labels:
+            raise ExplgraphError(f"{str(path)!r}, line {line}: {name!r} is there twice")
+        for column, value in row.items():
+            if value.strip().lower() not in _YES_NO:
                 raise ExplgraphError(
-                    f"{str(path)!r}, line {line}: {column!r} of {row[0]!r} must be 1 or 0, got "
+                    f"{str(path)!r}, line {line}: {column!r} of {name!r} must be 1 or 0, got "
                     f"{value!r}"
                 )
-        labels[row[0]] = [_YES_NO[value.lower()] for value in row[1:]]
+        labels[name] = [_YES_NO[value.strip().lower()] for value in row.values()]
     missing = [name for name in names if name not in labels]
     if missing:
         raise ExplgraphError(
@@ -77,14 +75,10 @@ def read_expected(path: str | os.PathLike[str]) -> dict[tuple[str, str], int]:
     ExplgraphError
         If the file can't be read or has other columns or values.
     """
-    columns, rows = _read(path)
-    if columns != ["target", "source", "relation"]:
-        raise ExplgraphError(
-            f"{str(path)!r} must have the columns target, source, relation in its first line, "
-            f"found {', '.join(columns) or 'nothing'}"
-        )
+    columns = ("target", "source", "relation")
     expected = {}
-    for line, (target, source, relation) in rows:
+    for line, row in read_csv(path, columns)[1]:
+        target, source, relation = (row[column].strip() for column in columns)
         if relation not in ("1", "+1", "-1"):
             raise ExplgraphError(
                 f"{str(path)!r}, line {line}: relation must be 1 or -1, got {relation!r}"
@@ -116,32 +110,19 @@ def read_absent(
     ExplgraphError
         If the file can't be read, has other columns, or names another image or part.
     """
-    columns, rows = _read(path)
-    if not {"name", "part"} <= set(columns):
-        raise ExplgraphError(
-            f"{str(path)!r} must have the columns name, part in its first line, found "
-            f"{', '.join(columns) or 'nothing'}"
-        )
     row_of = {name: i for i, name in enumerate(names)}
     absent: dict[str, NDArray[np.bool_]] = {}
-    for line, values in rows:
-        row = dict(zip(columns, values, strict=True))
-        if row["name"] not in row_of:
+    for line, row in read_csv(path, ("name", "part"))[1]:
+        name, part = row["name"].strip(), row["part"].strip()
+        if name not in row_of:
             raise ExplgraphError(
-                f"{str(path)!r}, line {line} names {row['name']!r}, which the images lack"
-                f"{nearest(row['name'], names)}"
+                f"{str(path)!r}, line {line} names {name!r}, which the images lack"
+                f"{nearest(name, names)}"
             )
-        flags = absent.setdefault(row["part"], np.zeros(len(names), dtype=np.bool_))
-        flags[row_of[row["name"]]] = True
+        absent.setdefault(part, np.zeros(len(names), dtype=np.bool_))[row_of[name]] = True
     if unknown := sorted(absent.keys() - set(parts)):
         raise ExplgraphError(
             f"{str(path)!r} names the part {unknown[0]!r}{nearest(unknown[0], parts)}; marked are "
             f"{', '.join(parts)}"
         )
     return absent
-
-
-def _read(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read a CSV without the spaces around its values."""
-    columns, rows = read_csv(path)
-    return columns, [(line, [value.strip() for value in row]) for line, row in rows]

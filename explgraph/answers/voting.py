@@ -19,7 +19,6 @@ __all__ = [
     "fit_residual",
     "fit_template",
     "stray",
-    "strength",
     "vote",
 ]
 
@@ -99,12 +98,6 @@ class Residual(NamedTuple):
     nodes: NDArray[np.int64]
     pose: Array
     weights: Array
-
-
-def strength(scores: Array, top: Array) -> Array:
-    """Scores over `top`, at most 2."""
-    clipped: Array = np.clip(scores / top, 0, 2)
-    return clipped
 
 
 def stray(positions: Array, strengths: Array, diagonal: float) -> Array:

@@ -175,8 +175,7 @@ def _describe_graph(graph: Graph) -> None:
     if values["preprocessing"]:
         print(f"images: {json.dumps(values['preprocessing'])}")
     rows = []
-    for layer in reversed(graph.layers):
-        nodes = [graph.nx.nodes[node] for node in graph.nodes_of(layer.name)]
+    for layer, nodes, filters in graph.by_layer():
         reliability = np.array([node["reliability"] for node in nodes])
         quartile = np.quantile(reliability, 0.75) if nodes else 0.0
         follows = [node["follows"] for node in nodes if node["reliability"] >= quartile]
@@ -185,7 +184,7 @@ def _describe_graph(graph: Graph) -> None:
                 layer.name,
                 f"{layer.channels} x {layer.height} x {layer.width}",
                 len(nodes),
-                len({node["filter"] for node in nodes}),
+                filters,
                 f"{quartile:.2f}" if nodes else "",
                 f"{np.median(follows):.2f}" if nodes else "",
             )

@@ -5,24 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from explgraph.errors import ExplgraphError, nearest
+from explgraph.textfiles import read_text
 
 if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
     from explgraph.images.folder import ImageFolder
     from explgraph.mining.mining import Settings
 
-__all__ = [
-    "open_others",
-    "open_photographs",
-    "pictures_for",
-    "read_list",
-    "read_settings",
-    "read_text",
-]
+__all__ = ["open_others", "open_photographs", "pictures_for", "read_list", "read_settings"]
 
 
 def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageFolder:
@@ -140,13 +133,3 @@ def _read_json(file: str, option: str) -> Any:
         return json.loads(read_text(file, option))
     except json.JSONDecodeError as err:
         raise ExplgraphError(f"{option} {file!r} isn't JSON: {err}") from err
-
-
-def read_text(file: str, option: str) -> str:
-    """Read a text file that an option names."""
-    try:
-        return Path(file).read_text(encoding="utf-8-sig")
-    except OSError as err:
-        raise ExplgraphError(f"{option} {file!r} can't be read: {err.strerror or err}") from err
-    except UnicodeDecodeError as err:
-        raise ExplgraphError(f"{option} {file!r} isn't a text file (UTF-8)") from err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explgraph.cli.inputs import open_others, open_photographs
@@ -25,10 +26,16 @@ def add(command: Command) -> None:
         "find every node of a graph in photographs",
         "explgraph parse birds-graph/graph.explgraph --images new \\",
         "    --model torchvision:vgg16 --out places.csv",
+        "explgraph parse birds-graph/graph.explgraph --images million \\",
+        "    --model torchvision:vgg16 --out places.zarr",
     )
     add_graph(parsing)
     parsing.add_argument(
-        "--out", required=True, metavar="FILE", help=f"places and scores: {', '.join(PARSES)}"
+        "--out",
+        required=True,
+        metavar="FILE",
+        help=f"places and scores: {', '.join(PARSES)}, or .zarr, which is written block by block "
+        "in bounded memory and goes on where it was after an interruption",
     )
     add_model(parsing, required=True)
     add_images(parsing, required=True)
@@ -108,20 +115,23 @@ def _parse(options: argparse.Namespace) -> None:
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
 
-    check_out(options.out, PARSES)
+    stored = Path(options.out).suffix.lower() == ".zarr"
+    if not stored:
+        check_out(options.out, (*PARSES, ".zarr"))
     graph = load(options.graph)
     images = open_photographs(options, graph)
     model = load_model(options.model, weights=options.weights)
-    found = graph.parse(
-        model,
-        images,
-        batch_size=options.batch_size,
-        device=options.device,
-        progress=not options.quiet,
-    )
-    found.write(options.out)
+    how = {
+        "batch_size": options.batch_size,
+        "device": options.device,
+        "progress": not options.quiet,
+    }
+    if stored:
+        graph.parse(model, images, out=options.out, **how)
+    else:
+        graph.parse(model, images, **how).write(options.out)
     if not options.quiet:
-        print(f"{len(found.nodes)} nodes in {len(found.names)} images: {options.out}")
+        print(f"{len(graph)} nodes in {len(images)} images: {options.out}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -19,7 +19,6 @@ CUB-200-2011
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from explgraph.errors import ExplgraphError
+from explgraph.textfiles import read_csv, read_text
 
 __all__ = ["Landmarks", "from_creatures", "read_landmarks"]
 
@@ -206,7 +206,7 @@ def from_creatures(creatures: _Drawn, names: Sequence[str] | None = None) -> Lan
 def _read_json(file: Path) -> Landmarks:
     """Read the layout of parts.json."""
     try:
-        content = json.loads(_text(file))
+        content = json.loads(read_text(file))
     except json.JSONDecodeError as err:
         raise ExplgraphError(f"{str(file)!r} isn't JSON: {err}") from err
     images = content.get("images") if isinstance(content, dict) else None
@@ -236,26 +236,11 @@ def _read_json(file: Path) -> Landmarks:
 
 def _read_csv(file: Path) -> Landmarks:
     """Read a table with the columns name, part, x, y."""
-    table = csv.DictReader(_text(file).splitlines(), skipinitialspace=True)
-    columns = [c.strip() for c in table.fieldnames or ()]
-    if not {"name", "part", "x", "y"} <= set(columns):
-        raise ExplgraphError(
-            f"{str(file)!r} must have the columns name, part, x, y in its first line, found "
-            f"{', '.join(columns) or 'nothing'}"
-        )
-    table.fieldnames = columns
     names: dict[str, None] = {}
     parts: dict[str, None] = {}
     places: dict[tuple[str, str], tuple[float, float]] = {}
-    for row in table:
-        entry = f"line {table.line_num}"
-        if any(row[key] is None for key in ("name", "part", "x", "y")):
-            raise ExplgraphError(f"{str(file)!r}, {entry}: expected name, part, x, y, found less")
-        if None in row:
-            raise ExplgraphError(
-                f"{str(file)!r}, {entry}: {len(columns) + len(row[None])} values for "
-                f"{len(columns)} columns; numbers have a decimal point, not a comma"
-            )
+    for line, row in read_csv(file, ("name", "part", "x", "y"))[1]:
+        entry = f"line {line}"
         name, part = row["name"], row["part"]
         if not name.strip() or not part.strip():
             raise ExplgraphError(f"{str(file)!r}, {entry}: name and part must not be empty")
@@ -279,7 +264,7 @@ def _read_cub(file: Path) -> Landmarks:
     part_names = _numbered(file, (file.parent / "parts.txt",))
     image_names = _numbered(file, (file.parent / "images.txt", file.parent.parent / "images.txt"))
     places: dict[tuple[str, str], tuple[float, float]] = {}
-    for number, line in enumerate(_text(file).splitlines(), start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         fields = line.split()
         if not fields:
             continue
@@ -309,22 +294,10 @@ def _numbered(file: Path, candidates: Sequence[Path]) -> dict[str, str]:
             f"{str(file)!r} needs {candidates[0].name} of CUB-200-2011, looked for "
             f"{' and '.join(repr(str(c)) for c in candidates)}"
         )
-    entries = [line.strip().split(maxsplit=1) for line in _text(found).splitlines()]
+    entries = [line.strip().split(maxsplit=1) for line in read_text(found).splitlines()]
     if bad := next((e for e in entries if len(e) == 1), None):
         raise ExplgraphError(f"{str(found)!r}: expected '<id> <name>' lines, found {bad[0]!r}")
     return {entry[0]: entry[1] for entry in entries if entry}
-
-
-def _text(file: Path) -> str:
-    """Return the content of a text file."""
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as err:
-        raise ExplgraphError(
-            f"can't read the landmark file {str(file)!r}: {err.strerror or err}"
-        ) from err
-    except UnicodeDecodeError as err:
-        raise ExplgraphError(f"{str(file)!r} isn't a text file (UTF-8)") from err
 
 
 def _point(file: Path, entry: str, x: Any, y: Any, shift: float = 0.0) -> tuple[float, float]:

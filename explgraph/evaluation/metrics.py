@@ -198,13 +198,15 @@ def top_scores(scores: ArrayLike) -> Array:
     return np.maximum(top, np.finfo(np.float64).tiny)
 
 
-def normalised_scores(scores: ArrayLike) -> Array:
+def normalised_scores(scores: ArrayLike, top: ArrayLike | None = None) -> Array:
     """Scores over the mean of their node's top fifth of images, clipped to [0, 2].
 
     Parameters
     ----------
     scores : (N, V) float
         Scores >= 0 in any unit, one per node.
+    top : (V,) float, optional
+        That mean, if it is of other images (`top_scores`).
 
     Returns
     -------
@@ -213,7 +215,8 @@ def normalised_scores(scores: ArrayLike) -> Array:
         scores.
     """
     score = np.asarray(scores, dtype=np.float64)
-    clipped: Array = np.clip(score / top_scores(score), 0, 2)
+    whole = top_scores(score) if top is None else np.asarray(top, dtype=np.float64)
+    clipped: Array = np.clip(score / whole, 0, 2)
     return clipped
 
 

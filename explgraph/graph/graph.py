@@ -6,7 +6,6 @@ import copy
 import math
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -116,6 +115,14 @@ class Graph:
             for node, values in self.nx.nodes.items()
             if values["layer"] == layer and (filter is None or values["filter"] == filter)
         )
+
+    def by_layer(self) -> list[tuple[Layer, list[dict[str, Any]], int]]:
+        """Give each layer's nodes' values and how many filters they are of, the top layer first."""
+        held = []
+        for layer in reversed(self.layers):
+            nodes = [self.nx.nodes[node] for node in self.nodes_of(layer.name)]
+            held.append((layer, nodes, len({values["filter"] for values in nodes})))
+        return held
 
     def prune(
         self: G,
@@ -407,14 +414,10 @@ class Graph:
             f"mined from {self.nx.graph['n_images']:,} images of {width} x {height} px; layers "
             "from the output down:"
         ]
-        nodes = Counter(layer for _, layer in self.nx.nodes(data="layer"))
-        filters = Counter(
-            layer for layer, _ in {(a["layer"], a["filter"]) for a in self.nx.nodes.values()}
-        )
         lines += [
-            f"  {layer.name}: {nodes[layer.name]:,} nodes from {filters[layer.name]:,} of "
-            f"{layer.channels:,} filters, {layer.width} x {layer.height} units"
-            for layer in reversed(self.layers)
+            f"  {layer.name}: {len(nodes):,} nodes from {filters:,} of {layer.channels:,} filters, "
+            f"{layer.width} x {layer.height} units"
+            for layer, nodes, filters in self.by_layer()
         ]
         return "\n".join(lines)
 

@@ -113,7 +113,7 @@ def image_names(images: AnyImages) -> tuple[str, ...]:
     total = count(images)
     if total is None:
         raise ExplgraphError(
-            "the number of images must be known to record them into a store; give an ImageFolder, "
+            "the number of images must be known to write a store; give an ImageFolder, "
             "a tensor, or a Dataset that has a length"
         )
     digits = len(str(total - 1))

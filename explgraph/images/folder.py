@@ -9,7 +9,6 @@ at ``(0.5, 0.5)``), of the photograph the right way up, after its EXIF orientati
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
@@ -30,6 +29,7 @@ from tqdm import tqdm
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
 from explgraph.images.ahead import ahead
+from explgraph.textfiles import read_csv
 
 __all__ = ["ImageFolder"]
 
@@ -359,31 +359,15 @@ def _read_boxes(path: Path) -> dict[str, list[Box]]:
     """Read a CSV file with the columns name, x0, y0, x1, y1; others are ignored."""
     columns = ("name", "x0", "y0", "x1", "y1")
     table: dict[str, list[Box]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            missing = [c for c in columns if c not in (reader.fieldnames or ())]
-            if missing:
-                raise ExplgraphError(
-                    f"{path}: the column {missing[0]!r} is missing; the first line must be "
-                    f"{','.join(columns)}"
-                )
-            for row in reader:
-                if None in row:
-                    raise ExplgraphError(
-                        f"{path}, line {reader.line_num}: more values than the first line has "
-                        "columns; numbers have a decimal point, not a comma"
-                    )
-                try:
-                    box = [float(row[c]) for c in columns[1:]]
-                except (TypeError, ValueError) as err:
-                    raise ExplgraphError(
-                        f"{path}, line {reader.line_num}: expected four numbers x0,y0,x1,y1 after "
-                        f"the name, got {[row[c] for c in columns[1:]]}"
-                    ) from err
-                table.setdefault(row["name"], []).append(box)
-    except (OSError, UnicodeDecodeError, csv.Error) as err:
-        raise ExplgraphError(f"{path}: the table of boxes can't be read ({_reason(err)})") from err
+    for line, row in read_csv(path, columns, "boxes")[1]:
+        try:
+            box = [float(row[c]) for c in columns[1:]]
+        except ValueError as err:
+            raise ExplgraphError(
+                f"boxes {str(path)!r}, line {line}: expected four numbers x0,y0,x1,y1 after the "
+                f"name, got {[row[c] for c in columns[1:]]}"
+            ) from err
+        table.setdefault(row["name"], []).append(box)
     return table
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explgraph.errors import ExplgraphError
+from explgraph.gaussian import on_grid
 from explgraph.graph.graph import Graph
 from explgraph.network.geometry import Layer
 from explgraph.parsing import Parse
@@ -240,8 +241,7 @@ def layer_heatmap(
     at = parse.positions[n, columns].astype(float)
     for ax, layer in zip(axes[1:], layers, strict=True):
         here = np.array([a["layer"] == layer.name for a in values], dtype=bool)
-        along_x = np.exp(-0.5 * ((xs - at[here, :1]) / sigma[here, None]) ** 2)
-        along_y = np.exp(-0.5 * ((ys - at[here, 1:]) / sigma[here, None]) ** 2)
+        along_x, along_y = on_grid(xs, ys, at[here], sigma[here])
         heat = (along_y * weight[here, None] / sigma[here, None] ** 2).T @ along_x
         if heat.max() > 0:
             heat = heat / heat.max()

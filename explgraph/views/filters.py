@@ -12,6 +12,7 @@ from torch import nn
 
 from explgraph import parsing
 from explgraph.errors import ExplgraphError
+from explgraph.gaussian import on_grid
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages, batches
 from explgraph.network.forward import stream
@@ -155,12 +156,12 @@ def split(
     nodes = graph.nodes_of(layer, filter)
     grid = next(each for each in graph.layers if each.name == layer)
     columns = [parse.nodes.index(node) for node in nodes]
-    expected = parse.expected[:, columns].astype(float)
     sigma = np.array([graph.nx.nodes[node]["sigma"] for node in nodes])
     height, width = graph.image_size
-    x = (grid.centres_x - expected[..., :1]) / sigma[:, None]
-    y = (grid.centres_y - expected[..., 1:]) / sigma[:, None]
-    density = np.exp(-0.5 * y**2)[..., :, None] * np.exp(-0.5 * x**2)[..., None, :]
+    along_x, along_y = on_grid(
+        grid.centres_x, grid.centres_y, parse.expected[:, columns].astype(float), sigma
+    )
+    density = along_y[..., :, None] * along_x[..., None, :]
     share = np.array([graph.nx.nodes[node]["energy"] for node in nodes])
     density *= (share / (2 * np.pi * sigma**2))[:, None, None]
     background = max(1 - share.sum(), _LEAST_BACKGROUND) / (height * width)

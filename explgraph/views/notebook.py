@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from explgraph.graph.graph import Graph
@@ -19,16 +17,13 @@ def graph_html(graph: Graph) -> str:
     """Give a table of a graph's layers, and a small drawing of its most reliable part."""
     height, width = graph.image_size
     rows = []
-    nodes = Counter(layer for _, layer in graph.nx.nodes(data="layer"))
-    for layer in reversed(graph.layers):
-        here = [a for a in graph.nx.nodes.values() if a["layer"] == layer.name]
+    for layer, here, filters in graph.by_layer():
         usual = [
             f"{np.median([a[name] for a in here]):.2f}" if here else ""
             for name in ("reliability", "follows")
         ]
         named = sum(bool(a["label"]) for a in here)
-        filters = f"{len({a['filter'] for a in here})} of {layer.channels}"
-        rows.append([layer.name, nodes[layer.name], filters, *usual, named])
+        rows.append([layer.name, len(here), f"{filters} of {layer.channels}", *usual, named])
     head = ["layer", "part nodes", "filters", "median reliability", "median follows", "named"]
     return (
         f"<div><p><b>ExplanatoryGraph</b>: {len(graph):,} part nodes, "

@@ -245,13 +245,14 @@ def test_a_stale_store_is_noticed(network, images, place):
 
 
 def test_an_unfinished_store_is_not_opened(network, images, tmp_path, monkeypatch):
-    def interrupted(group, block, *_):
-        if block == 1:
+    def interrupted(*given):
+        if written:
             raise KeyboardInterrupt
-        write(group, block, *_)
+        written.append(given)
+        return encoded(*given)
 
-    write = store._write
-    monkeypatch.setattr(store, "_write", interrupted)
+    encoded, written = store._encoded, []
+    monkeypatch.setattr(store, "_encoded", interrupted)
     with pytest.raises(KeyboardInterrupt):
         record(network, images, LAYERS, store=tmp_path / "s")
     with pytest.raises(ExplgraphError, match=r"isn't finished; run the same command or call again"):

@@ -219,7 +219,7 @@ def test_without_landmarks_places_are_not_told(graph, model, biased):
         ({"permutations": 9.5}, "permutations must be a whole number, got 9.5"),
         ({"outputs": {"red": 0, "green": 1, "blue": "c"}}, "outputs of 'blue' must be a column"),
         ({"radius": -1}, "radius must be from 0"),
-        ({"layer": "stage4"}, "layer 'stage4' isn't in the graph"),
+        ({"layer": "stage4"}, "no layer 'stage4'"),
     ],
 )
 def test_wrong_inputs(graph, model, biased, changed, message):

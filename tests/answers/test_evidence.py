@@ -8,7 +8,8 @@ from torch import nn
 
 import explgraph
 from explgraph import ExplgraphError, creatures
-from explgraph.answers.evidence import REACH, model_outputs, node_evidence, output_count
+from explgraph.answers.attribution import REACH
+from explgraph.answers.evidence import model_outputs, node_evidence, output_count
 
 
 @pytest.fixture(scope="module")
@@ -129,14 +130,14 @@ def test_wrong_inputs(setting):
         other.head.bias += 1
     with pytest.raises(ExplgraphError, match="weights are not those"):
         node_evidence(other, graph, images, [0])
-    with pytest.raises(ExplgraphError, match="layer 'stage9' isn't in the graph; it has cells"):
+    with pytest.raises(ExplgraphError, match="no layer 'stage9'"):
         node_evidence(model, graph, images, [0], layer="stage9")
     with pytest.raises(ExplgraphError, match="names column 3, but the model gives 3 outputs"):
         node_evidence(model, graph, images, [3])
     with pytest.raises(ExplgraphError, match=r"gives \(1, 3, 8, 8\) for 1 images"):
         output_count(NoMatrix().eval(), images)
     empty = graph.restricted([])
-    with pytest.raises(ExplgraphError, match="no node in layer 'cells'"):
+    with pytest.raises(ExplgraphError, match="the graph has no nodes"):
         node_evidence(model, empty, images, [0])
     with pytest.raises(ExplgraphError, match="evaluation mode"):
         model_outputs(blobs.Net(), images, [0], image_size=(32, 32))

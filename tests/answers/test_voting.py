@@ -5,7 +5,7 @@ import pytest
 
 from explgraph.answers import voting
 from explgraph.answers.voting import Nodes, Template
-from explgraph.evaluation.metrics import top_scores
+from explgraph.evaluation.metrics import normalised_scores, top_scores
 
 DIAGONAL = 200.0
 
@@ -140,5 +140,5 @@ def test_scores_are_divided_by_their_top_fifth():
     scores = np.arange(20.0)[:, None] * [1, 0]
     top = top_scores(scores)
     assert top[0] == pytest.approx(17.5)
-    assert voting.strength(scores, top)[:, 1].tolist() == [0] * 20
-    assert voting.strength(np.array([[100.0, 1]]), top)[0].tolist() == [2, 2]
+    assert normalised_scores(scores, top)[:, 1].tolist() == [0] * 20
+    assert normalised_scores(np.array([[100.0, 1]]), top)[0].tolist() == [2, 2]

@@ -195,6 +195,30 @@ def test_a_drawing_that_fails_costs_nothing_else(place, capsys, tmp_path, monkey
     assert err == "warning: graph.svg, graph.png are not written: Graphviz is nowhere\n"
 
 
+@pytest.mark.python311
+def test_parse_writes_a_store_and_goes_on_with_it(place, capsys):
+    graph = explgraph.load(place / "out" / "graph.explgraph")
+    expected = graph.parse(creatures.network(), images(place))
+    command = (
+        "parse", place / "out" / "graph.explgraph", "--images", place / "pictures",
+        "--model", MODEL, "--out", place / "places.zarr",
+    )  # fmt: skip
+    for _ in range(2):  # the second time it is finished
+        code, out, err = run(capsys, *command)
+        assert (code, err) == (0, "")
+        assert out == f"{len(graph)} nodes in 24 images: {place / 'places.zarr'}\n"
+    found = explgraph.open_parse(place / "places.zarr")[:]
+    assert (found.nodes, found.names) == (expected.nodes, expected.names)
+    np.testing.assert_allclose(found.positions, expected.positions, atol=1e-3)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
+    np.testing.assert_allclose(found.to_original(), 1.5 * found.positions, rtol=1e-6)
+    (place / "places.zarr" / "scores" / "c" / "0" / "0").unlink()
+    shutil.rmtree(place / "places.zarr" / "names")
+    code, out, err = run(capsys, *command, "--batch-size", 5)
+    assert (code, out) == (1, "")
+    assert "delete it and parse again" in err
+
+
 def test_parse_writes_places_in_three_formats(place, capsys):
     graph = explgraph.load(place / "out" / "graph.explgraph")
     expected = graph.parse(creatures.network(), images(place))
@@ -836,7 +860,7 @@ WRONG = {
     "marks elsewhere": (LOCATE + "--landmarks {here}/outside.csv", "outside.csv", "marks no part"),
     "absent": (LOCATE + "--absent {here}/list.txt", "list.txt", "name, part"),
     "absent image": (LOCATE + "--absent {here}/absent.csv", "'77.png'", "the images lack"),
-    "absent without a part": (LOCATE + "--absent {here}/halves.csv", "line 2", "for 2 columns"),
+    "absent without a part": (LOCATE + "--absent {here}/halves.csv", "line 2", "1 values for 2"),
     "absent part": (LOCATE + "--absent {here}/noses.csv", "'nose'", "marked are"),
     "too many": (LOCATE + "--suggest 25", "k is 25", "expected 1 to"),
     "locate, nobody new": (LOCATE + "--new {here}/empty", "no image"),

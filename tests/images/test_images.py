@@ -277,10 +277,10 @@ def test_wrong_boxes(tmp_path: Path, boxes: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,x0,y0,x1,y1\n", "column 'name' is missing.*name,x0,y0,x1,y1"),
-        ("", "column 'name' is missing"),
+        ("file,x0,y0,x1,y1\n", "must have the columns name, x0, y0, x1, y1 .* found file, x0"),
+        ("", "must have the columns name, x0, y0, x1, y1 .* found nothing"),
         ("name,x0,y0,x1,y1\na.png,1,2,three,4\n", r"line 2: expected four numbers.*'three'"),
-        ("name,x0,y0,x1,y1\na.png,1,2\n", "line 2: expected four numbers"),
+        ("name,x0,y0,x1,y1\na.png,1,2\n", "line 2: 3 values for 5 columns"),
     ],
 )
 def test_wrong_tables(tmp_path: Path, text: str, message: str) -> None:
@@ -292,9 +292,7 @@ def test_wrong_tables(tmp_path: Path, text: str, message: str) -> None:
 
 def test_missing_table(tmp_path: Path) -> None:
     save(tmp_path, "a.png")
-    with pytest.raises(
-        ExplgraphError, match=r"none\.csv: the table of boxes can't be read \(No such"
-    ):
+    with pytest.raises(ExplgraphError, match=r"none\.csv' can't be read: No such"):
         ImageFolder(tmp_path, boxes=tmp_path / "none.csv")
 
 
