@@ -77,7 +77,8 @@ class Settings:
     sample : int
         Images from which poses and patterns are learnt, at most; fewer where layers are large.
     pose : int
-        Numbers that an image's pose has, at most, for every grid.
+        Numbers that an image's pose has, at most, for every grid; half as many are taken where
+        they explain nearly as much.
     trajectories : int
         How many trajectories filters are held against, at most, for every grid.
     further_gain : float
@@ -130,6 +131,9 @@ _PRIOR = 20.0  # images: see `mixture.Bounds`
 _SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
 _LEAST_SAMPLE = 64
 _FINER = 0.5  # what a finer grid's pose counts for: it is read off fewer filters, that see less
+# times what half of a pose's numbers explain must all of them explain, to be taken: on animals the
+# others are noise (0.8 to 1.1 times), on people, whose limbs move, they are not (2.9)
+_MORE_NUMBERS = 1.25
 _TRIED = 64  # filters of a layer by which a pose is chosen for it
 _DECOYS = 128  # filters of a layer that are looked at as decoys, at most
 _MOST_SEED = 2**40  # seeds are multiplied to give each layer its own draws
@@ -427,7 +431,7 @@ def _mine(
     height, width = activations.image_size
     area = float(height * width)
     sample = _sample(images, layers, settings, seed)
-    learnt = _learn_poses(layers, sample, settings, seed, math.sqrt(area))
+    learnt = _learn_poses(layers, sample, settings, seed, area)
     chosen = [_choose_pose(maps, sample, learnt, settings, area, seed) for maps in layers]
     used = sorted(set(chosen))
     learnt = [learnt[number] for number in used]
@@ -472,34 +476,55 @@ def _by_grid(layers: Sequence[LayerMaps]) -> list[list[LayerMaps]]:
 
 
 def _learn_poses(
-    layers: Sequence[LayerMaps], sample: Tensor, settings: Settings, seed: int, side: float
+    layers: Sequence[LayerMaps], sample: Tensor, settings: Settings, seed: int, area: float
 ) -> list[Learnt]:
-    """Learn a reader for every grid that has a filter which fires."""
+    """Learn a pose for every grid that has a filter which fires."""
     learnt = []
     for group in _by_grid(layers):
         firing = [maps for maps in group if bool((maps.scale > 0).any())]
         if not firing:
             continue
-        grids = {maps.layer.index: maps.grid for maps in firing}
 
-        def learn(
-            firing: list[LayerMaps] = firing, grids: dict[int, Grid] = grids
-        ) -> Sequence[Tensor]:
-            return packed(
-                learn_reader(
-                    {maps.layer.index: maps.sampled(sample) for maps in firing},
-                    grids,
-                    side=side,
-                    numbers=settings.pose,
-                    trajectories=settings.trajectories,
-                    seed=seed + firing[0].layer.index,
-                )
-            )
+        def learn(firing: list[LayerMaps] = firing) -> Sequence[Tensor]:
+            return packed(_learn_pose(firing, sample, settings, seed, area))
 
         learnt.append(unpacked(list(firing[0].images.once(learn))))
     if not learnt:
         raise ExplgraphError(_NOTHING)
     return learnt
+
+
+def _learn_pose(
+    layers: Sequence[LayerMaps], sample: Tensor, settings: Settings, seed: int, area: float
+) -> Learnt:
+    """Learn the pose of one grid: with half the numbers, unless all explain clearly more.
+
+    The last numbers of many hardly tell where parts are, and other filters or images would have
+    given others: nodes would not be found again.
+    """
+    maps = {one.layer.index: one.sampled(sample) for one in layers}
+    options: list[Learnt] = []
+    for numbers in sorted({max(1, settings.pose // 2), settings.pose}):
+        options.append(
+            learn_reader(
+                maps,
+                {one.layer.index: one.grid for one in layers},
+                side=math.sqrt(area),
+                numbers=numbers,
+                trajectories=settings.trajectories,
+                seed=seed + layers[0].layer.index,
+            )
+        )
+        if options[-1].poses.shape[1] < numbers:
+            return options[-1]  # there are no more
+    few, all_ = options[0], options[-1]
+    if few is all_:
+        return few
+    worth = [
+        sum(_worth(one, layer, maps[layer.layer.index], settings, area, seed) for layer in layers)
+        for one in options
+    ]
+    return all_ if worth[1] > _MORE_NUMBERS * worth[0] else few
 
 
 _NOTHING = (
@@ -513,6 +538,19 @@ def _together(layers: Sequence[LayerMaps]) -> Iterator[tuple[slice, dict[int, Te
     indices = [maps.layer.index for maps in layers]
     for blocks in zip(*(maps.blocks() for maps in layers), strict=True):
         yield blocks[0][0], dict(zip(indices, (maps for _, maps in blocks), strict=True))
+
+
+def _worth(
+    learnt: Learnt, layer: LayerMaps, maps: Tensor, settings: Settings, area: float, seed: int
+) -> float:
+    """Measure what a pose is worth to some filters of a layer, given the sampled images' maps."""
+    draws = torch.Generator().manual_seed(seed + layer.layer.index)
+    some = torch.randperm(layer.layer.channels, generator=draws)[:_TRIED].sort()[0]
+    motions = _motions([learnt], 0, layer.grid)
+    moving = Motions(*(column[motions.family != STILL] for column in motions))
+    rules = _rules(layer.grid, settings, area)
+    values = maps[:, some.to(maps.device)]
+    return float(pose_worth(values, learnt.poses, moving, layer.grid, rules).double().sum())
 
 
 def _choose_pose(
@@ -530,22 +568,13 @@ def _choose_pose(
     """
     if len(learnt) < 2:
         return 0
-    draws = torch.Generator().manual_seed(seed + maps.layer.index)
-    some = torch.randperm(maps.layer.channels, generator=draws)[:_TRIED].sort()[0]
-    rules = _rules(maps.grid, settings, area)
 
-    def gains() -> Sequence[Tensor]:
-        values = maps.sampled(sample)[:, some.to(maps.scale.device)]
-        worth = []
-        for number, one in enumerate(learnt):
-            motions = _motions([one], 0, maps.grid)
-            moving = Motions(*(column[motions.family != STILL] for column in motions))
-            follows = pose_worth(values, one.poses, moving, maps.grid, rules)
-            worth.append(follows.double().sum() * (1.0 if number == 0 else _FINER))
-        return [torch.stack(worth)]
+    def worth() -> Sequence[Tensor]:
+        values = maps.sampled(sample)
+        found = [_worth(one, maps, values, settings, area, seed) for one in learnt]
+        return [torch.tensor([found[0], *(_FINER * w for w in found[1:])], dtype=torch.float64)]
 
-    (worth,) = maps.images.once(gains)
-    return int(worth.argmax())
+    return int(maps.images.once(worth)[0].argmax())
 
 
 def _motions(learnt: Sequence[Learnt], number: int, grid: Grid) -> Motions:
@@ -612,15 +641,15 @@ def _find(
         found = find_patterns(shuffled, poses, motions, maps.grid, rules)
         filled = _filled(found, rules)
         scale = maps.scale[chosen[here].to(maps.scale.device)]
-        there = infer(_fitted(scale, filled, motions), shuffled, poses, maps.grid, area)
+        there = infer(_fitted(scale, filled), shuffled, poses, maps.grid, area)
         presence = there.scores.T.reshape(*found.motion.shape, len(sample))
         moving = (motions.family[found.motion] != STILL) & (found.mixture.share > 0)
         return [found.mixture.share, found.gain, found.following, moving, presence]
 
-    *mixture, motion, gain, following = maps.images.shared(c, work)
+    *mixture, loading, motion, gain, following = maps.images.shared(c, work)
     share, gained, follow, moves, presence = maps.images.shared(len(chosen), decoy)
     decoys = Decoys(share, gained, follow, moves, presence, math.ceil(c / len(chosen)))
-    return _filled(Patterns(Mixture(*mixture), motion, gain, following), rules), decoys
+    return _filled(Patterns(Mixture(*mixture), loading, motion, gain, following), rules), decoys
 
 
 class Decoys(NamedTuple):
@@ -650,14 +679,13 @@ def _filled(patterns: Patterns, rules: Rules) -> Patterns:
     return patterns._replace(mixture=mixture._replace(sigma=sigma))
 
 
-def _fitted(scale: Tensor, patterns: Patterns, motions: Motions) -> FittedLayer:
+def _fitted(scale: Tensor, patterns: Patterns) -> FittedLayer:
     """Put what parsing needs of a layer together; decoys are added later."""
     mixture = patterns.mixture
-    loading = mixture.follow[..., None, None] * motions.loading[patterns.motion]
     return FittedLayer(
         scale,
         mixture.mean,
-        loading,
+        patterns.loading,
         mixture.sigma,
         mixture.share,
         mixture.background,
@@ -678,7 +706,7 @@ def _mine_layer(
 ) -> MinedLayer:
     """Look for a layer's patterns in all images, and measure what nodes are like."""
     images, mixture = maps.images, patterns.mixture
-    fitted = _fitted(maps.scale, patterns, motions)
+    fitted = _fitted(maps.scale, patterns)
     found = track(
         images,
         (infer(fitted, block, poses.read(here), maps.grid, area) for here, block in maps.blocks()),

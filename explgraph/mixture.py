@@ -12,6 +12,9 @@ of its part patterns and a uniform background (V_none in the paper). A pattern's
 
     y_k(n) = mu_k + f_k m_k(n)
 
+In the end each pattern gets a motion of its own, ``y_k(n) = mu_k + L_k z_n`` for poses z, which is
+drawn to the one that it was found with (`regress`).
+
 Departures from the paper: spreads are isotropic and fitted, so are the shares and the background's;
 places move with a pose in place of the parents' mean displacement.
 
@@ -43,6 +46,7 @@ __all__ = [
     "gaussians",
     "m_step",
     "peaks",
+    "regress",
     "survey",
 ]
 
@@ -308,14 +312,89 @@ def m_step(counts: Counts, mixture: Mixture, motion: Tensor, bounds: Bounds) -> 
         + 2 * more * (step * moved).sum(-1)
         + more.square() * spread
     )
-    sigma = (square / total / 2).clamp(min=0).sqrt().clamp(bounds.sigma_min, bounds.sigma_max)
+    return _updated(
+        counts,
+        mixture._replace(mean=torch.where(seen[..., None], mixture.mean + step, mixture.mean)),
+        follow,
+        square,
+        bounds,
+    )
+
+
+def regress(
+    counts: Counts,
+    mixture: Mixture,
+    loading: Tensor,
+    usual: Tensor,
+    poses: Tensor,
+    bounds: Bounds,
+) -> tuple[Mixture, Tensor]:
+    """Do the M step in which every pattern gets a motion of its own.
+
+    Where each pattern's activation is, is regressed on all numbers of the pose, weighted by how
+    much it is, and drawn to the motion that it was found with as if ``bounds.prior`` images more
+    had shown that.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of n images.
+    mixture : Mixture
+        Those that the counts were made with.
+    loading : (F, K, 2, q)
+        The same: ``y_k(n) = mu_k + loading_k z_n``.
+    usual : (F, K, 2, q)
+        That they are drawn to; 0 for what stands still, which stays where it is.
+    poses : (n, q)
+    bounds : Bounds
+
+    Returns
+    -------
+    Mixture, (F, K, 2, q)
+    """
+    (n, q), (f, k) = poses.shape, mixture.share.shape
+    count = counts.count.flatten(1)
+    weight = count.sum(0)
+    design = torch.cat([poses.new_ones(n, 1), poses], 1)
+    outer = (design[:, :, None] * design[:, None]).flatten(1)
+    prior = weight.double() * (bounds.prior / n)
+    pull = torch.eye(q + 1, dtype=torch.float64, device=poses.device)
+    pull[0, 0] = 0
+    gram = (count.T @ outer).reshape(f * k, q + 1, q + 1).double() + prior[:, None, None] * pull
+    right = (counts.offset.flatten(1, 2).permute(1, 2, 0) @ design).double()  # (F K, 2, q + 1)
+    right[..., 1:] += prior[:, None, None] * (usual - loading).flatten(0, 1).double()
+    still = (usual == 0).flatten(2).all(2).flatten()
+    seen = weight > 1e-6  # less is rounding
+    gram[still | ~seen] = torch.eye(q + 1, dtype=torch.float64, device=poses.device)
+    change = torch.linalg.solve(gram, right.transpose(1, 2)).transpose(1, 2).to(poses.dtype)
+    change[still] = 0
+    change[still, :, 0] = (
+        counts.offset.flatten(1, 2).sum(0)[still] / weight[still].clamp(min=1e-9)[:, None]
+    )
+    change[~seen] = 0
+    change = change.reshape(f, k, 2, q + 1)
+    step = (design @ change.flatten(0, 2).T).reshape(n, f, k, 2)
+    square = (
+        counts.square - 2 * (counts.offset * step).sum(-1) + counts.count * step.square().sum(-1)
+    )
+    mixture = mixture._replace(mean=mixture.mean + change[..., 0])
+    fitted = _updated(counts, mixture, mixture.follow, square.sum(0), bounds)
+    return fitted, loading + change[..., 1:]
+
+
+def _updated(
+    counts: Counts, mixture: Mixture, follow: Tensor, square: Tensor, bounds: Bounds
+) -> Mixture:
+    """Give mixtures whose places are fitted the spreads (by squares (F, K)) and shares."""
+    weight = counts.count.sum(0)
+    sigma = (square / weight.clamp(min=1e-9) / 2).clamp(min=0).sqrt()
     share = weight / counts.total.sum(0).clamp(min=1e-9)[:, None]
     taken = share.sum(1)
     background = (1 - taken).clamp(min=bounds.background)
     return Mixture(
-        torch.where(seen[..., None], mixture.mean + step, mixture.mean),
+        mixture.mean,
         follow,
-        torch.where(seen, sigma, mixture.sigma),
+        torch.where(weight > 1e-6, sigma.clamp(bounds.sigma_min, bounds.sigma_max), mixture.sigma),
         share * ((1 - background) / taken.clamp(min=1e-9))[:, None],
         background,
     )

@@ -14,7 +14,8 @@ A filter starts as background alone. Again and again
 
 At the first refusal the filter is done with what moves, and still places are tried in the same way
 for what is left: offered at the same time, one still place in the middle would answer for two
-parts that move. In the end
+parts that move. What was found gets a motion of its own (`mixture.regress`): trajectories are few,
+and which of two like ones a pattern was found with must not matter. Then
 
     gain       what a pattern added to the held-out likelihood when it joined
     following  what the held-out likelihood loses when the pattern's motion is that of other images:
@@ -40,7 +41,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from explgraph.mixture import Bounds, Counts, Grid, Mixture, e_step, gaussians, m_step
+from explgraph.mixture import Bounds, Counts, Grid, Mixture, e_step, gaussians, m_step, regress
 from explgraph.pose import displacements
 
 __all__ = [
@@ -115,8 +116,10 @@ class Patterns(NamedTuple):
     ----------
     mixture : Mixture
         Fitted to all images.
+    loading : (C, K, 2, q)
+        How each moves with the pose, px for each unit of it; 0 for what stands still.
     motion : (C, K) int64
-        Which of the candidates each moves by.
+        Which of the candidates it was found with.
     gain : (C, K)
         What it added to the held-out likelihood, nats per unit of the filter's activation.
     following : (C, K)
@@ -124,6 +127,7 @@ class Patterns(NamedTuple):
     """
 
     mixture: Mixture
+    loading: Tensor
     motion: Tensor
     gain: Tensor
     following: Tensor
@@ -133,6 +137,7 @@ _MARGIN = 2.0  # standard errors; three miss parts that are there on occasion on
 _FIT = 4  # EM iterations between proposals; the next proposal starts from there
 _LAST = 8  # after the last one; more move nothing
 _NEW_SHARE = 0.3  # that a new pattern starts with; EM forgets it
+_TINY = 1e-9
 _CELLS = 1 << 25  # floats that are worked on at a time
 _DOUBTED = 3.0  # standard errors, for a filter has the best of some hundred motions
 _EXCHANGES = (1 / 3, 2 / 3)  # images whose motion is taken are so far ahead, as shares of all
@@ -147,6 +152,18 @@ def still_places(grid: Grid, q: int) -> Motions:
     return Motions(mean, mean.new_zeros((len(mean), 2, q)), family)
 
 
+def _even(maps: Tensor) -> Tensor:
+    """Weaken images in which a filter fires more than usual to what is usual.
+
+    A few images in which it fires ten times as strongly would decide for all, and differently in
+    either half. Squares sum to 1 per image in mean again.
+    """
+    total = maps.square().sum((2, 3))
+    kept = (total.mean(0) / total.clamp(min=_TINY)).clamp(max=1)
+    usual = (kept * total).mean(0).clamp(min=_TINY)
+    return maps * (kept / usual).sqrt()[..., None, None]
+
+
 class _Search:
     """Some filters' maps, the candidates' places, and what is done with both."""
 
@@ -155,7 +172,7 @@ class _Search:
     ) -> None:
         self.grid, self.rules, self.motions = grid, rules, motions
         self.moved = displacements(motions.loading, poses)  # (N, A, 2)
-        self.maps = maps
+        self.maps = maps = _even(maps)
         self.halves = [torch.arange(h, len(maps), 2, device=maps.device) for h in (0, 1)]
         self.half_maps = [maps[half] for half in self.halves]
         self.half_moved = [self.moved[half] for half in self.halves]
@@ -328,8 +345,8 @@ def find_patterns(
     ]
     most = max(p.motion.shape[1] for p in parts)
     columns = zip(*(_flat(p, most) for p in parts), strict=True)
-    *mixture, motion, gain, following = (torch.cat(column) for column in columns)
-    return Patterns(Mixture(*mixture), motion, gain, following)
+    *mixture, loading, motion, gain, following = (torch.cat(column) for column in columns)
+    return Patterns(Mixture(*mixture), loading, motion, gain, following)
 
 
 def pose_worth(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rules) -> Tensor:
@@ -375,7 +392,36 @@ def _find(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rule
         first, second = (_only(fit, stay) for fit in left.fits)
         gain = torch.where(stay, left.gain, 0.0)
         state = state.put(some, left._replace(fits=(first, second), gain=gain))
-    return Patterns(mixture, state.motion, state.gain, _follow(search, which, state))
+    mixture, loading = _own_motions(search, which, mixture, state.motion, poses)
+    return Patterns(mixture, loading, state.motion, state.gain, _follow(search, which, state))
+
+
+def _own_motions(
+    search: _Search, which: Tensor, mixture: Mixture, motion: Tensor, poses: Tensor
+) -> tuple[Mixture, Tensor]:
+    """Fit a motion of its own to each pattern; give mixtures and loadings (F, K, 2, q)."""
+    usual = mixture.follow[..., None, None] * search.motions.loading[motion]
+    usual = torch.where((mixture.share > 0)[..., None, None], usual, 0.0)
+    loading = usual
+    numbers = (search.motions.loading != 0).flatten(0, 1).any(0)  # those of other poses stay 0
+    some = poses[:, numbers]
+    for _ in range(_LAST):
+        moved = displacements(loading, poses)
+        counts = e_step(
+            search.maps,
+            which,
+            mixture.mean + moved,
+            mixture.sigma,
+            mixture.share[None],
+            mixture.background[None] / search.rules.area,
+            search.grid,
+        )
+        fitted, own = regress(
+            counts, mixture, loading[..., numbers], usual[..., numbers], some, search.rules.bounds
+        )
+        mixture, loading = fitted, loading.clone()
+        loading[..., numbers] = own
+    return mixture, loading
 
 
 def _only(mixture: Mixture, stays: Tensor) -> Mixture:

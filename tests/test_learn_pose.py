@@ -1,11 +1,14 @@
 """Learning to read poses: planted poses come back, and what follows nothing is no guide."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from posed import GRIDS, a_reader, bumps, maps_at, rms, tensor
 
+from explgraph import mining
 from explgraph.learn_pose import learn_reader, packed, unpacked
 from explgraph.mixture import Grid
 from explgraph.pose_reader import check_evidence, read_poses
@@ -229,3 +232,34 @@ def test_one_filter_is_no_trouble():
     assert len(learnt.reader.guides.layer) == 1
     for values in packed(learnt):
         assert values.isfinite().all()
+
+
+def a_pose_of(sizes, n=150, channels=60):
+    """What mining learns from a layer whose filters move with numbers of some sizes, px."""
+    rng = np.random.default_rng(len(sizes))
+    grid = Grid(*[torch.arange(14, dtype=torch.float32) * 16 + 8] * 2, 256.0)
+    poses = rng.standard_normal((n, len(sizes)))
+    loading = rng.standard_normal((channels, 2, len(sizes))) * sizes
+    places = rng.uniform(80, 144, (channels, 2)) + np.einsum("ciq,nq->nci", loading, poses)
+    x, y = (axis.double().numpy() for axis in (grid.x, grid.y))
+    gx = np.exp(-((x - places[..., :1]) ** 2) / (4 * 14**2))
+    gy = np.exp(-((y - places[..., 1:]) ** 2) / (4 * 14**2))
+    maps = gy[..., :, None] * gx[..., None, :]
+    maps = tensor(maps / np.sqrt((maps**2).sum((2, 3)).mean(0))[:, None, None])
+    layer = SimpleNamespace(
+        layer=SimpleNamespace(index=0, channels=channels), grid=grid, sampled=lambda _: maps
+    )
+    learnt = mining._learn_pose([layer], None, mining.Settings(pose=4), 0, 224.0**2)
+    return learnt.poses.shape[1]
+
+
+def test_all_numbers_of_a_pose_are_taken_where_they_tell_of_parts():
+    assert a_pose_of([14, 13, 12, 11]) == 4
+
+
+def test_half_the_numbers_are_taken_where_the_others_hardly_move_anything():
+    assert a_pose_of([18, 15, 2, 2]) == 2
+
+
+def test_no_more_numbers_than_there_are():
+    assert a_pose_of([15]) == 1

@@ -565,6 +565,78 @@ def penalty(counts, mixed, sigma, motion, prior):
     return (cost / (2 * sigma.double().square())).sum(1)
 
 
+def a_posed_fit(seed, n=16, k=2, q=3, dtype=torch.float32):
+    """Maps, mixtures, poses, loadings, and those that they are drawn to; the last stands still."""
+    maps, mixed, _, grid = a_fit(seed, n=n, k=k, dtype=dtype)
+    rng = np.random.default_rng([seed, 7])
+    poses = rng.standard_normal((n, q))
+    usual = rng.normal(0, 8, (2, k, 2, q))
+    usual[1, k - 1] = 0
+    loading = usual + rng.normal(0, 3, usual.shape) * (usual != 0)
+    return maps, mixed, grid, *(tensor(v, dtype) for v in (poses, loading, usual))
+
+
+def counted_at(maps, mixed, loading, poses, grid):
+    moved = torch.einsum("fkiq,nq->nfki", loading, poses)
+    places = mixed._replace(follow=torch.ones_like(mixed.follow))
+    return counted(maps, places, moved, grid, area_of(grid)), places, moved
+
+
+@pytest.mark.parametrize("prior", [0.0, 3.0, 40.0])
+@pytest.mark.parametrize("seed", range(2))
+def test_own_motions_are_the_weighted_ridge_regression(backend, seed, prior):
+    """By least squares over units and images, drawn to the usual loading."""
+    maps, mixed, grid, poses, loading, usual = a_posed_fit(seed)
+    counts, places, moved = counted_at(maps, mixed, loading, poses, grid)
+    found, own = mixture.regress(counts, mixed, loading, usual, poses, FREE._replace(prior=prior))
+    weights, _ = responsible(maps, places, moved, grid)
+    n, q = poses.shape
+    units = np.stack(np.meshgrid(grid.x.double(), grid.y.double()), -1)
+    z = np.column_stack([np.ones(n), poses.double().numpy()])
+    for f, j in np.ndindex(2, 2):
+        w = weights[:, f, j]
+        still = bool((usual[f, j] == 0).all())
+        place = np.zeros((n, 2))
+        for axis in (0, 1):
+            design = np.broadcast_to(z[:, None, None], (*w.shape, q + 1)) * np.sqrt(w)[..., None]
+            values = units[..., axis] * np.sqrt(w)
+            pull = np.sqrt(prior / n * w.sum()) * np.eye(q + 1)[1:]
+            to = pull[:, 1:] @ usual[f, j, axis].double().numpy()
+            columns = slice(0, 1) if still else slice(None)
+            rows = np.concatenate([design.reshape(-1, q + 1), pull])[:, columns]
+            solution = np.linalg.lstsq(rows, np.concatenate([values.ravel(), to]), rcond=None)[0]
+            solution = np.pad(solution, (0, q + 1 - len(solution)))
+            assert float(found.mean[f, j, axis]) == pytest.approx(solution[0], abs=0.03)
+            np.testing.assert_allclose(own[f, j, axis], solution[1:], atol=0.03)
+            place[:, axis] = z @ solution
+        away = ((units - place[:, None, None]) ** 2).sum(-1)
+        sigma = np.sqrt((w * away).sum() / w.sum() / 2)
+        assert float(found.sigma[f, j]) == pytest.approx(sigma, rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_own_motions_the_likelihood_never_falls(seed):
+    maps, mixed, grid, poses, loading, usual = a_posed_fit(seed, dtype=torch.float64)
+    likelihood = None
+    for _ in range(10):
+        counts, _, _ = counted_at(maps, mixed, loading, poses, grid)
+        now = counts.likelihood.sum(0)
+        assert likelihood is None or (now >= likelihood - 1e-9 * now.abs()).all()
+        likelihood = now
+        mixed, loading = mixture.regress(counts, mixed, loading, usual, poses, FREE)
+        assert (loading[1, 1] == 0).all()
+
+
+def test_silent_patterns_keep_their_motions(backend):
+    maps, mixed, grid, poses, loading, usual = a_posed_fit(3)
+    maps[:, 0] = 0
+    counts, _, _ = counted_at(maps, mixed, loading, poses, grid)
+    found, own = mixture.regress(counts, mixed, loading, usual, poses, FREE)
+    assert torch.equal(found.mean[0], mixed.mean[0])
+    assert torch.equal(own[0], loading[0])
+    assert torch.equal(found.sigma[0], mixed.sigma[0])
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10_000),

@@ -10,6 +10,7 @@ from explgraph import patterns
 from explgraph.mining import Settings, _rules
 from explgraph.mixture import Bounds, Mixture
 from explgraph.patterns import STILL, Motions, find_patterns, still_places
+from explgraph.pose import displacements
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPREAD = 7.0  # px
@@ -33,9 +34,8 @@ def alive(found, c):
 
 def places_of(world, found, c, k):
     """Where a pattern is expected, (n, 2)."""
-    mixture = found.mixture
-    moved = world.moved[:, found.motion[c, k]] * mixture.follow[c, k]
-    return (mixture.mean[c, k] + moved).double().numpy()
+    moved = displacements(found.loading[c, k], world.poses)
+    return (found.mixture.mean[c, k] + moved).double().numpy()
 
 
 def assert_found(world, found, c, parts, *, near, share=None):
@@ -66,7 +66,10 @@ def shares(world, parts, noise):
 @pytest.mark.parametrize("units", [14, 7])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_filter_has_as_many_patterns_as_parts(units, number):
-    """Of 48 filters with one or two parts all, of those with three nearly all."""
+    """Of 48 filters with one or two parts all, of those with three nearly all.
+
+    (A motion of its own costs a little where a candidate is the very truth, as here.)
+    """
     wrong = 0
     for seed in range(3):
         world = MovingParts(seed, units=units, moving=7.0)
@@ -90,7 +93,7 @@ def test_a_filter_has_as_many_patterns_as_parts(units, number):
             assert (found.gain[c, k] > 0.1).all()
         background = 1 - found.mixture.share.sum(1)
         assert_allclose(found.mixture.background, background, atol=1e-5)
-    assert wrong <= (2 if number == 3 else 0)
+    assert wrong <= (3 if number == 3 else 0)
 
 
 @pytest.mark.parametrize("units", [14, 7])
@@ -159,7 +162,7 @@ def test_what_moves_and_what_stands_still_in_one_filter():
         assert len(strong) == 2
         moves, stands = strong  # what moves comes first
         for k, (places, *_) in zip(strong, parts, strict=True):
-            assert rms(places_of(world, found, c, k) - places) < 1.5
+            assert rms(places_of(world, found, c, k) - places) < 1.6
             assert float(found.mixture.share[c, k]) == pytest.approx(0.476, abs=0.06)
         assert world.motions.family[found.motion[c, moves]] != STILL
         assert world.motions.family[found.motion[c, stands]] == STILL
@@ -408,6 +411,49 @@ def assert_same(one, other, filters, others):
         assert_allclose(a[filters][:, :k][there], b[others][:, :k][there], rtol=1e-3, atol=1e-3)
 
 
+def test_a_few_strong_images_do_not_decide():
+    """Ten times the activation in a tenth of the images, where another part is shown."""
+    world = MovingParts(5)
+    a, b = world.apart(2)
+    few = np.arange(world.n) % 10 == 3
+    mass = np.where(few, 10.0, 1.0)
+    maps = world.map(
+        (world.places(a), np.where(few, 0, mass), SPREAD),
+        (world.places(b), np.where(few, mass, 0), SPREAD),
+    )
+    found = find(world, [maps])
+    share = found.mixture.share[0]
+    assert share.max() > 0.7
+    strongest = found.motion[0, share.argmax()]
+    assert rms(world.places(int(strongest)) - world.places(a)) < 5
+
+
+@pytest.mark.parametrize("follow", [1.0, 0.8])
+def test_a_pattern_gets_a_motion_of_its_own(follow):
+    """A part that moves like no candidate: between two of them."""
+    world = MovingParts(8, n=300)
+    # the candidates of one half of the pose's numbers only: the others' numbers must stay 0
+    loading = world.motions.loading[:24]
+    between = follow * (0.6 * loading[4] + 0.4 * loading[9])
+    moved = np.einsum("iq,nq->ni", between.double().numpy(), world.poses.double().numpy())
+    middle = np.array([56.0, 60.0])
+    near = world.motions.mean.clone()
+    near[4] = near[9] = tensor(middle)
+    motions = world.motions._replace(mean=near)
+    keep = (motions.family == STILL) | (torch.arange(len(near)) < 24)
+    motions = Motions(*(column[keep] for column in motions))
+    maps = tensor(world.map((middle + moved, world.strengths(), 6.0), noise=0.02)[:, None])
+    found = find_patterns(maps, world.poses, motions, world.grid, rules_of(world))
+    first = int(found.mixture.share[0].argmax())
+    own = found.loading[0, first]
+    assert (own[:, 3:] == 0).all()
+    there = found.mixture.mean[0, first] + displacements(own, world.poses)
+    kept = motions.loading[found.motion[0, first]] * found.mixture.follow[0, first]
+    before = found.mixture.mean[0, first] + displacements(kept, world.poses)
+    truth = middle + moved
+    assert rms(there.double().numpy() - truth) < 0.35 * rms(before.double().numpy() - truth)
+
+
 def test_filters_do_not_know_of_each_other():
     world = MovingParts(14, n=90)
     filters = some_filters(world)
@@ -537,6 +583,14 @@ def brute_rules(world):
     )
 
 
+def evened(squares):
+    """No image counts for more than the mean one: squares (n, C, H, W), image by image."""
+    total = squares.sum((2, 3))
+    most = total.mean(0)
+    even = squares * np.minimum(1, most / total)[..., None, None]
+    return even / even.sum((2, 3)).mean(0)[:, None, None]
+
+
 def test_candidates_gather_what_is_beyond_chance():
     """Under Gaussians unit by unit: beyond the places in other images, less two standard errors."""
     world = MovingParts(21, n=9, units=7)
@@ -555,7 +609,7 @@ def test_candidates_gather_what_is_beyond_chance():
     which, none = torch.arange(2), torch.zeros(2, 1, dtype=torch.int64)
     found = search.gathered(which, empty, none, moving=True)
     x, y = np.meshgrid(world.grid.x.double(), world.grid.y.double())
-    squares = maps.double().numpy() ** 2
+    squares = evened(maps.double().numpy() ** 2)
 
     def under(at):
         away = (x - at[0]) ** 2 + (y - at[1]) ** 2
