@@ -133,7 +133,8 @@ class Nodes(NamedTuple):
 
 def the_engine() -> Engine:
     """Return explgraph itself."""
-    from explgraph.mining.mining import Settings, mine_activations
+    from explgraph.mining.mining import mine_activations
+    from explgraph.mining.settings import Settings
     from explgraph.parsing import parse_activations
 
     def mine(activations: Activations, *, seed: int, **options: Any) -> Any:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from explgraph.errors import ExplgraphError, ExplgraphWarning
     from explgraph.explanatory_graph import ExplanatoryGraph, load
     from explgraph.images.folder import ImageFolder
-    from explgraph.mining.mining import Settings, mine, mine_activations
+    from explgraph.mining.mining import mine, mine_activations
+    from explgraph.mining.settings import Settings
     from explgraph.network.layers import list_layers, suggest_layers
     from explgraph.parse_store import ParseStore, open_parse
     from explgraph.parsing import Parse, parse_activations
@@ -67,7 +68,8 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "errors": ("ExplgraphError", "ExplgraphWarning"),
         "explanatory_graph": ("ExplanatoryGraph", "load"),
         "images.folder": ("ImageFolder",),
-        "mining.mining": ("Settings", "mine", "mine_activations"),
+        "mining.mining": ("mine", "mine_activations"),
+        "mining.settings": ("Settings",),
         "network.layers": ("list_layers", "suggest_layers"),
         "parse_store": ("ParseStore", "open_parse"),
         "parsing": ("Parse", "parse_activations"),

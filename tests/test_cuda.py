@@ -14,8 +14,9 @@ from posed import GRIDS, MovingParts, a_reader, maps_at, rms, tensor
 from explgraph import creatures
 from explgraph.activations.recording import record
 from explgraph.mining.learn_pose import learn_reader
-from explgraph.mining.mining import Settings, _rules, mine, mine_activations
+from explgraph.mining.mining import mine, mine_activations
 from explgraph.mining.patterns import find_patterns
+from explgraph.mining.settings import Settings, rules_for
 from explgraph.statistics import mixture, pose
 from explgraph.statistics.fitted import FittedLayer
 from explgraph.statistics.inference import infer
@@ -222,7 +223,7 @@ def test_patterns(units):
             filters.append(world.map(*parts))
     spot = np.tile([40.0, 60.0], (world.n, 1))
     filters.append(world.map((spot, world.strengths(), 7.0)))
-    rules = _rules(world.grid, Settings(), world.SIDE**2)
+    rules = rules_for(world.grid, Settings(), world.SIDE**2)
     here, there = on_both(
         find_patterns, tensor(np.stack(filters, 1)), world.poses, world.motions, world.grid, rules
     )

@@ -13,7 +13,7 @@ from explgraph.textfiles import read_text
 if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
     from explgraph.images.folder import ImageFolder
-    from explgraph.mining.mining import Settings
+    from explgraph.mining.settings import Settings
 
 __all__ = ["open_others", "open_photographs", "pictures_for", "read_list", "read_settings"]
 
@@ -87,7 +87,7 @@ def pictures_for(options: argparse.Namespace, graph: Graph) -> dict[str, Any]:
 
 def read_settings(pairs: Sequence[tuple[str, str]]) -> Settings:
     """Read settings of mining; their types are those of the fields of `Settings`."""
-    from explgraph.mining.mining import Settings
+    from explgraph.mining.settings import Settings
 
     kinds = get_type_hints(Settings)
     values = {}

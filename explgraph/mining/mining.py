@@ -22,18 +22,14 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from itertools import pairwise
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import networkx
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -45,11 +41,10 @@ from explgraph.activations.store import ActivationStore, open_store
 from explgraph.activations.streaming import BLOCK, Images, Source
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.explanatory_graph import ExplanatoryGraph
-from explgraph.graph.schema import FORMAT_VERSION
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
+from explgraph.mining.assemble import NOTHING, MinedLayer, assemble, versions
 from explgraph.mining.learn_pose import Learnt, learn_reader, packed, unpacked
-from explgraph.mining.linking import link
 from explgraph.mining.patterns import (
     STILL,
     Motions,
@@ -59,77 +54,18 @@ from explgraph.mining.patterns import (
     pose_worth,
     still_places,
 )
+from explgraph.mining.settings import Settings, rules_for
 from explgraph.mining.tracks import Tracks, track
 from explgraph.network.forward import checked_device
 from explgraph.network.geometry import Layer
 from explgraph.statistics.fitted import Fitted, FittedLayer
 from explgraph.statistics.inference import infer, scaled
-from explgraph.statistics.mixture import Bounds, Grid, Mixture
+from explgraph.statistics.mixture import Grid, Mixture
 from explgraph.statistics.reliability import rated, together, warn_if_weak
 
-__all__ = ["Settings", "mine", "mine_activations"]
+__all__ = ["mine", "mine_activations"]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What mining can be told; the defaults are those of the tables.
-
-    Attributes
-    ----------
-    sample : int
-        Images from which poses and patterns are learnt, at most; fewer where layers are large.
-    pose : int
-        Numbers that an image's pose has, at most, for every grid; half as many are taken where
-        they explain nearly as much.
-    trajectories : int
-        How many trajectories filters are held against, at most, for every grid.
-    further_gain : float
-        What a filter's further patterns must add to the held-out likelihood, as a share of what
-        the first one added. Lower: more patterns, and filters of one part are split up.
-    apart : float
-        Least distance of two patterns of a filter, as a share of the image's side (root of its
-        area).
-    min_support : float
-        Patterns present in a smaller share of the images are left out.
-    n_parents : int
-        Edges to each node, at most (15 in the paper).
-    """
-
-    sample: int = 512
-    pose: int = 8
-    trajectories: int = 150
-    further_gain: float = 0.05
-    apart: float = 0.1
-    min_support: float = 0.05
-    n_parents: int = 5
-
-    def __post_init__(self) -> None:
-        for name, kind, low, high in (
-            ("sample", int, 1, math.inf),
-            ("pose", int, 0, math.inf),
-            ("trajectories", int, 0, math.inf),
-            ("further_gain", float, 0, 1),
-            ("apart", float, 0, 1),
-            ("min_support", float, -1, 1),
-            ("n_parents", int, 0, math.inf),
-        ):
-            value = getattr(self, name)
-            fits = isinstance(value, (int, kind)) and not isinstance(value, bool)
-            if not (fits and low < value <= high and math.isfinite(value)):
-                what = "a whole number" if kind is int else "a number"
-                raise ExplgraphError(
-                    f"{name} must be {what} above {low} and at most {high}, got {value!r}"
-                )
-
-
-# the rest is fixed: shares of the image's side, unless said otherwise
-_LOOK = 0.08  # of the Gaussian under which candidates gather: about as wide as parts show
-_START = 0.1  # spread of a new pattern
-_SIGMA_MAX = 0.12  # wider, a pattern is a region, no part
-_FIRST_GAIN = 0.005  # nats: what chance hardly adds to the likelihood
-_LEAST_SHARE = 0.04  # of a filter's activation
-_LEAST_BACKGROUND = 0.02  # of a filter's activation: a pattern must not need to explain all
-_PRIOR = 20.0  # images: see `mixture.Bounds`
 _SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
 _LEAST_SAMPLE = 64
 # times what half of a pose's numbers explain must all of them explain, to be taken: on animals the
@@ -174,34 +110,6 @@ class LayerMaps(NamedTuple):
                 yield which, maps[sample[which] - here.start]
 
         return self.images.pick(len(sample), rows())
-
-
-class MinedLayer(NamedTuple):
-    """A mined layer.
-
-    Attributes
-    ----------
-    layer : Layer
-    fitted : FittedLayer
-    found : Tracks
-        The patterns in the mined images.
-    energy, support, gain, reliability, follows : (V,)
-    kept : (V,) bool
-        Which patterns become nodes.
-    following : float
-        How far filters that fire follow the pose, nats per unit of activation, on average.
-    """
-
-    layer: Layer
-    fitted: FittedLayer
-    found: Tracks
-    energy: Tensor
-    support: Tensor
-    gain: Tensor
-    reliability: Tensor
-    follows: Tensor
-    kept: Tensor
-    following: float
 
 
 def mine(
@@ -377,7 +285,7 @@ def _job(activations: Source, settings: Settings, seed: int) -> dict[str, Any]:
         "settings": asdict(settings),
         "seed": seed,
         "block": BLOCK,
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -452,7 +360,7 @@ def _mine(
         )
         tick()
     fitted = Fitted((learnt.reader,), {m.layer.index: m.fitted for m in mined})
-    return _graph(images, activations, mined, fitted, settings, seed, preprocessing)
+    return assemble(images, activations, mined, fitted, settings, seed, preprocessing)
 
 
 def _sample(images: Images, layers: Sequence[LayerMaps], settings: Settings, seed: int) -> Tensor:
@@ -489,7 +397,7 @@ def _learn_poses(
 
         learnt.append(unpacked(list(firing[0].images.once(learn))))
     if not learnt:
-        raise ExplgraphError(_NOTHING)
+        raise ExplgraphError(NOTHING)
     return learnt
 
 
@@ -526,12 +434,6 @@ def _learn_pose(
     return all_ if worth[1] > _MORE_NUMBERS * worth[0] else few
 
 
-_NOTHING = (
-    "no filter of the layers fires at varying places in these images; "
-    "check the layers, the weights and the normalisation (mean, std)"
-)
-
-
 def _together(layers: Sequence[LayerMaps]) -> Iterator[tuple[slice, dict[int, Tensor]]]:
     """Go through blocks of several layers' maps side by side, by layer index."""
     indices = [maps.layer.index for maps in layers]
@@ -547,7 +449,7 @@ def _worth(
     some = torch.randperm(layer.layer.channels, generator=draws)[:_TRIED].sort()[0]
     motions = _motions(learnt, layer.grid)
     moving = Motions(*(column[motions.family != STILL] for column in motions))
-    rules = _rules(layer.grid, settings, area)
+    rules = rules_for(layer.grid, settings, area)
     values = maps[:, some.to(maps.device)]
     return float(pose_worth(values, learnt.poses, moving, layer.grid, rules).double().sum())
 
@@ -587,24 +489,6 @@ def _motions(learnt: Learnt, grid: Grid) -> Motions:
     return Motions(*(torch.cat(column) for column in zip(moving, still, strict=True)))
 
 
-def _rules(grid: Grid, settings: Settings, area: float) -> Rules:
-    """Turn shares of the image into pixels."""
-    side, pitch = math.sqrt(area), math.sqrt(grid.cell)
-    # narrower, a Gaussian at unit centres is no density any more
-    least = pitch / 2
-    bounds = Bounds(least, max(_SIGMA_MAX * side, 1.5 * least), _LEAST_BACKGROUND, _PRIOR)
-    return Rules(
-        area=area,
-        look=max(_LOOK * side, least),
-        start=max(_START * side, least),
-        apart=settings.apart * side,
-        bounds=bounds,
-        first_gain=_FIRST_GAIN,
-        further_gain=settings.further_gain,
-        least_share=_LEAST_SHARE,
-    )
-
-
 def _find(
     maps: LayerMaps,
     sample: Tensor,
@@ -616,7 +500,7 @@ def _find(
 ) -> tuple[Patterns, Decoys]:
     """Find a layer's patterns, and those of decoys."""
     c = maps.layer.channels
-    rules = _rules(maps.grid, settings, area)
+    rules = rules_for(maps.grid, settings, area)
     draws = torch.Generator().manual_seed(seed + maps.layer.index)
     chosen = torch.randperm(c, generator=draws)[:_DECOYS].sort()[0]
     order = torch.rand(len(sample), len(chosen), generator=draws, dtype=torch.float32).argsort(0)
@@ -751,136 +635,3 @@ def _support(images: Images, found: Tracks) -> Tensor:
     """Share of images in which a node is there rather than not."""
     (count,) = images.sum(((found.read(here)[1] >= 0.5).sum(0),) for here in images)
     return (count / images.n).float()
-
-
-def _graph(
-    images: Images,
-    activations: Source,
-    mined: Sequence[MinedLayer],
-    fitted: Fitted,
-    settings: Settings,
-    seed: int,
-    preprocessing: dict[str, Any],
-) -> ExplanatoryGraph:
-    """Put nodes and edges into a networkx graph, and the parameters beside it."""
-    graph = networkx.DiGraph(
-        format_version=FORMAT_VERSION,
-        image_size=list(activations.image_size),
-        layers=[layer.as_dict() for layer in activations.layers],
-        n_images=images.n,
-        config=asdict(settings) | {"following": {m.layer.name: m.following for m in mined}},
-        seed=seed,
-        versions=_versions(),
-        model_fingerprint=activations.model_fingerprint,
-        preprocessing=preprocessing,
-    )
-    top_images: dict[str, list[list[Any]]] = {}
-    ids: dict[int, dict[int, str]] = {}
-    for layer in mined:
-        ids[layer.layer.index] = _add_nodes(graph, images, layer, activations, top_images)
-    for upper, lower in pairwise(m for m in mined if ids[m.layer.index]):
-        _add_edges(graph, images, upper, lower, ids, settings, seed)
-    if not graph:
-        raise ExplgraphError(_NOTHING)
-    return ExplanatoryGraph(graph, fitted.pack(), top_images)
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what made the graph."""
-    versions = {"python": platform.python_version()}
-    for package in ("explgraph", "torch", "numpy", "networkx"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # run from a folder that was never installed
-            versions[package] = "unknown"
-    return versions
-
-
-_TOP_IMAGES = 16
-
-
-def _add_nodes(
-    graph: networkx.DiGraph,
-    images: Images,
-    mined: MinedLayer,
-    activations: Source,
-    top_images: dict[str, list[list[Any]]],
-) -> dict[int, str]:
-    """Add a layer's kept patterns as nodes, the most reliable first; give their ids."""
-    layer = mined.layer
-    k = mined.fitted.sigma.shape[1]
-    nodes = mined.kept.nonzero()[:, 0]
-    nodes = nodes[mined.gain[nodes].argsort(descending=True, stable=True)]
-    nodes = nodes[mined.reliability[nodes].argsort(descending=True, stable=True)]
-    mean = mined.fitted.mean.flatten(0, 1)
-    sigma = mined.fitted.sigma.flatten()
-    height, width = activations.image_size
-    best = _best_images(images, mined.found, nodes)
-    ids: dict[int, str] = {}
-    for v, shown in zip(nodes.tolist(), best, strict=True):
-        name = f"{layer.name}/{v // k}/{v % k}"
-        ids[v] = name
-        graph.add_node(
-            name,
-            layer=layer.name,
-            layer_index=layer.index,
-            filter=v // k,
-            pattern=v % k,
-            x=min(max(mean[v, 0].item(), 0.0), float(width)),
-            y=min(max(mean[v, 1].item(), 0.0), float(height)),
-            sigma=sigma[v].item(),
-            support=mined.support[v].item(),
-            energy=min(mined.energy[v].item(), 1.0),
-            reliability=mined.reliability[v].item(),
-            follows=mined.follows[v].item(),
-            receptive_field=float(max(layer.receptive_field)),
-            label="",
-        )
-        top_images[name] = [[activations.names[int(n)], *rest] for n, *rest in shown if rest[-1]]
-    return ids
-
-
-def _best_images(images: Images, found: Tracks, nodes: Tensor) -> list[list[list[float]]]:
-    """Find where each node scores highest: number of the image, x, y, score; best first."""
-
-    def rows(here: slice) -> tuple[Tensor, Tensor]:
-        rows = found.table.read(here, nodes)[..., :3].transpose(0, 1).double()
-        number = torch.arange(here.start, here.stop, device=rows.device).expand(len(nodes), -1)
-        return rows[..., 2], torch.cat([number[..., None], rows], -1)
-
-    best: list[list[list[float]]]
-    best = images.largest(_TOP_IMAGES, (rows(here) for here in images))[1].tolist()
-    return best
-
-
-def _add_edges(
-    graph: networkx.DiGraph,
-    images: Images,
-    upper: MinedLayer,
-    lower: MinedLayer,
-    ids: dict[int, dict[int, str]],
-    settings: Settings,
-    seed: int,
-) -> None:
-    """Link a layer's nodes to those nodes above that they fire with and sit at."""
-    parents, children = (
-        torch.tensor(list(ids[m.layer.index]), dtype=torch.int64, device=m.reliability.device)
-        for m in (upper, lower)
-    )
-    edges = link(
-        images,
-        lower.found.only(images, children),
-        upper.found.only(images, parents),
-        settings.n_parents,
-        area=float(graph.graph["image_size"][0] * graph.graph["image_size"][1]),
-        seed=seed + lower.layer.index,
-    )
-    names = [
-        [ids[m.layer.index][v] for v in nodes.tolist()]
-        for m, nodes in ((upper, parents), (lower, children))
-    ]
-    values = {name: column.tolist() for name, column in edges._asdict().items()}
-    for i, (u, v) in enumerate(zip(values.pop("parent"), values.pop("child"), strict=True)):
-        graph.add_edge(
-            names[0][u], names[1][v], **{name: column[i] for name, column in values.items()}
-        )

@@ -16,7 +16,8 @@ from explgraph.activations.memory import Activations
 from explgraph.activations.processes import Team
 from explgraph.errors import ExplgraphError
 from explgraph.mining import mining
-from explgraph.mining.mining import Settings, mine_activations
+from explgraph.mining.mining import mine_activations
+from explgraph.mining.settings import Settings
 
 
 def checkpoint(folder, **job):

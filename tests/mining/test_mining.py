@@ -23,9 +23,10 @@ from explgraph.activations.streaming import Images
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.evaluation.metrics import node_tracking
 from explgraph.evaluation.planted import planted_parts
-from explgraph.mining import mining
+from explgraph.mining import assemble, mining
 from explgraph.mining.linking import Edges
-from explgraph.mining.mining import Settings, filter_scale, mine, mine_activations
+from explgraph.mining.mining import filter_scale, mine, mine_activations
+from explgraph.mining.settings import Settings
 from explgraph.parsing import parse_activations
 from explgraph.statistics.inference import scaled
 
@@ -220,7 +221,7 @@ def test_edges_are_what_linking_says(world, monkeypatch):
         pair = torch.tensor([0, 3]), torch.tensor([5, 2])
         return Edges(*pair, *(torch.tensor([k, k + 0.5]) / 10 for k in range(5)))
 
-    monkeypatch.setattr(mining, "link", linked)
+    monkeypatch.setattr(assemble, "link", linked)
     graph = mine_activations(world.activations, seed=3, settings=Settings(n_parents=2))
     found = parse_activations(graph, world.activations)
     low, top = graph.nodes_of("low"), graph.nodes_of("top")

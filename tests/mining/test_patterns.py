@@ -7,8 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from posed import MovingParts, rms, tensor
 
 from explgraph.mining import patterns
-from explgraph.mining.mining import Settings, _rules
 from explgraph.mining.patterns import STILL, Motions, find_patterns, still_places
+from explgraph.mining.settings import Settings, rules_for
 from explgraph.statistics.mixture import Bounds, Mixture
 from explgraph.statistics.pose import displacements
 
@@ -17,7 +17,7 @@ SPREAD = 7.0  # px
 
 
 def rules_of(world, **settings):
-    return _rules(world.grid, Settings(**settings), world.SIDE**2)
+    return rules_for(world.grid, Settings(**settings), world.SIDE**2)
 
 
 def find(world, filters, motions=None, rules=None):
