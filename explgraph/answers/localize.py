@@ -32,16 +32,16 @@ Redescending estimates of location: Kent and Tyler, Annals of Statistics 1991.
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explgraph import archive, rows
+from explgraph import archive
 from explgraph.answers import voting
+from explgraph.answers.located import Located
+from explgraph.answers.part_templates import FittedPart, feature, fit_part, guess, logistic
 from explgraph.answers.voting import Nodes, Residual, Template
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.evaluation.metrics import normalised_scores, top_scores
@@ -50,126 +50,9 @@ from explgraph.graph.graph import check_graph
 from explgraph.parsing import Parse
 from explgraph.statistics.reliability import warn_if_weak
 
-__all__ = ["Localizer", "Located"]
+__all__ = ["Localizer"]
 
 Array = NDArray[np.float64]
-
-LEVEL = 0.9
-"""Share of images in which the part lies within the uncertainty."""
-USUAL = 1.5
-"""Radius of that, in units of scatter and spread, before shots are left out."""
-USUAL_SHOTS = 10
-"""How many left-out shots that counts as much as."""
-FEW = 20
-"""With so many shots a template's offsets and spreads add as much variance as votes scatter by."""
-TEMPLATES = 3
-"""At most."""
-FOLDS = 20
-"""Into which more shots than that are dealt to be left out."""
-TEMPLATE_SHOTS = 3
-"""That each template needs at least."""
-
-
-@dataclass(frozen=True, eq=False)
-class Located:
-    """Where parts are in N images.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Of the images.
-    positions : dict of str to (N, 2) float64
-        ``[x, y]`` px of the image as the network saw it.
-    uncertainty : dict of str to (N,) float64
-        px: the radius within which the part lies in nine images of ten.
-    presence : dict of str to (N,) float64
-        How probable it is that the part is there, in [0, 1], calibrated to the share of images
-        without it in `Localizer.fit`; NaN for parts whose absence was never told.
-    photo : dict of str to (N, 2) float64, or None
-        Positions in pixels of the original photographs, if an `ImageFolder` was parsed.
-    """
-
-    names: tuple[str, ...]
-    positions: dict[str, Array]
-    uncertainty: dict[str, Array]
-    presence: dict[str, Array]
-    photo: dict[str, Array] | None = None
-
-    def __iter__(self) -> Iterator[dict[str, Array]]:
-        """Give ``positions, uncertainty``, which is what most ask for."""
-        return iter((self.positions, self.uncertainty))
-
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write a row for each part and image: ``.csv``, ``.json`` or ``.parquet``.
-
-        Columns are ``part``, ``image``, ``x``, ``y``, ``uncertainty``, ``presence`` (empty where
-        it isn't known) and, if there are photographs, ``photo_x`` and ``photo_y``.
-
-        Raises
-        ------
-        ExplgraphError
-            If the suffix isn't known, the file can't be written, or it is a .parquet and pandas
-            and pyarrow aren't there.
-        """
-        values = {
-            **_columns("", self.positions),
-            "uncertainty": np.stack(list(self.uncertainty.values())),
-            "presence": np.stack(list(self.presence.values())),
-            **({} if self.photo is None else _columns("photo_", self.photo)),
-        }
-        rows.write(path, rows.grid(("part", [*self.positions]), ("image", self.names), values))
-
-    @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Located:
-        """Read what `write` wrote.
-
-        Raises
-        ------
-        ExplgraphError
-            If the file can't be read or isn't such a table.
-        """
-        photo = ("photo_x", "photo_y")
-        kinds = dict.fromkeys(("x", "y", "uncertainty", "presence", *photo), float)
-        parts, names, table = rows.read_grid(
-            path, ("part", str), ("image", str), kinds,
-            gaps=("presence",), optional=photo,
-        )  # fmt: skip
-
-        def places(*keys: str) -> dict[str, Array]:
-            values = np.stack([table[key] for key in keys], axis=-1)
-            return dict(zip(parts, values, strict=True))
-
-        return cls(
-            names,
-            places("x", "y"),
-            dict(zip(parts, table["uncertainty"], strict=True)),
-            dict(zip(parts, table["presence"], strict=True)),
-            places(*photo) if table.keys() >= {*photo} else None,
-        )
-
-
-def _columns(prefix: str, places: Mapping[str, Array]) -> dict[str, Array]:
-    """Give places (N, 2) by part as (parts, N) of x and of y."""
-    both = np.stack(list(places.values()))
-    return {f"{prefix}x": both[..., 0], f"{prefix}y": both[..., 1]}
-
-
-class _Part(NamedTuple):
-    """A fitted part."""
-
-    templates: tuple[Template, ...]
-    residual: Residual
-    shots: int
-    ratio: float  # radius over the scale of `_Guess`
-    presence: tuple[float, float] | None  # slope and intercept over log support
-
-
-class _Guess(NamedTuple):
-    """What templates say about N images: places (N, 2) px, scale (N,) px, support (N,)."""
-
-    place: Array
-    scale: Array
-    support: Array
 
 
 class Localizer:
@@ -190,7 +73,7 @@ class Localizer:
         check_graph(graph)
         self.graph = graph
         self._nodes: Nodes | None = None
-        self._parts: dict[str, _Part] = {}
+        self._parts: dict[str, FittedPart] = {}
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -252,7 +135,7 @@ class Localizer:
         for name, places in marks.items():
             shots = np.flatnonzero(np.isfinite(places[:, 0]))
             missing = np.flatnonzero(gone[name])
-            parts[name] = _fit(
+            parts[name] = fit_part(
                 nodes,
                 positions[shots], strengths[shots], places[shots],
                 positions[missing], strengths[missing],
@@ -282,13 +165,13 @@ class Localizer:
         nodes, positions, strengths = self._seen(parse)
         places, radii, presence = {}, {}, {}
         for name, part in self._parts.items():
-            guess = _guess(nodes, part.templates, part.shots, positions, strengths)
-            places[name] = voting.correct(part.residual, positions, guess.place, nodes.diagonal)
-            radii[name] = part.ratio * guess.scale
+            found = guess(nodes, part.templates, part.shots, positions, strengths)
+            places[name] = voting.correct(part.residual, positions, found.place, nodes.diagonal)
+            radii[name] = part.ratio * found.scale
             presence[name] = np.full(len(positions), np.nan)
             if part.presence is not None:
                 slope, intercept = part.presence
-                presence[name] = _logistic(slope * _feature(guess.support) + intercept)
+                presence[name] = logistic(slope * feature(found.support) + intercept)
         photo = None
         if parse.has_original:
             photo = {name: parse.to_original(place) for name, place in places.items()}
@@ -541,7 +424,7 @@ _FORMAT = archive.Format(
 _OF_NODES = ("top", "reliability", "follows", "stray")
 
 
-def _read_part(values: Mapping[str, Any], arrays: archive.Arrays, here: str, v: int) -> _Part:
+def _read_part(values: Mapping[str, Any], arrays: archive.Arrays, here: str, v: int) -> FittedPart:
     """Read a part that V nodes' votes locate."""
 
     def indices(name: str) -> NDArray[np.int64]:
@@ -574,175 +457,9 @@ def _read_part(values: Mapping[str, Any], arrays: archive.Arrays, here: str, v: 
         arrays.take(f"{here}/residual/pose", (shots, 2 * len(nodes) + 2)),
         arrays.take(f"{here}/residual/weights", (shots, 2)),
     )
-    return _Part(templates, residual, shots, ratio, None if presence is None else tuple(presence))
-
-
-# ------------------------------------------------------------------------------------------ fitting
-
-
-def _fit(
-    nodes: Nodes,
-    positions: Array,
-    strengths: Array,
-    marks: Array,
-    bare: Array,
-    bare_strengths: Array,
-) -> _Part:
-    """Fit a part to its k shots, and to images known to lack it (`bare`)."""
-    k = len(marks)
-    groups = [np.zeros(k, dtype=np.int64)]
-    whole = _left_out(nodes, positions, strengths, marks, groups[0])
-    best, best_group = whole, groups[0]
-    for count in range(2, min(TEMPLATES, k // TEMPLATE_SHOTS) + 1):
-        group = _poses(nodes, positions, marks, count)
-        if np.bincount(group, minlength=count).min() < TEMPLATE_SHOTS:
-            break
-        parted = _left_out(nodes, positions, strengths, marks, group)
-        gain = best[0] - parted[0]
-        if not gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(k):
-            break
-        best, best_group = parted, group
-    errors, left = best
-    templates = _templates(nodes, positions, strengths, marks, best_group)
-    guess = _guess(nodes, templates, k, positions, strengths)
-    residual = voting.fit_residual(nodes, positions, guess.place, marks)
-    presence = None
-    if len(bare):
-        elsewhere = _guess(nodes, templates, k, bare, bare_strengths)
-        presence = _platt(_feature(left.support), _feature(elsewhere.support))
-    return _Part(templates, residual, k, _ratio(errors / left.scale if k > 1 else errors), presence)
-
-
-def _templates(
-    nodes: Nodes, positions: Array, strengths: Array, marks: Array, group: NDArray[np.int64]
-) -> tuple[Template, ...]:
-    """Fit a template to each group of shots."""
-    return tuple(
-        voting.fit_template(nodes, positions[group == g], strengths[group == g], marks[group == g])
-        for g in range(group.max() + 1)
+    return FittedPart(
+        templates, residual, shots, ratio, None if presence is None else tuple(presence)
     )
-
-
-def _guess(
-    nodes: Nodes, templates: Sequence[Template], shots: int, positions: Array, strengths: Array
-) -> _Guess:
-    """Let the template speak whose votes agree best, image by image."""
-    said = [voting.vote(template, positions, strengths) for template in templates]
-    few = 1 + FEW * len(templates) / shots  # fewer shots, less sure offsets and spreads
-    scales = np.stack(
-        [
-            np.sqrt(scatter * np.sqrt(few * template.spread[0]))
-            for template, (_, scatter, _) in zip(templates, said, strict=True)
-        ]
-    )
-    best = np.stack([support for _, _, support in said]).argmax(axis=0)
-    rows = np.arange(len(positions))
-    return _Guess(
-        np.stack([place for place, _, _ in said])[best, rows],
-        np.maximum(scales[best, rows], 1e-3 * nodes.diagonal),
-        np.stack([support for _, _, support in said])[best, rows],
-    )
-
-
-def _left_out(
-    nodes: Nodes, positions: Array, strengths: Array, marks: Array, group: NDArray[np.int64]
-) -> tuple[Array, _Guess]:
-    """Locate each shot by the others: errors (k,) px, and what was guessed.
-
-    Many shots are left out several at a time. A single one is located by itself.
-    """
-    k = len(marks)
-    errors = np.zeros(k)
-    guesses = _Guess(np.zeros((k, 2)), np.zeros(k), np.zeros(k))
-    # dealt group by group, so that no group is left out as a whole
-    fold = np.empty(k, dtype=np.int64)
-    fold[np.argsort(group, kind="stable")] = np.arange(k) % FOLDS
-    for f in range(min(k, FOLDS)):
-        rest, out = (fold != f) | (k == 1), fold == f
-        templates = _templates(nodes, positions[rest], strengths[rest], marks[rest], group[rest])
-        shots = int(rest.sum())
-        inside = _guess(nodes, templates, shots, positions[rest], strengths[rest]).place
-        residual = voting.fit_residual(nodes, positions[rest], inside, marks[rest])
-        guess = _guess(nodes, templates, shots, positions[out], strengths[out])
-        place = voting.correct(residual, positions[out], guess.place, nodes.diagonal)
-        errors[out] = np.linalg.norm(place - marks[out], axis=1)
-        for whole, part in zip(guesses, guess, strict=True):
-            whole[out] = part
-    return errors, guesses
-
-
-def _poses(nodes: Nodes, positions: Array, marks: Array, count: int) -> NDArray[np.int64]:
-    """Part shots into poses: k-means of reliable nodes' places around the mark."""
-    from scipy.cluster.vq import kmeans2  # takes half a second to import
-
-    chosen = np.argsort(-nodes.reliability, kind="stable")[: voting.POSE]
-    pose = (positions[:, chosen] - marks[:, None]).reshape(len(marks), -1)
-    # from the pose farthest from the mean, then ever the one farthest from those taken
-    centres = [pose[((pose - pose.mean(axis=0)) ** 2).sum(axis=1).argmax()]]
-    while len(centres) < count:
-        gap = np.stack([((pose - c) ** 2).sum(axis=1) for c in centres]).min(axis=0)
-        centres.append(pose[gap.argmax()])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "One of the clusters is empty")  # the caller looks
-        _, group = kmeans2(pose, np.stack(centres), iter=20, minit="matrix")
-    return np.asarray(group, dtype=np.int64)
-
-
-def _ratio(ratios: Array) -> float:
-    """Radius that holds `LEVEL` of the errors, in units of the scale.
-
-    The quantile of what left-out shots missed, pooled with a Rayleigh distribution that stands for
-    what is usual and counts as `USUAL_SHOTS`.
-    """
-    k = len(ratios) if len(ratios) > 1 else 0
-    grid = (np.arange(100) + 0.5) / 100
-    usual = USUAL * np.sqrt(np.log1p(-grid) / np.log1p(-LEVEL))
-    values = np.concatenate([ratios[:k], usual])
-    weights = np.concatenate([np.ones(k), np.full(100, USUAL_SHOTS / 100)])
-    order = np.argsort(values)
-    below = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][np.searchsorted(below, LEVEL)])
-
-
-# ----------------------------------------------------------------------------------------- presence
-
-
-def _feature(support: Array) -> Array:
-    """Log of the support, which is never quite 0."""
-    feature: Array = np.log(support + 0.01)
-    return feature
-
-
-def _logistic(x: Array) -> Array:
-    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
-
-
-def _platt(there: Array, gone: Array) -> tuple[float, float]:
-    """Fit a logistic curve to supports with the part and without: slope >= 0 and intercept.
-
-    References
-    ----------
-    Platt 1999: targets (n + 1) / (n + 2) and 1 / (m + 2) keep few images from certainty.
-    scikit-learn's is in a private module, and its public classes calibrate a classifier, by folds
-    that few images don't bear; its regression takes no targets between 0 and 1.
-    """
-    x = np.concatenate([there, gone])
-    target = np.concatenate(
-        [
-            np.full(len(there), (len(there) + 1) / (len(there) + 2)),
-            np.full(len(gone), 1 / (len(gone) + 2)),
-        ]
-    )
-    design = np.stack([x - x.mean(), np.ones(len(x))], axis=1)
-    beta = np.zeros(2)
-    for _ in range(50):
-        p = _logistic(design @ beta)
-        curvature = design.T @ (design * (p * (1 - p))[:, None]) + np.diag([1e-2, 1e-9])
-        beta = beta + np.linalg.solve(
-            curvature, design.T @ (target - p) - np.array([1e-2 * beta[0], 0.0])
-        )
-    slope = max(float(beta[0]), 0.0)
-    return slope, float(beta[1]) - slope * float(x.mean())
 
 
 # ------------------------------------------------------------------------------------------- checks

@@ -10,8 +10,8 @@ from random_graphs import random_graph
 
 import explgraph
 from explgraph import ExplgraphError, Localizer, Parse, creatures
-from explgraph.answers import localize, voting
-from explgraph.answers.localize import Located
+from explgraph.answers import part_templates, voting
+from explgraph.answers.located import Located
 from explgraph.evaluation.landmarks import from_creatures
 
 SIZE = (120, 160)
@@ -51,7 +51,7 @@ def test_no_template_is_left_out_as_a_whole(k):
     group = np.zeros(k, dtype=np.int64)
     group[[0, 20, 40]] = 1
     positions = parse.positions.astype(np.float64)
-    errors, guess = localize._left_out(nodes, positions, np.ones((k, 8)), body, group)
+    errors, guess = part_templates.left_out(nodes, positions, np.ones((k, 8)), body, group)
     assert np.isfinite(errors).all()
     assert np.isfinite(guess.scale).all()
     assert (errors < 20).all()
