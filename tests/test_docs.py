@@ -19,7 +19,7 @@ from explgraph.creatures import demo
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-sys.path.insert(0, str(DOCS / "_ext"))
+sys.path.append(str(DOCS / "_ext"))
 import commands  # noqa: E402 - of docs/_ext
 
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)
@@ -70,6 +70,8 @@ def test_examples_run(page, started, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     run(page, dict(names))
+    if "matplotlib.pyplot" in sys.modules:  # a page's own figures, left open
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def test_every_public_name_has_an_example_and_an_entry():

@@ -195,7 +195,7 @@ def test_memory_does_not_grow_with_the_number_of_images(graph, model, tmp_path, 
 
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, sys.argv[1])
+sys.path.append(sys.argv[1])
 import torch
 from small_network import network, pictures
 import explgraph
