@@ -179,7 +179,7 @@ def test_gains_count_with_evidence_of_their_kind():
 # -------------------------------------------------------------------------------------- weak poses
 
 
-@pytest.mark.parametrize("following", [{"low": 0.002, "top": 0.055}, {"only": 0.0}])
+@pytest.mark.parametrize("following", [{"low": 0.002, "top": 0.09}, {"only": 0.0}])
 def test_poses_that_tell_little_are_said(following):
     def mine():
         warn_if_weak({"following": following})
@@ -196,7 +196,7 @@ def test_poses_that_tell_little_are_said(following):
 
 
 @pytest.mark.parametrize(
-    "config", [{"following": {"low": 0.0, "top": 0.065}}, {"following": {}}, {}, {"following": 3}]
+    "config", [{"following": {"low": 0.0, "top": 0.11}}, {"following": {}}, {}, {"following": 3}]
 )
 def test_poses_that_tell_enough_are_not_warned_of(config):
     """Nor is anything where nothing was measured; warnings are errors here."""
