@@ -28,7 +28,7 @@ import explgraph
 from benchmarks import setting
 from benchmarks.upper_half import train_attributes
 from explgraph import creatures
-from explgraph.answers.bias import Bias
+from explgraph.answers.relations import Bias
 
 AGREEMENT = 0.95
 OUTPUTS = {name: len(creatures.FAMILIES) + k for k, name in enumerate(creatures.ATTRIBUTES)}

@@ -12,8 +12,9 @@ import torch
 
 import explgraph
 from explgraph import ExplgraphError, find_bias
-from explgraph.answers.bias import Bias, Judged
 from explgraph.answers.evidence import node_evidence
+from explgraph.answers.judged import Judged
+from explgraph.answers.relations import Bias
 
 PARTS = {name: f"{name} blob" for name in blobs.NAMES}
 
