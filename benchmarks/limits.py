@@ -38,7 +38,7 @@ from benchmarks import efficientnet_lite0, quality, setting
 from explgraph.evaluation import controls
 from explgraph.mining.mining import mine_activations
 from explgraph.parsing import Parser, parse_activations
-from explgraph.statistics.pose_reader import Prepared, exemplar_evidence, look_again, own_evidence
+from explgraph.statistics.pose_reader import exemplar_evidence, look_again, own_evidence
 
 LAYER = "_blocks.10._bn0"
 _WRONG, _RIGHT = 0.12, 0.05
@@ -97,27 +97,15 @@ def measure(sample: quality.Sample) -> dict[str, float]:
         return np.median(expected + offset, axis=1)
 
     poses = parser.fitted.poses(maps, parser.grids)
-    # every grid's reader has exemplars of the same images
-    readers = parser.fitted.readers
-    views = [reader.guides.views(maps, parser.grids) for reader in readers]
-    tried = torch.stack(
-        [
-            exemplar_evidence(reader, seen, Prepared.of(reader, parser.grids).check_weights)
-            for reader, seen in zip(readers, views, strict=True)
-        ]
-    ).mean(0)
-    exemplars = torch.cat([reader.exemplars for reader in readers], 1)
-    miss = np.linalg.norm(head(exemplars)[None] - marks[:, None], axis=-1) / diagonal
+    reader = parser.fitted.reader
+    seen = reader.guides.views(maps, parser.grids)
+    tried = exemplar_evidence(reader, seen, parser.fitted.prepared(parser.grids).check_weights)
+    miss = np.linalg.norm(head(reader.exemplars)[None] - marks[:, None], axis=-1) / diagonal
     start = torch.from_numpy(np.where(miss < _RIGHT, tried.numpy(), -np.inf).argmax(1))
-    own = poses.split([reader.exemplars.shape[1] for reader in readers], 1)
-    parts, gains = [], []
-    for reader, seen, read in zip(readers, views, own, strict=True):
-        restarted = reader.exemplars[start]
-        for _ in range(4):
-            restarted = look_again(reader, seen, restarted)
-        parts.append(restarted)
-        gains.append(own_evidence(reader, seen, restarted) - own_evidence(reader, seen, read))
-    ended, gain = torch.cat(parts, 1), torch.stack(gains).mean(0).numpy()
+    ended = reader.exemplars[start]
+    for _ in range(4):
+        ended = look_again(reader, seen, ended)
+    gain = (own_evidence(reader, seen, ended) - own_evidence(reader, seen, poses)).numpy()
     wrong = error > _WRONG
 
     folds = KFold(10, shuffle=True, random_state=0)

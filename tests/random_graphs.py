@@ -155,7 +155,7 @@ def _fitted(nx, table, seed):
         check_sigma=torch.tensor([12.0]),
         check_scale=some(u),
     )
-    return Fitted((reader,), layers).pack()
+    return Fitted(reader, layers).pack()
 
 
 # text that XML can hold; the rest is refused by validation

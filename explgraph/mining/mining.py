@@ -343,7 +343,7 @@ def _mine(
     sample = _sample(images, layers, settings, seed)
     poses_learnt = _learn_poses(layers, sample, settings, seed, area)
     learnt = _choose_pose(layers, sample, poses_learnt, settings, area, seed)
-    reading = Fitted((learnt.reader,), {})
+    reading = Fitted(learnt.reader, {})
     grids = {maps.layer.index: maps.grid for maps in layers}
     prepared = reading.prepared(grids)
     guiding = [m for m in layers if m.layer.index in learnt.reader.guides.layers()]
@@ -359,7 +359,7 @@ def _mine(
             )
         )
         tick()
-    fitted = Fitted((learnt.reader,), {m.layer.index: m.fitted for m in mined})
+    fitted = Fitted(learnt.reader, {m.layer.index: m.fitted for m in mined})
     return assemble(images, activations, mined, fitted, settings, seed, preprocessing)
 
 

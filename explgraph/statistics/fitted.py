@@ -65,50 +65,41 @@ class Fitted(NamedTuple):
 
     Attributes
     ----------
-    readers : tuple of PoseReader
-        One for every grid of units, the coarsest first. Their poses in a row are an image's pose.
+    reader : PoseReader
+        Of the images' poses.
     layers : dict of int to FittedLayer
         By layer index.
     """
 
-    readers: tuple[PoseReader, ...]
+    reader: PoseReader
     layers: dict[int, FittedLayer]
 
-    def prepared(self, grids: Mapping[int, Grid]) -> list[Prepared]:
-        """Prepare the readers for maps on some grids, by layer index."""
-        return [Prepared.of(reader, grids) for reader in self.readers]
+    def prepared(self, grids: Mapping[int, Grid]) -> Prepared:
+        """Prepare the reader for maps on some grids, by layer index."""
+        return Prepared.of(self.reader, grids)
 
     def poses(
         self,
         maps: Mapping[int, Tensor],
         grids: Mapping[int, Grid],
-        prepared: Sequence[Prepared] | None = None,
+        prepared: Prepared | None = None,
     ) -> Tensor:
         """Read poses ``(n, q)`` off maps (n, C, H, W) by layer index, divided by their scale."""
-        prepared = prepared or self.prepared(grids)
-        read = [
-            read_poses(reader, maps, grids, ready)
-            for reader, ready in zip(self.readers, prepared, strict=True)
-        ]
-        return torch.cat(read, 1)
+        return read_poses(self.reader, maps, grids, prepared)
 
     def pack(self) -> dict[str, NDArray[Any]]:
-        """Name all arrays: ``layer/<index>/<name>``, ``pose/<number>/<name>``."""
+        """Name all arrays: ``layer/<index>/<name>``, ``pose/<name>``, ``pose/<look>/<name>``."""
         arrays: dict[str, Tensor] = {}
         for index, layer in self.layers.items():
             arrays |= {f"layer/{index}/{name}": value for name, value in layer._asdict().items()}
-        for number, reader in enumerate(self.readers):
-            here = f"pose/{number}"
-            for name in _PLAIN:
-                arrays[f"{here}/{name}"] = getattr(reader, name)
-            for name, value in reader.guides._asdict().items():
-                arrays[f"{here}/guide_{name}"] = value
-            for look, stage in enumerate(reader.stages):
-                arrays |= {
-                    f"{here}/{look}/window": stage.window,
-                    f"{here}/{look}/scale": stage.scale,
-                }
-                arrays |= {f"{here}/{look}/{n}": v for n, v in stage.model._asdict().items()}
+        for name in _PLAIN:
+            arrays[f"pose/{name}"] = getattr(self.reader, name)
+        for name, value in self.reader.guides._asdict().items():
+            arrays[f"pose/guide_{name}"] = value
+        for look, stage in enumerate(self.reader.stages):
+            here = f"pose/{look}"
+            arrays |= {f"{here}/window": stage.window, f"{here}/scale": stage.scale}
+            arrays |= {f"{here}/{name}": value for name, value in stage.model._asdict().items()}
         return {name: value.detach().cpu().numpy() for name, value in arrays.items()}
 
     @classmethod
@@ -135,14 +126,12 @@ class Fitted(NamedTuple):
             that can't be; the message names it.
         """
         read = _Reader(arrays, device)
-        readers: list[PoseReader] = []
-        while not readers or read.has(f"pose/{len(readers)}/"):
-            readers.append(_unpack_reader(read, f"pose/{len(readers)}", layers))
-        q = sum(reader.exemplars.shape[1] for reader in readers)
+        reader = _unpack_reader(read, "pose", layers)
+        q = reader.exemplars.shape[1]
         fitted = {
             layer.index: _unpack_layer(read, f"layer/{layer.index}", layer, q) for layer in layers
         }
-        return cls(tuple(readers), fitted)
+        return cls(reader, fitted)
 
 
 _PLAIN = ("reach", "exemplars", "checks", "check_sigma", "check_scale")

@@ -682,7 +682,7 @@ def infinite(fitted):
     ("change", "message"),
     [
         (lambda f: f.pop("layer/0/sigma"), "lacks the parameter 'layer/0/sigma'.*mine it again"),
-        (lambda f: f.pop("pose/0/checks"), "lacks the parameter 'pose/0/checks'"),
+        (lambda f: f.pop("pose/checks"), "lacks the parameter 'pose/checks'"),
         (infinite, "parameter 'layer/1/mean' holds a number that is not finite; mine it again"),
         (
             lambda f: f.update({"layer/1/scale": f["layer/1/scale"][:-1]}),
@@ -693,8 +693,8 @@ def infinite(fitted):
             r"parameter 'layer/1/scale' is float64",
         ),
         (
-            lambda f: f.update({"pose/0/checks": f["pose/0/checks"] + 1}),
-            "parameter 'pose/0/checks' holds an index that is not from 0 to 7",
+            lambda f: f.update({"pose/checks": f["pose/checks"] + 1}),
+            "parameter 'pose/checks' holds an index that is not from 0 to 7",
         ),
         (
             lambda f: f["layer/2/share"].fill(0),

@@ -31,13 +31,10 @@ def fitted_layer(rng, q):
 
 
 def whole(seed=0):
-    """Two readers, of poses with two and with three numbers."""
+    """A reader of poses with two numbers, and two layers."""
     rng = np.random.default_rng(seed)
-    readers = (
-        a_reader(seed, exemplars=rng.standard_normal((4, 2)), checks=[1, 4, 13]),
-        a_reader(seed + 1, u=10, q=3, exemplars=rng.standard_normal((5, 3)), looks=(30.0,)),
-    )
-    return Fitted(readers, {layer.index: fitted_layer(rng, 5) for layer in LAYERS})
+    reader = a_reader(seed, exemplars=rng.standard_normal((4, 2)), checks=[1, 4, 13])
+    return Fitted(reader, {layer.index: fitted_layer(rng, 2) for layer in LAYERS})
 
 
 def leaves(value):
@@ -64,7 +61,7 @@ def test_what_is_packed_comes_back_bit_for_bit():
         assert a.shape == b.shape
         assert torch.equal(a, b)
     assert list(back.layers) == [3, 6]
-    assert [len(reader.stages) for reader in back.readers] == [3, 2]
+    assert len(back.reader.stages) == 3
     again = back.pack()
     assert again.keys() == ARRAYS.keys()
     for name in NAMES:
@@ -72,9 +69,9 @@ def test_what_is_packed_comes_back_bit_for_bit():
 
 
 def test_names_are_those_of_the_file_format():
-    assert all(name.startswith(("layer/3/", "layer/6/", "pose/0/", "pose/1/")) for name in NAMES)
-    for name in ("layer/3/sigma", "layer/6/decoys", "pose/0/guide_filter", "pose/1/exemplars",
-                 "pose/0/2/loading", "pose/1/0/window"):  # fmt: skip
+    assert all(name.startswith(("layer/3/", "layer/6/", "pose/")) for name in NAMES)
+    for name in ("layer/3/sigma", "layer/6/decoys", "pose/guide_filter", "pose/exemplars",
+                 "pose/2/loading", "pose/0/window"):  # fmt: skip
         assert name in ARRAYS
 
 
@@ -90,10 +87,10 @@ def test_what_comes_back_is_a_copy():
 def test_what_comes_back_reads_the_same_poses():
     fitted = whole()
     poses = tensor(np.random.default_rng(1).standard_normal((3, 2)))
-    maps = maps_at(fitted.readers[0], fitted.readers[0].model.places(poses), 0.1)
+    maps = maps_at(fitted.reader, fitted.reader.model.places(poses), 0.1)
     back = Fitted.unpack(fitted.pack(), LAYERS)
     read = fitted.poses(maps, GRIDS)
-    assert read.shape == (3, 5)  # of both readers in a row
+    assert read.shape == (3, 2)
     assert torch.equal(back.poses(maps, GRIDS), read)
     assert torch.equal(back.poses(maps, GRIDS, back.prepared(GRIDS)), read)
     for index in (3, 6):
@@ -163,9 +160,9 @@ def test_an_index_out_of_range_is_named(name, value):
 
 
 def test_a_guide_of_a_layer_that_was_not_mined_is_named():
-    values = ARRAYS["pose/0/guide_layer"].copy()
+    values = ARRAYS["pose/guide_layer"].copy()
     values[-1] = 4  # between those that were
-    assert "pose/0/guide_" in refused("pose/0/guide_layer", values)
+    assert "pose/guide_" in refused("pose/guide_layer", values)
 
 
 NEVER_BELOW_0 = ("scale", "share", "check_scale", "reach", "window", "decoys")
@@ -187,25 +184,21 @@ def test_a_number_that_must_be_above_0_is_named(name, value):
     assert repr(name) in refused(name, values)
 
 
-@pytest.mark.parametrize("look", ["pose/0/1", "pose/0/2", "pose/1/1"])
+@pytest.mark.parametrize("look", ["pose/1", "pose/2"])
 def test_a_look_without_a_window_is_named(look):
     """All but the first look around expected places: with no width there would be no number."""
     assert f"{look}/window" in refused(f"{look}/window", np.zeros(1, np.float32))
 
 
 def test_poses_of_other_lengths_are_named():
-    assert "exemplars" in refused("pose/0/exemplars", ARRAYS["pose/0/exemplars"][:, :1])
-    assert "loading" in refused("layer/3/loading", ARRAYS["layer/3/loading"][..., :4])
-    # as if the second pose were none
-    arrays = {name: a for name, a in ARRAYS.items() if not name.startswith("pose/1")}
-    with pytest.raises(ExplgraphError, match="loading"):
-        Fitted.unpack(arrays, LAYERS)
+    assert "exemplars" in refused("pose/exemplars", ARRAYS["pose/exemplars"][:, :1])
+    assert "loading" in refused("layer/3/loading", ARRAYS["layer/3/loading"][..., :1])
 
 
 def test_no_poses_at_all_are_named():
     arrays = {name: a for name, a in ARRAYS.items() if name.startswith("layer")}
     arrays |= {f"layer/{i}/loading": ARRAYS[f"layer/{i}/loading"][..., :0] for i in (3, 6)}
-    with pytest.raises(ExplgraphError, match="pose/0"):
+    with pytest.raises(ExplgraphError, match="pose/guide_layer"):
         Fitted.unpack(arrays, LAYERS)
 
 
