@@ -120,7 +120,7 @@ class MovingParts:
         self.moving = Motions(
             tensor(self.rng.uniform(24, 88, (2 * c, 2))),
             tensor(loading),
-            torch.zeros(2 * c, dtype=torch.int64),
+            torch.ones(2 * c, dtype=torch.bool),
         )
         still = still_places(self.grid, 2 * q)
         self.motions = Motions(*(torch.cat(both) for both in zip(self.moving, still, strict=True)))

@@ -46,7 +46,6 @@ from explgraph.images.folder import ImageFolder
 from explgraph.mining.assemble import NOTHING, MinedLayer, assemble, versions
 from explgraph.mining.learn_pose import Learnt, learn_reader, packed, unpacked
 from explgraph.mining.patterns import (
-    STILL,
     Motions,
     Patterns,
     Rules,
@@ -448,7 +447,7 @@ def _worth(
     draws = torch.Generator().manual_seed(seed + layer.layer.index)
     some = torch.randperm(layer.layer.channels, generator=draws)[:_TRIED].sort()[0]
     motions = _motions(learnt, layer.grid)
-    moving = Motions(*(column[motions.family != STILL] for column in motions))
+    moving = Motions(*(column[motions.moves] for column in motions))
     rules = rules_for(layer.grid, settings, area)
     values = maps[:, some.to(maps.device)]
     return float(pose_worth(values, learnt.poses, moving, layer.grid, rules).double().sum())
@@ -484,7 +483,9 @@ def _choose_pose(
 def _motions(learnt: Learnt, grid: Grid) -> Motions:
     """Put a pose's trajectories and the places that never move into one list."""
     model = learnt.reader.model.of(learnt.trajectories)
-    moving = Motions(model.mean, model.loading, torch.zeros_like(learnt.trajectories))
+    moving = Motions(
+        model.mean, model.loading, torch.ones_like(learnt.trajectories, dtype=torch.bool)
+    )
     still = still_places(grid, model.loading.shape[2])
     return Motions(*(torch.cat(column) for column in zip(moving, still, strict=True)))
 
@@ -525,7 +526,7 @@ def _find(
         scale = maps.scale[chosen[here].to(maps.scale.device)]
         there = infer(_fitted(scale, filled), shuffled, poses, maps.grid, area)
         presence = there.scores.T.reshape(*found.motion.shape, len(sample))
-        moving = (motions.family[found.motion] != STILL) & (found.mixture.share > 0)
+        moving = motions.moves[found.motion] & (found.mixture.share > 0)
         return [found.mixture.share, found.gain, found.following, moving, presence]
 
     *mixture, loading, motion, gain, following = maps.images.shared(c, work)
@@ -595,7 +596,7 @@ def _mine_layer(
     )
     support = _support(images, found)
     alive = (mixture.share > 0).flatten()
-    moving = (motions.family[patterns.motion] != STILL).flatten()
+    moving = motions.moves[patterns.motion].flatten()
     presence = images.rows(found.table, sample)[..., 2]
     filters = torch.arange(len(alive), device=alive.device) // mixture.share.shape[1]
     company, false_company = together(presence, alive, filters, decoys.presence.flatten(0, 1).T)

@@ -54,7 +54,6 @@ from explgraph.statistics.mixture import (
 from explgraph.statistics.pose import displacements
 
 __all__ = [
-    "STILL",
     "Motions",
     "Patterns",
     "Rules",
@@ -62,9 +61,6 @@ __all__ = [
     "pose_worth",
     "still_places",
 ]
-
-STILL = -1
-"""The family of motions that are none."""
 
 
 class Motions(NamedTuple):
@@ -76,13 +72,13 @@ class Motions(NamedTuple):
         Usual place, px.
     loading : (A, 2, q)
         px for each unit of the pose; 0 for what stands still.
-    family : (A,) int64
-        Number of the pose that a motion belongs to, or `STILL`.
+    moves : (A,) bool
+        False for what stands still.
     """
 
     mean: Tensor
     loading: Tensor
-    family: Tensor
+    moves: Tensor
 
 
 class Rules(NamedTuple):
@@ -157,8 +153,8 @@ def still_places(grid: Grid, q: int) -> Motions:
     step = max(1, max(len(grid.x), len(grid.y)) // 14)
     x, y = grid.x[step // 2 :: step], grid.y[step // 2 :: step]
     mean = torch.stack([x.repeat(len(y)), y.repeat_interleave(len(x))], -1)
-    family = torch.full((len(mean),), STILL, dtype=torch.int64, device=mean.device)
-    return Motions(mean, mean.new_zeros((len(mean), 2, q)), family)
+    moves = torch.zeros(len(mean), dtype=torch.bool, device=mean.device)
+    return Motions(mean, mean.new_zeros((len(mean), 2, q)), moves)
 
 
 def _even(maps: Tensor) -> Tensor:
@@ -185,13 +181,13 @@ class _Search:
         self.halves = [torch.arange(h, len(maps), 2, device=maps.device) for h in (0, 1)]
         self.half_maps = [maps[half] for half in self.halves]
         self.half_moved = [self.moved[half] for half in self.halves]
-        self.moving = (motions.family != STILL).nonzero()[:, 0]
+        self.moving = motions.moves.nonzero()[:, 0]
         places = motions.mean[self.moving] + self.moved[:, self.moving]
         self._usual = torch.stack(
             [self._under(places[i : i + 16]).sum(0) for i in range(0, len(places), 16)]
         ).sum(0) / max(len(places), 1)
         self._places = places
-        self._still = self._under(motions.mean[motions.family == STILL])
+        self._still = self._under(motions.mean[~motions.moves])
 
     def _under(self, places: Tensor) -> Tensor:
         """Weights of units around places."""
@@ -240,9 +236,9 @@ class _Search:
         assert rest is not None
         rest = rest.flatten(2)
         n, filters, _ = rest.shape
-        value = rest.new_full((filters, len(self.motions.family)), -1)
+        value = rest.new_full((filters, len(self.motions.moves)), -1)
         if not moving:
-            value[:, self.motions.family == STILL] = rest.sum(0) @ self._still.T / n
+            value[:, ~self.motions.moves] = rest.sum(0) @ self._still.T / n
             return value
         total = rest.new_zeros((filters, len(self.moving)))
         square = torch.zeros_like(total)
@@ -370,7 +366,7 @@ def pose_worth(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules:
     """
     search = _Search(maps, poses, motions, grid, rules)
     state, which, fires = _begin(search)
-    state = _grow(search, state, fires, int(motions.family[0]))
+    state = _grow(search, state, fires, moving=True)
     return _follow(search, which, state).sum(1)
 
 
@@ -388,8 +384,9 @@ def _find(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rule
     """Take as many filters apart as memory bears."""
     search = _Search(maps, poses, motions, grid, rules)
     state, which, fires = _begin(search)
-    for family in sorted(set(motions.family.tolist()), reverse=True):  # what stands still is last
-        state = _grow(search, state, fires, family)
+    for moving in (True, False):  # what stands still is last
+        if bool((motions.moves == moving).any()):
+            state = _grow(search, state, fires, moving=moving)
     mixture = search.fit(None, which, state.middle(), state.motion, _LAST)
     # one that stood in for a part until the right one joined has lost its share
     stays = mixture.share > rules.least_share
@@ -411,25 +408,11 @@ def _own_motions(
     """Fit a motion of its own to each pattern; give mixtures and loadings (F, K, 2, q)."""
     usual = mixture.follow[..., None, None] * search.motions.loading[motion]
     usual = torch.where((mixture.share > 0)[..., None, None], usual, 0.0)
-    loading = usual
-    numbers = (search.motions.loading != 0).flatten(0, 1).any(0)  # those of other poses stay 0
-    some = poses[:, numbers]
+    loading, follow = usual, torch.ones_like(mixture.follow)
     for _ in range(_LAST):
         moved = displacements(loading, poses)
-        counts = e_step(
-            search.maps,
-            which,
-            mixture.mean + moved,
-            mixture.sigma,
-            mixture.share[None],
-            mixture.background[None] / search.rules.area,
-            search.grid,
-        )
-        fitted, own = regress(
-            counts, mixture, loading[..., numbers], usual[..., numbers], some, search.rules.bounds
-        )
-        mixture, loading = fitted, loading.clone()
-        loading[..., numbers] = own
+        counts = search.count(None, which, mixture._replace(follow=follow), moved)
+        mixture, loading = regress(counts, mixture, loading, usual, poses, search.rules.bounds)
     return mixture, loading
 
 
@@ -450,26 +433,25 @@ def _begin(search: _Search) -> tuple[_State, Tensor, Tensor]:
     return state, which, which[search.maps.flatten(2).amax((0, 2)) > 0]
 
 
-def _grow(search: _Search, state: _State, active: Tensor, family: int) -> _State:
-    """Add patterns of one family of motions to some filters, as long as it is worth it."""
+def _grow(search: _Search, state: _State, active: Tensor, *, moving: bool) -> _State:
+    """Add patterns that move, or that stand still, to some filters as long as it is worth it."""
     while len(active):
         if bool(state.alive()[active].all(1).any()):
             state = state.wider()
-        better, accepted = _improve(search, active, state.take(active), family)
+        better, accepted = _improve(search, active, state.take(active), moving=moving)
         active = active[accepted]
         state = state.put(active, better.take(accepted))
     return state
 
 
-def _improve(search: _Search, which: Tensor, now: _State, family: int) -> tuple[_State, Tensor]:
+def _improve(search: _Search, which: Tensor, now: _State, *, moving: bool) -> tuple[_State, Tensor]:
     """Add the best candidate to each filter; tell where it is worth it, (F,) bool."""
     rules = search.rules
     slot = now.alive().sum(1)
     rows = torch.arange(len(which), device=which.device)
     middle = now.middle()
-    value = search.gathered(which, middle, now.motion, moving=family != STILL)
-    other = search.motions.family != family
-    value = value.masked_fill(search.near(middle, now.motion) | other, -1)
+    value = search.gathered(which, middle, now.motion, moving=moving)
+    value = value.masked_fill(search.near(middle, now.motion), -1)
     top, candidate = value.max(1)
     motion = now.motion.clone()
     motion[rows, slot] = candidate
@@ -477,7 +459,7 @@ def _improve(search: _Search, which: Tensor, now: _State, family: int) -> tuple[
     for h in (0, 1):
         mixture = Mixture(*(values.clone() for values in now.fits[h]))
         mixture.mean[rows, slot] = search.motions.mean[candidate]
-        mixture.follow[rows, slot] = float(family != STILL)
+        mixture.follow[rows, slot] = float(moving)
         mixture.sigma[rows, slot] = rules.start
         mixture.share[rows, slot] = _NEW_SHARE
         norm = mixture.share.sum(1) + mixture.background
@@ -501,7 +483,7 @@ def _follow(search: _Search, which: Tensor, state: _State) -> Tensor:
     Less three standard errors over the images: a few that fire strongly must not decide alone.
     """
     loss = torch.zeros_like(state.gain)
-    moving = state.alive() & (search.motions.family[state.motion] != STILL)
+    moving = state.alive() & search.motions.moves[state.motion]
     for k in range(loss.shape[1]):
         here = moving[:, k].nonzero()[:, 0]
         if not len(here):
