@@ -193,8 +193,8 @@ def test_the_quality_benchmark_on_two_categories(tmp_path, capsys):
     assert mean(best, "instability") < 0.8 * mean("raw peaks", "instability")
     assert mean(best, "3-shot") < 0.085 < mean("raw peaks", "3-shot")
     assert mean("nodes, all", "energy") > 0.1  # of parts, not of regions around them
-    # by their own evidence: with other images' maps they are clearly worse
-    # own evidence counts (a third more was once a target; it made windows wide, and was withdrawn)
+    # by their own evidence: with other images' maps they are worse (a third more was once a target;
+    # it made windows wide, and was withdrawn)
     assert mean("best quarter, evidence shuffled", "3-shot") > 1.1 * mean(best, "3-shot")
     assert json.loads(file.read_text())["rows"] == rows
 
@@ -202,9 +202,10 @@ def test_the_quality_benchmark_on_two_categories(tmp_path, capsys):
 def test_what_the_marks_could_make_of_the_same_nodes(dogs):
     """The yardsticks of `benchmarks/limits.py`, which see all marks: nodes aren't far from them."""
     row = limits.measure(quality.Sample(dogs.activations, dogs.head))
-    assert row["without worst tenth"] < row["nodes"] < 0.07  # measured: 0.044, 0.058
-    assert row["best 40"] < row["nodes"]
-    assert 0.75 * row["nodes"] < row["pose, linear"] < 1.2 * row["nodes"]
+    assert row["without worst tenth"] < row["nodes"] < 0.06  # measured: 0.0485
+    # choosing 40 of them by the marks hardly helps any more (0.0485 both)
+    assert 0.9 * row["nodes"] < row["best 40"] < 1.1 * row["nodes"]
+    assert 0.8 * row["nodes"] < row["pose, linear"] < 1.2 * row["nodes"]
     assert row["wrong"] < 0.15
     assert row["restarted"] > limits._WRONG  # the maps themselves speak for the wrong pose there
     assert row["better"] < 0.2
