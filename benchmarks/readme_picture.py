@@ -21,7 +21,7 @@ from PIL import Image
 
 from explgraph import ExplanatoryGraph, Parse, creatures, mine
 from explgraph.atomic import atomic_write
-from explgraph.views.canvas import MARKERS, PALETTE
+from explgraph.views.figure_style import MARKERS, PALETTE
 from explgraph.views.pictures import Pictures, best_sightings, patch, patch_side
 
 TEXT, QUIET = "#1b2530", "#566370"

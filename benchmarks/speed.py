@@ -1,4 +1,4 @@
-"""Speed and memory beside what the same run finds attainable: the table of the README.
+"""Speed and memory beside what the same run finds attainable: the table of docs/results.md.
 
     python benchmarks/speed.py --data ../shared/animalparts/n02084071 --json speed.json
 

@@ -1,8 +1,8 @@
 """Parses on disk: any number of images, in bounded memory.
 
 Images are parsed block by block, and each block's rows are written when it is done, so memory holds
-one block of rows whatever the number of images (their names aside). A store (`activations.on_disk`)
-holds:
+one block of rows whatever the number of images (their names aside). A store
+(`activations.zarr_blocks`) holds:
 
 ``positions``, ``expected``
     ``(N, V, 2)`` float32, px.
@@ -33,7 +33,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from explgraph.activations.on_disk import (
+from explgraph.activations.streaming import BLOCK as BATCH
+from explgraph.activations.zarr_blocks import (
     Array,
     Kind,
     Runs,
@@ -45,9 +46,9 @@ from explgraph.activations.on_disk import (
     open_group,
     whole_blocks,
 )
-from explgraph.activations.streaming import BLOCK as BATCH
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
+from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import (
     AnyImages,
     check_batch_size,
@@ -65,7 +66,6 @@ from explgraph.network.forward import (
 )
 from explgraph.network.hooks import check_model
 from explgraph.parsing import Parse, Parser, check_weights
-from explgraph.statistics.reliability import warn_if_weak
 
 if TYPE_CHECKING:
     import zarr

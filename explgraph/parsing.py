@@ -26,6 +26,7 @@ from explgraph.activations.memory import Activations
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.graph.graph import Graph, check_graph
+from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
 from explgraph.markup import table
@@ -34,7 +35,6 @@ from explgraph.network.hooks import check_model
 from explgraph.statistics.fitted import Fitted
 from explgraph.statistics.inference import infer, scaled
 from explgraph.statistics.mixture import Grid
-from explgraph.statistics.reliability import warn_if_weak
 from explgraph.suffixes import PARSES, check_suffix
 
 if TYPE_CHECKING:

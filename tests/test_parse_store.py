@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import explgraph
 from explgraph import ExplgraphError, ExplgraphWarning, open_parse, parse_store
-from explgraph.activations.on_disk import BLOCK
+from explgraph.activations.zarr_blocks import BLOCK
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
@@ -200,7 +200,7 @@ import torch
 from small_network import network, pictures
 import explgraph
 from explgraph import parse_store
-from explgraph.activations.on_disk import BLOCK
+from explgraph.activations.zarr_blocks import BLOCK
 
 class Deadly(torch.utils.data.Dataset):
     def __init__(self, images):

@@ -35,14 +35,14 @@ def planted():
     """A planted world, its graph, and what mining itself found, by layer index."""
     world = plant(50)
     kept = []
-    once = mining._mine_layer
+    once = mining.mine_layer
 
-    def watched(*args):
-        kept.append(once(*args))
+    def watched(*args, **options):
+        kept.append(once(*args, **options))
         return kept[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mining, "_mine_layer", watched)
+        patch.setattr(mining, "mine_layer", watched)
         graph = mine_activations(world.activations)
     return world, graph, {m.layer.index: m for m in kept}
 

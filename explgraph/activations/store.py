@@ -1,6 +1,6 @@
 """Activations on disk: recorded once, mined as often as wished, in bounded memory.
 
-A store (`on_disk`) holds, for each layer, the lowest first:
+A store (`zarr_blocks`) holds, for each layer, the lowest first:
 
 ``0``, ``1``, ...
     One array ``(N, C, H, W)`` in chunks of `BLOCK` images; float16, or uint8 as shares of 255 of
@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.activations.on_disk import (
+from explgraph.activations.streaming import BLOCK
+from explgraph.activations.zarr_blocks import (
     Array,
     Kind,
     array_of,
@@ -34,7 +35,6 @@ from explgraph.activations.on_disk import (
     open_group,
     whole_blocks,
 )
-from explgraph.activations.streaming import BLOCK
 from explgraph.errors import ExplgraphError
 from explgraph.images.ahead import ahead
 from explgraph.images.batches import (

@@ -1,7 +1,7 @@
 """Going over images in blocks: sums, best-of lists and tables that never hold all images.
 
-Mining sees images only through this module. A quantity over images is a generator with one item
-for each block of images, handed to `Images`:
+The steps of mining see images only through this module. A quantity over images is a generator with
+one item for each block of images, handed to `Images`:
 
     count, moment = images.sum(statistics(maps) for here, maps in ...)
 

@@ -47,8 +47,8 @@ from explgraph.errors import ExplgraphError, nearest
 from explgraph.evaluation.metrics import normalised_scores, top_scores
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
+from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.parsing import Parse
-from explgraph.statistics.reliability import warn_if_weak
 
 __all__ = ["Localizer"]
 

@@ -175,7 +175,7 @@ def add(command: Command) -> None:
 def _bias(options: argparse.Namespace) -> None:
     """Run ``explgraph bias``."""
     from explgraph.answers.bias import find_bias
-    from explgraph.answers.tables import read_attributes, read_expected
+    from explgraph.answers.label_files import read_attributes, read_expected
     from explgraph.evaluation.landmarks import read_landmarks
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model

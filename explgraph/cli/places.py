@@ -172,8 +172,8 @@ def _locate(options: argparse.Namespace) -> None:
     """Run ``explgraph locate``."""
     import numpy as np
 
+    from explgraph.answers.label_files import read_absent
     from explgraph.answers.localize import Localizer
-    from explgraph.answers.tables import read_absent
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
 

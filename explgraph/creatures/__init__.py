@@ -1,6 +1,6 @@
 """A drawn world in which everything is known, a network that has learnt it, and the demo.
 
-May use everything but the answers and the command line; nothing else uses it.
+May use everything but the answers and the command line; only the command line uses it.
 """
 
 from explgraph.creatures.creature_net import CreatureNet, network

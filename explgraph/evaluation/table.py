@@ -31,10 +31,10 @@ from explgraph.evaluation.baselines import constant_grid, raw_peaks
 from explgraph.evaluation.landmarks import Landmarks
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
+from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.folder import ImageFolder
 from explgraph.network.hooks import check_model
 from explgraph.parsing import parse_activations, parse_evidence, stream_layers
-from explgraph.statistics.reliability import warn_if_weak
 from explgraph.suffixes import REPORTS, check_suffix
 
 __all__ = ["COLUMNS", "evaluate", "markdown", "read", "write"]

@@ -1,4 +1,4 @@
-"""Images as the network sees them: normalised batches with names.
+"""Photographs in a folder: found, cropped, resized and normalised.
 
 One object per image is assumed: a crop, or a photograph that shows one. Whole photographs with
 several objects are cut up by a table of boxes (`ImageFolder`, ``boxes=``).

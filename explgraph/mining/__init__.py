@@ -1,4 +1,4 @@
 """From activations to a graph: learning poses and patterns, linking nodes, the loop.
 
-May use everything below graphs as users have them (`explanatory_graph`), and these.
+May use graphs as users have them (`explanatory_graph`) and all below.
 """

@@ -22,8 +22,6 @@ filters fire is not known; exchangeability then holds for filters that don't fol
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,16 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from explgraph.errors import ExplgraphWarning
-
-__all__ = ["WEAK", "cut_for", "rated", "together", "warn_if_weak"]
-
-WEAK = 0.1
-"""Nats per unit of activation that filters must lose with other images' poses, at best.
-
-People, whose limbs no pose tells, stay just below; wings reach 0.12, animals 0.14 to 0.3, a mouse
-0.5 (benchmarks/experiments.md).
-"""
+__all__ = ["cut_for", "rated", "together"]
 
 _COMPONENTS = 8  # of the other nodes' presences; fewer where there are few images
 # what stands still tells less of where a part is: with all of its gain heads are found worse, with
@@ -150,30 +139,3 @@ def cut_for(
     false = len(decoys) - np.searchsorted(np.sort(decoys), cuts)
     good = (1 + false) <= fdr * nodes
     return float(cuts[good].min()) if good.any() else math.inf
-
-
-def warn_if_weak(config: Mapping[str, Any], stacklevel: int = 2) -> None:
-    """Warn if the poses of the mined images tell little about where parts are.
-
-    Parameters
-    ----------
-    config : mapping
-        Of a graph: ``following``, by layer (nats), is what mining measured.
-    stacklevel : int
-        Of the caller.
-    """
-    following = config.get("following")
-    if not isinstance(following, Mapping) or not following:
-        return
-    best = max(following, key=lambda layer: following[layer])
-    if following[best] < WEAK:
-        warnings.warn(
-            f"filters hardly follow these images' poses (at best {following[best]:.3f} nats, in "
-            f"{best!r}; {WEAK} or more are usual), so nodes may locate parts no better than the "
-            "mean of some marks. Likely causes: objects that bend in many ways or come in many "
-            "views, several objects in an image, few images, a layer too high or too low, or other "
-            "normalisation than the model expects. Crop to one object, give more images of one "
-            "kind, try other layers, and see explgraph evaluate",
-            ExplgraphWarning,
-            stacklevel=stacklevel + 1,
-        )

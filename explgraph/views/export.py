@@ -1,4 +1,4 @@
-"""Drawings, and files that other programs open."""
+"""Writing a graph in the format that a path's suffix names."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from explgraph.network.forward import stream
 from explgraph.network.geometry import Layer, undisturbed
 from explgraph.network.hooks import catch, check_model, model_device, model_dtype, read_maps
 from explgraph.parsing import Parse
-from explgraph.views.canvas import (
+from explgraph.views.figure_style import (
     MARKERS,
     PALETTE,
     Axes,

@@ -15,7 +15,7 @@ from explgraph.activations.checkpoint import Checkpoint, discard
 from explgraph.activations.memory import Activations
 from explgraph.activations.processes import Team
 from explgraph.errors import ExplgraphError
-from explgraph.mining import mining
+from explgraph.mining import choose_pose, mine_layer
 from explgraph.mining.mining import mine_activations
 from explgraph.mining.settings import Settings
 
@@ -119,8 +119,8 @@ def test_finished_passes_never_touch_the_maps_again(tmp_path, monkeypatch):
     for file in sorted(tmp_path.glob("0*")):
         if file >= lower:
             file.unlink()
-    monkeypatch.setattr(mining, "learn_reader", None)
-    monkeypatch.setattr(mining, "find_patterns", None)
+    monkeypatch.setattr(choose_pose, "learn_reader", None)
+    monkeypatch.setattr(mine_layer, "find_patterns", None)
     assert mine_activations(activations, checkpoint=tmp_path) == graph
     assert len(passes) == 1
 

@@ -107,7 +107,7 @@ def test_an_interrupted_mine_goes_on(place, capsys, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("explgraph.mining.mining.find_patterns", interrupted)
+        patch.setattr("explgraph.mining.mine_layer.find_patterns", interrupted)
         assert run(capsys, *command, "--out", tmp_path / "out") == (130, "", "stopped\n")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["unfinished"]
     code, _, said = run(capsys, *command, "--out", tmp_path / "out", "--seed", "1")

@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 from posed import GRIDS, a_reader, bumps, maps_at, rms, tensor
 
-from explgraph.mining import mining
+from explgraph.mining import choose_pose
 from explgraph.mining.learn_pose import learn_reader, packed, unpacked
 from explgraph.mining.settings import Settings
 from explgraph.statistics.mixture import Grid
@@ -250,7 +250,7 @@ def a_pose_of(sizes, n=150, channels=60):
     layer = SimpleNamespace(
         layer=SimpleNamespace(index=0, channels=channels), grid=grid, sampled=lambda _: maps
     )
-    learnt = mining._learn_pose([layer], None, Settings(pose=4), 0, 224.0**2)
+    learnt = choose_pose._learn_pose([layer], None, Settings(pose=4), 0, 224.0**2)
     return learnt.poses.shape[1]
 
 

@@ -24,8 +24,9 @@ from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.evaluation.metrics import node_tracking
 from explgraph.evaluation.planted import planted_parts
 from explgraph.mining import assemble, mining
+from explgraph.mining.layer_maps import filter_scale
 from explgraph.mining.linking import Edges
-from explgraph.mining.mining import filter_scale, mine, mine_activations
+from explgraph.mining.mining import mine, mine_activations
 from explgraph.mining.settings import Settings
 from explgraph.parsing import parse_activations
 from explgraph.statistics.inference import scaled

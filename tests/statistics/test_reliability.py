@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explgraph.errors import ExplgraphWarning
-from explgraph.statistics.reliability import cut_for, rated, together, warn_if_weak
+from explgraph.statistics.reliability import cut_for, rated, together
 
 rates = st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.3, 0.5, 0.8, 0.9]), max_size=40)
 
@@ -174,30 +173,3 @@ def test_gains_count_with_evidence_of_their_kind():
     found = rated(gain, moving, following, company)
     truth = [0, 1 - math.exp(-0.5), 0, 0, 1 - math.exp(-0.125), 1 - math.exp(-2), 0]
     np.testing.assert_allclose(found, truth, rtol=1e-6)
-
-
-# -------------------------------------------------------------------------------------- weak poses
-
-
-@pytest.mark.parametrize("following", [{"low": 0.002, "top": 0.09}, {"only": 0.0}])
-def test_poses_that_tell_little_are_said(following):
-    def mine():
-        warn_if_weak({"following": following})
-
-    with pytest.warns(ExplgraphWarning, match="hardly follow") as caught:
-        mine()
-    (one,) = caught
-    best = max(following, key=following.get)
-    assert repr(best) in str(one.message)
-    assert f"{following[best]:.3f}" in str(one.message)
-    for remedy in ("Crop", "layers", "evaluate"):
-        assert remedy in str(one.message)
-    assert one.filename == __file__  # where the caller was called
-
-
-@pytest.mark.parametrize(
-    "config", [{"following": {"low": 0.0, "top": 0.11}}, {"following": {}}, {}, {"following": 3}]
-)
-def test_poses_that_tell_enough_are_not_warned_of(config):
-    """Nor is anything where nothing was measured; warnings are errors here."""
-    warn_if_weak(config)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from explgraph import ExplgraphError
-from explgraph.answers.tables import read_absent, read_attributes, read_expected
+from explgraph.answers.label_files import read_absent, read_attributes, read_expected
 
 
 def written(folder, text):

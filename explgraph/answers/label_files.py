@@ -1,4 +1,4 @@
-"""Labels and expectations from files.
+"""Labels, expectations and absences from files.
 
 Attributes are a CSV whose first column is ``name``, with a column for each attribute, of 1 and 0
 (or true/false, yes/no). Expectations are a CSV with the columns ``target``, ``source`` and
