@@ -53,8 +53,10 @@ class Ablation(NamedTuple):
     ----------
     names : tuple of str
         Of the N images.
-    before, after : (N, classes) float64
-        What the model gives.
+    before : (N, classes) float64
+        What the whole model gives.
+    after : (N, classes) float64
+        What it gives without the nodes.
     """
 
     names: tuple[str, ...]
