@@ -26,7 +26,7 @@ __all__ = ["ExplanatoryGraph", "load"]
 
 
 class ExplanatoryGraph(Graph):
-    """Part patterns of a network's filters, and which of them move together.
+    """Part patterns of a network's filters, and which of them go together.
 
     What `explgraph.mine` gives and `explgraph.load` opens.
 

@@ -49,7 +49,7 @@ def check_graph(graph: object) -> None:
 
 
 class Graph:
-    """Part patterns of a network's filters, and which of them move together.
+    """Part patterns of a network's filters, and which of them go together.
 
     `explgraph.ExplanatoryGraph` is the same, able to parse images and to write itself.
 
