@@ -1,28 +1,32 @@
 """Makes the pictures of *Files and viewers*: how graphs of creatures look in other programs.
 
-    (cd tests/js && npm ci) && python docs/screens.py
+    (cd tests/views/js && npm ci) && python docs/screens.py
 
-Needs Chromium, playwright and cytoscape.js (of ``tests/js``). The rest of the documentation's
-pictures are made while it is built.
+Needs Chromium, playwright, cytoscape.js (of ``tests/views/js``), Tulip and Xvfb (Debian: ``apt
+install tulip xvfb``). Other pictures of the documentation are made while it is built, or by the
+command that stands below them.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import networkx as nx
-from PIL import Image, ImageOps
+from PIL import Image, ImageGrab, ImageOps
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import explgraph
 from explgraph import creatures
 
 HERE = Path(__file__).parent
-CYTOSCAPE = HERE.parent / "tests" / "js" / "node_modules" / "cytoscape" / "dist"
+CYTOSCAPE = HERE.parent / "tests" / "views" / "js" / "node_modules" / "cytoscape" / "dist"
 PAGE = """<!doctype html><meta charset="utf-8"><body style="margin:0">
 <div id="cy" style="width:100vw;height:100vh"></div><script>{library}</script><script>
 cytoscape({{container: document.getElementById("cy"), layout: {{name: "preset"}}, ...{graph},
@@ -55,6 +59,8 @@ def main() -> None:
         page.set_content(PAGE.format(library=library, graph=text.strip()))
         shot(page, "cytoscape.png", margin=12)
         browser.close()
+        small.write(Path(folder) / "creatures.gexf")
+        tulip(Path(folder), "creatures.gexf", HERE / "pictures" / "tulip.png")
 
 
 def explorer(
@@ -87,6 +93,25 @@ def shot(page: Page, name: str, margin: int | None = None) -> None:
         left, top, right, bottom = ImageOps.invert(picture).getbbox() or (0, 0, *picture.size)
         picture = picture.crop((left - margin, top - margin, right + margin, bottom + margin))
     picture.quantize(128).save(file, optimize=True)
+
+
+def tulip(folder: Path, name: str, picture: Path) -> None:
+    """Open a graph's file in Tulip, on a screen that nobody sees, and take a picture of it."""
+    display, width, height = ":78", 1180, 700
+    seen = {"DISPLAY": display, "HOME": str(folder), "LIBGL_ALWAYS_SOFTWARE": "1"}
+    screen = subprocess.Popen(["Xvfb", display, "-screen", "0", f"{width}x{height}x24"])
+    time.sleep(3)
+    program = subprocess.Popen(
+        ["tulip_perspective", "--perspective=Tulip", f"--geometry=0,0,{width},{height}", name],
+        cwd=folder,
+        env=os.environ | seen,
+    )
+    time.sleep(30)
+    shown = ImageGrab.grab(xdisplay=display)
+    for started in (program, screen):
+        started.terminate()
+        started.wait()
+    shown.quantize(128).save(picture, optimize=True)
 
 
 def by_networkx(graph: explgraph.ExplanatoryGraph, rows: dict[int, list[str]], file: Path) -> None:

@@ -26,10 +26,23 @@ __all__ = ["ExplanatoryGraph", "load"]
 
 
 class ExplanatoryGraph(Graph):
-    """Part patterns of a network's filters, and which of them move together.
+    """Part patterns of a network's filters, and which of them go together.
 
-    What `explgraph.mine` gives and `explgraph.load` opens; its parameters and what it holds are
-    described in `explgraph.graph.graph.Graph`.
+    What `explgraph.mine` gives and `explgraph.load` opens.
+
+    Attributes
+    ----------
+    nx : networkx.DiGraph
+        Nodes ``"<layer>/<filter>/<pattern>"`` and edges from the upper layer's node to the lower
+        layer's, with plain scalars as attributes. Attributes of the whole graph are
+        ``format_version``, ``image_size`` [H, W], ``layers``, ``n_images``, ``config``, ``seed``,
+        ``versions``, ``model_fingerprint`` and ``preprocessing``. You may add attributes to nodes
+        and edges: str, int, float or bool, of one type under one name.
+    fitted : dict of str to array
+        The parameters that parsing needs.
+    top_images : dict of str to list
+        For a node id ``[image name, x, y, score]`` of the images where it scored best, best
+        first; px.
     """
 
     @overload
@@ -64,10 +77,39 @@ class ExplanatoryGraph(Graph):
         device: str = "auto",
         progress: bool = False,
     ) -> parsing.Parse | ParseStore:
-        """Find every node in images: see `explgraph.parsing.parse`.
+        """Find every node in images.
 
-        With ``out``, a folder or URL, the parse is written there block by block, for any number of
-        images; what was interrupted goes on where it was (`explgraph.parse_store`).
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The network that was mined, in evaluation mode.
+        images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+            Of the size that was mined.
+        out : path or URL, optional
+            Where the parse is written block by block, for any number of images. What was
+            interrupted goes on where it was. In memory by default.
+        batch_size : int
+        device : str
+            Where the model runs and nodes are looked for; "auto" is the GPU if there is one.
+        progress : bool
+            Show a bar on a terminal.
+
+        Returns
+        -------
+        Parse or ParseStore
+            A `ParseStore` if `out` is given.
+
+        Raises
+        ------
+        ExplgraphError
+            If the model lacks a layer or its shape differs, the images have another size, or what
+            is at `out` is of something else.
+
+        Warns
+        -----
+        ExplgraphWarning
+            If the weights are not those that were mined, or the poses of the mined images told
+            little.
         """
         if out is None:
             return parsing.parse(
@@ -112,9 +154,15 @@ class ExplanatoryGraph(Graph):
         pictures : mapping of str to path, optional
             Node id to picture file; for .dot and drawings.
         time_limit : float, optional
-            s; for drawings.
-        images, parse, strip
-            Of `explgraph.views.viewer.page`; for .html.
+            Seconds that Graphviz may take; for drawings.
+        images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images, optional
+            Where the explorer's patches are cut from: the images that were mined, or others with
+            their `parse`; for .html.
+        parse : Parse, optional
+            Where all nodes are in `images`. Without it the page knows only the places that the
+            graph remembers (``top_images``); for .html.
+        strip : int, optional
+            At most so many images are put into the page whole (60 by default); for .html.
 
         Raises
         ------

@@ -109,8 +109,12 @@ class ParseStore:
         Of the N images.
     image_size : (int, int)
         ``(H, W)`` px.
-    model_fingerprint, images_fingerprint, graph_fingerprint : str
-        Of what was parsed by what.
+    model_fingerprint : str
+        Of the weights.
+    images_fingerprint : str
+        Of the images that were parsed.
+    graph_fingerprint : str
+        Of the graph whose nodes they are.
     """
 
     path: str

@@ -379,7 +379,23 @@ def check_weights(graph: Graph, fingerprint: str) -> None:
 
 
 def parse_activations(graph: Graph, activations: Activations) -> Parse:
-    """Find every node of a graph in images whose activations were recorded: see `parse`."""
+    """Find every node of a graph in images whose activations were recorded.
+
+    Parameters
+    ----------
+    graph : ExplanatoryGraph
+    activations : Activations
+        In memory, of the layers that were mined.
+
+    Returns
+    -------
+    Parse
+
+    Raises
+    ------
+    ExplgraphError
+        If the layers or the images' size aren't those that were mined.
+    """
     check_graph(graph)
     if [layer.as_dict() for layer in activations.layers] != graph.nx.graph["layers"]:
         raise ExplgraphError("activations are of other layers than the graph's")

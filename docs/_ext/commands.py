@@ -1,4 +1,4 @@
-"""Every command with its options, on the page of the command line.
+"""Every command with its options, on the page of the command line; shared options once.
 
 Read off the parser that ``explgraph`` uses, when the page is built.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -63,7 +63,32 @@ def _told(_: Sphinx, page: str, source: list[str]) -> None:
         lines += [f"| [`{name}`](#{name}) | {_cell(about)} |" for name, about, _ in commands]
         for name, _, command in commands:
             lines += ["", f"## {name}", "", *_section(command)]
+        for title, table in _shared(commands).items():
+            lines += ["", f"## {title}", "", "Options of several commands.", "", *table]
         source[0] = "\n".join([before, *lines, "", after])
+
+
+def _shared(commands: Iterable[tuple[str, str, argparse.ArgumentParser]]) -> dict[str, list[str]]:
+    """Tables of the groups of options that have a title: several commands take these."""
+    groups = [group for _, _, command in commands for group in command._action_groups]
+    return {g.title: [*_about(g), *_table(g)] for g in groups if _titled(g) and g.title is not None}
+
+
+def _titled(group: argparse._ArgumentGroup) -> bool:
+    """Tell whether a group of options is one of explgraph's, with something in it."""
+    return bool(group._group_actions) and group.title not in ("options", "positional arguments")
+
+
+def _about(group: argparse._ArgumentGroup) -> list[str]:
+    """Give what a group of options says of itself."""
+    return [group.description, ""] if group.description else []
+
+
+def _table(group: argparse._ArgumentGroup) -> list[str]:
+    """Give the table of a group of options; nothing if there is none."""
+    rows = [_row(action) for action in group._group_actions if action.dest != "help"]
+    head = "argument" if group.title == "positional arguments" else "option"
+    return [f"| {head} | |", "|---|---|", *rows] if rows else []
 
 
 def _section(command: argparse.ArgumentParser) -> Iterator[str]:
@@ -74,13 +99,11 @@ def _section(command: argparse.ArgumentParser) -> Iterator[str]:
         shown = [line.removeprefix("  ") for line in examples.splitlines()]
         yield from ("```console", *(f"$ {x}" if x[:1] != " " else x for x in shown), "```", "")
     for group in command._action_groups:
-        rows = [_row(action) for action in group._group_actions if action.dest != "help"]
-        if rows:
-            title = group.title if group.title not in ("options", "positional arguments") else ""
-            about = [text.rstrip(".") for text in (title, group.description) if text]
-            yield from ("", f"*{': '.join(about)}.*", "") if about else ("",)
-            head = "argument" if group.title == "positional arguments" else "option"
-            yield from (f"| {head} | |", "|---|---|", *rows)
+        if _titled(group) and group.title is not None:
+            anchor = group.title.replace(" ", "-")
+            yield from ("", f"Also the options for [{group.title}](#{anchor}).")
+        else:
+            yield from ("", *_table(group))
 
 
 def _row(action: argparse.Action) -> str:
@@ -108,8 +131,8 @@ def _worth_saying(default: Any) -> bool:
 
 
 def _cell(text: str) -> str:
-    """Make text fit into a table, options in it as code."""
-    text = re.sub(r"(?<!`)--[a-z][\w-]*", r"`\g<0>`", text)
+    """Make text fit into a table, commands and options in it as code."""
+    text = re.sub(r"'(explgraph [^']+)'|(?<!`)(--[a-z][\w-]*)", lambda m: f"`{m[1] or m[2]}`", text)
     return text.replace("%%", "%").replace("|", "\\|").replace("\n", " ")
 
 

@@ -84,7 +84,7 @@ class Activations:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the activations and the names of their images: SHA-256, hexadecimal."""
+        """The SHA-256 of the activations and the names of their images, hexadecimal."""
         about = [[layer.as_dict() for layer in self.layers], self.names, self.image_size]
         digest = hashlib.sha256(json.dumps(about).encode())
         for maps in self.maps:
@@ -102,8 +102,10 @@ class Activations:
             0 is the lowest layer.
         size : int, optional
             Images in a block; all in one by default.
-        start, stop : int
-            Of the images; all by default.
+        start : int
+            Number of the first image.
+        stop : int, optional
+            Number after the last one; by default all that follow.
 
         Yields
         ------

@@ -97,8 +97,10 @@ class ActivationStore:
         Of the N images.
     image_size : (int, int)
         ``(H, W)`` px of the images as the network saw them.
-    model_fingerprint, images_fingerprint : str
-        Of the weights and of the images that were recorded.
+    model_fingerprint : str
+        Of the weights.
+    images_fingerprint : str
+        Of the images that were recorded.
     preprocessing : dict
         How images were made ready (`ImageFolder.describe`), if that is known.
     dtype : str
@@ -143,8 +145,10 @@ class ActivationStore:
             0 is the lowest layer.
         size : int, optional
             Images in a block; all in one by default.
-        start, stop : int
-            Of the images; all by default.
+        start : int
+            Number of the first image.
+        stop : int, optional
+            Number after the last one; by default all that follow.
 
         Yields
         ------

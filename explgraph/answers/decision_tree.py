@@ -181,16 +181,28 @@ class DecisionTree:
 
         Parameters
         ----------
-        model, graph, images, target, layer, batch_size, device, progress
-            As for `rationales`. The images show the class and others.
+        model : torch.nn.Module
+            The network that was mined, in evaluation mode.
+        graph : ExplanatoryGraph
+        images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+            Of the size that was mined; they show the class and others.
+        target : int
+            The class's number in the model's output.
         positive : (N,) bool, optional
             Which images are of the class; by default those in which no other class has a higher
             score.
+        layer : str, optional
+            The layer whose nodes explain; by default the highest that has nodes.
         beta : float
             What a mode costs, in units of log-likelihood; more gives fewer modes.
         sparsity : float
             Penalty of a mode's weights, as a share of the smallest one at which none is left;
             more gives fewer parts.
+        batch_size : int
+        device : str
+            Where the model runs.
+        progress : bool
+            Show a bar on a terminal.
 
         Returns
         -------
@@ -200,7 +212,8 @@ class DecisionTree:
         Raises
         ------
         ExplgraphError
-            As `rationales`, and if no image is of the class, or all are.
+            If the model isn't the one that was mined or is in training mode, it has no such class,
+            the layer has no nodes, no image is of the class, or all are.
 
         References
         ----------

@@ -1,6 +1,6 @@
 """Causes, not only company: what happens elsewhere when a node's activation is taken away.
 
-An edge of the graph says that two parts move together. Whether the lower one *drives* the upper
+An edge of the graph says that two nodes go together. Whether the lower one *drives* the upper
 one is another question, asked of the network itself:
 
 1. A node's activation is what its filter gives within the node's place in that image (a Gaussian
@@ -53,8 +53,10 @@ class Ablation(NamedTuple):
     ----------
     names : tuple of str
         Of the N images.
-    before, after : (N, classes) float64
-        What the model gives.
+    before : (N, classes) float64
+        What the whole model gives.
+    after : (N, classes) float64
+        What it gives without the nodes.
     """
 
     names: tuple[str, ...]

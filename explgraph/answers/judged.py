@@ -24,7 +24,10 @@ class Judgement(NamedTuple):
 
     Attributes
     ----------
-    image, attribute : str
+    image : str
+        The image's name.
+    attribute : str
+        What the answer is about.
     answer : bool
         The network's.
     risk : float

@@ -33,8 +33,10 @@ class Relation(NamedTuple):
 
     Attributes
     ----------
-    target, source : str
-        Attributes; the source's presence moves the target's output.
+    target : str
+        The attribute whose output is moved.
+    source : str
+        The attribute whose presence moves it.
     effect : float
         By how much, in the output's unit (logits), all other labels being equal.
     strength : float
@@ -46,14 +48,17 @@ class Relation(NamedTuple):
         Correlation of the two labels in the data (phi), in [-1, 1].
     expected : int
         What people expect: 1 that the source speaks for the target, -1 against it, 0 neither.
-    p, q : float
-        Probability of such a departure from what is expected by chance; the same, corrected for
-        the number of relations.
+    p : float
+        Probability that chance departs so far from what is expected.
+    q : float
+        The same, corrected for the number of relations.
     kind : str
         "unexpected", or "missing" where something was expected, if it is suspicious; else "".
-    at_target, at_source : float
-        Share of the effect that lies on nodes at the part that defines the target, or the source;
-        NaN where the part isn't marked.
+    at_target : float
+        Share of the effect that lies on nodes at the part that defines the target; NaN where the
+        part isn't marked.
+    at_source : float
+        The same for the part that defines the source.
     """
 
     target: str

@@ -58,7 +58,7 @@ def add(command: Command) -> None:
         "--fdr",
         type=float,
         metavar="SHARE",
-        help="nodes of which at most this share follows no part, by an estimate with decoys (0.05)",
+        help="nodes of which about this share is there by chance, as decoys tell: 0.05, say",
     )
     export.add_argument(
         "--max-nodes", type=positive, metavar="N", help="at most so many, shared by the layers"

@@ -92,8 +92,10 @@ def location_instability(
         The part's place [x, y], px; NaN = unmarked.
     image_size : (int, int)
         ``(H, W)`` px.
-    nodes, images : int
-        How many nodes are kept and how many images each is judged on; fewer where there are fewer.
+    nodes : int
+        How many nodes are kept; fewer where there are fewer.
+    images : int
+        How many images each is judged on; fewer where there are fewer.
 
     Returns
     -------
@@ -141,8 +143,10 @@ def tracking(
         Nodes' places [x, y], px.
     landmarks : (N, 2) float
         The part's place [x, y], px; NaN = unmarked.
-    nodes, splits : int
-        How many nodes are chosen, and how many splits are averaged.
+    nodes : int
+        How many nodes are chosen.
+    splits : int
+        How many splits are averaged.
     seed : int
         Of the splits.
 
@@ -262,8 +266,10 @@ def few_shot_error(
     prior : {"neutral", "near"}
         "near" expects nodes near the part to be more rigid: the prior variance is
         ``20^2 + 0.3 |o|^2`` px^2 instead.
-    draws, nodes : int
-        Random choices of the shots, and voters.
+    draws : int
+        Random choices of the shots, over which errors are averaged.
+    nodes : int
+        How many nodes vote.
     seed : int
         Of the draws.
 

@@ -106,8 +106,10 @@ def planted_parts(
         Nodes' scores, >= 0.
     parts : mapping of str to (N, 2) float
         Places of all parts, px, NaN where absent (or hidden).
-    min_tracking, min_purity : float
+    min_tracking : float
         From when a part counts as followed.
+    min_purity : float
+        From when a node counts as this part's alone.
     seed : int
         Of the split.
 

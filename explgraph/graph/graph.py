@@ -49,7 +49,7 @@ def check_graph(graph: object) -> None:
 
 
 class Graph:
-    """Part patterns of a network's filters, and which of them move together.
+    """Part patterns of a network's filters, and which of them go together.
 
     `explgraph.ExplanatoryGraph` is the same, able to parse images and to write itself.
 
@@ -239,8 +239,10 @@ class Graph:
         Parameters
         ----------
         labels : path or mapping
-            A ``labels.json`` as the explorer page writes it, or its content; the format is
-            described in `explgraph.graph.labels`.
+            A ``labels.json`` as the explorer page writes it, or its content: ``format``
+            ("explgraph labels") and ``format_version`` (1), and as far as there are any,
+            ``labels`` (node id to name), ``merged`` (lists of node ids), ``rejected`` (node ids)
+            and ``model_fingerprint``.
 
         Returns
         -------

@@ -72,9 +72,10 @@ class ImageFolder(Dataset[Tensor]):
         Folder.
     size : int or (int, int)
         Side of a square, or ``(H, W)``, px: the size that the network takes.
-    mean, std : (3,) float
-        Subtracted from, and divided into, the colours, which are 0 to 1. The defaults are those
-        of ImageNet networks.
+    mean : (3,) float
+        Subtracted from the colours, which are 0 to 1; ImageNet's by default.
+    std : (3,) float
+        What colours are divided by then; ImageNet's by default.
     fit : {"stretch", "crop", "pad"}
         How a photograph or box of another shape is brought to `size`: stretched; its middle cut
         out; or shown whole between margins of the mean colour.

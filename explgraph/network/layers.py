@@ -24,8 +24,12 @@ class LayerSummary(NamedTuple):
         Of the module.
     type : str
         The module's class.
-    channels, height, width : int
-        Shape of one image's maps, ``(C, H, W)``.
+    channels : int
+        Filters.
+    height : int
+        Rows of units.
+    width : int
+        Columns of units.
     calls : int
         How often it runs in a forward pass; above 1 it is addressed as ``"name@k"``, k from 0.
     """

@@ -216,8 +216,14 @@ def layer_heatmap(
 
     Parameters
     ----------
-    graph, parse, images, image, path
-        As for `places`.
+    graph : ExplanatoryGraph
+    parse : Parse
+        Of `images`.
+    images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images
+    image : int or str
+        Which one, by number in `images` or by name.
+    path : path, optional
+        File to write.
 
     Returns
     -------

@@ -140,8 +140,10 @@ def split(
     graph : ExplanatoryGraph
     parse : Parse
         Of the N images.
-    layer, filter
-        Of the filter.
+    layer : str
+        The filter's layer.
+    filter : int
+        Its channel.
     maps : (N, h, w)
         Its rectified maps.
 
@@ -197,8 +199,10 @@ def filter_figure(
         A few images, as the model takes them.
     pictures : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images
         The same images, as people see them.
-    layer, filter
-        Of the filter.
+    layer : str
+        The filter's layer.
+    filter : int
+        Its channel.
     path : path, optional
         File to write.
 
