@@ -1,0 +1,192 @@
+"""Which patterns sit at the same thing: patterns of all filters and layers grouped into parts.
+
+A pattern's *trajectory*, where it is expected at each pose, is a point of a plane with 2 (1 + q)
+axes: its usual place, and how it moves by each number of the pose, in units of that number's spread
+over the images. The distance of two points is that of the patterns, root mean square over the
+images, px.
+
+Parts are *modes* of the patterns' density there, found greedily: the place around which most
+reliability lies is climbed to (mean shift), becomes a part, and what is close to it counts no more
+for further modes. A pattern joins the part that is nearest to it, if any is near. Not every mode is
+a part: the same is done with either half of the filters, and a mode that the halves don't agree on
+is dropped. That decides how many parts there are.
+
+References
+----------
+Mean shift: Comaniciu and Meer (IEEE PAMI 2002). Agreement of clusterings of two halves as the judge
+of how many clusters there are: Lange, Roth, Braun and Buhmann, "Stability-based validation of
+clustering solutions" (Neural Computation 2004); here cluster by cluster, as in Hennig (Computational
+Statistics and Data Analysis 2007).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Groups", "group", "halved", "trajectory_points", "typicality"]
+
+Array = NDArray[np.float64]
+
+# lengths are shares of the image's side, root mean square over the images
+_LOOK = 0.05  # of the Gaussian by which density is measured: what patterns of one thing scatter by
+_APART = 0.12  # least distance of modes: nearer, patterns are no more exact than that
+_JOIN = 0.2  # of what belongs to a part, at most; its places hardly count (`typicality`)
+_MOST = 18  # parts: about a dozen are wanted; further ones are seldom found again
+_AGREED = 0.5  # Jaccard index of a part and the most like one of the halves', at least
+_CANDIDATES = 512  # patterns that modes are looked for around, spread evenly over reliability
+_CLIMB = 20  # steps of mean shift, at most
+_BLOCK = 4096  # patterns at a time
+
+
+class Groups(NamedTuple):
+    """Parts that V patterns form.
+
+    Attributes
+    ----------
+    part : (V,) int64
+        Number of each pattern's part, the one of most reliability first; -1 for none.
+    centre : (P, d)
+        Trajectories of the parts.
+    agreement : (P,)
+        How far two halves of the filters agree on each part, 0 to 1.
+    """
+
+    part: NDArray[np.int64]
+    centre: Array
+    agreement: Array
+
+
+def trajectory_points(mean: Array, loading: Array, poses: Array) -> Array:
+    """Lay trajectories out so that their distances are those of the patterns, (V, 2 + 2 q) px.
+
+    Parameters
+    ----------
+    mean : (V, 2)
+        Places at pose 0, px.
+    loading : (V, 2, q)
+        px for each unit of the pose.
+    poses : (n, q)
+        Of some images.
+    """
+    usual = poses.mean(0)
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(poses.T, bias=True)))
+    spread = vectors * np.sqrt(values.clip(min=0))
+    return np.concatenate([mean + loading @ usual, (loading @ spread).reshape(len(mean), -1)], 1)
+
+
+def group(points: Array, weight: Array, half: NDArray[np.bool_], side: float) -> Groups:
+    """Group patterns into parts.
+
+    Parameters
+    ----------
+    points : (V, d)
+        `trajectory_points`.
+    weight : (V,)
+        Their reliability; those of 0 belong to no part.
+    half : (V,) bool
+        A half of the filters (`halved`).
+    side : float
+        Of the image (root of its area), px.
+
+    Returns
+    -------
+    Groups
+        The same for the same input, whatever the order of the patterns but for ties.
+    """
+    known = weight > 0
+    centre = _modes(points[known], weight[known], side)
+    part = _nearest(points, centre, side)
+    others = [
+        _nearest(points, _modes(points[known & here], weight[known & here], side), side)
+        for here in (half, ~half)
+    ]
+    for values in (part, *others):
+        values[~known] = -1
+    agreement = np.array([np.mean([_overlap(part == k, o) for o in others]) for k in
+                          range(len(centre))])  # fmt: skip
+    kept = np.flatnonzero(agreement >= _AGREED)
+    part = _nearest(points, centre[kept], side)
+    part[~known] = -1
+    total = np.bincount(part[part >= 0], weight[part >= 0], minlength=len(kept))
+    order = np.argsort(-total, kind="stable")
+    order = order[total[order] > 0]
+    number = np.full(len(kept) + 1, -1)
+    number[order] = np.arange(len(order))
+    return Groups(number[part], centre[kept][order], agreement[kept][order])
+
+
+def typicality(points: Array, centre: Array, side: float) -> Array:
+    """Say how near trajectories (V, d) are to those of their parts (V, d): (V,), 0 to 1."""
+    return np.exp(-_squares(points, centre) / (2 * (_LOOK * side) ** 2))
+
+
+def halved(filters: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Put every second filter into one half, given the filter of each pattern: (V,) bool."""
+    return (np.unique(filters, return_inverse=True)[1] % 2).astype(bool)
+
+
+def _squares(points: Array, other: Array) -> Array:
+    """Squared distances row by row."""
+    squares: Array = np.square(points - other).sum(-1)
+    return squares
+
+
+def _modes(points: Array, weight: Array, side: float) -> Array:
+    """Find modes (P, d), greedily."""
+    order = np.argsort(-weight, kind="stable")
+    tried = points[order[:: max(1, len(order) // _CANDIDATES)]]
+    rate = 0.5 / (_LOOK * side) ** 2
+    near = (_APART * side) ** 2
+
+    def gathered(which: NDArray[np.integer], left: Array) -> Array:
+        total = np.zeros(len(tried))
+        for start in range(0, len(which), _BLOCK):
+            some = which[start : start + _BLOCK]
+            distance = _squares(points[some, None], tried[None])
+            total += left[some] @ np.exp(-rate * distance)
+        return total
+
+    left = weight.copy()
+    density = gathered(np.arange(len(points)), left)
+    free = np.ones(len(tried), dtype=bool)
+    modes: list[Array] = []
+    while len(modes) < _MOST and free.any() and left.any():
+        mode = tried[np.where(free, density, -1.0).argmax()]
+        for _ in range(_CLIMB):
+            pull = left * np.exp(-rate * _squares(points, mode))
+            if not pull.sum() > 0:
+                break
+            step = pull @ points / pull.sum() - mode
+            mode = mode + step
+            if np.abs(step).max() < 1e-3 * _LOOK * side:
+                break
+        modes.append(mode)
+        taken = np.flatnonzero((_squares(points, mode) < near) & (left > 0))
+        density = density - gathered(taken, left)
+        left[taken] = 0
+        free &= _squares(tried, mode) >= near
+    return np.array(modes).reshape(-1, points.shape[1])
+
+
+def _nearest(points: Array, centre: Array, side: float) -> NDArray[np.int64]:
+    """Number of the nearest part, -1 where none is near, (V,)."""
+    part = np.full(len(points), -1)
+    best = np.full(len(points), (_JOIN * side) ** 2)
+    for k, one in enumerate(centre):  # a part at a time: V numbers, not V x P x d
+        distance = _squares(points, one)
+        closer = distance < best
+        part[closer], best[closer] = k, distance[closer]
+    return part
+
+
+def _overlap(members: NDArray[np.bool_], part: NDArray[np.int64]) -> float:
+    """Jaccard index of a part and the most like one of other parts."""
+    share = [
+        (members & (part == k)).sum() / (members | (part == k)).sum()
+        for k in np.unique(part[members])
+        if k >= 0
+    ]
+    return float(max(share, default=0.0))
