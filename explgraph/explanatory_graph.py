@@ -19,6 +19,7 @@ from explgraph.graph import file
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages
 from explgraph.parse_store import ParseStore, parse_to_store
+from explgraph.parsed_parts import ParsedParts
 from explgraph.views import notebook
 from explgraph.views.pictures import Drawable
 
@@ -118,6 +119,10 @@ class ExplanatoryGraph(Graph):
         return parse_to_store(
             model, self, images, out, batch_size=batch_size, device=device, progress=progress
         )
+
+    def parts_in(self, parse: parsing.Parse) -> ParsedParts:
+        """Give every part's place, presence and radius: see `explgraph.parsing.parts_in`."""
+        return parsing.parts_in(self, parse)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the whole graph to one file, which `explgraph.load` opens.

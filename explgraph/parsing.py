@@ -32,6 +32,7 @@ from explgraph.images.folder import ImageFolder
 from explgraph.markup import table
 from explgraph.network.forward import checked_device, fingerprint, stream
 from explgraph.network.hooks import check_model
+from explgraph.parsed_parts import ParsedParts, Pooling
 from explgraph.statistics.fitted import Fitted
 from explgraph.statistics.inference import infer, scaled
 from explgraph.statistics.mixture import Grid
@@ -40,7 +41,7 @@ from explgraph.suffixes import PARSES, check_suffix
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Parse", "check_weights", "parse", "parse_activations"]
+__all__ = ["Parse", "check_weights", "parse", "parse_activations", "parts_in"]
 
 _IMAGES = 8  # shown in a notebook
 _BEST = 4  # nodes of each
@@ -77,6 +78,34 @@ class Parse:
     _to_original: Callable[[int, NDArray[Any]], NDArray[Any]] | None = field(
         default=None, repr=False, compare=False
     )
+    _pooling: Pooling | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def parts(self) -> ParsedParts:
+        """Place, presence and radius of every part of the graph in these images.
+
+        Raises
+        ------
+        ExplgraphError
+            If the parse was read from a file, which doesn't say what the parts are.
+        """
+        if self._pooling is None:
+            raise ExplgraphError(
+                "the parts are those of a graph: use graph.parts_in(parse), with the graph that "
+                "was parsed"
+            )
+        return self._pooled(self._pooling)
+
+    def _pooled(self, pooling: Pooling) -> ParsedParts:
+        """Pool the parts from the nodes."""
+        return ParsedParts(
+            pooling.parts,
+            pooling.titles,
+            self.names,
+            *pooling(self.positions, self.expected, self.scores),
+            self.image_size,
+            self._to_original,
+        )
 
     @property
     def has_original(self) -> bool:
@@ -434,7 +463,33 @@ def _parse(
 ) -> Parse:
     """Put the batches together."""
     positions, expected, scores = (torch.cat(p).numpy() for p in zip(*parts, strict=True))
-    return Parse(graph.node_ids, names, positions, expected, scores, graph.image_size, to_original)
+    return Parse(
+        graph.node_ids,
+        names,
+        positions,
+        expected,
+        scores,
+        graph.image_size,
+        to_original,
+        Pooling.of(graph),
+    )
+
+
+def parts_in(graph: Graph, parse: Parse) -> ParsedParts:
+    """Give every part's place, presence and radius, from a parse of the graph's nodes.
+
+    Raises
+    ------
+    ExplgraphError
+        If the parse is of other nodes.
+    """
+    check_graph(graph)
+    if parse.nodes != graph.node_ids:
+        raise ExplgraphError(
+            f"parse is of {len(parse.nodes):,} nodes, graph has {len(graph):,} or others; give the "
+            "graph that was parsed"
+        )
+    return parse._pooled(Pooling.of(graph))
 
 
 class Parser:

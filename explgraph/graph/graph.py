@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
-from explgraph.graph.labels import read_labels
+from explgraph.graph import parts as parts_
+from explgraph.graph.labels import Labels, read_labels, write_labels
+from explgraph.graph.parts import Part
 from explgraph.graph.schema import (
     EDGE_FIELDS,
     GRAPH_FIELDS,
@@ -124,12 +126,104 @@ class Graph:
             held.append((layer, nodes, len({values["filter"] for values in nodes})))
         return held
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that the nodes form, the one of most reliability first; see `Part`."""
+        return parts_.parts_of(self)
+
+    def part(self, part: str) -> Part:
+        """Give a part by its id or its name.
+
+        Raises
+        ------
+        ExplgraphError
+            If there is none, or several parts have the name.
+        """
+        return parts_.find_part(self, part)
+
+    def part_graph(self) -> networkx.DiGraph:
+        """Give the graph of the parts.
+
+        Returns
+        -------
+        networkx.DiGraph
+            Nodes are the parts' ids, with ``name``, ``x``, ``y`` (usual place, px), ``support``,
+            ``reliability``, ``nodes`` (how many) and ``layers``. An edge joins two parts whose
+            nodes are linked, from the part whose nodes are the parents more often to what it
+            consists of or goes with: ``dx``, ``dy`` (usual displacement, px), ``sigma`` (how much
+            it changes with the pose, px: small for what is rigid), ``copresence`` (correlation of
+            presences in the mined images), ``links`` (edges between their nodes) and ``effect``
+            (their sum, where measured).
+
+        Raises
+        ------
+        ExplgraphError
+            If there are parts, and the graph lacks the parameters of mining.
+        """
+        return parts_.part_graph(self)
+
+    def name_part(self: G, part: str, name: str) -> G:
+        """Name a part (by id or name): gives a new graph. An empty name takes it away.
+
+        Raises
+        ------
+        ExplgraphError
+            If there is no such part.
+        """
+        return self._decided(lambda graph: parts_.renamed(graph, part, name))
+
+    def merge_parts(self: G, parts: Sequence[str], name: str | None = None) -> G:
+        """Make several parts (by ids or names) one, the first of them: gives a new graph.
+
+        Parameters
+        ----------
+        parts : sequence of str
+        name : str, optional
+            Of the whole; the only name among them by default.
+
+        Raises
+        ------
+        ExplgraphError
+            If there is no such part, one is named twice, or they have several names.
+        """
+        return self._decided(lambda graph: parts_.merged(graph, parts, name))
+
+    def split_part(self: G, part: str) -> G:
+        """Make two parts of one (by id or name), by what its nodes do: gives a new graph.
+
+        The first keeps the id; the second has a new one, and comes after it.
+
+        Raises
+        ------
+        ExplgraphError
+            If there is no such part, or its nodes all do the same.
+        """
+        return self._decided(lambda graph: parts_.split(graph, part))
+
+    def reject_part(self: G, part: str) -> G:
+        """Take a part (by id or name) away: gives a new graph. Its nodes stay, without a part.
+
+        Raises
+        ------
+        ExplgraphError
+            If there is no such part.
+        """
+        return self._decided(lambda graph: parts_.rejected(graph, part))
+
+    def _decided(self: G, decide: Callable[[Graph], None]) -> G:
+        """Do something to the parts of a copy."""
+        graph = self._restricted(self.nx)
+        decide(graph)
+        graph.validate()
+        return graph
+
     def prune(
         self: G,
         min_reliability: float | None = None,
         top: float | None = None,
         *,
         fdr: float | None = None,
+        by: Literal["node", "part"] = "node",
     ) -> G:
         """Keep the reliable nodes and the edges between them.
 
@@ -145,6 +239,9 @@ class Graph:
             fires where the pose says by chance only: an estimate by decoys
             (`statistics.reliability`). Nodes without reliability go at any share. It holds for
             nodes of the layers that the graph has, before others were taken out.
+        by : "node" or "part"
+            With "part", `top` is of every part, the most telling nodes of each (`Part.nodes`);
+            nodes of no part go.
 
         Returns
         -------
@@ -157,6 +254,8 @@ class Graph:
         ExplgraphError
             If a value is out of range, or `fdr` is asked of a graph that was mined without decoys.
         """
+        if by not in ("node", "part"):
+            raise ExplgraphError(f"by is {by!r}; expected 'node' or 'part'")
         keep = list(self.nx)
         reliability = self.nx.nodes(data="reliability")
         if fdr is not None:
@@ -177,8 +276,18 @@ class Graph:
                     f"top is {top!r}; expected a number of nodes (int, 0 or more) or a share of "
                     "them (float in (0, 1])"
                 )
-            count = int(top) if whole else math.ceil(top * len(keep))
-            keep = sorted(keep, key=lambda node: -reliability[node])[:count]
+            if by == "part":
+                left = set(keep)
+                members = [[v for v in part.nodes if v in left] for part in self.parts]
+            else:
+                members = [sorted(keep, key=lambda node: -reliability[node])]
+            keep = [
+                node
+                for nodes in members
+                for node in nodes[: int(top) if whole else math.ceil(top * len(nodes))]
+            ]
+        elif by == "part":
+            keep = [node for node in keep if self.nx.nodes[node].get("part")]
         return self._restricted(keep)
 
     def _cut_for(self, fdr: float) -> float:
@@ -234,7 +343,7 @@ class Graph:
         return type(self)(kept, self.fitted, top_images)
 
     def apply_labels(self: G, labels: str | os.PathLike[str] | Mapping[str, Any]) -> G:
-        """Take up people's decisions: names, merged nodes, rejected nodes.
+        """Take up people's decisions: names, merged nodes, rejected nodes, and those on parts.
 
         Parameters
         ----------
@@ -260,7 +369,7 @@ class Graph:
         Warns
         -----
         ExplgraphWarning
-            If the labels are of another model's graph.
+            If the labels are of another model's graph, or a part that was decided on is not found.
         """
         decided = read_labels(labels)
         for what, nodes in (
@@ -297,25 +406,50 @@ class Graph:
         kept = self.restricted(node for node in self.node_ids if node not in rejected)
         for node, attributes in kept.nx.nodes.items():
             attributes["label"] = names[node]
+        missing = parts_.apply_decisions(kept, decided.parts)
+        if missing:
+            names_ = ", ".join(repr(part.name or part.id) for part in missing)
+            warnings.warn(
+                f"no part of this graph is like {names_} of the labels (half of its filters, near "
+                "where it was); look for it among graph.parts and name it again",
+                ExplgraphWarning,
+                stacklevel=2,
+            )
         kept.validate()
         return kept
 
-    def to_frame(self, kind: Literal["nodes", "edges"] = "nodes") -> pd.DataFrame:
-        """Give the nodes or the edges as a pandas table.
+    def write_labels(self, path: str | os.PathLike[str]) -> None:
+        """Write what was decided on the parts, and nodes' names, as a ``labels.json``.
+
+        `apply_labels` takes it up again, in this graph or in one that was mined anew.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file can't be written.
+        """
+        names = {node: label for node, label in self.nx.nodes(data="label") if label}
+        fingerprint = self.nx.graph["model_fingerprint"]
+        write_labels(Labels(names, (), (), fingerprint, parts_.decisions(self)), path)
+
+    def to_frame(self, kind: Literal["nodes", "edges", "parts"] = "nodes") -> pd.DataFrame:
+        """Give the nodes, the edges or the parts as a pandas table.
 
         Returns
         -------
         pandas.DataFrame
             ``"nodes"``: one row per node, indexed by its id, in the graph's order, one column
             per attribute. ``"edges"``: columns ``parent``, ``child`` and the attributes.
+            ``"parts"``: one row per part, indexed by its id, with ``name``, ``x``, ``y``,
+            ``support``, ``reliability``, ``nodes`` (how many) and ``layers``.
 
         Raises
         ------
         ExplgraphError
-            If pandas isn't installed or `kind` is neither.
+            If pandas isn't installed or `kind` is none of these.
         """
-        if kind not in ("nodes", "edges"):
-            raise ExplgraphError(f"kind is {kind!r}; expected 'nodes' or 'edges'")
+        if kind not in ("nodes", "edges", "parts"):
+            raise ExplgraphError(f"kind is {kind!r}; expected 'nodes', 'edges' or 'parts'")
         try:
             import pandas as pd
         except ImportError as err:
@@ -326,6 +460,14 @@ class Graph:
             columns = attributes_in_use(NODE_FIELDS, self.nx.nodes.values())
             rows = [[a.get(c) for c in columns] for a in self.nx.nodes.values()]
             return pd.DataFrame(rows, columns=columns, index=pd.Index(list(self.nx), name="node"))
+        if kind == "parts":
+            ids = pd.Index([part.id for part in self.parts], name="part")
+            columns = ["name", "x", "y", "support", "reliability", "nodes", "layers"]
+            rows = [
+                [p.name, *p.place, p.support, p.reliability, len(p.nodes), ", ".join(p.layers)]
+                for p in self.parts
+            ]
+            return pd.DataFrame(rows, columns=columns, index=ids)
         edges = self._edges()
         columns = attributes_in_use(EDGE_FIELDS, (a for _, _, a in edges))
         rows = [[u, v, *(a.get(c) for c in columns)] for u, v, a in edges]
@@ -375,6 +517,7 @@ class Graph:
             was expected.
         """
         check(self.nx, self.fitted, self.top_images)
+        parts_.check_parts(self.nx)
 
     def _check_layers(self, names: Sequence[str]) -> None:
         """Refuse layers that the graph doesn't have."""
@@ -421,6 +564,13 @@ class Graph:
             f"{layer.width} x {layer.height} units"
             for layer, nodes, filters in self.by_layer()
         ]
+        if parts := self.parts:
+            named = sum(bool(part.name) for part in parts)
+            held = sum(len(part.nodes) for part in parts)
+            lines.append(
+                f"{len(parts)} parts hold {held:,} of the nodes"
+                + (f"; {named} named" * (named > 0))
+            )
         return "\n".join(lines)
 
 

@@ -8,7 +8,11 @@ The explorer page writes them as ``labels.json``, but any editor or program can:
       "model_fingerprint": "7f7ce7...",
       "labels": {"stage3/66/0": "horn", "stage3/12/1": ""},
       "merged": [["stage3/66/0", "stage2/5/3"]],
-      "rejected": ["stage4/9/0"]
+      "rejected": ["stage4/9/0"],
+      "parts": [
+        {"id": "p1", "name": "head", "nodes": ["stage3/66/0", "stage2/5/3"], "place": [40.0, 31.5]},
+        {"id": "p7", "rejected": true, "nodes": ["stage2/8/1"], "place": [80.0, 90.0]}
+      ]
     }
 
 - ``labels``: node id to name; an empty one takes a name away. Nodes that aren't listed keep theirs.
@@ -17,6 +21,9 @@ The explorer page writes them as ``labels.json``, but any editor or program can:
   only one among them, after ``labels``; where none has one, the id of the group's first node. So
   "all nodes of a part" are those of the same name.
 - ``rejected``: nodes that are left out, with their edges.
+- ``parts``: those that people named, merged, split or rejected: nodes, usual place (px), name. In
+  the same graph its nodes say which part is which; in one that was mined anew filters and places
+  do (`explgraph.graph.parts.apply_decisions`).
 - ``model_fingerprint`` says which model the graph is of; if it is there and differs, a warning is
   given.
 
@@ -26,18 +33,42 @@ All keys but the first two are optional, and no others are known.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, nearest
 
-__all__ = ["FORMAT_VERSION", "Labels", "read_labels"]
+__all__ = ["FORMAT_VERSION", "DecidedPart", "Labels", "read_labels", "write_labels"]
 
 FORMAT_VERSION = 1
 _FORMAT = "explgraph labels"
-_KEYS = ("format", "format_version", "model_fingerprint", "labels", "merged", "rejected")
+_KEYS = ("format", "format_version", "model_fingerprint", "labels", "merged", "rejected", "parts")
+_PART_KEYS = ("id", "name", "rejected", "nodes", "place")
+
+
+class DecidedPart(NamedTuple):
+    """A part as people want it.
+
+    Attributes
+    ----------
+    id : str
+    name : str
+        May be empty.
+    rejected : bool
+    nodes : tuple of str
+    place : (float, float)
+        Usual place [x, y], px.
+    """
+
+    id: str
+    name: str
+    rejected: bool
+    nodes: tuple[str, ...]
+    place: tuple[float, float]
 
 
 class Labels(NamedTuple):
@@ -53,12 +84,14 @@ class Labels(NamedTuple):
         Node ids.
     model_fingerprint : str
         Empty if it isn't told.
+    parts : tuple of DecidedPart
     """
 
     labels: dict[str, str]
     merged: tuple[tuple[str, ...], ...]
     rejected: tuple[str, ...]
     model_fingerprint: str
+    parts: tuple[DecidedPart, ...] = ()
 
 
 def read_labels(source: str | os.PathLike[str] | Mapping[str, Any]) -> Labels:
@@ -117,7 +150,67 @@ def read_labels(source: str | os.PathLike[str] | Mapping[str, Any]) -> Labels:
         if node in seen:
             raise ExplgraphError(f"{shown}: merged names {node!r} twice; join its two groups")
         seen.add(node)
-    return Labels(dict(labels), tuple(map(tuple, merged)), tuple(rejected), fingerprint)
+    return Labels(
+        dict(labels),
+        tuple(map(tuple, merged)),
+        tuple(rejected),
+        fingerprint,
+        _read_parts(shown, content.get("parts", [])),
+    )
+
+
+def _read_parts(shown: str, parts: Any) -> tuple[DecidedPart, ...]:
+    """Read what was decided on parts."""
+    if not isinstance(parts, (list, tuple)):
+        raise ExplgraphError(f"{shown}: parts is {parts!r}; expected a list of objects")
+    found = []
+    for k, part in enumerate(parts):
+        where = f"{shown}: parts, entry {k},"
+        if not isinstance(part, Mapping) or not part.keys() <= set(_PART_KEYS):
+            raise ExplgraphError(
+                f"{where} is {part!r}; expected an object of {', '.join(_PART_KEYS)}"
+            )
+        id_, name, out = part.get("id"), part.get("name", ""), part.get("rejected", False)
+        nodes, place = part.get("nodes", []), part.get("place")
+        if not isinstance(id_, str) or not id_ or not isinstance(name, str):
+            raise ExplgraphError(f"{where}: id and name are {id_!r}, {name!r}; expected texts")
+        if not isinstance(out, bool):
+            raise ExplgraphError(f"{where}: rejected is {out!r}; expected true or false")
+        _check_ids(f"{where} nodes", nodes)
+        if (
+            not isinstance(place, (list, tuple))
+            or len(place) != 2
+            or not all(type(v) in (int, float) and math.isfinite(v) for v in place)
+        ):
+            raise ExplgraphError(f"{where}: place is {place!r}; expected [x, y], px")
+        found.append(DecidedPart(id_, name, out, tuple(nodes), (float(place[0]), float(place[1]))))
+    if len({part.id for part in found}) < len(found):
+        raise ExplgraphError(f"{shown}: parts has an id twice; expected one entry for each")
+    return tuple(found)
+
+
+def write_labels(labels: Labels, path: str | os.PathLike[str]) -> None:
+    """Write decisions as a ``labels.json``, whole or not at all.
+
+    Raises
+    ------
+    ExplgraphError
+        If the file can't be written.
+    """
+    content: dict[str, Any] = {"format": _FORMAT, "format_version": FORMAT_VERSION}
+    if labels.model_fingerprint:
+        content["model_fingerprint"] = labels.model_fingerprint
+    content |= {
+        "labels": labels.labels,
+        "merged": [list(group) for group in labels.merged],
+        "rejected": list(labels.rejected),
+        "parts": [
+            part._asdict() | {"nodes": list(part.nodes), "place": list(part.place)}
+            for part in labels.parts
+        ],
+    }
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")
 
 
 def _check_ids(where: str, ids: Any) -> None:

@@ -53,6 +53,8 @@ NODE_FIELDS: Mapping[str, Field] = {
     "follows": Field(float, 0, 1),
     "receptive_field": Field(float, 0),  # px
     "label": Field(str),
+    "part": Field(str, required=False),
+    "part_weight": Field(float, 0, 1, required=False),
 }
 EDGE_FIELDS: Mapping[str, Field] = {
     "dx": Field(float),  # px

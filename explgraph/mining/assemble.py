@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import networkx
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from explgraph.activations.streaming import Images, Source
@@ -22,6 +25,14 @@ from explgraph.mining.settings import Settings
 from explgraph.mining.tracks import Tracks
 from explgraph.network.geometry import Layer
 from explgraph.statistics.fitted import Fitted, FittedLayer
+from explgraph.statistics.grouping import (
+    correlations,
+    group,
+    halved,
+    presence_curve,
+    trajectory_points,
+    typicality,
+)
 
 __all__ = ["NOTHING", "MinedLayer", "assemble", "versions"]
 
@@ -64,6 +75,7 @@ def assemble(
     activations: Source,
     mined: Sequence[MinedLayer],
     fitted: Fitted,
+    sample: Tensor,
     settings: Settings,
     seed: int,
     preprocessing: dict[str, Any],
@@ -88,7 +100,73 @@ def assemble(
         _add_edges(graph, images, upper, lower, ids, settings, seed)
     if not graph:
         raise ExplgraphError(NOTHING)
+    _add_parts(graph, images, mined, ids, fitted, sample)
     return ExplanatoryGraph(graph, fitted.pack(), top_images)
+
+
+def _add_parts(
+    graph: networkx.DiGraph,
+    images: Images,
+    mined: Sequence[MinedLayer],
+    ids: Mapping[int, Mapping[int, str]],
+    fitted: Fitted,
+    sample: Tensor,
+) -> None:
+    """Group the nodes into parts, and measure in which of the sampled images parts show."""
+    mean, loading, filters, reliability, scores = [], [], [], [], []
+    first = 0
+    for layer in mined:
+        k = layer.fitted.sigma.shape[1]
+        nodes = torch.tensor(list(ids[layer.layer.index]), dtype=torch.int64).to(layer.gain.device)
+        mean.append(layer.fitted.mean.flatten(0, 1)[nodes])
+        loading.append(layer.fitted.loading.flatten(0, 1)[nodes])
+        filters.append(first + nodes // k)
+        first += layer.layer.channels
+        reliability.append(layer.reliability[nodes])
+        scores.append(images.rows(layer.found.table, sample)[:, nodes, 2])
+    side = math.sqrt(math.prod(graph.graph["image_size"]))
+    points = trajectory_points(
+        _array(torch.cat(mean)), _array(torch.cat(loading)), _array(fitted.reader.exemplars)
+    )
+    weight, presence = _array(torch.cat(reliability)), _array(torch.cat(scores, 1))
+    groups = group(points, weight, halved(torch.cat(filters).cpu().numpy()), side)
+    near = typicality(points, groups.centre[groups.part], side) if len(groups.centre) else weight
+    names = [f"p{number + 1}" for number in range(len(groups.centre))]
+    for node, part, much in zip(graph, groups.part.tolist(), near.tolist(), strict=True):
+        there = part >= 0
+        graph.nodes[node].update(
+            part=names[part] if there else "", part_weight=much if there else 0.0
+        )
+    shown = np.empty((len(presence), len(names)))
+    graph.graph["parts"] = []
+    for number, name in enumerate(names):
+        mine = groups.part == number
+        score = presence[:, mine] @ (weight * near)[mine] / (weight * near)[mine].sum()
+        offset, slope = presence_curve(score)
+        shown[:, number] = 1 / (1 + np.exp(-(offset + slope * score)))
+        graph.graph["parts"].append(
+            {
+                "id": name,
+                "name": "",
+                "reliability": float(groups.agreement[number]),
+                "support": float((shown[:, number] >= 0.5).mean()),
+                "offset": offset,
+                "slope": slope,
+                "together": {},
+                "rejected": [],
+                "decided": False,
+            }
+        )
+    together = correlations(shown)
+    for number, record in enumerate(graph.graph["parts"]):
+        record["together"] = {
+            other: float(together[number, k]) for k, other in enumerate(names) if k != number
+        }
+
+
+def _array(values: Tensor) -> NDArray[np.float64]:
+    """Take a tensor to numpy, in float64."""
+    return values.detach().cpu().double().numpy()
 
 
 def versions() -> dict[str, str]:

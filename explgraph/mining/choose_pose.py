@@ -23,8 +23,8 @@ from explgraph.statistics.mixture import Grid
 __all__ = ["choose_pose", "learn_poses", "motions_of"]
 
 # times what half of a pose's numbers explain must all of them explain, to be taken: on animals the
-# others are mostly noise (0.8 to 1.4 times; other filters give others), on people, whose limbs move,
-# and on elephants they are not (1.6)
+# others are mostly noise (0.8 to 1.4 times; other filters give others), on people, whose limbs
+# move, and on elephants they are not (1.6)
 _MORE_NUMBERS = 1.5
 _TRIED = 64  # filters of a layer by which a pose is chosen for it
 

@@ -277,7 +277,7 @@ def _mine(
         )
         tick()
     fitted = Fitted(learnt.reader, {m.layer.index: m.fitted for m in mined})
-    return assemble(images, activations, mined, fitted, settings, seed, preprocessing)
+    return assemble(images, activations, mined, fitted, sample, settings, seed, preprocessing)
 
 
 def _sample(images: Images, layers: Sequence[LayerMaps], settings: Settings, seed: int) -> Tensor:

@@ -15,8 +15,8 @@ References
 ----------
 Mean shift: Comaniciu and Meer (IEEE PAMI 2002). Agreement of clusterings of two halves as the judge
 of how many clusters there are: Lange, Roth, Braun and Buhmann, "Stability-based validation of
-clustering solutions" (Neural Computation 2004); here cluster by cluster, as in Hennig (Computational
-Statistics and Data Analysis 2007).
+clustering solutions" (Neural Computation 2004); here cluster by cluster, as in Hennig
+(Computational Statistics and Data Analysis 2007).
 """
 
 from __future__ import annotations
@@ -26,7 +26,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Groups", "group", "halved", "trajectory_points", "typicality"]
+__all__ = [
+    "Groups",
+    "correlations",
+    "group",
+    "halved",
+    "presence_curve",
+    "trajectory_points",
+    "two_halves",
+    "typicality",
+]
 
 Array = NDArray[np.float64]
 
@@ -39,6 +48,9 @@ _AGREED = 0.5  # Jaccard index of a part and the most like one of the halves', a
 _CANDIDATES = 512  # patterns that modes are looked for around, spread evenly over reliability
 _CLIMB = 20  # steps of mean shift, at most
 _BLOCK = 4096  # patterns at a time
+_ITERATIONS = 100  # of fitting two groups of images
+_LEAST_SPREAD = 0.05  # of mean scores within a group of images: fewer nodes scatter by more
+_SURE = 0.1  # share of the images that each group has at least
 
 
 class Groups(NamedTuple):
@@ -125,7 +137,8 @@ def typicality(points: Array, centre: Array, side: float) -> Array:
 
 def halved(filters: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Put every second filter into one half, given the filter of each pattern: (V,) bool."""
-    return (np.unique(filters, return_inverse=True)[1] % 2).astype(bool)
+    half: NDArray[np.bool_] = (np.unique(filters, return_inverse=True)[1] % 2).astype(bool)
+    return half
 
 
 def _squares(points: Array, other: Array) -> Array:
@@ -172,7 +185,7 @@ def _modes(points: Array, weight: Array, side: float) -> Array:
 
 
 def _nearest(points: Array, centre: Array, side: float) -> NDArray[np.int64]:
-    """Number of the nearest part, -1 where none is near, (V,)."""
+    """Give the number of the nearest part, -1 where none is near, (V,)."""
     part = np.full(len(points), -1)
     best = np.full(len(points), (_JOIN * side) ** 2)
     for k, one in enumerate(centre):  # a part at a time: V numbers, not V x P x d
@@ -190,3 +203,71 @@ def _overlap(members: NDArray[np.bool_], part: NDArray[np.int64]) -> float:
         if k >= 0
     ]
     return float(max(share, default=0.0))
+
+
+def correlations(values: Array) -> Array:
+    """Correlations of columns (N, P): (P, P); 0 with what never changes."""
+    centred = values - values.mean(0)
+    spread = np.sqrt(np.square(centred).sum(0))
+    scaled = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
+    found: Array = np.clip(scaled.T @ scaled, -1, 1)
+    return found
+
+
+def two_halves(points: Array, weight: Array, side: float) -> NDArray[np.bool_]:
+    """Divide a part's trajectories (V, d) into the two groups that are most apart, (V,) bool.
+
+    Means of two (Lloyd), from the heaviest and what is farthest from it. All False if they don't
+    differ by a thousandth of the side.
+    """
+    first = points[weight.argmax()]
+    centres = [first, points[_squares(points, first).argmax()]]
+    second = np.zeros(len(points), dtype=bool)
+    if np.sqrt(_squares(*centres)) < 1e-3 * side:
+        return second
+    for _ in range(_CLIMB):
+        before, second = second, _squares(points, centres[1]) < _squares(points, centres[0])
+        if (before == second).all():
+            break
+        centres = [np.average(points[s], axis=0, weights=weight[s]) for s in (~second, second)]
+    return second
+
+
+def presence_curve(values: Array) -> tuple[float, float]:
+    """Fit how a part's mean score tells images that show it from those that don't.
+
+    Two normal distributions of one spread, by EM: the images with higher scores show it. Where
+    there is one group only, high scores are said to show it all the same, and what is between is
+    left open: too few presences are said, no false ones.
+
+    Parameters
+    ----------
+    values : (N,)
+        Weighted mean score of the part's nodes in each image.
+
+    Returns
+    -------
+    offset, slope : float
+        The presence is ``1 / (1 + exp(-(offset + slope value)))``.
+    """
+    low, high = np.quantile(values, (0.25, 0.75))
+    spread, share = max(float(values.std()), _LEAST_SPREAD), 0.5
+    for _ in range(_ITERATIONS):
+        offset, slope = _logistic(low, high, spread, share)
+        there = 1 / (1 + np.exp(-(offset + slope * values)))
+        share = float(np.clip(there.mean(), _SURE, 1 - _SURE))
+        before = low, high
+        high = (there * values).sum() / max(there.sum(), 1e-9)
+        low = ((1 - there) * values).sum() / max((1 - there).sum(), 1e-9)
+        square = there * np.square(values - high) + (1 - there) * np.square(values - low)
+        spread = max(float(np.sqrt(square.mean())), _LEAST_SPREAD)
+        if abs(low - before[0]) + abs(high - before[1]) < 1e-6:
+            break
+    offset, slope = _logistic(low, high, spread, share)
+    return float(offset), float(slope)
+
+
+def _logistic(low: float, high: float, spread: float, share: float) -> tuple[float, float]:
+    """Offset and slope of the log odds of the higher one of two normal distributions."""
+    slope = (high - low) / spread**2
+    return float(np.log(share / (1 - share)) - slope * (low + high) / 2), float(slope)
