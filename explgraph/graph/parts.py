@@ -299,16 +299,22 @@ def split(graph: Graph, part: str) -> None:
         raise ExplgraphError(f"part {one.id!r} can't be split: its nodes do all the same")
     # beyond the last one: an id that was merged away or rejected is not used again
     number = 1 + max(_number(record["id"]) for record in graph.nx.graph["parts"])
-    record = _record(graph, one.id)
-    record["decided"] = True
-    new = {**record, "id": f"p{number}", "together": dict(record["together"])}
-    for which, label in ((~second, one.id), (second, new["id"])):
+    _record(graph, one.id)["decided"] = True
+    new = _copied(graph, one.id, f"p{number}")["id"]
+    for which, label in ((~second, one.id), (second, new)):
         _assign(graph, [one.nodes[i] for i in np.flatnonzero(which)], label, points, index)
+
+
+def _copied(graph: Graph, part: str, new: str) -> dict[str, Any]:
+    """Put a part like another one after it."""
     records = graph.nx.graph["parts"]
-    records.insert(records.index(record) + 1, new)
+    record = _record(graph, part)
+    copied = {**record, "id": new, "together": dict(record["together"])}
+    records.insert(records.index(record) + 1, copied)
     for other in records:
-        if one.id in other["together"]:
-            other["together"][new["id"]] = other["together"][one.id]
+        if part in other["together"]:
+            other["together"][new] = other["together"][part]
+    return copied
 
 
 def rejected(graph: Graph, part: str) -> None:
@@ -341,6 +347,8 @@ def apply_decisions(graph: Graph, decided: Sequence[DecidedPart]) -> list[Decide
     the decided one if at least half of its filters are that one's and it is usually where that one
     was; several such parts become one.
     """
+    if not decided:
+        return []
     side = float(np.sqrt(np.prod(graph.image_size)))
     if all(_is_here(graph, part, _SAME * side) for part in decided):
         _apply_to_the_same(graph, decided)
@@ -387,14 +395,12 @@ def _apply_to_the_same(graph: Graph, decided: Sequence[DecidedPart]) -> None:
             merged(graph, whole, part.name)
             records = graph.nx.graph["parts"]
             continue
-        if part.id not in known:  # split off another one: like that
+        if part.id not in known:  # split off another one
             there = [graph.nx.nodes[node].get("part", "") for node in part.nodes]
-            source = next((known[label] for label in there if label in known), None)
-            blank = {"reliability": 0.0, "support": 0.0, "offset": 0.0, "slope": 1.0}
-            values = {key: (source or blank)[key] for key in blank}
-            together = dict(source["together"]) if source else {}
-            known[part.id] = {"id": part.id, **values, "together": together}
-            records.append(known[part.id])
+            source = next((label for label in there if label in known), None)
+            if source is None:
+                continue  # its nodes belonged to none: nothing is known of them
+            known[part.id] = _copied(graph, source, part.id)
         out = list(part.nodes) if part.rejected else []
         known[part.id].update(name=part.name, rejected=out, decided=True)
         if part.rejected:
@@ -415,6 +421,7 @@ def _assign(
     index: Mapping[str, int],
 ) -> None:
     """Make nodes those of a part, and say how typical they are of it."""
+    nodes = sorted(nodes, key=index.__getitem__)  # sums don't depend on who asks
     here = np.array([index[node] for node in nodes])
     weight = np.array([graph.nx.nodes[node]["reliability"] for node in nodes])
     centre = np.average(points[here], axis=0, weights=weight if weight.sum() > 0 else None)

@@ -192,7 +192,8 @@ def test_frames():
     graph.nx.nodes[first]["seen"] = True
     nodes = graph.to_frame()
     assert list(nodes.index) == list(graph.nx)
-    assert list(nodes.columns) == [*NODE_FIELDS, "seen"]
+    required = [name for name, field in NODE_FIELDS.items() if field.required]
+    assert list(nodes.columns) == [*required, "seen"]
     for node, values in graph.nx.nodes.items():
         assert {k: nodes.loc[node, k] for k in values} == values
     edges = graph.to_frame("edges")
@@ -200,13 +201,15 @@ def test_frames():
     assert list(edges.columns) == ["parent", "child", *required]
     found = {(e["parent"], e["child"]): {k: e[k] for k in required} for _, e in edges.iterrows()}
     assert found == {(u, v): a for u, v, a in graph.nx.edges(data=True)}
-    with pytest.raises(ExplgraphError, match="kind is 'rows'; expected 'nodes' or 'edges'"):
+    with pytest.raises(
+        ExplgraphError, match="kind is 'rows'; expected 'nodes', 'edges' or 'parts'"
+    ):
         graph.to_frame("rows")
 
 
 def test_frames_of_an_empty_graph():
     graph = random_graph(0, nodes=0)
-    assert list(graph.to_frame().columns) == list(NODE_FIELDS)
+    assert list(graph.to_frame().columns) == [k for k, f in NODE_FIELDS.items() if f.required]
     assert len(graph.to_frame("edges")) == 0
 
 
