@@ -11,7 +11,7 @@ find the parts again in a graph that was mined anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ __all__ = [
     "rejected",
     "renamed",
     "split",
+    "turns",
     "weights",
 ]
 
@@ -204,6 +205,24 @@ def find_part(graph: Graph, part: str) -> Part:
             f"{', '.join(known)}"
         )
     return found[0]
+
+
+def turns(graph: Graph, nodes: Iterable[str]) -> dict[str, int]:
+    """Say in which turn nodes come: see `Graph.turns`."""
+    weight = dict(zip(graph.nx, weights(graph), strict=True))
+    found: dict[str, int] = {}
+    count: dict[str, int] = {}
+    wanted = list(nodes)
+    for node in wanted:
+        if node not in graph.nx:
+            raise ExplgraphError(f"the graph has no node {node!r}; see graph.node_ids")
+    for node in sorted(wanted, key=lambda node: -weight[node]):
+        part = graph.nx.nodes[node].get("part", "")
+        if part:
+            found[node] = count.get(part, 0)
+            count[part] = found[node] + 1
+    last = max(count.values(), default=0)
+    return {node: found.get(node, last) for node in wanted}
 
 
 def check_parts(nx: networkx.DiGraph) -> None:

@@ -271,3 +271,19 @@ def test_effects_between_parts_are_sums(graph):
         if (other.nx.nodes[u]["part"], other.nx.nodes[v]["part"]) == (upper, lower)
     )
     assert values["effect"] == pytest.approx(truth)
+
+
+def test_parts_take_turns(graph):
+    layer = graph.layers[1].name
+    nodes = graph.nodes_of(layer)
+    turns = graph.turns(nodes)
+    assert list(turns) == list(nodes)
+    for part in graph.parts:
+        mine = [node for node in part.nodes if node in turns]
+        assert [turns[node] for node in mine] == list(range(len(mine)))
+    most = max(turns[node] for node in nodes if graph.nx.nodes[node]["part"])
+    assert {turns[v] for v in nodes if not graph.nx.nodes[v]["part"]} <= {most + 1}
+    first = sorted(nodes, key=turns.__getitem__)[:8]
+    assert len({graph.nx.nodes[v]["part"] for v in first}) == 8
+    with pytest.raises(ExplgraphError, match="no node 'x'"):
+        graph.turns(["x"])
