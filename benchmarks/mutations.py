@@ -3,7 +3,7 @@
     python benchmarks/mutations.py
 
 `tests/mining/test_constants.py` compares what mining makes of some creatures
-(`tests/mining/fingerprint.py`) with what is written down, within `TOLERANCE`. Every number that a
+(`tests/fingerprint.py`) with what is written down, within `TOLERANCE`. Every number that a
 module of `explgraph.mining` or `explgraph.statistics` names in capitals, and every default of
 `Settings`, is halved, one at a time; what moves least is last. Whole numbers stay whole.
 """
@@ -71,10 +71,11 @@ def _numbers(file: Path, name: str, value: ast.expr) -> Iterator[Constant]:
 
 def measured(root: Path) -> dict[str, float]:
     """Mine with the package in a folder, in a process of its own."""
-    path = os.pathsep.join([str(root), str(ROOT / "tests" / "mining")])
+    path = os.pathsep.join([str(root), str(ROOT / "tests")])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _PRINT],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+        cwd=root, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         return {}
