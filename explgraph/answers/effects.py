@@ -34,14 +34,24 @@ from torch import Tensor, nn
 
 from explgraph import rows
 from explgraph.answers.attribution import Owned, Places, adds
+from explgraph.answers.by_part import Members, nodes_named
 from explgraph.answers.intervene import Change, Run, run, watched, with_gradients
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT
 from explgraph.images.batches import AnyImages
 
-__all__ = ["Ablation", "Check", "ablate", "check_effects", "edge_effects", "rank_correlation"]
+__all__ = [
+    "Ablation",
+    "Check",
+    "PartEffects",
+    "ablate",
+    "check_effects",
+    "edge_effects",
+    "part_effects",
+    "rank_correlation",
+]
 
 Edge = tuple[str, str]
 
@@ -100,6 +110,31 @@ class Ablation(NamedTuple):
                 "1, ... in this order; write it again"
             )
         return cls(names, table["before"], table["after"])
+
+
+class PartEffects(NamedTuple):
+    """What a class's score loses without each part, layer by layer.
+
+    Layers lie behind one another, so that each accounts for the score by itself: don't add them up.
+
+    Attributes
+    ----------
+    parts, titles : tuple of str
+        Ids and titles of the P parts, in the graph's order.
+    layers : tuple of str
+        The L layers that have nodes, lowest first.
+    values : (L, P) float64
+        Sum of the effects of a part's nodes in the layer, in units of the score; 0 where it has
+        none there.
+    rest : (L,) float64
+        The same of the layer's nodes of no part.
+    """
+
+    parts: tuple[str, ...]
+    titles: tuple[str, ...]
+    layers: tuple[str, ...]
+    values: NDArray[np.float64]
+    rest: NDArray[np.float64]
 
 
 class Check(NamedTuple):
@@ -219,6 +254,47 @@ def edge_effects(
     return measured
 
 
+def part_effects(graph: ExplanatoryGraph, name: str) -> PartEffects:
+    """Add nodes' effects on a class up to those of parts.
+
+    Parameters
+    ----------
+    graph : ExplanatoryGraph
+        As `edge_effects` gave it.
+    name : str
+        The class's name, as it was given to `edge_effects`.
+
+    Returns
+    -------
+    PartEffects
+        What is said of a part is the sum over its nodes, layer by layer. Each node counts as if
+        it alone were taken away; `ablate` takes a whole part away in truth.
+
+    Raises
+    ------
+    ExplgraphError
+        If no effects on such a class were measured, or no node belongs to a part.
+    """
+    check_graph(graph)
+    effect = CLASS_EFFECT + name
+    if not all(effect in values for values in graph.nx.nodes.values()):
+        known = {key for values in graph.nx.nodes.values() for key in values}
+        classes = sorted(k.removeprefix(CLASS_EFFECT) for k in known if k.startswith(CLASS_EFFECT))
+        raise ExplgraphError(
+            f"name is {name!r}, but the graph's nodes have no effect on it"
+            f"{nearest(name, classes)}; measure it first: graph = "
+            f"explgraph.edge_effects(model, graph, images, classes={{{name!r}: NUMBER}})"
+        )
+    members = Members.of(graph, graph.node_ids)
+    layers = tuple(layer.name for layer in graph.layers if graph.nodes_of(layer.name))
+    by_layer = np.zeros((len(layers), len(graph)))
+    for v, attributes in enumerate(graph.nx.nodes.values()):
+        by_layer[layers.index(attributes["layer"]), v] = attributes[effect]
+    return PartEffects(
+        members.ids, members.titles, layers, members.sum(by_layer), members.rest(by_layer)
+    )
+
+
 def _losses(
     graph: ExplanatoryGraph,
     places: Places,
@@ -263,7 +339,7 @@ def ablate(
     device: str = "auto",
     progress: bool = False,
 ) -> Ablation:
-    """Run a network without some of its nodes.
+    """Run a network without some of its nodes, or without whole parts.
 
     Each node's place is found with the network whole; then the activation of its filter within
     that place is taken away (places of one filter that overlap count once), and the network goes
@@ -277,7 +353,8 @@ def ablate(
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
     nodes : iterable of str
-        Ids of the graph.
+        Ids of the graph's nodes; a part's id, name or title stands for all its nodes, in all
+        layers.
     batch_size : int
     device : str
         Where the model runs.
@@ -292,13 +369,13 @@ def ablate(
     Raises
     ------
     ExplgraphError
-        If the graph lacks a node, the model isn't the one that was mined or is in training mode,
-        or its output isn't one score per class.
+        If the graph lacks a node or part, the model isn't the one that was mined or is in training
+        mode, or its output isn't one score per class.
     """
     check_graph(graph)
-    chosen = graph.restricted([nodes] if isinstance(nodes, str) else nodes).node_ids
+    chosen = nodes_named(graph, nodes)
     if not chosen:
-        raise ExplgraphError("nodes is empty; name at least one node of the graph")
+        raise ExplgraphError("nodes is empty; name at least one node or part of the graph")
     places = Places(graph)
     seen: list[str] = []
     before, after = [], []
