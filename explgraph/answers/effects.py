@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from explgraph import rows
 from explgraph.answers.attribution import Owned, Places, adds
-from explgraph.answers.by_part import Members, nodes_named
+from explgraph.answers.by_part import Members, different_titles, find_parts, nodes_named
 from explgraph.answers.intervene import Change, Run, run, watched, with_gradients
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -45,8 +45,10 @@ from explgraph.images.batches import AnyImages
 __all__ = [
     "Ablation",
     "Check",
+    "PartAblation",
     "PartEffects",
     "ablate",
+    "ablate_parts",
     "check_effects",
     "edge_effects",
     "part_effects",
@@ -110,6 +112,54 @@ class Ablation(NamedTuple):
                 "1, ... in this order; write it again"
             )
         return cls(names, table["before"], table["after"])
+
+
+class PartAblation(NamedTuple):
+    """Class scores with all nodes, and without each part by itself.
+
+    Attributes
+    ----------
+    parts, titles : tuple of str
+        Ids and titles of the P parts.
+    names : tuple of str
+        Of the N images.
+    before : (N, classes) float64
+        What the whole model gives.
+    after : (P, N, classes) float64
+        What it gives without the part.
+    """
+
+    parts: tuple[str, ...]
+    titles: tuple[str, ...]
+    names: tuple[str, ...]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+    @property
+    def change(self) -> NDArray[np.float64]:
+        """By how much each class's score changes, ``after - before``, (P, N, classes)."""
+        return self.after - self.before
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a row for each part, image and class: ``.csv``, ``.json`` or ``.parquet``.
+
+        Columns are ``part`` (its id), ``image``, ``class`` (its number), ``before`` and ``after``.
+
+        Raises
+        ------
+        ExplgraphError
+            As `Ablation.write`.
+        """
+        p, n, classes = self.after.shape
+        part, image, number = np.indices((p, n, classes)).reshape(3, -1)
+        columns = {
+            "part": np.array(self.parts, dtype=object)[part],
+            "image": np.array(self.names, dtype=object)[image],
+            "class": number,
+            "before": np.broadcast_to(self.before, self.after.shape).ravel(),
+            "after": self.after.ravel(),
+        }
+        rows.write(path, columns)
 
 
 class PartEffects(NamedTuple):
@@ -376,17 +426,80 @@ def ablate(
     chosen = nodes_named(graph, nodes)
     if not chosen:
         raise ExplgraphError("nodes is empty; name at least one node or part of the graph")
+    names, before, (after,) = _ablated(
+        model, graph, images, [chosen], batch_size=batch_size, device=device, progress=progress
+    )
+    return Ablation(names, before, after)
+
+
+def ablate_parts(
+    model: nn.Module,
+    graph: ExplanatoryGraph,
+    images: AnyImages,
+    parts: str | Iterable[str] | None = None,
+    *,
+    batch_size: int = 32,
+    device: str = "auto",
+    progress: bool = False,
+) -> PartAblation:
+    """Run a network without each of some parts, one part at a time.
+
+    Parameters
+    ----------
+    model, graph, images, batch_size, device, progress
+        As for `ablate`.
+    parts : iterable of str, optional
+        Ids, names or titles; by default all parts of the graph.
+
+    Returns
+    -------
+    PartAblation
+        Class scores before, and after all nodes of a part were taken away.
+
+    Raises
+    ------
+    ExplgraphError
+        As `ablate`, and if the graph has no parts.
+    """
+    check_graph(graph)
+    chosen = find_parts(graph, parts)
+    if not chosen:
+        raise ExplgraphError("parts is empty; name at least one part of the graph")
+    titles = different_titles(graph.parts)
+    names, before, after = _ablated(
+        model, graph, images, [part.nodes for part in chosen],
+        batch_size=batch_size, device=device, progress=progress,
+    )  # fmt: skip
+    ids = tuple(part.id for part in chosen)
+    return PartAblation(ids, tuple(titles[part] for part in ids), names, before, np.stack(after))
+
+
+def _ablated(
+    model: nn.Module,
+    graph: ExplanatoryGraph,
+    images: AnyImages,
+    groups: Sequence[Sequence[str]],
+    *,
+    batch_size: int,
+    device: str,
+    progress: bool,
+) -> tuple[tuple[str, ...], NDArray[np.float64], list[NDArray[np.float64]]]:
+    """Give images' names, scores (N, classes), and those without each group of nodes."""
     places = Places(graph)
     seen: list[str] = []
-    before, after = [], []
+    scores: list[list[Tensor]] = []
     source = watched(model, graph, images, batch_size=batch_size, device=device, progress=progress)
     for names, batch in source:
         seen.extend(names)
         whole = run(model, batch, graph.layers)
-        changes = _without(graph, places, chosen, places.positions(whole.maps))
-        before.append(whole.scores)
-        after.append(run(model, batch, graph.layers, changes).scores)
-    return Ablation(tuple(seen), *(torch.cat(s).double().cpu().numpy() for s in (before, after)))
+        positions = places.positions(whole.maps)
+        changes = [_without(graph, places, nodes, positions) for nodes in groups]
+        without = [run(model, batch, graph.layers, change).scores for change in changes]
+        scores.append([whole.scores, *without])
+    before, *after = (
+        torch.cat(column).double().cpu().numpy() for column in zip(*scores, strict=True)
+    )
+    return tuple(seen), before, after
 
 
 def _without(

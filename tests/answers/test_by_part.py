@@ -116,7 +116,7 @@ def test_a_part_stands_for_its_nodes_in_ablation(small):
 
 def test_names_that_are_nobody_s_are_told(small):
     model, graph = small
-    with pytest.raises(ExplgraphError, match="no node 'clw', and no part of this name; did you mean"):
+    with pytest.raises(ExplgraphError, match="no node 'clw', and no part of this name; did you"):
         explgraph.ablate(model, graph, pictures(2), ["clw"])
     with pytest.raises(ExplgraphError, match="nodes is empty; name at least one node or part"):
         explgraph.ablate(model, graph, pictures(2), [])
@@ -129,17 +129,16 @@ def test_names_that_are_nobody_s_are_told(small):
     bare = graph.restricted(node for node in graph.nx if not graph.nx.nodes[node]["part"])
     with pytest.raises(ExplgraphError, match="its parts are none"):
         by_part.nodes_named(bare, "claw")
-    with pytest.raises(ExplgraphError, match="none of the . nodes that are asked belongs to a part"):
+    with pytest.raises(ExplgraphError, match=r"none of the \d+ nodes that are asked belongs to"):
         rationales(model, bare, pictures(2), 0, by="part")
     with pytest.raises(ExplgraphError, match="the graph has no parts; name nodes instead"):
         by_part.find_parts(bare, None)
     for ask in (rationales, node_evidence):
         with pytest.raises(ExplgraphError, match="by is 'layer'; expected 'node' or 'part'"):
             ask(model, graph, pictures(2), 0, by="layer")
-    with pytest.raises(ExplgraphError, match=r"have no effect on it; did you mean 'wing'\?; measure"):
-        effects.part_effects(
-            effects.edge_effects(model, graph, pictures(2), classes={"wing": 0}), "wings"
-        )
+    measured = effects.edge_effects(model, graph, pictures(2), classes={"wing": 0})
+    with pytest.raises(ExplgraphError, match=r"no effect on it; did you mean 'wing'\?; measure it"):
+        effects.part_effects(measured, "wings")
 
 
 def test_parts_are_found_by_what_they_are_called(small):
@@ -215,7 +214,7 @@ def test_trees_of_parts(animals, tmp_path):
         for name in ("eyes", "p1")
     )
     assert by_title == by_id
-    with pytest.raises(ExplgraphError, match="removed names 'eys', .* did you mean 'eyes'"):
+    with pytest.raises(ExplgraphError, match=r"removed names 'eys', .* did you mean 'eyes'"):
         tree.measure(tree.fitted, has, removed={"eys": lost["p1"]})
     plain = DecisionTree.fit(model, graph, images, target, positive=has)
     with pytest.raises(ExplgraphError, match="of other nodes than the tree's"):
