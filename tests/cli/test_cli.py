@@ -591,7 +591,7 @@ def test_tree_by_part(place, capsys, tmp_path):
     assert next(iter(tree["nodes"][1]["parts"])) in said
 
 
-def test_bias_by_part_says_which_parts_carry_it(place, capsys, tmp_path):
+def test_bias_by_part_says_which_parts_carry_it(place, capsys):
     code, said, err = run(capsys, *bias_command(place, "--by", "part"))
     assert code == 0, err
     assert " carried by |" in said
