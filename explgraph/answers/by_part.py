@@ -138,12 +138,15 @@ def find_parts(graph: Graph, names: str | Iterable[str] | None) -> tuple[Part, .
 def _part(graph: Graph, name: str) -> Part:
     """Find a part by its id, name or title."""
     titles = {title: part for part, title in different_titles(graph.parts).items()}
-    if any(name in (part.id, part.name) for part in graph.parts):
+    if name and any(name in (part.id, part.name) for part in graph.parts):
         return graph.part(name)
     if name in titles:
         return graph.part(titles[name])
-    known = [*graph.nx, *titles.values(), *titles]
+    shown = ", ".join(titles) or "none"
+    if name in graph.nx:
+        raise ExplgraphError(f"{name!r} is a node, not a part; the graph's parts are {shown}")
     raise ExplgraphError(
-        f"the graph has no node {name!r}, and no part of this name{nearest(str(name), known)}; see "
-        f"graph.node_ids; its parts are {', '.join(titles) or 'none'}"
+        f"the graph has no node {name!r}, and no part of this name"
+        f"{nearest(str(name), [*graph.nx, *titles.values(), *titles])}; see graph.node_ids; its "
+        f"parts are {shown}"
     )

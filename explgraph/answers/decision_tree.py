@@ -278,7 +278,7 @@ class DecisionTree:
 
     @property
     def called(self) -> tuple[str, ...]:
-        """What people call the V nodes or parts: parts by their titles, nodes by their ids."""
+        """Give what people call the V nodes (their ids) or parts (their titles)."""
         return self.fitted.called
 
     @property

@@ -119,8 +119,8 @@ class PartAblation(NamedTuple):
 
     Attributes
     ----------
-    parts, titles : tuple of str
-        Ids and titles of the P parts.
+    ids, titles : tuple of str
+        Of the P parts.
     names : tuple of str
         Of the N images.
     before : (N, classes) float64
@@ -129,7 +129,7 @@ class PartAblation(NamedTuple):
         What it gives without the part.
     """
 
-    parts: tuple[str, ...]
+    ids: tuple[str, ...]
     titles: tuple[str, ...]
     names: tuple[str, ...]
     before: NDArray[np.float64]
@@ -153,7 +153,7 @@ class PartAblation(NamedTuple):
         p, n, classes = self.after.shape
         part, image, number = np.indices((p, n, classes)).reshape(3, -1)
         columns = {
-            "part": np.array(self.parts, dtype=object)[part],
+            "part": np.array(self.ids, dtype=object)[part],
             "image": np.array(self.names, dtype=object)[image],
             "class": number,
             "before": np.broadcast_to(self.before, self.after.shape).ravel(),
@@ -169,8 +169,8 @@ class PartEffects(NamedTuple):
 
     Attributes
     ----------
-    parts, titles : tuple of str
-        Ids and titles of the P parts, in the graph's order.
+    ids, titles : tuple of str
+        Of the P parts, in the graph's order.
     layers : tuple of str
         The L layers that have nodes, lowest first.
     values : (L, P) float64
@@ -180,7 +180,7 @@ class PartEffects(NamedTuple):
         The same of the layer's nodes of no part.
     """
 
-    parts: tuple[str, ...]
+    ids: tuple[str, ...]
     titles: tuple[str, ...]
     layers: tuple[str, ...]
     values: NDArray[np.float64]

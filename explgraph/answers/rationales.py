@@ -64,7 +64,7 @@ class Rationales(NamedTuple):
 
     @property
     def called(self) -> tuple[str, ...]:
-        """What people call the nodes or parts: parts by their titles, nodes by their ids."""
+        """Give what people call the nodes (their ids) or parts (their titles)."""
         return self.titles or self.nodes
 
     @property

@@ -1,6 +1,7 @@
 """Answers by parts against sums over their nodes, written out, and creatures' planted parts."""
 
 import blobs
+import damaged
 import numpy as np
 import pytest
 from small_network import graph_of, network, pictures
@@ -82,12 +83,12 @@ def test_effects_on_a_class_are_sums_layer_by_layer(small):
     measured = effects.edge_effects(model, graph, pictures(4), classes={"a": 0, "b": 1})
     found = effects.part_effects(measured, "b")
     assert found.layers == ("lower", "upper")
-    assert found.parts == tuple(part.id for part in graph.parts)
+    assert found.ids == tuple(part.id for part in graph.parts)
     for i, layer in enumerate(found.layers):
         nodes = graph.nodes_of(layer)
         given = np.array([measured.nx.nodes[node]["effect_on_b"] for node in nodes])
         wanted, rest = sums(graph, nodes, given)
-        for k, part in enumerate(found.parts):
+        for k, part in enumerate(found.ids):
             assert found.values[i, k] == pytest.approx(wanted.get(part, 0.0))
         assert found.rest[i] == pytest.approx(float(rest)) != 0
     # where a part's nodes are of different filters, in a linear network it is what it is in truth
@@ -120,6 +121,8 @@ def test_names_that_are_nobody_s_are_told(small):
         explgraph.ablate(model, graph, pictures(2), ["clw"])
     with pytest.raises(ExplgraphError, match="nodes is empty; name at least one node or part"):
         explgraph.ablate(model, graph, pictures(2), [])
+    with pytest.raises(ExplgraphError, match="no node '', and no part"):  # many have no name
+        by_part.nodes_named(graph, [""])
     two = graph.name_part("p1", "claw")
     with pytest.raises(ExplgraphError, match="'claw' is that of several parts: p1, p3; give an id"):
         by_part.nodes_named(two, "claw")
@@ -146,6 +149,23 @@ def test_parts_are_found_by_what_they_are_called(small):
     assert by_part.find_parts(graph, None) == graph.parts
     assert by_part.find_parts(graph, ["claw", "p1", "p3"]) == (graph.part("p3"), graph.part("p1"))
     assert by_part.find_parts(graph, "part 4") == (graph.part("p4"),)
+    node = graph.node_ids[0]
+    with pytest.raises(ExplgraphError, match=f"'{node}' is a node, not a part; the graph's parts"):
+        by_part.find_parts(graph, [node])
+
+
+def test_parts_are_taken_away_one_at_a_time(small):
+    model, graph = small
+    images = pictures(5, seed=6)
+    found = effects.ablate_parts(model, graph, images, ["p4", "claw"], batch_size=2)
+    assert (found.ids, found.titles) == (("p4", "p3"), ("part 4", "claw"))
+    for k, part in enumerate(found.ids):
+        alone = explgraph.ablate(model, graph, images, graph.part(part).nodes)
+        np.testing.assert_allclose(found.change[k], alone.change, rtol=1e-4)
+        assert found.names == alone.names
+    assert effects.ablate_parts(model, graph, images).ids == tuple(p.id for p in graph.parts)
+    with pytest.raises(ExplgraphError, match="parts is empty; name at least one part"):
+        effects.ablate_parts(model, graph, images, [])
 
 
 TRUTH = {"yellow_eyes": "eye", "bib": "chest", "striped": "rump"}
@@ -199,6 +219,8 @@ def test_trees_of_parts(animals, tmp_path):
     loaded = DecisionTree.load(tmp_path / "tree")
     assert loaded.called == tree.called
     assert loaded.explain_all(found) == tree.explain_all(found)
+    damaged.edited(tmp_path / "tree", lambda content, _: content.pop("titles"))  # an older file
+    assert DecisionTree.load(tmp_path / "tree").called == tree.nodes
     tree.write(tmp_path / "tree.html")
     tree.write(tmp_path / "tree.dot")
     for file in ("tree.html", "tree.dot"):
