@@ -244,18 +244,26 @@ def test_trees_of_parts(animals, tmp_path):
 
 
 def test_a_bias_names_parts(tmp_path):
-    """Each colour's blob is a part of its own in this world."""
+    """Red's and green's blobs are parts of their own, made by hand; blue's belongs to none."""
     model = blobs.Net().eval()
     images, labels, _ = blobs.world(300, seed=0, agreement=0.92, together=True)
     graph = explgraph.mine(model, images[:150], ["cells"], seed=0)
-    (green,) = [part for part in graph.parts if part.nodes == graph.nodes_of("cells", 1)]
-    graph = graph.name_part(green.id, "green|blob")
+    known = {"support": 0.5, "reliability": 1.0, "offset": 0.0, "slope": 1.0}
+    others = {"together": {}, "rejected": [], "decided": False}
+    graph.nx.graph["parts"] = [
+        {"id": "p1", "name": "", **known, **others},
+        {"id": "p2", "name": "green|blob", **known, **others},
+    ]
+    for values in graph.nx.nodes.values():
+        values.update(part=("p1", "p2", "")[values["filter"]], part_weight=1.0)
+    graph.validate()
     nodes = explgraph.find_bias(model, graph, images, labels, permutations=999)
     parts = explgraph.find_bias(model, graph, images, labels, permutations=999, by="part")
     assert str(parts.relations) == str(nodes.relations)  # NaN isn't NaN
     wanted, rest = sums(graph, nodes.nodes, nodes.node_effects)
     np.testing.assert_allclose(parts.node_effects, np.stack([*wanted.values()], -1))
-    assert not rest.any()
+    assert rest[2, 2] == pytest.approx(blobs.HEAD[2, 2], abs=0.4)  # blue's own effect
+    assert parts.nodes == ("p1", "p2")
     (first, effect), *_ = parts.where("red", "green")
     assert first == "green|blob"
     assert effect == pytest.approx(blobs.HEAD[0, 1], abs=0.3)
