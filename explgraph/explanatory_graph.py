@@ -192,6 +192,25 @@ class ExplanatoryGraph(Graph):
         else:
             self.save(path)
 
+    def write_parts(self, path: str | os.PathLike[str]) -> None:
+        """Write the graph of the parts (`part_graph`), whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            ``.graphml``, ``.gexf`` (Gephi), ``.gml``, ``.json`` (node-link), ``.cyjs``
+            (Cytoscape), or ``.csv``: a row for each part, without what joins them.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known, the graph isn't valid, has no parts or lacks the parameters
+            of mining, or the file can't be written.
+        """
+        from explgraph.views import export  # with what draws, which mining needn't wait for
+
+        export.write_parts(self, path)
+
     def _repr_html_(self) -> str:
         """Show the graph in a notebook."""
         return notebook.graph_html(self)

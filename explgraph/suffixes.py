@@ -11,13 +11,25 @@ from pathlib import Path
 
 from explgraph.errors import ExplgraphError
 
-__all__ = ["DRAWINGS", "GRAPHS", "PARSES", "REPORTS", "SUFFIXES", "TABLES", "TREES", "check_suffix"]
+__all__ = [
+    "DRAWINGS",
+    "GRAPHS",
+    "PARSES",
+    "PART_GRAPHS",
+    "REPORTS",
+    "SUFFIXES",
+    "TABLES",
+    "TREES",
+    "check_suffix",
+]
 
 DRAWINGS = (".svg", ".png", ".pdf")
 SUFFIXES = (".dot", ".gv", *DRAWINGS, ".graphml", ".gexf", ".gml", ".json", ".cyjs", ".html")
 """Of graphs, as other programs' files and pages (`explgraph.views.export.write`)."""
 GRAPHS = (*SUFFIXES, ".explgraph")
 """Of all files that a graph writes itself to."""
+PART_GRAPHS = (".graphml", ".gexf", ".gml", ".json", ".cyjs", ".csv")
+"""Of the graph of a graph's parts (`explgraph.views.export.write_parts`)."""
 TREES = (".html", ".dot", ".gv", ".json")
 """Of decision trees (`explgraph.answers.tree_files.write`)."""
 TABLES = (".csv", ".json", ".parquet")

@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from explgraph.answers.by_part import By, Members, check_by
 from explgraph.answers.evidence import Evidence, node_evidence, output_count
 from explgraph.answers.judged import judge
 from explgraph.answers.reading import fit_reading
@@ -69,6 +70,7 @@ def find_bias(
     parts: Mapping[str, str] | None = None,
     radius: float | None = None,
     layer: str | None = None,
+    by: By = "node",
     margin: float = 0.2,
     fdr: float = 0.05,
     permutations: int = 9999,
@@ -106,6 +108,9 @@ def find_bias(
         diagonal by default.
     layer : str, optional
         The layer of the graph whose nodes are asked; by default the top one.
+    by : "node" or "part"
+        With "part" the result names parts in place of nodes: what is said of a part is the sum
+        over its nodes in the layer. Relations themselves are the same.
     margin : float
         Strengths up to this are no reason for suspicion.
     fdr : float
@@ -128,7 +133,8 @@ def find_bias(
     ------
     ExplgraphError
         If the graph is another model's; labels have the wrong length, aren't yes or no, don't vary
-        or can be told from the others; a name is unknown; an option is out of range.
+        or can be told from the others; a name is unknown; an option is out of range; no node of
+        the layer belongs to a part.
 
     Warns
     -----
@@ -141,6 +147,7 @@ def find_bias(
     ter Braak 1992. False discovery rate: Benjamini and Hochberg 1995.
     """
     check_graph(graph)
+    check_by(by)
     check_model(model)
     from scipy.stats import false_discovery_control  # takes a second to import
 
@@ -204,6 +211,7 @@ def find_bias(
         for (t, s), corrected in zip(pairs, q.tolist(), strict=True)
     ]
     relations.sort(key=lambda r: (r.q, -abs(r.strength)))
+    members = None if by == "node" else Members.of(graph, found.nodes)
     reading = fit_reading(given, labels, effects)
     biased = {relation.target for relation in relations if relation.kind == "unexpected"}
     return Bias(
@@ -211,13 +219,14 @@ def find_bias(
         relations=tuple(relations),
         own_effects=own,
         own_at_part=np.einsum("ttt->t", at).copy(),
-        nodes=found.nodes,
-        node_effects=node_effects,
+        nodes=found.nodes if members is None else members.ids,
+        node_effects=node_effects if members is None else members.sum(node_effects),
         judged=judge(names, found.names, given, reading, biased),
         _model=fingerprint(model),
         _outputs=columns,
         _image_size=graph.image_size,
         _reading=reading,
+        titles=() if members is None else members.titles,
     )
 
 

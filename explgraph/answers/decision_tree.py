@@ -20,7 +20,7 @@ Zhang et al., "Interpreting CNNs via decision trees", CVPR 2019 (arXiv 1802.0012
 4. Departures:
 
 - Parts are the nodes of an explanatory graph, not filters of a network trained for it, and a
-  node's activation counts within its place.
+  node's activation counts within its place. With ``by="part"`` the nodes of one part count as one.
 - Modes are compared by their images' contributions (gradient times activation), not by gradients:
   behind a network's last layer of maps there is often nothing but a mean and a linear layer, so
   that the gradient is the same in all images.
@@ -51,6 +51,7 @@ from torch import Tensor, nn
 
 from explgraph import archive
 from explgraph.answers import tree_files
+from explgraph.answers.by_part import By
 from explgraph.answers.modes import (
     ROOT,
     TINY,
@@ -63,7 +64,7 @@ from explgraph.answers.modes import (
     unit_rows,
 )
 from explgraph.answers.rationales import Rationales, rationales
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages
 
@@ -80,7 +81,8 @@ class Explanation(NamedTuple):
     path : tuple of int
         Modes from the root down to the one that explains.
     contributions : dict of str to float
-        By part node, those that count, the largest first; in units of the score.
+        By part node (its id) or part (its title), those that count, the largest first; in units
+        of the score.
     bias : float
         What the mode gives to every image.
     score : float
@@ -142,9 +144,9 @@ class DecisionTree:
         Number 0 is the root, one rationale for the whole class; its children are the decision
         modes.
     nodes : tuple of str
-        Ids of the V part nodes.
+        Ids of the V part nodes, or parts.
     unit : (V,) float64
-        A node's mean activation over the class's images; weights are per this.
+        A node's, or part's, mean activation over the class's images; weights are per this.
     objective : dict of int to float
         ``log E`` by number of modes, as the tree grew.
     fitted : Rationales
@@ -171,6 +173,7 @@ class DecisionTree:
         *,
         positive: Sequence[bool] | NDArray[np.bool_] | None = None,
         layer: str | None = None,
+        by: By = "node",
         beta: float = 1.0,
         sparsity: float = 0.03,
         batch_size: int = 16,
@@ -193,6 +196,10 @@ class DecisionTree:
             score.
         layer : str, optional
             The layer whose nodes explain; by default the highest that has nodes.
+        by : "node" or "part"
+            With "part" the tree decides by parts in place of nodes: what is said of a part is the
+            sum over its nodes in the layer, nodes of no part are left unexplained, and parts are
+            called by their titles.
         beta : float
             What a mode costs, in units of log-likelihood; more gives fewer modes.
         sparsity : float
@@ -213,7 +220,7 @@ class DecisionTree:
         ------
         ExplgraphError
             If the model isn't the one that was mined or is in training mode, it has no such class,
-            the layer has no nodes, no image is of the class, or all are.
+            the layer has no nodes, or none of a part, no image is of the class, or all are.
 
         References
         ----------
@@ -227,6 +234,7 @@ class DecisionTree:
                 some,
                 target,
                 layer=layer,
+                by=by,
                 batch_size=batch_size,
                 device=device,
                 progress=progress,
@@ -267,6 +275,11 @@ class DecisionTree:
         parts = Parts(over_mean(mine.activations, unit), mine, sparsity)
         modes = make_tree(len(mine.names), merges[: len(mine.names) - best], parts)
         return cls(modes, found.nodes, unit, objective, found, chosen, measure)
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """Give what people call the V nodes (their ids) or parts (their titles)."""
+        return self.fitted.called
 
     @property
     def depth(self) -> int:
@@ -326,7 +339,7 @@ class DecisionTree:
                 Explanation(
                     found.names[i],
                     path,
-                    {self.nodes[d]: float(parts[d]) for d in order},
+                    {self.called[d]: float(parts[d]) for d in order},
                     mode.bias,
                     score,
                     float(score - mode.bias - parts.sum()),
@@ -388,9 +401,10 @@ class DecisionTree:
         depths : sequence of int
             Depths below the tree's are left out but for the last one.
         removed : mapping of str to (N,), optional
-            For some nodes: by how much the score falls when the node is taken away in truth
-            (``-explgraph.ablate(...).change[:, target]``), against which contributions are
-            measured. Without it gradient times activation is the truth, and all nodes count.
+            For some nodes (or parts, by id or title): by how much the score falls when the node
+            is taken away in truth (``-explgraph.ablate(...).change[:, target]``), against
+            which contributions are measured. Without it gradient times activation is the truth,
+            and all nodes count.
 
         Returns
         -------
@@ -399,7 +413,8 @@ class DecisionTree:
 
         References
         ----------
-        Zhang et al., CVPR 2019, section 5. Departure: parts are single nodes.
+        Zhang et al., CVPR 2019, section 5. Departure: parts are the tree's, single nodes
+        or a graph's parts.
         """
         chosen = _checked_positive(positive, found)
         mine = found.take(chosen)
@@ -407,7 +422,7 @@ class DecisionTree:
             truth = dict(zip(self.nodes, mine.contributions.T, strict=True))
         else:
             truth = {node: np.asarray(values)[chosen] for node, values in removed.items()}
-        columns = [self.nodes.index(node) for node in truth]
+        columns = [self._column(node) for node in truth]
         wanted = np.stack(list(truth.values()), axis=1)
         measured = []
         for depth in dict.fromkeys(min(d, self.depth) for d in depths):
@@ -428,6 +443,15 @@ class DecisionTree:
             )
         return measured
 
+    def _column(self, node: str) -> int:
+        """Find a node, or a part by its id or title."""
+        if node not in (*self.nodes, *self.called):
+            raise ExplgraphError(
+                f"removed names {node!r}, which the tree doesn't decide by"
+                f"{nearest(node, self.called)}; see tree.nodes"
+            )
+        return (self.nodes if node in self.nodes else self.called).index(node)
+
     def _accuracy(self, found: Rationales, positive: NDArray[np.bool_], depth: int) -> float:
         """Share of images on the right side of the threshold that suits the fitted ones best."""
         known = self.predict(self.fitted, depth)
@@ -439,8 +463,8 @@ class DecisionTree:
         """The tree as a networkx graph.
 
         Nodes are the modes' numbers, with ``depth``, ``n_images``, ``bias``, ``names`` (of the
-        images) and ``parts``: ``{node id: mean contribution to the score over the mode's images}``
-        of those that count, the largest first. Edges run from coarse to fine.
+        images) and ``parts``: ``{node id, or part's title: mean contribution to the score over the
+        mode's images}`` of those that count, the largest first. Edges run from coarse to fine.
         """
         tree = networkx.DiGraph()
         names = self.fitted.take(self.positive).names
@@ -464,7 +488,7 @@ class DecisionTree:
         activations = self.fitted.activations[np.flatnonzero(self.positive)[list(mode.images)]]
         mean = mode.weights * over_mean(activations, self.unit).mean(0)
         order = np.argsort(-np.abs(mean), kind="stable").tolist()
-        return {self.nodes[d]: float(mean[d]) for d in order if mean[d]}
+        return {self.called[d]: float(mean[d]) for d in order if mean[d]}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of the tree to one file, which `load` opens.
@@ -476,6 +500,7 @@ class DecisionTree:
         """
         content = {
             "nodes": self.nodes,
+            "titles": self.fitted.titles,
             "names": self.fitted.names,
             "objective": self.objective,
             "modes": [
@@ -538,7 +563,9 @@ def _build(content: Any, given: dict[str, Any]) -> DecisionTree:
         arrays.take("contributions", (n, v)),
         arrays.take("scores", (n,)),
         arrays.take("first", (n,), dtype=np.bool_),
+        archive.texts(content.get("titles", ()), "titles"),
     )  # fmt: skip
+    check(len(found.titles) in (0, v), f"{len(found.titles)} titles for {v} parts")
     positive = _checked_positive(arrays.take("positive", (n,), dtype=np.bool_), found)
     directions, weights = (arrays.take(name, (m, v)) for name in ("directions", "weights"))
     bias = arrays.take("bias", (m,)).tolist()

@@ -34,14 +34,26 @@ from torch import Tensor, nn
 
 from explgraph import rows
 from explgraph.answers.attribution import Owned, Places, adds
+from explgraph.answers.by_part import Members, different_titles, find_parts, nodes_named
 from explgraph.answers.intervene import Change, Run, run, watched, with_gradients
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT
 from explgraph.images.batches import AnyImages
 
-__all__ = ["Ablation", "Check", "ablate", "check_effects", "edge_effects", "rank_correlation"]
+__all__ = [
+    "Ablation",
+    "Check",
+    "PartAblation",
+    "PartEffects",
+    "ablate",
+    "ablate_parts",
+    "check_effects",
+    "edge_effects",
+    "part_effects",
+    "rank_correlation",
+]
 
 Edge = tuple[str, str]
 
@@ -100,6 +112,79 @@ class Ablation(NamedTuple):
                 "1, ... in this order; write it again"
             )
         return cls(names, table["before"], table["after"])
+
+
+class PartAblation(NamedTuple):
+    """Class scores with all nodes, and without each part by itself.
+
+    Attributes
+    ----------
+    ids, titles : tuple of str
+        Of the P parts.
+    names : tuple of str
+        Of the N images.
+    before : (N, classes) float64
+        What the whole model gives.
+    after : (P, N, classes) float64
+        What it gives without the part.
+    """
+
+    ids: tuple[str, ...]
+    titles: tuple[str, ...]
+    names: tuple[str, ...]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+    @property
+    def change(self) -> NDArray[np.float64]:
+        """By how much each class's score changes, ``after - before``, (P, N, classes)."""
+        return self.after - self.before
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a row for each part, image and class: ``.csv``, ``.json`` or ``.parquet``.
+
+        Columns are ``part`` (its id), ``image``, ``class`` (its number), ``before`` and ``after``.
+
+        Raises
+        ------
+        ExplgraphError
+            As `Ablation.write`.
+        """
+        p, n, classes = self.after.shape
+        part, image, number = np.indices((p, n, classes)).reshape(3, -1)
+        columns = {
+            "part": np.array(self.ids, dtype=object)[part],
+            "image": np.array(self.names, dtype=object)[image],
+            "class": number,
+            "before": np.broadcast_to(self.before, self.after.shape).ravel(),
+            "after": self.after.ravel(),
+        }
+        rows.write(path, columns)
+
+
+class PartEffects(NamedTuple):
+    """What a class's score loses without each part, layer by layer.
+
+    Layers lie behind one another, so that each accounts for the score by itself: don't add them up.
+
+    Attributes
+    ----------
+    ids, titles : tuple of str
+        Of the P parts, in the graph's order.
+    layers : tuple of str
+        The L layers that have nodes, lowest first.
+    values : (L, P) float64
+        Sum of the effects of a part's nodes in the layer, in units of the score; 0 where it has
+        none there.
+    rest : (L,) float64
+        The same of the layer's nodes of no part.
+    """
+
+    ids: tuple[str, ...]
+    titles: tuple[str, ...]
+    layers: tuple[str, ...]
+    values: NDArray[np.float64]
+    rest: NDArray[np.float64]
 
 
 class Check(NamedTuple):
@@ -219,6 +304,47 @@ def edge_effects(
     return measured
 
 
+def part_effects(graph: ExplanatoryGraph, name: str) -> PartEffects:
+    """Add nodes' effects on a class up to those of parts.
+
+    Parameters
+    ----------
+    graph : ExplanatoryGraph
+        As `edge_effects` gave it.
+    name : str
+        The class's name, as it was given to `edge_effects`.
+
+    Returns
+    -------
+    PartEffects
+        What is said of a part is the sum over its nodes, layer by layer. Each node counts as if
+        it alone were taken away; `ablate` takes a whole part away in truth.
+
+    Raises
+    ------
+    ExplgraphError
+        If no effects on such a class were measured, or no node belongs to a part.
+    """
+    check_graph(graph)
+    effect = CLASS_EFFECT + name
+    if not all(effect in values for values in graph.nx.nodes.values()):
+        known = {key for values in graph.nx.nodes.values() for key in values}
+        classes = sorted(k.removeprefix(CLASS_EFFECT) for k in known if k.startswith(CLASS_EFFECT))
+        raise ExplgraphError(
+            f"name is {name!r}, but the graph's nodes have no effect on it"
+            f"{nearest(name, classes)}; measure it first: graph = "
+            f"explgraph.edge_effects(model, graph, images, classes={{{name!r}: NUMBER}})"
+        )
+    members = Members.of(graph, graph.node_ids)
+    layers = tuple(layer.name for layer in graph.layers if graph.nodes_of(layer.name))
+    by_layer = np.zeros((len(layers), len(graph)))
+    for v, attributes in enumerate(graph.nx.nodes.values()):
+        by_layer[layers.index(attributes["layer"]), v] = attributes[effect]
+    return PartEffects(
+        members.ids, members.titles, layers, members.sum(by_layer), members.rest(by_layer)
+    )
+
+
 def _losses(
     graph: ExplanatoryGraph,
     places: Places,
@@ -263,7 +389,7 @@ def ablate(
     device: str = "auto",
     progress: bool = False,
 ) -> Ablation:
-    """Run a network without some of its nodes.
+    """Run a network without some of its nodes, or without whole parts.
 
     Each node's place is found with the network whole; then the activation of its filter within
     that place is taken away (places of one filter that overlap count once), and the network goes
@@ -277,7 +403,8 @@ def ablate(
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
     nodes : iterable of str
-        Ids of the graph.
+        Ids of the graph's nodes; a part's id, name or title stands for all its nodes, in all
+        layers.
     batch_size : int
     device : str
         Where the model runs.
@@ -292,24 +419,87 @@ def ablate(
     Raises
     ------
     ExplgraphError
-        If the graph lacks a node, the model isn't the one that was mined or is in training mode,
-        or its output isn't one score per class.
+        If the graph lacks a node or part, the model isn't the one that was mined or is in training
+        mode, or its output isn't one score per class.
     """
     check_graph(graph)
-    chosen = graph.restricted([nodes] if isinstance(nodes, str) else nodes).node_ids
+    chosen = nodes_named(graph, nodes)
     if not chosen:
-        raise ExplgraphError("nodes is empty; name at least one node of the graph")
+        raise ExplgraphError("nodes is empty; name at least one node or part of the graph")
+    names, before, (after,) = _ablated(
+        model, graph, images, [chosen], batch_size=batch_size, device=device, progress=progress
+    )
+    return Ablation(names, before, after)
+
+
+def ablate_parts(
+    model: nn.Module,
+    graph: ExplanatoryGraph,
+    images: AnyImages,
+    parts: str | Iterable[str] | None = None,
+    *,
+    batch_size: int = 32,
+    device: str = "auto",
+    progress: bool = False,
+) -> PartAblation:
+    """Run a network without each of some parts, one part at a time.
+
+    Parameters
+    ----------
+    model, graph, images, batch_size, device, progress
+        As for `ablate`.
+    parts : iterable of str, optional
+        Ids, names or titles; by default all parts of the graph.
+
+    Returns
+    -------
+    PartAblation
+        Class scores before, and after all nodes of a part were taken away.
+
+    Raises
+    ------
+    ExplgraphError
+        As `ablate`, and if the graph has no parts.
+    """
+    check_graph(graph)
+    chosen = find_parts(graph, parts)
+    if not chosen:
+        raise ExplgraphError("parts is empty; name at least one part of the graph")
+    titles = different_titles(graph.parts)
+    names, before, after = _ablated(
+        model, graph, images, [part.nodes for part in chosen],
+        batch_size=batch_size, device=device, progress=progress,
+    )  # fmt: skip
+    ids = tuple(part.id for part in chosen)
+    return PartAblation(ids, tuple(titles[part] for part in ids), names, before, np.stack(after))
+
+
+def _ablated(
+    model: nn.Module,
+    graph: ExplanatoryGraph,
+    images: AnyImages,
+    groups: Sequence[Sequence[str]],
+    *,
+    batch_size: int,
+    device: str,
+    progress: bool,
+) -> tuple[tuple[str, ...], NDArray[np.float64], list[NDArray[np.float64]]]:
+    """Give images' names, scores (N, classes), and those without each group of nodes."""
     places = Places(graph)
     seen: list[str] = []
-    before, after = [], []
+    scores: list[list[Tensor]] = []
     source = watched(model, graph, images, batch_size=batch_size, device=device, progress=progress)
     for names, batch in source:
         seen.extend(names)
         whole = run(model, batch, graph.layers)
-        changes = _without(graph, places, chosen, places.positions(whole.maps))
-        before.append(whole.scores)
-        after.append(run(model, batch, graph.layers, changes).scores)
-    return Ablation(tuple(seen), *(torch.cat(s).double().cpu().numpy() for s in (before, after)))
+        positions = places.positions(whole.maps)
+        changes = [_without(graph, places, nodes, positions) for nodes in groups]
+        without = [run(model, batch, graph.layers, change).scores for change in changes]
+        scores.append([whole.scores, *without])
+    before, *after = (
+        torch.cat(column).double().cpu().numpy() for column in zip(*scores, strict=True)
+    )
+    return tuple(seen), before, after
 
 
 def _without(

@@ -12,14 +12,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph.answers.attribution import Places, adds, layer_of
+from explgraph.answers.by_part import By, Members, check_by
 from explgraph.answers.intervene import class_scores, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -33,21 +35,24 @@ __all__ = ["Evidence", "model_outputs", "node_evidence", "output_count"]
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the nodes of one layer add to some outputs, image by image.
+    """What the nodes of one layer, or parts, add to some outputs, image by image.
 
     Attributes
     ----------
     nodes : tuple of str
-        Ids of the layer's V nodes.
+        Ids of the layer's V nodes, or of the parts that have some of them.
     names : tuple of str
         Of the N images.
     values : (N, A, V) float32
         Evidence of each node for each of the A outputs, in the output's unit.
     outputs : (N, A) float32
         What the network gives. Less the sum of `values` over nodes it is what the nodes don't
-        account for: the output's bias, units without a node, and what is not linear.
+        account for: the output's bias, units without a node, and what is not linear; told by
+        parts, nodes of no part too.
     positions : (N, V, 2) float32
-        Where the nodes are, px.
+        Where the nodes are, px; a part is at the mean of its nodes' places.
+    titles : tuple of str
+        Of the V parts; empty for nodes.
     """
 
     nodes: tuple[str, ...]
@@ -55,6 +60,26 @@ class Evidence:
     values: NDArray[Any]
     outputs: NDArray[Any]
     positions: NDArray[Any]
+    titles: tuple[str, ...] = ()
+
+    def by_part(self, graph: ExplanatoryGraph) -> Evidence:
+        """Tell the same by parts: sums over each part's nodes.
+
+        Raises
+        ------
+        ExplgraphError
+            If none of the nodes belongs to a part.
+        """
+        members = Members.of(graph, self.nodes)
+        size = np.bincount(members.member[members.member >= 0]).astype(self.positions.dtype)
+        places = np.moveaxis(members.sum(np.moveaxis(self.positions, 2, 1)), 1, 2)
+        return replace(
+            self,
+            nodes=members.ids,
+            values=members.sum(self.values),
+            positions=places / size[:, None],
+            titles=members.titles,
+        )
 
 
 @with_gradients
@@ -65,6 +90,7 @@ def node_evidence(
     outputs: Sequence[int],
     *,
     layer: str | None = None,
+    by: By = "node",
     batch_size: int = 32,
     device: str = "auto",
     progress: bool = False,
@@ -82,6 +108,8 @@ def node_evidence(
         Columns of the model's output.
     layer : str, optional
         By default the highest that has nodes.
+    by : "node" or "part"
+        With "part", what is said of a part is the sum over its nodes in the layer.
     batch_size : int
     device : str
         Where the model runs.
@@ -95,10 +123,11 @@ def node_evidence(
     Raises
     ------
     ExplgraphError
-        If the graph was mined on another model or has no such layer or no node in it, the model
-        gives no such outputs, or its layer gives no single grid.
+        If the graph was mined on another model or has no such layer, no node in it or none of a
+        part, the model gives no such outputs, or its layer gives no single grid.
     """
     check_graph(graph)
+    check_by(by)
     layer = layer_of(graph, layer)
     ids = graph.nodes_of(layer)
     column = {node: v for v, node in enumerate(graph.node_ids)}
@@ -120,7 +149,8 @@ def node_evidence(
         rows.append((values, given.detach().float().cpu(), positions[:, own]))
         names.extend(here)
     added, given_all, positions_all = (torch.cat(p).numpy() for p in zip(*rows, strict=True))
-    return Evidence(ids, tuple(names), added, given_all, positions_all)
+    found = Evidence(ids, tuple(names), added, given_all, positions_all)
+    return found if by == "node" else found.by_part(graph)
 
 
 def model_outputs(

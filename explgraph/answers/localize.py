@@ -32,6 +32,7 @@ Redescending estimates of location: Kent and Tyler, Annals of Statistics 1991.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -297,7 +298,7 @@ class Localizer:
         return [ids[v] for v in sorted(distance, key=lambda v: (distance[v], v))[:most]]
 
     def label(self, most: int = 5) -> ExplanatoryGraph:
-        """Name nodes by the fitted parts, so that files and pages show the names.
+        """Name nodes, and the graph's parts, by the fitted parts, so that files show the names.
 
         Parameters
         ----------
@@ -308,7 +309,11 @@ class Localizer:
         Returns
         -------
         ExplanatoryGraph
-            A new graph; nodes that aren't named keep their label.
+            A new graph; nodes that aren't named keep their label. The part of the graph that most
+            of the nodes so named belong to (more than half) gets the name as well, as by
+            `ExplanatoryGraph.name_part`. Where several names are due to one part, it gets that of
+            more of its nodes. A fitted part that is called by the id, name or title of one of the
+            graph's parts (``"p3"``, ``"part 3"``) stands for that part and renames none.
         """
         pairs = [
             (square, v, part) for part in self._parts for v, square in self._distance(part).items()
@@ -324,7 +329,20 @@ class Localizer:
         for node, name in named.items():
             labelled.nx.nodes[node]["label"] = name
         labelled.validate()
+        for part, name in self._graph_parts(named).items():
+            labelled = labelled.name_part(part, name)
         return labelled
+
+    def _graph_parts(self, named: Mapping[str, str]) -> dict[str, str]:
+        """Say which of the graph's parts (ids) get which names, by the nodes that got them."""
+        count = Counter((name, self.graph.nx.nodes[v].get("part", "")) for v, name in named.items())
+        total = Counter(named.values())
+        called = {text for part in self.graph.parts for text in (part.id, part.name, part.title)}
+        names: dict[str, str] = {}
+        for (name, part), nodes in count.most_common():  # among equals the nearest one's
+            if part and 2 * nodes > total[name] and name not in called:
+                names.setdefault(part, name)
+        return names
 
     def suggest(self, parse: Parse, k: int, *, marked: Sequence[int] = ()) -> list[int]:
         """Pick the images whose annotation helps most.

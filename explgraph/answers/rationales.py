@@ -2,7 +2,7 @@
 
 Nodes' places are Gaussians, and where those of one filter's nodes overlap they share
 (`attribution`). Activations in nobody's place, biases and what isn't linear make up the rest of the
-score.
+score. Told by parts, nodes add up to parts (`by_part`).
 
 References
 ----------
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph.answers.attribution import Places, adds, layer_of
+from explgraph.answers.by_part import By, Members, check_by
 from explgraph.answers.intervene import run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -38,17 +39,19 @@ class Rationales(NamedTuple):
     Attributes
     ----------
     nodes : tuple of str
-        Ids of the V nodes.
+        Ids of the V nodes, or parts.
     names : tuple of str
         Of the N images.
     activations : (N, V) float64
-        Sum of the node's activation within its place.
+        Sum of the node's activation within its place; a part's is the sum over its nodes.
     contributions : (N, V) float64
         The same times the gradient of the score, in units of the score.
     scores : (N,) float64
         Of the class, as the model gives it.
     first : (N,) bool
         Whether no other class has a higher score.
+    titles : tuple of str
+        Of the V parts; empty for nodes.
     """
 
     nodes: tuple[str, ...]
@@ -57,10 +60,19 @@ class Rationales(NamedTuple):
     contributions: Array
     scores: Array
     first: NDArray[np.bool_]
+    titles: tuple[str, ...] = ()
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """Give what people call the nodes (their ids) or parts (their titles)."""
+        return self.titles or self.nodes
 
     @property
     def rest(self) -> Array:
-        """What the nodes leave unexplained of the scores, (N,)."""
+        """What the nodes or parts leave unexplained of the scores, (N,).
+
+        Told by parts, nodes of no part are in it.
+        """
         rest: Array = self.scores - self.contributions.sum(1)
         return rest
 
@@ -73,6 +85,23 @@ class Rationales(NamedTuple):
             self.contributions[images],
             self.scores[images],
             self.first[images],
+            self.titles,
+        )
+
+    def by_part(self, graph: ExplanatoryGraph) -> Rationales:
+        """Tell the same by parts: sums over each part's nodes.
+
+        Raises
+        ------
+        ExplgraphError
+            If none of the nodes belongs to a part.
+        """
+        members = Members.of(graph, self.nodes)
+        return self._replace(
+            nodes=members.ids,
+            activations=members.sum(self.activations),
+            contributions=members.sum(self.contributions),
+            titles=members.titles,
         )
 
 
@@ -84,6 +113,7 @@ def rationales(
     target: int,
     *,
     layer: str | None = None,
+    by: By = "node",
     batch_size: int = 16,
     device: str = "auto",
     progress: bool = False,
@@ -102,6 +132,9 @@ def rationales(
     layer : str, optional
         By default the highest that has nodes. Nodes of several layers would count the same thing
         several times over.
+    by : "node" or "part"
+        With "part", what is said of a part is the sum over its nodes in the layer; nodes of no
+        part are in the rest, so that ``contributions.sum(1) + rest`` is the score all the same.
     batch_size : int
     device : str
         Where the model runs.
@@ -117,9 +150,10 @@ def rationales(
     ------
     ExplgraphError
         If the model isn't the one that was mined or is in training mode, it has no such class, or
-        the graph has no nodes in the layer.
+        the graph has no nodes in the layer, or none of a part.
     """
     check_graph(graph)
+    check_by(by)
     layer = layer_of(graph, layer)
     nodes = graph.nodes_of(layer)
     places = Places(graph)
@@ -145,7 +179,7 @@ def rationales(
     activations, contributions, scores, first = (
         torch.cat(column).detach().cpu().numpy() for column in zip(*rows, strict=True)
     )
-    return Rationales(
+    found = Rationales(
         nodes,
         tuple(names),
         activations.astype(np.float64),
@@ -153,3 +187,4 @@ def rationales(
         scores.astype(np.float64),
         first,
     )
+    return found if by == "node" else found.by_part(graph)

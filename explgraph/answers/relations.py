@@ -26,6 +26,7 @@ from explgraph.suffixes import REPORTS, check_suffix
 __all__ = ["Bias", "Relation", "check_name"]
 
 Array = NDArray[np.float64]
+_CARRIERS = 3  # parts that the report names of a relation
 
 
 class Relation(NamedTuple):
@@ -90,12 +91,15 @@ class Bias:
     own_at_part : (A,) float64
         Share of that which lies on nodes at the attribute's part; NaN where it isn't marked.
     nodes : tuple of str
-        Ids of the layer's V nodes.
+        Ids of the layer's V nodes, or of the parts that have some of them.
     node_effects : (A, A, V) float64
-        ``[target, source, node]``: the node's part in each effect; the diagonal holds the own
-        effects'.
+        ``[target, source, node]``: the node's share in each effect; the diagonal holds the own
+        effects'. A part's is the sum over its nodes. What an effect is besides is on no node, or
+        on nodes of no part.
     judged : Judged
         The images that were given.
+    titles : tuple of str
+        Of the V parts; empty for nodes.
     """
 
     attributes: tuple[str, ...]
@@ -109,6 +113,7 @@ class Bias:
     _outputs: tuple[int, ...] = field(repr=False)
     _image_size: tuple[int, int] = field(repr=False)
     _reading: Reading = field(repr=False)
+    titles: tuple[str, ...] = ()
 
     @property
     def suspicious(self) -> tuple[Relation, ...]:
@@ -116,10 +121,23 @@ class Bias:
         return tuple(relation for relation in self.relations if relation.kind)
 
     def where(self, target: str, source: str, most: int = 10) -> list[tuple[str, float]]:
-        """Name the nodes that carry most of a relation, with their part of its effect."""
+        """Name the nodes (by id) or parts (by title) that carry most of a relation.
+
+        Parameters
+        ----------
+        target, source : str
+            Attributes; the same one twice for its own effect.
+        most : int
+
+        Returns
+        -------
+        list of (str, float)
+            With what each has of the effect, in the output's unit; the largest first.
+        """
         effects = self.node_effects[self._index(target), self._index(source)]
         order = np.argsort(-np.abs(effects), kind="stable")[:most]
-        return [(self.nodes[v], float(effects[v])) for v in order]
+        called = self.titles or self.nodes
+        return [(called[v], float(effects[v])) for v in order]
 
     def judge(
         self,
@@ -166,18 +184,30 @@ class Bias:
         return judge(self.attributes, names, given.astype(np.float64), self._reading, biased)
 
     def markdown(self, most: int = 20) -> str:
-        """Give the first relations as a Markdown table."""
+        """Give the first relations as a Markdown table, with the parts that carry most of each.
+
+        Without parts (see `find_bias`'s ``by``) it doesn't say which nodes do; see `where`.
+        """
         head = (
             "| target | source | strength | effect | similarity | co-occurrence | expected | q "
-            "| at target | at source | |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|"
+            f"| at target | at source | |{' carried by |' if self.titles else ''}\n"
+            f"|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|{'---|' if self.titles else ''}"
         )
         rows = [
             f"| {r.target} | {r.source} | {r.strength:+.2f} | {r.effect:+.2f} "
             f"| {r.similarity:+.2f} | {r.cooccurrence:+.2f} | {r.expected:+d} | {r.q:.4f} "
-            f"| {_percent(r.at_target)} | {_percent(r.at_source)} | {r.kind} |"
+            f"| {_percent(r.at_target)} | {_percent(r.at_source)} | {r.kind} |{self._carried(r)}"
             for r in self.relations[:most]
         ]
         return "\n".join([head, *rows])
+
+    def _carried(self, relation: Relation) -> str:
+        """Name the parts that carry most of a relation, as a cell of a table."""
+        if not self.titles:
+            return ""
+        carriers = self.where(relation.target, relation.source, _CARRIERS)
+        told = ", ".join(f"{title} {effect:+.2f}" for title, effect in carriers)
+        return " " + told.replace("|", r"\|") + " |"
 
     def report(self, judged: Judged | None = None) -> str:
         """Give the first relations and the most doubtful answers in Markdown.
@@ -244,6 +274,7 @@ class Bias:
             "attributes": self.attributes,
             "relations": rows.finite([r._asdict() for r in self.relations]),
             "nodes": self.nodes,
+            "titles": self.titles,
             "judged": {"names": self.judged.names, "biased": self.judged.biased},
             "model": self._model,
             "outputs": self._outputs,
@@ -281,7 +312,9 @@ def _build(content: Any, given: dict[str, Any]) -> Bias:
     biased = archive.texts(content["judged"]["biased"], "biased")
     images, model = tuple(content["judged"]["names"]), content["model"]
     outputs, size = tuple(content["outputs"]), tuple(content["image_size"])
+    titles = archive.texts(content.get("titles", ()), "titles")
     a, v, n = len(names), len(nodes), len(images)
+    check(len(titles) in (0, v), f"{len(titles)} titles for {v} parts")
     check(all(isinstance(text, str) for text in (*images, model)), "a name is no text")
     check({*biased} <= {*names}, "biased names what is no attribute")
     check(
@@ -311,6 +344,7 @@ def _build(content: Any, given: dict[str, Any]) -> Bias:
         _outputs=outputs,
         _image_size=(size[0], size[1]),
         _reading=Reading(arrays.take("middle", (a,)), arrays.take("weights", (a, a))),
+        titles=titles,
     )  # fmt: skip
     arrays.finish()
     return bias

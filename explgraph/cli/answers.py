@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explgraph.cli.inputs import open_others, open_photographs, read_list
 from explgraph.cli.options import (
     Command,
+    add_by,
     add_graph,
     add_images,
     add_model,
@@ -21,6 +23,10 @@ from explgraph.cli.options import (
 from explgraph.cli.outputs import check_out, print_table
 from explgraph.errors import ExplgraphError
 from explgraph.suffixes import GRAPHS, REPORTS, TABLES, TREES
+
+if TYPE_CHECKING:
+    from explgraph.answers.effects import PartAblation
+    from explgraph.explanatory_graph import ExplanatoryGraph
 
 __all__ = ["add"]
 
@@ -67,6 +73,7 @@ def add(command: Command) -> None:
     bias.add_argument(
         "--layer", metavar="NAME", help="whose nodes are asked (default: the top one)"
     )
+    add_by(bias, "the report says which parts carry a relation")
     bias.add_argument(
         "--margin",
         type=float,
@@ -113,6 +120,7 @@ def add(command: Command) -> None:
         metavar="NAME=N,...",
         help="classes to measure effects on, with their numbers in the model's output",
     )
+    add_by(effects, "print the effects of nodes, or of parts: sums over their nodes")
     effects.add_argument(
         "--check",
         type=positive,
@@ -130,11 +138,18 @@ def add(command: Command) -> None:
         "run the network without some parts and tell how the classes' scores change",
         "explgraph ablate birds-graph/graph.explgraph --nodes features.28/17/0 \\",
         "    --images birds --model torchvision:vgg16",
+        "explgraph ablate birds-graph/graph.explgraph --by part \\",
+        "    --images birds --model torchvision:vgg16 --out without.csv",
     )
     add_graph(ablate)
     ablate.add_argument(
-        "--nodes", required=True, type=names, metavar="A,B", help="parts to take away"
+        "--nodes",
+        type=names,
+        metavar="A,B",
+        help="nodes to take away together; a part's id or name stands for all its nodes "
+        "(with --by part: parts; default: all)",
     )
+    add_by(ablate, "take nodes away together, or one part at a time")
     ablate.add_argument("--out", metavar="FILE", help=f"every image's scores: {', '.join(TABLES)}")
     add_model(ablate, required=True)
     add_images(ablate, required=True)
@@ -161,6 +176,7 @@ def add(command: Command) -> None:
         help="names of the images of the class, a line each (default: where it has the top score)",
     )
     tree.add_argument("--layer", metavar="A", help="whose nodes explain (default: the highest)")
+    add_by(tree, "decide by nodes, or by parts: sums over their nodes")
     tree.add_argument(
         "--out",
         required=True,
@@ -203,6 +219,7 @@ def _bias(options: argparse.Namespace) -> None:
         landmarks=marked,
         parts=options.parts,
         layer=options.layer,
+        by=options.by,
         margin=options.margin,
         fdr=options.fdr,
         seed=options.seed,
@@ -223,6 +240,7 @@ def _bias(options: argparse.Namespace) -> None:
 
 def _effects(options: argparse.Namespace) -> None:
     """Run ``explgraph effects``."""
+    from explgraph.answers.by_part import find_parts
     from explgraph.answers.effects import check_effects, edge_effects
     from explgraph.explanatory_graph import load
     from explgraph.graph.schema import CLASS_EFFECT
@@ -230,6 +248,8 @@ def _effects(options: argparse.Namespace) -> None:
 
     check_out(options.out, GRAPHS)
     graph = load(options.graph)
+    if options.by == "part":
+        find_parts(graph, None)  # are there any?
     images = open_photographs(options, graph)
     model = load_model(options.model, weights=options.weights)
     ready: dict[str, Any] = {"batch_size": options.batch_size, "device": options.device}
@@ -255,6 +275,9 @@ def _effects(options: argparse.Namespace) -> None:
             f"rank correlation with true ablation of {len(check.edges)} edges: "
             f"{check.rank_correlation:.2f}"
         )
+    if options.by == "part":
+        _print_part_effects(measured, options.classes)
+        return
     strongest = sorted(edges, key=lambda edge: -abs(edges[edge]["effect"]))[:_SHOWN]
     print()
     print_table(
@@ -268,26 +291,68 @@ def _effects(options: argparse.Namespace) -> None:
         print_table((f"part, effect on {name}", ""), [(v, f"{values[v]:+.3g}") for v in best])
 
 
+def _print_part_effects(measured: ExplanatoryGraph, classes: Iterable[str]) -> None:
+    """Print the parts that do most to other parts and to classes."""
+    import numpy as np
+
+    from explgraph.answers.by_part import different_titles
+    from explgraph.answers.effects import part_effects
+
+    titles = different_titles(measured.parts)
+    edges = measured.part_graph().edges(data="effect", default=0.0)
+    strongest = sorted(edges, key=lambda edge: -abs(edge[2]))[:_SHOWN]
+    print()
+    print_table(
+        ("part", "part that it goes with", "effect, sum over links"),
+        [(titles[a], titles[b], f"{effect:+.2f}") for a, b, effect in strongest],
+    )
+    for name in classes:
+        found = part_effects(measured, name)
+        most = np.argsort(-np.abs(found.values).max(0), kind="stable")[:_SHOWN].tolist()
+        print()
+        table = [(found.titles[k], found.values[:, k]) for k in most]
+        print_table(
+            (f"part, effect on {name} in", *reversed(found.layers)),
+            [
+                (title, *(f"{v:+.3g}" for v in reversed(values)))
+                for title, values in (*table, ("no part", found.rest))
+            ],
+        )
+
+
 def _ablate(options: argparse.Namespace) -> None:
     """Run ``explgraph ablate``."""
     import numpy as np
 
-    from explgraph.answers.effects import ablate
+    from explgraph.answers.by_part import find_parts
+    from explgraph.answers.effects import ablate, ablate_parts
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
 
     check_out(options.out, TABLES)
+    if options.nodes is None and options.by == "node":
+        raise ExplgraphError(
+            "ablate needs --nodes A,B, what to take away, or --by part, to take away each part by "
+            "itself"
+        )
     graph = load(options.graph)
+    if options.by == "part":
+        find_parts(graph, options.nodes)  # are there any?
     images = open_photographs(options, graph)
-    found = ablate(
-        load_model(options.model, weights=options.weights),
-        graph,
-        images,
-        options.nodes,
-        batch_size=options.batch_size,
-        device=options.device,
-        progress=not options.quiet,
-    )
+    model = load_model(options.model, weights=options.weights)
+    running: dict[str, Any] = {
+        "batch_size": options.batch_size,
+        "device": options.device,
+        "progress": not options.quiet,
+    }
+    if options.by == "part":
+        without = ablate_parts(model, graph, images, options.nodes, **running)
+        if options.out is not None:
+            without.write(options.out)
+        if not options.quiet:
+            _print_part_ablation(without)
+        return
+    found = ablate(model, graph, images, options.nodes, **running)
     if options.out is not None:
         found.write(options.out)
     if options.quiet:
@@ -305,6 +370,31 @@ def _ablate(options: argparse.Namespace) -> None:
                 f"{mean[k]:+.3f}",
             )
             for k in strongest
+        ],
+    )
+
+
+def _print_part_ablation(without: PartAblation) -> None:
+    """Print, for each part, the class whose score changes most without it."""
+    import numpy as np
+
+    mean = without.change.mean(1)
+    most = np.abs(mean).argmax(1)
+    print(
+        f"mean over {len(without.names)} images; for each part, taken away by itself, the class "
+        "whose score changes most\n"
+    )
+    by_size = np.argsort(-np.abs(mean).max(1), kind="stable").tolist()
+    print_table(
+        ("part", "class", "before", "change"),
+        [
+            (
+                without.titles[k],
+                most[k],
+                f"{without.before[:, most[k]].mean():.3f}",
+                f"{mean[k, most[k]]:+.3f}",
+            )
+            for k in by_size
         ],
     )
 
@@ -337,6 +427,7 @@ def _tree(options: argparse.Namespace) -> None:
         options.target,
         positive=positive,
         layer=options.layer,
+        by=options.by,
         batch_size=options.batch_size,
         device=options.device,
         progress=not options.quiet,

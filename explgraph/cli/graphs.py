@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from explgraph.cli.inputs import pictures_for
 from explgraph.cli.options import (
     Command,
+    add_by,
     add_graph,
     add_model,
     add_pictured,
@@ -21,7 +22,7 @@ from explgraph.cli.options import (
 )
 from explgraph.cli.outputs import check_out, print_table
 from explgraph.errors import ExplgraphError
-from explgraph.suffixes import GRAPHS
+from explgraph.suffixes import GRAPHS, PART_GRAPHS
 
 if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
@@ -45,12 +46,24 @@ def add(command: Command) -> None:
         _export,
         "write a graph, or a part of it, in another format",
         "explgraph export graph.explgraph best.svg --top 40",
+        "explgraph export graph.explgraph parts.graphml --what parts",
     )
     add_graph(export)
-    export.add_argument("out", metavar="OUT", help=f"file: {', '.join(GRAPHS)}")
+    export.add_argument(
+        "out",
+        metavar="OUT",
+        help=f"file: {', '.join(GRAPHS)}; of parts {', '.join(PART_GRAPHS)}",
+    )
+    export.add_argument(
+        "--what",
+        choices=("nodes", "parts"),
+        default="nodes",
+        help="the graph itself, or the graph of its parts (nodes)",
+    )
     export.add_argument(
         "--top", type=top, metavar="N", help="the most reliable nodes: a number, or 0.25 of all"
     )
+    add_by(export, "--top is of all nodes, or of every part's, and nodes of no part go")
     export.add_argument(
         "--min-reliability", type=float, metavar="R", help="nodes of at least this (0 to 1)"
     )
@@ -98,7 +111,10 @@ def _export(options: argparse.Namespace) -> None:
     """Run ``explgraph export``."""
     from explgraph.explanatory_graph import load
 
-    check_out(options.out, GRAPHS, "OUT")
+    parts = options.what == "parts"
+    check_out(options.out, PART_GRAPHS if parts else GRAPHS, "OUT of parts" if parts else "OUT")
+    if parts and options.max_nodes is not None:
+        raise ExplgraphError("--max-nodes is for graphs of nodes; choose nodes by --top with parts")
     html = Path(options.out).suffix.lower() == ".html"
     for name in ("images", "model", "weights"):
         if getattr(options, name) and not html:
@@ -108,7 +124,12 @@ def _export(options: argparse.Namespace) -> None:
     graph = load(options.graph)
     if options.labels is not None:
         graph = graph.apply_labels(options.labels)
-    graph = graph.prune(options.min_reliability, options.top, fdr=options.fdr)
+    graph = graph.prune(options.min_reliability, options.top, fdr=options.fdr, by=options.by)
+    if parts:
+        graph.write_parts(options.out)
+        if not options.quiet:
+            print(f"{options.out}: {len(graph.parts)} parts of {len(graph)} nodes")
+        return
     pictured = pictures_for(options, graph) if html else {}
     graph.write(options.out, max_nodes=options.max_nodes, **pictured)
     if not options.quiet:
@@ -166,6 +187,8 @@ def _describe_graph(graph: Graph) -> None:
     """Print what a graph holds."""
     import numpy as np
 
+    from explgraph.views.parts_told import parts_told
+
     values = graph.nx.graph
     height, width = graph.image_size
     print(f"{len(graph)} nodes, {graph.nx.number_of_edges()} edges")
@@ -191,6 +214,7 @@ def _describe_graph(graph: Graph) -> None:
         )
     head = ("layer", "C x H x W", "nodes", "filters", "best quarter from", "which follow")
     print_table(head, rows)
+    print(parts_told(graph))
 
 
 def _describe_model(options: argparse.Namespace) -> None:

@@ -179,6 +179,7 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
     from explgraph.mining.mining import mine_activations
     from explgraph.network.models import load_model
     from explgraph.parsing import parse_activations
+    from explgraph.views.parts_told import parts_told
     from explgraph.views.several import write_formats
 
     first = team.rank == 0
@@ -236,4 +237,5 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
             f"{activations.n_images} images: recorded in {recorded - start:.1f} s, mined in "
             f"{mined - recorded:.1f} s, written in {time.perf_counter() - mined:.1f} s"
         )
+        print(parts_told(graph))
         print(f"{folder}{os.sep}: {', '.join(['graph.explgraph', *(f.name for f in files)])}")

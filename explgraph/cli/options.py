@@ -11,6 +11,7 @@ from explgraph.suffixes import SUFFIXES
 __all__ = [
     "FORMATS",
     "Command",
+    "add_by",
     "add_graph",
     "add_images",
     "add_layers",
@@ -77,6 +78,11 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     """Add where and how a model runs."""
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N")
+
+
+def add_by(parser: argparse.ArgumentParser, told: str) -> None:
+    """Add whether things are told of nodes or of parts."""
+    parser.add_argument("--by", choices=("node", "part"), default="node", help=f"{told} (node)")
 
 
 def add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explgraph.cli.inputs import open_others, open_photographs
-from explgraph.cli.options import Command, add_graph, add_images, add_model, names, positive, seed
+from explgraph.cli.options import (
+    Command,
+    add_by,
+    add_graph,
+    add_images,
+    add_model,
+    names,
+    positive,
+    seed,
+)
 from explgraph.cli.outputs import check_out
 from explgraph.errors import ExplgraphError
 from explgraph.suffixes import PARSES, REPORTS, TABLES
@@ -23,19 +32,23 @@ def add(command: Command) -> None:
     parsing = command(
         "parse",
         _parse,
-        "find every node of a graph in photographs",
+        "find every node, or every part, of a graph in photographs",
         "explgraph parse birds-graph/graph.explgraph --images new \\",
         "    --model torchvision:vgg16 --out places.csv",
         "explgraph parse birds-graph/graph.explgraph --images million \\",
         "    --model torchvision:vgg16 --out places.zarr",
+        "explgraph parse birds-graph/graph.explgraph --images new --by part \\",
+        "    --model torchvision:vgg16 --out parts.csv",
     )
     add_graph(parsing)
+    add_by(parsing, "places of nodes, or of parts with their presence and radius")
     parsing.add_argument(
         "--out",
         required=True,
         metavar="FILE",
         help=f"places and scores: {', '.join(PARSES)}, or .zarr, which is written block by block "
-        "in bounded memory and goes on where it was after an interruption",
+        "in bounded memory and goes on where it was after an interruption; of parts "
+        f"{', '.join(TABLES)}",
     )
     add_model(parsing, required=True)
     add_images(parsing, required=True)
@@ -112,13 +125,19 @@ def add(command: Command) -> None:
 
 def _parse(options: argparse.Namespace) -> None:
     """Run ``explgraph parse``."""
+    from explgraph.answers.by_part import find_parts
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
 
+    by_part = options.by == "part"
     stored = Path(options.out).suffix.lower() == ".zarr"
-    if not stored:
+    if by_part:
+        check_out(options.out, TABLES, "--out of parts")
+    elif not stored:
         check_out(options.out, (*PARSES, ".zarr"))
     graph = load(options.graph)
+    if by_part:
+        find_parts(graph, None)  # are there any?
     images = open_photographs(options, graph)
     model = load_model(options.model, weights=options.weights)
     how = {
@@ -129,9 +148,11 @@ def _parse(options: argparse.Namespace) -> None:
     if stored:
         graph.parse(model, images, out=options.out, **how)
     else:
-        graph.parse(model, images, **how).write(options.out)
+        found = graph.parse(model, images, **how)
+        (found.parts if by_part else found).write(options.out)
     if not options.quiet:
-        print(f"{len(graph)} nodes in {len(images)} images: {options.out}")
+        told = f"{len(graph.parts)} parts" if by_part else f"{len(graph)} nodes"
+        print(f"{told} in {len(images)} images: {options.out}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

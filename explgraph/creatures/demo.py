@@ -35,6 +35,7 @@ from explgraph.images.folder import ImageFolder
 from explgraph.mining.mining import mine_activations
 from explgraph.parsing import parse_activations
 from explgraph.suffixes import SUFFIXES
+from explgraph.views.parts_told import parts_told
 from explgraph.views.several import write_formats
 
 __all__ = ["demo", "markdown"]
@@ -127,7 +128,7 @@ def markdown(figures: Mapping[str, Any]) -> str:
         "# What the demo found",
         "",
         f"Mined {f['images_mined']} drawn creatures in {f['seconds_mining']:.1f} s: "
-        f"{f['nodes']} part nodes, {f['edges']} edges.",
+        f"{f['nodes']} part nodes, {f['edges']} edges; {f['parts_told']}.",
         f"Measured on {f['images_measured']} creatures that were not mined, "
         f"{f['image_size']} x {f['image_size']} px.",
         "",
@@ -223,6 +224,7 @@ def _measure(
         "image_size": creatures.SIZE,
         "nodes": len(graph),
         "edges": graph.nx.number_of_edges(),
+        "parts_told": parts_told(graph),
         "min_tracking": MIN_TRACKING,
         "min_purity": MIN_PURITY,
         "by_part": by_part,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from explgraph import rows
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
-from explgraph.suffixes import DRAWINGS, SUFFIXES, check_suffix
+from explgraph.suffixes import DRAWINGS, PART_GRAPHS, SUFFIXES, check_suffix
 from explgraph.views.dot import dot_source, render
-from explgraph.views.files import FORMATS
+from explgraph.views.files import FORMATS, PartGraph
 from explgraph.views.layout import thin
 from explgraph.views.viewer import write_html
 
-__all__ = ["write"]
+__all__ = ["write", "write_parts"]
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
     ".html": ("images", "parse", "strip"),
@@ -75,3 +76,31 @@ def write(
             content = dot_source(part, whole=graph, **options).encode()
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_parts(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write the graph of a graph's parts in the format of the path's suffix, whole or not at all.
+
+    Parameters
+    ----------
+    graph : ExplanatoryGraph
+        The graph, checked again before it is written.
+    path : path
+        ``.graphml``, ``.gexf``, ``.gml``, ``.json`` (node-link), ``.cyjs`` (Cytoscape), or
+        ``.csv``: a row for each part, without what joins them.
+
+    Raises
+    ------
+    ExplgraphError
+        If the suffix isn't known, the graph isn't valid, has no parts or lacks the parameters of
+        mining, or the file can't be written.
+    """
+    suffix = check_suffix(path, PART_GRAPHS)
+    graph.validate()
+    parts = PartGraph(graph)
+    if suffix == ".csv":
+        table = [{"part": node.pop("id")} | node for node in parts.to_node_link()["nodes"]]
+        rows.write(path, rows.columns_of(table))
+        return
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(FORMATS[suffix](parts).encode())

@@ -20,6 +20,9 @@ JSON
 Cytoscape.js JSON
     https://js.cytoscape.org/#notation/elements-json; for cytoscape.js and Cytoscape.
 
+The graph of the parts (`PartGraph`) is written the same way; it is laid out as the parts lie in the
+image, its nodes are called by the parts' names, and an edge weighs as much as it has links.
+
 networkx writes GraphML and GEXF, too, but less arrives in the readers of the tests (tried with
 3.6): of GraphML, carriage returns come back as line feeds everywhere and graphology finds none of
 the graph's attributes; GEXF holds no attributes of the graph at all.
@@ -33,17 +36,57 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import networkx
+
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.views.layout import band_positions, colour
 
-__all__ = ["FORMATS", "cytoscape_json", "gexf", "gml", "graphml", "node_link_json"]
+__all__ = ["FORMATS", "PartGraph", "cytoscape_json", "gexf", "gml", "graphml", "node_link_json"]
 
 _STRUCTURE = ("id", "source", "target")
 _XML_TYPES = {str: "string", int: "long", float: "double", bool: "boolean"}
 
 
-def graphml(graph: Graph) -> str:
+class PartGraph:
+    """The graph of a graph's parts, ready to be written.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Raises
+    ------
+    ExplgraphError
+        If it has no parts, or lacks the parameters of mining.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._nx = graph.part_graph()
+        self._image_size = list(graph.image_size)
+        if not len(self._nx):
+            raise ExplgraphError(
+                "the graph has no parts that could be written; write the graph itself, or mine "
+                "from more images"
+            )
+
+    def to_node_link(self) -> dict[str, Any]:
+        """Give it in the node-link form of networkx; the graph's attribute is ``image_size``."""
+        content: dict[str, Any] = networkx.node_link_data(self._nx, edges="edges")
+        # in the order of other graphs' files: what an entry is, then what is known of it
+        nodes = [{"id": v} | values for v, values in self._nx.nodes.items()]
+        edges = [{"source": u, "target": v} | values for u, v, values in self._nx.edges(data=True)]
+        return content | {
+            "graph": {"image_size": self._image_size}, "nodes": nodes, "edges": edges,
+        }  # fmt: skip
+
+    @property
+    def positions(self) -> dict[str, tuple[float, float]]:
+        """Usual places ``[x, y]``, px."""
+        return {v: (values["x"], values["y"]) for v, values in self._nx.nodes.items()}
+
+
+def graphml(graph: Graph | PartGraph) -> str:
     """Give the graph as GraphML."""
     content = graph.to_node_link()
     attributes = _scalars(content["graph"])
@@ -80,17 +123,16 @@ def graphml(graph: Graph) -> str:
     return "\n".join([*lines, " </graph>", "</graphml>", ""])
 
 
-def gexf(graph: Graph) -> str:
+def gexf(graph: Graph | PartGraph) -> str:
     """Give the graph as GEXF with a layout.
 
     A node's size grows with its support, its colour with its reliability; an edge's weight is
     its consistency; a node without a label is labelled by its id.
     """
     content = graph.to_node_link()
-    positions = band_positions(graph)
+    positions = _positions(graph)
     nodes = [
-        _renamed(node, {"x": "image_x", "y": "image_y"}.get)
-        | {"label": node["label"] or node["id"]}
+        _renamed(node, {"x": "image_x", "y": "image_y"}.get) | {"label": _called(node)}
         for node in content["nodes"]
     ]
     lines = [
@@ -131,13 +173,13 @@ def gexf(graph: Graph) -> str:
     lines += ["  </nodes>", "  <edges>"]
     lines += [
         f'   <edge id="{k}" source="{_xml(edge["source"])}" target="{_xml(edge["target"])}" '
-        f'weight="{edge["consistency"]!r}">{attributes(edge)}</edge>'
+        f'weight="{_weight(edge)!r}">{attributes(edge)}</edge>'
         for k, edge in enumerate(content["edges"])
     ]
     return "\n".join([*lines, "  </edges>", " </graph>", "</gexf>", ""])
 
 
-def gml(graph: Graph) -> str:
+def gml(graph: Graph | PartGraph) -> str:
     """Give the graph as GML, in ASCII."""
     content = graph.to_node_link()
     lines = ['Creator "explgraph"', "graph [", " directed 1"]
@@ -156,24 +198,24 @@ def gml(graph: Graph) -> str:
     return "\n".join([*lines, "]", ""])
 
 
-def node_link_json(graph: Graph) -> str:
+def node_link_json(graph: Graph | PartGraph) -> str:
     """Give the graph as node-link JSON."""
     return json.dumps(graph.to_node_link(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-def cytoscape_json(graph: Graph) -> str:
+def cytoscape_json(graph: Graph | PartGraph) -> str:
     """Give the graph as Cytoscape.js JSON with a layout; ``name`` is the label or the id."""
     content = graph.to_node_link()
-    positions = band_positions(graph)
+    positions = _positions(graph)
     elements = {
         "nodes": [
             {
-                "data": node | {"name": node["label"] or node["id"]},
+                "data": node | {"name": _called(node)},
                 "position": dict(zip("xy", positions[node["id"]], strict=True)),
             }
             for node in content["nodes"]
         ],
-        # a node's id has two slashes, so an edge's can't be the same
+        # a node's id has two slashes and a part's begins with p: an edge's can't be the same
         "edges": [{"data": {"id": f"e{k}"} | edge} for k, edge in enumerate(content["edges"])],
     }
     document = {
@@ -187,13 +229,29 @@ def cytoscape_json(graph: Graph) -> str:
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-FORMATS: Mapping[str, Callable[[Graph], str]] = {
+FORMATS: Mapping[str, Callable[[Graph | PartGraph], str]] = {
     ".graphml": graphml,
     ".gexf": gexf,
     ".gml": gml,
     ".json": node_link_json,
     ".cyjs": cytoscape_json,
 }
+
+
+def _positions(graph: Graph | PartGraph) -> Mapping[str, tuple[float, float]]:
+    """Lay a graph out, y down."""
+    return graph.positions if isinstance(graph, PartGraph) else band_positions(graph)
+
+
+def _called(node: Mapping[str, Any]) -> str:
+    """Say what people call a node or a part."""
+    called: str = node.get("label") or node.get("name") or node["id"]
+    return called
+
+
+def _weight(edge: Mapping[str, Any]) -> float:
+    """Say how much an edge weighs."""
+    return float(edge["consistency"] if "consistency" in edge else edge["links"])
 
 
 def _json(value: Any) -> str:

@@ -345,6 +345,7 @@ def test_a_damaged_bias_is_refused(bias, tmp_path):
         (lambda c, _: c["relations"][0].update(kind="odd"), "kind is 'odd'"),
         (lambda c, _: c["relations"][0].pop("p"), "a relation has target, source"),
         (lambda c, _: c["judged"].update(biased=["pink"]), "biased names what is no attribute"),
+        (lambda c, _: c["titles"].append("eye"), "1 titles for 3 parts"),
         (lambda c, _: c.update(model=3), "a name is no text"),
         (lambda _, a: a["risk"].fill(2), "risk holds a number that is not from 0 to 1"),
         (lambda _, a: a["weights"].fill(np.nan), "weights holds a number"),

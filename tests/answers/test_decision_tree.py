@@ -382,6 +382,7 @@ def test_a_damaged_tree_is_refused(tree, tmp_path):
         (lambda c, _: c["modes"][1]["children"].append(1), "mode 1 doesn't fit"),
         (lambda c, _: c["modes"].pop(), "directions is float64"),
         (lambda c, _: c["nodes"].pop(), "activations is float64"),
+        (lambda c, _: c["titles"].append("eye"), "1 titles for 10 parts"),
         (lambda c, _: c["objective"].update(x=1), "ValueError"),
         (lambda _, a: a["positive"].fill(True), "all 60 images are of the class"),
         (lambda _, a: a["weights"].fill(np.inf), "weights holds a number"),

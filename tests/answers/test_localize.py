@@ -446,3 +446,43 @@ def test_what_is_located_unpacks_and_presence_is_asked_for_alone(fitted):
     assert uncertainty is located.uncertainty
     for part, there in localizer.presence(parse).items():
         np.testing.assert_array_equal(there, located.presence[part])
+
+
+def test_the_graph_s_parts_get_the_names(animals):
+    """The part of the graph that is named lies where the named thing is, in new images."""
+    graph, drawn, parse, new, other = animals
+    truth = from_creatures(drawn).parts
+    marks = {
+        name: only(truth[name], np.flatnonzero(np.isfinite(truth[name][:, 0]))[:8])
+        for name in ("eye", "chest", "wing")
+    }
+    labelled = Localizer(graph).fit(parse, marks).label(most=5)
+    named = {part.name: part for part in labelled.parts if part.name}
+    assert set(named) == {"eye", "chest", "wing"}
+    assert not any(part.name for part in graph.parts)
+    places, seen = labelled.parts_in(other), from_creatures(new).parts
+    for name, part in named.items():
+        labels = [labelled.nx.nodes[v]["label"] for v in part.nodes]
+        assert labels.count(name) > list(labelled.nx.nodes(data="label")).count(name) / 2
+        gap = np.linalg.norm(places.positions - seen[name][:, None], axis=-1)
+        assert places.titles[np.nanmean(gap, 0).argmin()] == name
+
+
+def test_marks_of_a_part_of_the_graph_rename_none(animals):
+    graph, drawn, parse, *_ = animals
+    graph = graph.name_part("p4", "back")
+    eye = only(from_creatures(drawn).parts["eye"], np.arange(8))
+    for name in ("p3", "part 2", "back"):  # ids, titles, names, though it sits at another one
+        labelled = Localizer(graph).fit(parse, {name: eye}).label()
+        assert [part.name for part in labelled.parts if part.name] == ["back"]
+        assert name in {label for _, label in labelled.nx.nodes(data="label")}
+
+
+def test_one_part_gets_the_name_that_more_of_its_nodes_have(animals):
+    graph = animals[0]
+    localizer = Localizer(graph)
+    ids = graph.part("p1").nodes
+    apart = graph.part("p2").nodes[0]
+    two = {ids[0]: "pupil", ids[1]: "lid", ids[2]: "lid"}
+    assert localizer._graph_parts(two) == {"p1": "lid"}
+    assert localizer._graph_parts({ids[0]: "lid", apart: "lid"}) == {}  # half isn't most

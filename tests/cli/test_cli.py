@@ -133,6 +133,7 @@ def test_mine_tells_what_it_wrote(place, capsys, tmp_path):
     assert code == 0
     graph = explgraph.load(tmp_path / "graph.explgraph")
     assert out.startswith(f"{len(graph)} nodes and 0 edges from 24 images: recorded in ")
+    assert out.splitlines()[1].startswith(f"{len(graph.parts)} parts in 1 layer hold ")
     assert out.endswith("graph.explgraph, graph.gml, graph.cyjs\n")
     assert err == ""  # no terminal, no bars
     assert (tmp_path / "graph.gml").exists()
@@ -259,6 +260,25 @@ def test_parse_writes_places_in_three_formats(place, capsys):
          1.5 * expected.positions[-1, -1, 1]],
         rtol=1e-4,
     )  # fmt: skip
+
+
+def test_parse_by_part_writes_parts(place, capsys, tmp_path):
+    graph = explgraph.load(place / "out" / "graph.explgraph")
+    expected = graph.parts_in(graph.parse(creatures.network(), images(place)))
+    for suffix in ("csv", "json"):
+        out = tmp_path / f"parts.{suffix}"
+        code, said, err = run(capsys, *asked(place, "parse", "--by", "part", "--out", out))
+        assert (code, err) == (0, "")
+        assert said == f"{len(graph.parts)} parts in 24 images: {out}\n"
+    rows = json.loads((tmp_path / "parts.json").read_text())
+    assert [row["part"] for row in rows] == [*expected.parts] * 24
+    for key, array in (
+        ("x", expected.positions[..., 0]),
+        ("presence", expected.presence),
+        ("radius", expected.radius),
+        ("photo_y", 1.5 * expected.positions[..., 1]),
+    ):
+        np.testing.assert_allclose([row[key] for row in rows], array.ravel(), rtol=1e-5)
 
 
 def test_evaluate_writes_every_row_and_prints_the_table(place, capsys, tmp_path):
@@ -398,6 +418,75 @@ def test_effects_are_those_of_the_library(place, capsys, tmp_path):
     assert "effect" in (tmp_path / "causes.graphml").read_text()
 
 
+def part_graph_file(place, tmp_path):
+    """The graph, one of its parts named, in another file; and the graph."""
+    graph = explgraph.load(place / "out" / "graph.explgraph").name_part("p1", "first")
+    graph.save(tmp_path / "named.explgraph")
+    return tmp_path / "named.explgraph", graph
+
+
+def test_effects_of_parts(place, capsys, tmp_path):
+    file, graph = part_graph_file(place, tmp_path)
+    out = tmp_path / "causes.explgraph"
+    command = asked(place, "effects", "--classes", "dragon=2", "--check", "5", "--out", out)
+    command[1] = file
+    (tmp_path / "few.txt").write_text("0.png\n3.png\n")
+    code, said, err = run(capsys, *command, "--by", "part", "--list", tmp_path / "few.txt")
+    assert (code, err) == (0, "")
+    measured = explgraph.load(out)
+    table = said[said.index("part, effect on dragon in") :].splitlines()
+    assert table[0].split()[-2:] == ["stage4", "stage3"]
+    titles = {part.title: part for part in graph.parts}
+    for row in table[1:]:
+        title, *values = [cell for cell in row.split("  ") if cell]
+        nodes = titles[title.strip()].nodes if title.strip() != "no part" else [
+            node for node in graph.nx if not graph.nx.nodes[node]["part"]
+        ]  # fmt: skip
+        for layer, value in zip(("stage4", "stage3"), values, strict=True):
+            effects = [measured.nx.nodes[v]["effect_on_dragon"] for v in nodes
+                       if graph.nx.nodes[v]["layer"] == layer]  # fmt: skip
+            assert float(value) == pytest.approx(sum(effects), rel=6e-3, abs=1e-9)
+
+
+def test_ablate_takes_parts(place, capsys, tmp_path):
+    file, graph = part_graph_file(place, tmp_path)
+    command = asked(place, "ablate")
+    command[1] = file
+    wanted = explgraph.ablate(creatures.network(), graph, images(place), graph.part("p1").nodes)
+    code, *_ = run(capsys, *command, "--nodes", "first", "--out", tmp_path / "one.csv")
+    assert code == 0
+    with (tmp_path / "one.csv").open() as table:
+        after = [float(row["after"]) for row in csv.DictReader(table)]
+    np.testing.assert_allclose(after, wanted.after.ravel(), rtol=1e-4, atol=1e-4)
+
+    out = tmp_path / "each.csv"
+    code, said, _ = run(capsys, *command, "--by", "part", "--nodes", "p2,first", "--out", out)
+    assert code == 0
+    with out.open() as table:
+        rows = list(csv.DictReader(table))
+    assert [row["part"] for row in rows[:: 24 * 13]] == ["p2", "p1"]
+    assert [row["image"] for row in rows[: 24 * 13 : 13]] == list(wanted.names)
+    assert [row["class"] for row in rows[:13]] == [str(k) for k in range(13)]
+    second = rows[24 * 13 :]
+    for key, values in (("before", wanted.before), ("after", wanted.after)):
+        np.testing.assert_allclose(
+            [float(row[key]) for row in second], values.ravel(), rtol=1e-4, atol=1e-4
+        )
+    most = np.abs(wanted.change.mean(0)).argmax()
+    row = next(line for line in said.splitlines() if line.startswith("first"))
+    assert row.split()[1] == str(most)
+    assert float(row.split()[-1]) == pytest.approx(wanted.change.mean(0)[most], abs=6e-4)
+    # all of them, if none is named
+    code, said, _ = run(capsys, *command, "--by", "part", "--list", _two(tmp_path))
+    assert code == 0
+    assert all(f"\n{part.title} " in said for part in graph.parts)
+
+
+def _two(folder):
+    (folder / "two.txt").write_text("0.png\n3.png\n")
+    return folder / "two.txt"
+
+
 def test_ablate_gives_every_image_s_scores(place, capsys, tmp_path):
     graph = explgraph.load(place / "out" / "graph.explgraph")
     nodes = graph.node_ids[:2]
@@ -486,6 +575,45 @@ def test_tree_writes_modes_and_tells_how_good_they_are(place, capsys, tmp_path):
     assert '"stage3/' in files[2].read_text()
 
 
+def test_tree_by_part(place, capsys, tmp_path):
+    file, graph = part_graph_file(place, tmp_path)
+    drawn = creatures.draw(24, seed=5, size=SIDE)
+    guardians = [f"{i}.png" for i in np.flatnonzero(drawn.labels == 1)]
+    (tmp_path / "guardians.txt").write_text("\n".join(guardians))
+    command = asked(place, "tree", "--class", "1", "--positive", tmp_path / "guardians.txt",
+                    "--by", "part", "--out", tmp_path / "tree.json")  # fmt: skip
+    command[1] = file
+    code, said, err = run(capsys, *command)
+    assert (code, err) == (0, "")
+    tree = json.loads((tmp_path / "tree.json").read_text())
+    titles = {part.title for part in graph.parts}
+    assert set(tree["nodes"][0]["parts"]) <= titles
+    assert next(iter(tree["nodes"][1]["parts"])) in said
+
+
+def test_bias_by_part_says_which_parts_carry_it(place, capsys):
+    code, said, err = run(capsys, *bias_command(place, "--by", "part"))
+    assert code == 0, err
+    assert " carried by |" in said
+    assert "| part " in said
+
+
+def test_export_writes_parts(place, capsys, tmp_path):
+    file = place / "out" / "graph.explgraph"
+    graph = explgraph.load(file)
+    out = tmp_path / "parts.json"
+    code, said, err = run(capsys, "export", file, out, "--what", "parts")
+    assert (code, err) == (0, "")
+    assert said == f"{out}: {len(graph.parts)} parts of {len(graph)} nodes\n"
+    content = json.loads(out.read_text())
+    assert [node["id"] for node in content["nodes"]] == [part.id for part in graph.parts]
+    # two nodes of every part
+    assert run(capsys, "export", file, out, "--top", "2", "--by", "part")[0] == 0
+    content = json.loads(out.read_text())
+    kept = {v for part in graph.parts for v in part.nodes[:2]}
+    assert {node["id"] for node in content["nodes"]} == kept
+
+
 def test_export_writes_a_part(place, capsys, tmp_path):
     file = place / "out" / "graph.explgraph"
     graph = explgraph.load(file)
@@ -556,6 +684,13 @@ def test_info_describes_a_graph(place, capsys):
     follows = np.median([a["follows"] for a in nodes if a["reliability"] >= least])
     assert top.split()[-2:] == [f"{least:.2f}", f"{follows:.2f}"]
     assert lines.index(top) < next(i for i, line in enumerate(lines) if line.startswith("stage3"))
+    reliable = [a for a in graph.nx.nodes.values() if a["reliability"] > 0]
+    held = 100 * sum(bool(a["part"]) for a in reliable) / len(reliable)
+    first = graph.parts[0]
+    assert lines[-1].startswith(
+        f"{len(graph.parts)} parts in 2 layers hold {held:.0f} % of the reliable nodes: "
+        f"part 1 ({len(first.nodes)} nodes), part 2 ("
+    )
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -891,6 +1026,11 @@ WRONG = {
     "effects' out": (EFFECTS + "--out {here}/x.xls", "'.xls'", ".explgraph"),
     "no node": (ABLATE + "--nodes stage4/999/0", "no node 'stage4/999/0'"),
     "ablate's out": (ABLATE + "--nodes stage4/1/0 --out {here}/s.txt", "s.txt", ".csv"),
+    "nothing to ablate": (ABLATE, "--nodes A,B", "--by part"),
+    "no such part to ablate": (ABLATE + "--by part --nodes p99", "'p99'", "its parts are part 1"),
+    "parts' store": (PARSE + "--by part --out {here}/p.zarr", "--out of parts", "'.zarr'"),
+    "parts' picture": ("export {graph} {here}/x.svg --what parts", "OUT of parts", ".graphml"),
+    "few of parts": ("export {graph} {here}/x.json --what parts --max-nodes 3", "--max-nodes"),
     "suffix": ("export {graph} {here}/x.jpg", "'.jpg'", ".graphml"),
     "out of range": ("export {graph} {here}/x.json --min-reliability 2", "2.0", "0 to 1"),
     "no such share": ("export {graph} {here}/x.json --top 1.5", "1.5"),
