@@ -303,7 +303,7 @@ def _print_part_effects(measured: ExplanatoryGraph, classes: Iterable[str]) -> N
     strongest = sorted(edges, key=lambda edge: -abs(edge[2]))[:_SHOWN]
     print()
     print_table(
-        ("part", "part that it goes with", "effect, sum over links"),
+        ("part", "part that it goes with", "effect, mean"),
         [(titles[a], titles[b], f"{effect:+.2f}") for a, b, effect in strongest],
     )
     for name in classes:

@@ -165,8 +165,9 @@ class Graph:
             nodes are linked, from the part whose nodes are the parents more often to what it
             consists of or goes with: ``dx``, ``dy`` (usual displacement, px), ``sigma`` (how much
             it changes with the pose, px: small for what is rigid), ``copresence`` (correlation of
-            presences in the mined images), ``links`` (edges between their nodes) and ``effect``
-            (their sum, where measured).
+            presences in the mined images), ``links`` (edges between their nodes) and, where
+            measured, ``effect``: what the lower part's nodes account for of an upper node's
+            score, mean over the upper nodes that have such links.
 
         Raises
         ------

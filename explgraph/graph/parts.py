@@ -192,7 +192,8 @@ def find_part(graph: Graph, part: str) -> Part:
             "the graph has no parts; it was mined from images in which nodes of different filters "
             "agree on none, or its parts were rejected"
         )
-    found = [one for one in parts if part == one.id] or [one for one in parts if part == one.name]
+    found = [one for one in parts if part == one.id]
+    found = found or [one for one in parts if part and part == one.name]
     if len(found) > 1:
         raise ExplgraphError(
             f"the name {part!r} is that of several parts: {', '.join(one.id for one in found)}; "
@@ -268,6 +269,11 @@ def renamed(graph: Graph, part: str, name: str) -> None:
     one = find_part(graph, part)
     if not isinstance(name, str):
         raise ExplgraphError(f"name must be a str, got {name!r}")
+    for other in parts_of(graph):
+        if other.id != one.id and name in (other.id, f"part {other.id.removeprefix('p')}"):
+            raise ExplgraphError(
+                f"name is {name!r}, as another part is called that has no name; choose another"
+            )
     _record(graph, one.id).update(name=name, decided=True)
 
 
@@ -534,14 +540,15 @@ def part_graph(graph: Graph) -> networkx.DiGraph:
             nodes=len(part.nodes),
             layers=", ".join(part.layers),
         )
-    links: dict[tuple[str, str], list[float]] = {}
+    links: dict[tuple[str, str], list[tuple[str, float]]] = {}
     for parent, child, values in graph.nx.edges(data=True):
         pair = tuple(graph.nx.nodes[v].get("part", "") for v in (parent, child))
         if "" not in pair and pair[0] != pair[1]:
-            links.setdefault((pair[0], pair[1]), []).append(values.get("effect", np.nan))
-    for (upper, lower), effects in sorted(links.items()):
+            link = parent, values.get("effect", np.nan)
+            links.setdefault((pair[0], pair[1]), []).append(link)
+    for (upper, lower), there in sorted(links.items()):
         back = links.get((lower, upper), [])
-        if len(back) > len(effects) or (len(back) == len(effects) and lower < upper):
+        if len(back) > len(there) or (len(back) == len(there) and lower < upper):
             continue  # the other way
         move = centre[lower] - centre[upper]
         edge: dict[str, Any] = {
@@ -549,9 +556,13 @@ def part_graph(graph: Graph) -> networkx.DiGraph:
             "dy": float(move[1]),
             "sigma": float(np.sqrt(np.square(move[2:]).sum() / 2)),
             "copresence": records[upper]["together"].get(lower, 0.0),
-            "links": len(effects) + len(back),
+            "links": len(there) + len(back),
         }
-        if np.isfinite(effects).any():
-            edge["effect"] = float(np.nansum(effects))
+        shares: dict[str, float] = {}
+        for parent, effect in there:
+            if np.isfinite(effect):
+                shares[parent] = shares.get(parent, 0.0) + effect
+        if shares:
+            edge["effect"] = float(np.mean(list(shares.values())))
         made.add_edge(upper, lower, **edge)
     return made

@@ -259,18 +259,27 @@ def test_the_graph_of_the_parts_is_that_of_their_nodes(graph):
         assert "effect" not in values
 
 
-def test_effects_between_parts_are_sums(graph):
+def test_effects_between_parts_are_shares(graph):
+    """Of an upper node's score what the lower part's nodes account for, mean over upper nodes."""
     other = graph.restricted(graph.node_ids)
     for number, (_, _, values) in enumerate(other.nx.edges(data=True)):
         values["effect"] = float(number)
-    made = other.part_graph()
-    upper, lower, values = next(iter(made.edges(data=True)))
-    truth = sum(
-        a["effect"]
-        for u, v, a in other.nx.edges(data=True)
-        if (other.nx.nodes[u]["part"], other.nx.nodes[v]["part"]) == (upper, lower)
-    )
-    assert values["effect"] == pytest.approx(truth)
+    part_of = dict(other.nx.nodes(data="part"))
+    for upper, lower, values in other.part_graph().edges(data=True):
+        sums = [
+            sum(a["effect"] for _, v, a in other.nx.out_edges(u, data=True) if part_of[v] == lower)
+            for u in other.nx
+            if part_of[u] == upper and any(part_of[v] == lower for v in other.nx.succ[u])
+        ]
+        assert values["effect"] == pytest.approx(np.mean(sums))
+
+
+def test_names_that_others_have_are_refused(graph):
+    for name in ("p2", "part 2"):
+        with pytest.raises(ExplgraphError, match="choose another"):
+            graph.name_part("p1", name)
+    with pytest.raises(ExplgraphError, match="no part ''"):
+        graph.part("")
 
 
 def test_parts_take_turns(graph):
