@@ -11,6 +11,16 @@ def assert_alike(one, other, *, pixels=PIXELS, shares=SHARES):
     assert set(one.nx.edges) == set(other.nx.edges)
     mine, theirs = (dict(graph.nx.graph) for graph in (one, other))
     config, other_config = mine.pop("config"), theirs.pop("config")
+    for part, other_part in zip(mine.pop("parts"), theirs.pop("parts"), strict=True):
+        assert part.keys() == other_part.keys()
+        for name, value in part.items():
+            if isinstance(value, (float, dict)):
+                numbers = (
+                    x.values() if isinstance(x, dict) else [x] for x in (value, other_part[name])
+                )
+                assert_allclose(*map(list, numbers), rtol=0.02, atol=0.02, err_msg=name)
+            else:
+                assert value == other_part[name]
     assert mine == theirs
     assert config.keys() == other_config.keys()
     for name, value in config.items():

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from explgraph.errors import ExplgraphError, one_line
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -26,6 +25,7 @@ from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import (
     check_model,
+    hooked,
     model_device,
     model_dtype,
     only_grid,
@@ -112,11 +112,13 @@ def run(
 
         return hook
 
-    modules = dict(model.named_modules())
-    handles: list[RemovableHandle] = []
     try:
-        handles.extend(modules[name].register_forward_hook(hook_for(name)) for name in calls)
-        with _frozen(model), torch.inference_mode(False), torch.set_grad_enabled(gradients):
+        with (
+            hooked(model, {name: hook_for(name) for name in calls}),
+            _frozen(model),
+            torch.inference_mode(False),
+            torch.set_grad_enabled(gradients),
+        ):
             output = model(batch)
     except ExplgraphError:
         raise
@@ -126,9 +128,6 @@ def run(
         raise ExplgraphError(
             f"the model fails on images of size {tuple(batch.shape[1:])}: {one_line(err)}"
         ) from err
-    finally:
-        for handle in handles:
-            handle.remove()
     if missing := [layer.name for layer in layers if layer.name not in maps]:
         raise ExplgraphError(
             f"layer {missing[0]!r} doesn't run in the model's forward pass, though the graph was "

@@ -141,6 +141,19 @@ class Graph:
         """
         return parts_.find_part(self, part)
 
+    def turns(self, nodes: Iterable[str]) -> dict[str, int]:
+        """Say in which turn nodes come if parts take turns to name their most telling ones.
+
+        What is shown first is then not one part over and over. Nodes of no part come after all
+        others; in a graph without parts all come in the first turn.
+
+        Raises
+        ------
+        ExplgraphError
+            If the graph lacks one of the nodes.
+        """
+        return parts_.turns(self, nodes)
+
     def part_graph(self) -> networkx.DiGraph:
         """Give the graph of the parts.
 

@@ -11,7 +11,7 @@ find the parts again in a graph that was mined anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ __all__ = [
     "rejected",
     "renamed",
     "split",
+    "turns",
     "weights",
 ]
 
@@ -206,6 +207,24 @@ def find_part(graph: Graph, part: str) -> Part:
     return found[0]
 
 
+def turns(graph: Graph, nodes: Iterable[str]) -> dict[str, int]:
+    """Say in which turn nodes come: see `Graph.turns`."""
+    weight = dict(zip(graph.nx, weights(graph), strict=True))
+    found: dict[str, int] = {}
+    count: dict[str, int] = {}
+    wanted = list(nodes)
+    for node in wanted:
+        if node not in graph.nx:
+            raise ExplgraphError(f"the graph has no node {node!r}; see graph.node_ids")
+    for node in sorted(wanted, key=lambda node: -weight[node]):
+        part = graph.nx.nodes[node].get("part", "")
+        if part:
+            found[node] = count.get(part, 0)
+            count[part] = found[node] + 1
+    last = max(count.values(), default=0)
+    return {node: found.get(node, last) for node in wanted}
+
+
 def check_parts(nx: networkx.DiGraph) -> None:
     """Check what a graph says of its parts.
 
@@ -226,10 +245,8 @@ def check_parts(nx: networkx.DiGraph) -> None:
                 raise ExplgraphError(
                     f"{where}: {name!r} is {record[name]!r}; expected {kind.__name__}"
                 )
-        numbers = [record[name] for name, kind in RECORD.items() if kind is float]
-        numbers += list(record["together"].values())
-        if not all(type(value) is float and np.isfinite(value) for value in numbers):
-            raise ExplgraphError(f"{where}: part {record['id']!r} has a number that is not finite")
+        if not all(type(value) is float for value in record["together"].values()):
+            raise ExplgraphError(f"{where}: together is {record['together']!r}; expected floats")
         if not record["id"] or record["id"] in known:
             raise ExplgraphError(f"{where}: the id {record['id']!r} is empty or occurs twice")
         known.add(record["id"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from explgraph.errors import ExplgraphError, one_line
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.geometry import Layer
-from explgraph.network.hooks import catch, check_model, model_device, model_dtype, read_maps
+from explgraph.network.hooks import alone, catch, check_model, model_device, model_dtype, read_maps
 
 __all__ = [
     "check_finite",
@@ -142,16 +142,17 @@ def on_device(model: nn.Module, device: str | torch.device) -> Iterator[None]:
         yield  # a model that is spread over devices stays as it is
         return
     target = checked_device(device)
-    try:
+    with alone(model) if target != before else nullcontext():  # while it is elsewhere
         try:
-            model.to(target)
-        except (RuntimeError, AssertionError, NotImplementedError) as err:
-            raise ExplgraphError(
-                f"device {str(device)!r} can't be used ({one_line(err)}); use device='cpu'"
-            ) from err
-        yield
-    finally:
-        model.to(before)
+            try:
+                model.to(target)
+            except (RuntimeError, AssertionError, NotImplementedError) as err:
+                raise ExplgraphError(
+                    f"device {str(device)!r} can't be used ({one_line(err)}); use device='cpu'"
+                ) from err
+            yield
+        finally:
+            model.to(before)
 
 
 def of_size(

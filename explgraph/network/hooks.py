@@ -5,6 +5,10 @@
 3. Outputs are read as maps ``(N, C, H, W)``: as they are, from channels-last ``(N, H, W, C)``, or
    from a vision transformer's tokens ``(N, tokens, D)``.
 
+Threads may share a model: forward passes of one model with hooks are run one at a time, and a hook
+acts in the thread only that put it on, so that other calls of the model, the user's own among them,
+run as if there was none.
+
 A layer is addressed by its module's name in ``model.named_modules()``, or as ``"name@k"``, the
 k-th call (from 0) of a module that runs more than once in a forward pass.
 """
@@ -12,9 +16,12 @@ k-th call (from 0) of a module that runs more than once in a forward pass.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +32,13 @@ from explgraph.errors import ExplgraphError, nearest, one_line
 __all__ = [
     "MapFormat",
     "Widths",
+    "alone",
     "catch",
     "check_model",
     "feature_widths",
     "find_format",
     "find_formats",
+    "hooked",
     "model_device",
     "model_dtype",
     "only_grid",
@@ -42,6 +51,12 @@ T = TypeVar("T")
 
 # how many leading tokens (class token, registers) are looked for in front of a token grid
 _MOST_PREFIX_TOKENS = 16
+
+
+Hook = Callable[[nn.Module, Any, Any], Any]
+
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_GUARD = threading.Lock()  # over the locks, and over torch's numbering of hooks
 
 
 class _AllCaught(BaseException):
@@ -114,6 +129,42 @@ def check_model(model: nn.Module) -> None:
             )
 
 
+@contextmanager
+def alone(model: nn.Module) -> Iterator[None]:
+    """Keep other threads that use explgraph away from a model."""
+    with _GUARD:
+        lock = _LOCKS.setdefault(model, threading.RLock())
+    with lock:
+        yield
+
+
+@contextmanager
+def hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
+    """Put forward hooks on modules, by name, for this thread alone; remove them again."""
+    mine = threading.get_ident()
+    modules = dict(model.named_modules())
+    handles: list[RemovableHandle] = []
+
+    def here_only(hook: Hook) -> Hook:
+        def inside(module: nn.Module, inputs: Any, output: Any) -> Any:
+            return hook(module, inputs, output) if threading.get_ident() == mine else None
+
+        return inside
+
+    with alone(model):
+        try:
+            with _GUARD:
+                handles.extend(
+                    modules[name].register_forward_hook(here_only(hook))
+                    for name, hook in hooks.items()
+                )
+            yield
+        finally:
+            with _GUARD:
+                for handle in handles:
+                    handle.remove()
+
+
 def catch(
     model: nn.Module,
     batch: Tensor,
@@ -160,7 +211,7 @@ def catch(
     calls = dict.fromkeys(wanted, 0)
     kept: dict[str, T] = {}
 
-    def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def hook_for(name: str) -> Hook:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             layer = wanted[name].get(calls[name])
             calls[name] += 1
@@ -171,21 +222,16 @@ def catch(
 
         return hook
 
-    modules = dict(model.named_modules())
-    handles: list[RemovableHandle] = []
     failure: Exception | None = None
     try:
-        handles.extend(modules[name].register_forward_hook(hook_for(name)) for name in wanted)
-        model(batch)
+        with hooked(model, {name: hook_for(name) for name in wanted}):
+            model(batch)
     except _AllCaught:
         pass
     except ExplgraphError:
         raise
     except Exception as err:
         failure = err  # a head that doesn't fit the image's size is no concern of ours
-    finally:
-        for handle in handles:
-            handle.remove()
     missing = [layer for layer in layers if layer not in kept and not (absent_ok and kept)]
     if missing and failure is not None:
         raise ExplgraphError(

@@ -44,7 +44,7 @@ _LOOK = 0.05  # of the Gaussian by which density is measured: what patterns of o
 _APART = 0.12  # least distance of modes: nearer, patterns are no more exact than that
 _JOIN = 0.2  # of what belongs to a part, at most; its places hardly count (`typicality`)
 _MOST = 18  # parts: about a dozen are wanted; further ones are seldom found again
-_AGREED = 0.5  # Jaccard index of a part and the most like one of the halves', at least
+_AGREED = 0.5  # Jaccard index of a part and the most like one of either half, mean; more than this
 _CANDIDATES = 512  # patterns that modes are looked for around, spread evenly over reliability
 _CLIMB = 20  # steps of mean shift, at most
 _BLOCK = 4096  # patterns at a time
@@ -119,7 +119,7 @@ def group(points: Array, weight: Array, half: NDArray[np.bool_], side: float) ->
         values[~known] = -1
     agreement = np.array([np.mean([_overlap(part == k, o) for o in others]) for k in
                           range(len(centre))])  # fmt: skip
-    kept = np.flatnonzero(agreement >= _AGREED)
+    kept = np.flatnonzero(agreement > _AGREED)
     part = _nearest(points, centre[kept], side)
     part[~known] = -1
     total = np.bincount(part[part >= 0], weight[part >= 0], minlength=len(kept))

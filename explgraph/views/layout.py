@@ -92,9 +92,11 @@ def thin(graph: Graph, max_nodes: int, max_parents: int | None = None) -> Graph:
     """Keep a part of the graph that can be drawn.
 
     Every layer gets an equal share of `max_nodes`; what a small layer leaves free goes to the
-    others. From the top down each layer keeps its most reliable nodes, those first that have
-    an edge from a node kept above (in the uppermost layer: any edge), since a drawing is there
-    to show links. Of each node's edges from kept nodes the `max_parents` most consistent stay.
+    others. From the top down each layer keeps the most telling node of every part, then the second
+    one of each and so on, nodes of none last (`Graph.turns`); of one turn those first that have an
+    edge from a node kept above (in the uppermost layer: any edge), since a drawing is there to show
+    links, and then the most reliable. Of each node's edges from kept nodes the `max_parents` most
+    consistent stay.
     """
     if isinstance(max_nodes, bool) or not isinstance(max_nodes, int) or max_nodes < 1:
         raise ExplgraphError(f"max_nodes is {max_nodes!r}; expected an int, 1 or more")
@@ -105,10 +107,13 @@ def thin(graph: Graph, max_nodes: int, max_parents: int | None = None) -> Graph:
     shares = _fair_shares({index: len(band) for index, band in bands.items()}, max_nodes)
     kept: set[str] = set()
     for place, index in enumerate(sorted(bands, reverse=True)):
+        turns = graph.turns(bands[index])
 
-        def rank(node: str, uppermost: bool = place == 0) -> tuple[bool, float]:
+        def rank(
+            node: str, uppermost: bool = place == 0, turns: dict[str, int] = turns
+        ) -> tuple[int, bool, float]:
             linked = nx.out_degree(node) > 0 if uppermost else any(u in kept for u in nx.pred[node])
-            return (not linked, -nx.nodes[node]["reliability"])
+            return (turns[node], not linked, -nx.nodes[node]["reliability"])
 
         kept.update(sorted(bands[index], key=rank)[: shares[index]])
     thinned = graph.restricted(kept)
