@@ -344,8 +344,13 @@ def _tile(
 
 
 def _layers(part: Part, most: int) -> str:
-    """Name a part's layers, or count them where that takes more letters."""
+    """Name a part's layers, or the lowest and the highest where all take too many letters."""
     named = ", ".join(part.layers)
     if len(named) <= most:
         return named
-    return f"{len(part.layers)} layers: {short(part.layers[0], most // 2)} ..."
+    if len(part.layers) == 1:
+        return short(named, most)
+    ends = [part.layers[0], part.layers[-1]]
+    if len(" to ".join(ends)) > most:
+        ends = [short(end, most // 2 - 2) for end in ends]
+    return " to ".join(ends)

@@ -15,7 +15,7 @@ from test_pictures import parse_of
 from explgraph.errors import ExplgraphError
 from explgraph.parsing import parts_in
 from explgraph.views.figure_style import PALETTE
-from explgraph.views.part_figure import _spread, part_figure
+from explgraph.views.part_figure import _layers, _spread, part_figure
 from explgraph.views.pictures import Pictures, part_side, part_sightings
 
 SIZE = (60, 80)
@@ -125,6 +125,19 @@ def test_tiles_show_the_best_patches(graph, parse):
     (head,) = axes_of(figure, "title p2")
     told = [text.get_text() for text in head.texts]
     assert told == ["2", "part 2", "lower, upper", "4 nodes, in 25%"]
+
+
+def test_long_names_of_layers_are_cut(graph):
+    part = graph.part("p1")
+    for layers, told in (
+        (("a", "b"), "a, b"),
+        (("_blocks.10._bn0", "_blocks.15._bn0", "_bn1"), "_blocks.10._bn0 to _bn1"),
+        (("a" * 40,), "a" * 14 + "..." + "a" * 13),
+        (("a" * 40, "b" * 40), "a" * 5 + "..." + "a" * 4 + " to " + "b" * 5 + "..." + "b" * 4),
+    ):
+        text = _layers(replace(part, layers=layers), 30)
+        assert len(text) <= 30
+        assert text == told
 
 
 def test_names_are_shown(graph, parse):
