@@ -7,7 +7,7 @@ graphs, and a graph parses and writes itself by them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,6 +18,8 @@ from explgraph.errors import ExplgraphError
 from explgraph.graph import file
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages
+from explgraph.naming.encoders import Encoder
+from explgraph.naming.part_names import PartNames, name_parts
 from explgraph.parse_store import ParseStore, parse_to_store
 from explgraph.parsed_parts import ParsedParts
 from explgraph.views import notebook
@@ -123,6 +125,74 @@ class ExplanatoryGraph(Graph):
     def parts_in(self, parse: parsing.Parse) -> ParsedParts:
         """Give every part's place, presence and radius: see `explgraph.parsing.parts_in`."""
         return parsing.parts_in(self, parse)
+
+    def name_parts(
+        self,
+        encoder: Encoder,
+        vocabulary: Sequence[str],
+        images: Drawable,
+        *,
+        parse: parsing.Parse | None = None,
+        side: float | None = None,
+        fdr: float = 0.05,
+        permutations: int = 999,
+        overwrite: bool = False,
+        batch_size: int = 64,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> tuple[ExplanatoryGraph, PartNames]:
+        """Name the parts by your words, with an image-text encoder such as CLIP.
+
+        A part gets the word that suits its best patches most, compared with other patches of the
+        same images, and only if the word beats chance: see `explgraph.naming.part_names`. All other
+        parts keep the name that they have, or none. Several parts may get one word: look whether
+        they are one part in truth (`merge_parts`).
+
+        Parameters
+        ----------
+        encoder : Encoder
+            Any object with ``encode_images(list of n PIL images) -> (n, d)`` and
+            ``encode_texts(list of m str) -> (m, d)``, such as
+            `explgraph.naming.encoders.OpenClip`.
+        vocabulary : sequence of str
+            Words or phrases. They compete: give all that parts may be, and some that none is.
+        images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images
+            That the graph was mined from, or that `parse` is of.
+        parse : Parse, optional
+            Of `images`; without it, patches are those of `Part.exemplars`.
+        side : float, optional
+            Of a patch, px; 0.4 of the image's shorter side by default.
+        fdr : float
+            Share of the names given that may be by chance.
+        permutations : int
+            By which chance is measured.
+        overwrite : bool
+            Whether parts that have a name get another.
+        batch_size : int
+            Patches at a time.
+        seed : int
+            Of the places beside the parts and of the permutations.
+        progress : bool
+            Show a bar on a terminal.
+
+        Returns
+        -------
+        graph : ExplanatoryGraph
+            A new one, with the names.
+        names : PartNames
+            For every part the best word, its score and p-value, and whether it became the name.
+
+        Raises
+        ------
+        ExplgraphError
+            If the graph has no parts, none is seen in the images, the vocabulary is empty, or the
+            encoder gives anything but a row of finite numbers for each image and word.
+        """
+        return name_parts(
+            self, encoder, vocabulary, images,
+            parse=parse, side=side, fdr=fdr, permutations=permutations, overwrite=overwrite,
+            batch_size=batch_size, seed=seed, progress=progress,
+        )  # fmt: skip
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the whole graph to one file, which `explgraph.load` opens.

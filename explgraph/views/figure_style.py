@@ -19,7 +19,8 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
+    from matplotlib.patches import Circle, Rectangle
+    from matplotlib.patheffects import AbstractPathEffect, withStroke
 except ImportError as err:
     raise MissingPackageError(
         "figures need matplotlib, which isn't installed: pip install 'explgraph[draw]'"
@@ -29,6 +30,7 @@ __all__ = [
     "MARKERS",
     "PALETTE",
     "Axes",
+    "Circle",
     "Figure",
     "Rectangle",
     "bare_axes",
@@ -38,6 +40,7 @@ __all__ = [
     "plain",
     "short",
     "show",
+    "stroke",
     "to_rgb",
     "written",
 ]
@@ -83,6 +86,11 @@ def faded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     grey = picture.astype(float) @ [0.299, 0.587, 0.114]
     faded: NDArray[np.uint8] = np.repeat((grey * 0.55)[..., None], 3, 2).astype(np.uint8)
     return faded
+
+
+def stroke(width: float, colour: str) -> list[AbstractPathEffect]:
+    """Outline lines or letters, so that they are seen on anything; points."""
+    return [withStroke(linewidth=width, foreground=colour)]
 
 
 def plain(text: str) -> str:

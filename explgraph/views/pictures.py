@@ -16,6 +16,8 @@ from PIL import Image
 
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
+from explgraph.graph.parts import Part
+from explgraph.parsed_parts import ParsedParts
 from explgraph.parsing import Parse
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "best_sightings",
     "columns_of",
     "mean_patch",
+    "part_side",
+    "part_sightings",
     "patch",
     "patch_side",
 ]
@@ -150,7 +154,7 @@ class Pictures:
 
 
 class Sighting(NamedTuple):
-    """Where a node was seen in an image.
+    """Where a node or a part was seen in an image.
 
     Attributes
     ----------
@@ -225,6 +229,44 @@ def best_sightings(
         if len(places) == count:
             break
     return places
+
+
+def part_sightings(
+    part: Part, pictures: Pictures, found: ParsedParts | None, count: int
+) -> list[Sighting]:
+    """Where a part was seen best in some images, best first.
+
+    Parameters
+    ----------
+    part : Part
+    pictures : Pictures
+    found : ParsedParts or None
+        Where the parts are in these images, by name. Without it, the part's exemplars.
+    count : int
+        At most so many; fewer where the part was seen in fewer.
+    """
+    if found is None:
+        seen = [
+            Sighting(pictures.index(name), x, y, score)
+            for name, x, y, score in part.exemplars
+            if name in pictures
+        ]
+        return seen[:count]
+    k = found.parts.index(part.id)
+    there = found.presence[:, k]
+    sightings: list[Sighting] = []
+    for n in np.argsort(-there, kind="stable").tolist():
+        if len(sightings) == count or there[n] < 0.5:
+            break
+        if found.names[n] in pictures:
+            x, y = found.positions[n, k].tolist()
+            sightings.append(Sighting(pictures.index(found.names[n]), x, y, float(there[n])))
+    return sightings
+
+
+def part_side(image_size: tuple[int, int]) -> float:
+    """Side of a part's patch, px: 0.4 of the image, the same for all parts of a graph."""
+    return max(4.0, _LARGEST * min(image_size))
 
 
 def patch_side(graph: Graph, node: str) -> float:
