@@ -616,6 +616,9 @@ def test_decisions_become_labels_json(opened, tmp_path):
     page.click("#decisions-button")
     page.click("#clear")
     assert page.inner_text("#decided") == "None yet."
+    parts = [{"id": "p1", "name": "head", "nodes": [graph.node_ids[0]], "place": [1.0, 2.5]}]
+    saved |= {"parts": parts}  # decided elsewhere: passed on
+    (tmp_path / "labels.json").write_text(json.dumps(saved))
     page.set_input_files("#file", tmp_path / "labels.json")
     wait_for(page, "explorer.state().decisions.rejected.length === 1")
     assert state(page)["decisions"] == saved
