@@ -15,7 +15,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.gaussian import on_grid
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages, batches
-from explgraph.network.forward import stream
+from explgraph.network.forward import on_device, stream
 from explgraph.network.geometry import Layer, undisturbed
 from explgraph.network.hooks import catch, check_model, model_device, model_dtype, read_maps
 from explgraph.parsing import Parse
@@ -69,6 +69,8 @@ def effective_field(
     images: AnyImages,
     layer: Layer,
     filter: int,  # noqa: A002
+    *,
+    device: str = "auto",
 ) -> list[EffectiveField]:
     """Measure what a filter's strongest unit looks at, by its gradient, in each of some images.
 
@@ -81,6 +83,8 @@ def effective_field(
     layer : Layer
         One of ``graph.layers``.
     filter : int
+    device : str
+        Where the model runs; "auto" is the GPU if there is one.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def effective_field(
     _check_filter(layer, filter)
     fields = []
     shape = (layer.channels, layer.height, layer.width)
-    with undisturbed(model):
+    with on_device(model, device), undisturbed(model):
         for _, batch in batches(images, 1):
             image = batch.to(model_device(model), model_dtype(model)).requires_grad_()
             kept, _ = catch(
@@ -181,6 +185,7 @@ def filter_figure(
     layer: str,
     filter: int,  # noqa: A002
     *,
+    device: str = "auto",
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
     """Draw what a filter answers to in several images, and how its part nodes share it out.
@@ -203,6 +208,8 @@ def filter_figure(
         The filter's layer.
     filter : int
         Its channel.
+    device : str
+        Where the model runs; "auto" is the GPU if there is one.
     path : path, optional
         File to write.
 
@@ -217,14 +224,14 @@ def filter_figure(
             f"the graph has no layer {layer!r}; its layers are {', '.join(map(repr, grids))}"
         )
     grid = grids[layer]
-    fields = effective_field(model, images, grid, filter)
-    parse = parsing.parse(model, graph, images)
+    fields = effective_field(model, images, grid, filter, device=device)
+    parse = parsing.parse(model, graph, images, device=device)
     seen = Pictures(pictures, graph.image_size, parse.names)
     if len(seen) != len(fields):
         raise ExplgraphError(
             f"images are {len(fields)}, pictures {len(seen)}; give the same images twice"
         )
-    maps = _filter_maps(model, images, graph.image_size, grid, filter)
+    maps = _filter_maps(model, images, graph.image_size, grid, filter, device)
     nodes, shares = split(graph, parse, layer, filter, maps)
     figure, axes = bare_axes(len(fields), 3, inch=2.4)
     columns = [parse.nodes.index(node) for node in nodes]
@@ -267,9 +274,10 @@ def _filter_maps(
     image_size: tuple[int, int],
     layer: Layer,
     filter: int,  # noqa: A002
+    device: str,
 ) -> NDArray[np.float64]:
     """Rectified maps ``(N, h, w)`` of one filter."""
-    runs = stream(model, images, [layer], image_size=image_size)
+    runs = stream(model, images, [layer], image_size=image_size, device=device)
     parts = [maps[layer.name][:, filter] for _, maps in runs]
     return torch.cat(parts).double().numpy()
 
