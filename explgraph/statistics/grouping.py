@@ -50,6 +50,7 @@ _CLIMB = 20  # steps of mean shift, at most
 _BLOCK = 4096  # patterns at a time
 _ITERATIONS = 100  # of fitting two groups of images
 _LEAST_SPREAD = 0.05  # of mean scores within a group of images: fewer nodes scatter by more
+_ODDS = 3.0  # log odds of 0.95
 _SURE = 0.1  # share of the images that each group has at least
 
 
@@ -236,9 +237,10 @@ def two_halves(points: Array, weight: Array, side: float) -> NDArray[np.bool_]:
 def presence_curve(values: Array) -> tuple[float, float]:
     """Fit how a part's mean score tells images that show it from those that don't.
 
-    Two normal distributions of one spread, by EM: the images with higher scores show it. Where
-    there is one group only, high scores are said to show it all the same, and what is between is
-    left open: too few presences are said, no false ones.
+    Two normal distributions of one spread, by EM: the images with higher scores show it. If they
+    are no two groups (their means differ by no more than twice the spread, so that together they
+    have one peak) the part is there as a rule: the usual score says 0.95, half of it leaves it
+    open.
 
     Parameters
     ----------
@@ -263,8 +265,10 @@ def presence_curve(values: Array) -> tuple[float, float]:
         spread = max(float(np.sqrt(square.mean())), _LEAST_SPREAD)
         if abs(low - before[0]) + abs(high - before[1]) < 1e-6:
             break
-    offset, slope = _logistic(low, high, spread, share)
-    return float(offset), float(slope)
+    if high - low <= 2 * spread:
+        usual = max(float(np.median(values)), _LEAST_SPREAD)
+        return -_ODDS, 2 * _ODDS / usual
+    return _logistic(low, high, spread, share)
 
 
 def _logistic(low: float, high: float, spread: float, share: float) -> tuple[float, float]:

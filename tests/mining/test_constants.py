@@ -53,7 +53,7 @@ WRITTEN = {
     "parsed, x": 27.586,
     "parsed, y": 21.672,
     "parsed, own": 2.6144,
-    "parsed parts, presence": 0.47595,
+    "parsed parts, presence": 0.5035,
     "parsed parts, radius": 6.6057,
 }
 

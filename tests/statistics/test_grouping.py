@@ -153,6 +153,17 @@ def test_curves_of_one_group_are_finite(values):
     assert slope >= 0
 
 
+def test_what_every_image_shows_is_said_to_be_there():
+    draws = np.random.default_rng(0)
+    values = 0.3 + draws.normal(0, 0.03, 60)
+    offset, slope = presence_curve(values)
+    said = 1 / (1 + np.exp(-(offset + slope * np.append(values, [0.15, 0.0]))))
+    assert (said[:60] > 0.8).all()
+    assert np.median(said[:60]) == pytest.approx(0.95, abs=0.01)
+    assert said[60] == pytest.approx(0.5, abs=0.05)
+    assert said[61] < 0.05
+
+
 def test_correlations_are_numpys():
     draws = np.random.default_rng(0)
     values = draws.normal(size=(50, 4)) @ draws.normal(size=(4, 4))
