@@ -91,13 +91,7 @@ class ParsedParts:
         ExplgraphError
             If pandas isn't installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as err:
-            raise ExplgraphError(
-                "to_frame() needs pandas, which isn't installed: pip install 'explgraph[pandas]'"
-            ) from err
-        return pd.DataFrame(self._columns())
+        return rows.pandas().DataFrame(self._columns())
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a row for each image and part, whole or not at all.

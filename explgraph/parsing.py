@@ -174,13 +174,7 @@ class Parse:
         ExplgraphError
             If pandas isn't installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as err:
-            raise ExplgraphError(
-                "to_frame() needs pandas, which isn't installed: pip install 'explgraph[pandas]'"
-            ) from err
-        return pd.DataFrame(self._columns())
+        return rows.pandas().DataFrame(self._columns())
 
     def _columns(self) -> dict[str, NDArray[Any]]:
         """Give the table's columns."""

@@ -27,6 +27,7 @@ __all__ = [
     "columns_of",
     "finite",
     "grid",
+    "pandas",
     "read",
     "read_grid",
     "write",
@@ -293,6 +294,23 @@ _READERS: Mapping[str, Callable[[str | os.PathLike[str]], _Rows]] = {
     ".json": _read_json,
     ".parquet": _read_parquet,
 }
+
+
+def pandas() -> Any:
+    """Give pandas, for `to_frame`.
+
+    Raises
+    ------
+    ExplgraphError
+        If it isn't installed.
+    """
+    try:
+        import pandas as installed
+    except ImportError as err:
+        raise ExplgraphError(
+            "to_frame() needs pandas, which isn't installed: pip install 'explgraph[pandas]'"
+        ) from err
+    return installed
 
 
 def _pandas(path: str | os.PathLike[str]) -> Any:

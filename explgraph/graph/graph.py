@@ -26,6 +26,7 @@ from explgraph.graph.schema import (
     check,
 )
 from explgraph.network.geometry import Layer
+from explgraph.rows import pandas
 from explgraph.statistics.reliability import cut_for
 
 if TYPE_CHECKING:
@@ -464,12 +465,7 @@ class Graph:
         """
         if kind not in ("nodes", "edges", "parts"):
             raise ExplgraphError(f"kind is {kind!r}; expected 'nodes', 'edges' or 'parts'")
-        try:
-            import pandas as pd
-        except ImportError as err:
-            raise ExplgraphError(
-                "to_frame() needs pandas, which isn't installed: pip install 'explgraph[pandas]'"
-            ) from err
+        pd = pandas()
         if kind == "nodes":
             columns = attributes_in_use(NODE_FIELDS, self.nx.nodes.values())
             rows = [[a.get(c) for c in columns] for a in self.nx.nodes.values()]

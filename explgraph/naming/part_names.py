@@ -113,13 +113,7 @@ class PartNames:
         ExplgraphError
             If pandas isn't installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as err:
-            raise ExplgraphError(
-                "to_frame() needs pandas, which isn't installed: pip install 'explgraph[pandas]'"
-            ) from err
-        return pd.DataFrame(self.rows, columns=PartName._fields).set_index("part")
+        return tables.pandas().DataFrame(self.rows, columns=PartName._fields).set_index("part")
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a row for each part, whole or not at all: ``.csv``, ``.json`` or ``.parquet``.
