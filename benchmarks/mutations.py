@@ -22,6 +22,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+if __package__ in (None, ""):  # started as a script; last: what is measured is installed
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import setting
+
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 0.01  # of each number
 _PRINT = "import json, fingerprint; print(json.dumps(fingerprint.fingerprint()))"
@@ -84,7 +89,9 @@ def measured(root: Path) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args(arguments)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.parse_args(arguments)
+    setting.announce()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         shutil.copytree(ROOT / "explgraph", root / "explgraph")

@@ -39,7 +39,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -55,7 +54,6 @@ if __package__ in (None, ""):  # started as a script; last: what is measured is 
 from benchmarks import localization, quality, recorded, setting
 from explgraph import Localizer, creatures, record
 from explgraph.activations.memory import Activations
-from explgraph.atomic import atomic_write
 from explgraph.evaluation.baselines import raw_peaks
 from explgraph.evaluation.landmarks import from_creatures
 from explgraph.evaluation.metrics import node_tracking
@@ -347,11 +345,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
             rows += [where | row for row in set_rows(activations, marks.parts, engine)]
             print(f"{name}, {category}: {time.perf_counter() - start:.0f} s", flush=True)
             if options.json:
-                with atomic_write(options.json) as temporary:
-                    temporary.write_text(json.dumps(rows, indent=1))
+                setting.write(options.json, rows)
     if options.json:
-        with atomic_write(options.json) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1))
+        setting.write(options.json, rows)
     print(markdown(rows))
     return rows
 
