@@ -8,7 +8,9 @@ Three layouts are read (`read_landmarks`), all of them in pixels of the image *f
     Pixel centres count as integers there, so 0.5 is added.
 CSV
     Columns ``name``, ``part``, ``x``, ``y`` in any order, one row per marked part; an empty x or y
-    means unmarked. Pixel centres at integer + 0.5, as everywhere in explgraph.
+    means unmarked, and so does 0 (or false) in a column ``visible`` and less than 0.6 (what
+    DeepLabCut takes) in a column ``likelihood``. Pixel centres at integer + 0.5, as everywhere in
+    explgraph.
 CUB-200-2011
     ``part_locs.txt`` (``<image id> <part id> <x> <y> <visible>``) with ``parts.txt`` beside it and
     ``images.txt`` beside it or one folder up. Parts that aren't visible are unmarked. Pixel centres
@@ -35,6 +37,10 @@ from explgraph.textfiles import read_csv, read_text
 __all__ = ["Landmarks", "from_creatures", "read_landmarks"]
 
 Array = NDArray[np.float64]
+
+_SEEN = frozenset({"", "1", "1.0", "2", "2.0", "true", "yes"})  # 2: visible, as COCO counts
+_UNSEEN = frozenset({"0", "0.0", "false", "no"})
+_LIKELY = 0.6
 
 
 class _Placed(Protocol):
@@ -249,7 +255,7 @@ def _read_csv(file: Path) -> Landmarks:
                 f"{str(file)!r}, {entry}: x and y must both be there, or neither (unmarked)"
             )
         names[name] = parts[part] = None
-        if not row["x"].strip() or not row["y"].strip():
+        if not row["x"].strip() or not row["y"].strip() or not _is_seen(file, entry, row):
             continue
         if (name, part) in places:
             raise ExplgraphError(
@@ -257,6 +263,26 @@ def _read_csv(file: Path) -> Landmarks:
             )
         places[name, part] = _point(file, entry, row["x"], row["y"])
     return _assemble(list(names), list(parts), places, None)
+
+
+def _is_seen(file: Path, entry: str, row: Mapping[str, str]) -> bool:
+    """Whether a row's columns ``visible`` and ``likelihood``, if there, say that the part shows."""
+    said = row.get("visible", "").strip().lower()
+    if said not in _SEEN | _UNSEEN:
+        raise ExplgraphError(
+            f"{str(file)!r}, {entry}: visible must be 0, 1, 2, true or false, found "
+            f"{row['visible']!r}"
+        )
+    likely = row.get("likelihood", "").strip() or "1"
+    try:
+        likelihood = float(likely)
+    except ValueError:
+        likelihood = np.nan
+    if not 0 <= likelihood <= 1:
+        raise ExplgraphError(
+            f"{str(file)!r}, {entry}: likelihood must be a number from 0 to 1, found {likely!r}"
+        )
+    return said in _SEEN and likelihood >= _LIKELY
 
 
 def _read_cub(file: Path) -> Landmarks:

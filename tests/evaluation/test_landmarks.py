@@ -195,3 +195,29 @@ def test_missing_and_binary_files(tmp_path):
     write(tmp_path / "parts.txt", "1\n")
     with pytest.raises(ExplgraphError, match="expected '<id> <name>' lines, found '1'"):
         read_landmarks(write(tmp_path / "part_locs.txt", ""))
+
+
+@pytest.mark.parametrize(
+    ("column", "seen", "unseen"),
+    [
+        ("visible", ["1", "2", "true", ""], ["0", "False"]),
+        ("likelihood", ["0.6", "1", ""], ["0.59"]),
+    ],
+)
+def test_rows_that_say_that_nothing_is_seen_are_no_marks(tmp_path, column, seen, unseen):
+    lines = [f"name,part,x,y,{column}"]
+    lines += [f"{n}.png,eye,0,0,{value}" for n, value in enumerate([*seen, *unseen])]
+    (tmp_path / "marks.csv").write_text("\n".join(lines))
+    marks = read_landmarks(tmp_path / "marks.csv")
+    known = np.isfinite(marks.parts["eye"][:, 0])
+    assert known.tolist() == [True] * len(seen) + [False] * len(unseen)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [("visible", "maybe", "visible must be 0, 1, 2"), ("likelihood", "1.5", "from 0 to 1")],
+)
+def test_what_such_columns_cannot_hold_is_told(tmp_path, column, value, told):
+    (tmp_path / "marks.csv").write_text(f"name,part,x,y,{column}\na.png,eye,1,2,{value}\n")
+    with pytest.raises(ExplgraphError, match=told):
+        read_landmarks(tmp_path / "marks.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -505,3 +506,59 @@ def test_wrong_images(source: Any, message: str) -> None:
 def test_wrong_batch_size(size: Any) -> None:
     with pytest.raises(ExplgraphError, match="batch_size must be a whole number above 0"):
         list(batches(torch.zeros(1, 3, 2, 2), size))
+
+
+# ------------------------------------------------------------------------------- odd folders
+
+
+def folder_of(path, *names):
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (200, 10, 10)).save(path / name)
+    return path
+
+
+def test_photographs_that_cannot_be_read_are_told(tmp_path):
+    folder_of(tmp_path, "a.png", "b.png")
+    for name in ("c.heic", "d.HEIC", "notes.txt"):
+        (tmp_path / name).write_bytes(b"1")
+    with pytest.warns(ExplgraphWarning, match=r"2 files of kinds.*\.heic.*left out, the first"):
+        images = ImageFolder(tmp_path, size=8)
+    assert images.names == ("a.png", "b.png")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_cannot_be_read_is_told(tmp_path):
+    folder_of(tmp_path, "a.png", "sub/b.png")
+    (tmp_path / "sub").chmod(0)
+    try:
+        with pytest.raises(ExplgraphError, match="sub can't be read"):
+            ImageFolder(tmp_path, size=8)
+    finally:
+        (tmp_path / "sub").chmod(0o700)
+
+
+def test_errors_of_walking_are_told(tmp_path, monkeypatch):
+    """As for a folder that can't be read, for whoever may read all."""
+    folder_of(tmp_path, "a.png")
+
+    def walk(path, *, onerror, **_):
+        onerror(PermissionError(13, "Permission denied", str(path / "sub")))
+        return iter(())
+
+    monkeypatch.setattr(os, "walk", walk)
+    with pytest.raises(ExplgraphError, match=r"sub can.t be read \(Permission denied\)"):
+        ImageFolder(tmp_path, size=8)
+
+
+def test_links_that_lead_back_are_followed_once(tmp_path):
+    folder_of(tmp_path, "a.png", "sub/b.png")
+    (tmp_path / "sub" / "up").symlink_to(tmp_path)
+    assert ImageFolder(tmp_path, size=8).names == ("a.png", "sub/b.png")
+
+
+def test_a_pipe_among_the_images_is_refused(tmp_path):
+    folder_of(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    with pytest.raises(ExplgraphError, match=r"b\.png is no file"):
+        ImageFolder(tmp_path, size=8)
