@@ -562,3 +562,70 @@ def test_a_pipe_among_the_images_is_refused(tmp_path):
     os.mkfifo(tmp_path / "b.png")
     with pytest.raises(ExplgraphError, match=r"b\.png is no file"):
         ImageFolder(tmp_path, size=8)
+
+
+# ------------------------------------------------------------------------------- samples of TIFFs
+
+
+RAMP = np.linspace(0, 1, 48 * 64).reshape(48, 64)
+
+
+def seen(folder):
+    """Grey values from 0 to 1 of the only image, as the network gets them."""
+    images = ImageFolder(folder, size=(48, 64), mean=(0, 0, 0), std=(1, 1, 1))
+    return images[0][0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("most", "kind"),
+    [(1, "float32"), (255, "float32"), (65535, "uint16"), (65535, "int32"), (255, "uint8")],
+)
+def test_samples_of_every_kind_are_scaled(tmp_path, most, kind):
+    Image.fromarray((RAMP * most).astype(kind)).save(tmp_path / "a.tif")
+    np.testing.assert_allclose(seen(tmp_path), RAMP, atol=1.1 / 255)
+
+
+def test_what_a_tiff_says_is_the_most_counts(tmp_path):
+    Image.fromarray((RAMP * 4095).astype("uint16")).save(tmp_path / "a.tif", tiffinfo={281: 4095})
+    np.testing.assert_allclose(seen(tmp_path), RAMP, atol=1.1 / 255)
+
+
+def test_twelve_bits_of_sixteen_are_told(tmp_path):
+    Image.fromarray((RAMP * 4095).astype("uint16")).save(tmp_path / "a.tif")
+    with pytest.warns(ExplgraphWarning, match="nearly black"):
+        ImageFolder(tmp_path, size=8)
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        ((RAMP * 1000).astype("float32"), "from 0 to 1000"),
+        ((RAMP - 0.5).astype("float32"), "from -0.5 to 0.5"),
+        (np.full((8, 8), np.nan, "float32"), "from nan to nan"),
+        ((RAMP * 70000).astype("int32"), "whole numbers up to 65535"),
+    ],
+)
+def test_other_ranges_are_refused(tmp_path, samples, told):
+    Image.fromarray(samples).save(tmp_path / "a.tif")
+    with pytest.raises(ExplgraphError, match=told):
+        ImageFolder(tmp_path, size=8)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png", "jpg", "webp"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_photographs_are_the_right_way_up(tmp_path, suffix, turn):
+    """A bright corner, top left of the upright photograph of 64 x 48."""
+    upright = np.zeros((48, 64, 3), np.uint8)
+    upright[:16, :24] = 255
+    undo = {
+        1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1], 5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1), 7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }[turn]  # fmt: skip
+    photo = Image.fromarray(np.ascontiguousarray(undo(upright)))
+    exif = photo.getexif()
+    exif[274] = turn
+    more = {"tiffinfo": {274: turn}} if suffix == "tif" else {"exif": exif}
+    photo.save(tmp_path / f"a.{suffix}", **more)
+    np.testing.assert_allclose(seen(tmp_path), upright[..., 0] / 255, atol=0.2)
