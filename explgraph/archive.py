@@ -16,7 +16,6 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,6 +25,7 @@ from safetensors import numpy as safetensors_numpy
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
+from explgraph.paths import checked_path
 
 __all__ = ["Arrays", "Format", "check", "read", "texts", "write"]
 
@@ -127,7 +127,7 @@ def read(
         a version that this explgraph doesn't read, or `build` finds something wrong.
     """
     shown = repr(str(path))
-    if Path(path).is_dir():
+    if checked_path(path).is_dir():
         raise ExplgraphError(
             f"{shown} is a folder; give the {form.noun} file itself (*{form.suffix})"
         )

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from explgraph.errors import ExplgraphError
+from explgraph.paths import checked_path
 
 __all__ = ["atomic_write"]
 
@@ -25,7 +26,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     ExplgraphError
         If the folder can't be made or written to.
     """
-    target = Path(path)
+    target = checked_path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(

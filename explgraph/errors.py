@@ -20,7 +20,7 @@ class ExplgraphWarning(UserWarning):
     """Something that a user should know, though the result stands."""
 
 
-def one_line(err: Exception) -> str:
+def one_line(err: BaseException) -> str:
     """Give an exception's type and text in one line."""
     return f"{type(err).__name__}: {' '.join(str(err).split())}"
 

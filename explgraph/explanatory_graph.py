@@ -22,6 +22,7 @@ from explgraph.naming.encoders import Encoder
 from explgraph.naming.part_names import PartNames, name_parts
 from explgraph.parse_store import ParseStore, parse_to_store
 from explgraph.parsed_parts import ParsedParts
+from explgraph.paths import checked_path
 from explgraph.views import notebook
 from explgraph.views.pictures import Drawable
 
@@ -252,7 +253,7 @@ class ExplanatoryGraph(Graph):
             "images": images, "parse": parse, "strip": strip,
         }  # fmt: skip
         options = {name: value for name, value in given.items() if value is not None}
-        if Path(path).suffix.lower() != ".explgraph":
+        if checked_path(path).suffix.lower() != ".explgraph":
             export.write(self, path, **options)
         elif options:
             raise ExplgraphError(

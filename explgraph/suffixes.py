@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from explgraph.errors import ExplgraphError
+from explgraph.paths import checked_path
 
 __all__ = [
     "DRAWINGS",
@@ -40,7 +40,7 @@ REPORTS = (*TABLES, ".md")
 
 def check_suffix(path: str | os.PathLike[str], known: Sequence[str], argument: str = "path") -> str:
     """Give a path's suffix in lower case; refuse those that aren't known."""
-    suffix = Path(path).suffix.lower()
+    suffix = checked_path(path, argument).suffix.lower()
     if suffix not in known:
         raise ExplgraphError(
             f"{argument} {str(path)!r}: suffix {suffix!r}; expected one of {', '.join(known)}"

@@ -6,9 +6,9 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from explgraph.errors import ExplgraphError
+from explgraph.paths import checked_path
 
 __all__ = ["read_csv", "read_text", "wrong_columns"]
 
@@ -19,7 +19,7 @@ def read_text(path: str | os.PathLike[str], option: str = "", *, escape: bool = 
     With `escape`, bytes that aren't UTF-8, which names of files may have, are kept as Python does.
     """
     try:
-        text = Path(path).read_bytes()  # ends of lines stay as they are
+        text = checked_path(path, option or "path").read_bytes()  # ends of lines stay as they are
         return text.decode("utf-8-sig", "surrogateescape" if escape else "strict")
     except OSError as err:
         raise ExplgraphError(

@@ -26,6 +26,7 @@ from torch import Tensor
 from explgraph.activations.processes import Team
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
+from explgraph.paths import checked_path
 
 __all__ = ["Checkpoint", "discard"]
 
@@ -52,7 +53,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: str | os.PathLike[str], job: dict[str, Any], team: Team) -> None:
-        self._folder = Path(folder)
+        self._folder = checked_path(folder, "checkpoint")
         self._team = team
         self._steps = 0
         file = self._folder / _JOB

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from explgraph import rows
 from explgraph.answers.attribution import Owned, Places, adds
 from explgraph.answers.by_part import Members, different_titles, find_parts, nodes_named
-from explgraph.answers.intervene import Change, Run, run, watched, with_gradients
+from explgraph.answers.intervene import Change, Run, is_output, run, watched, with_gradients
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
@@ -372,9 +372,9 @@ def _losses(
 def _check_classes(classes: Mapping[str, int], n: int) -> None:
     """Refuse classes that the model doesn't have."""
     for name, number in classes.items():
-        if not 0 <= number < n:
+        if not is_output(number, n):
             raise ExplgraphError(
-                f"class {name!r} is number {number}, but the model gives scores for {n} classes, "
+                f"class {name!r} is number {number!r}, but the model gives scores for {n} classes, "
                 f"0 to {n - 1}"
             )
 

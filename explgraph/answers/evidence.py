@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from explgraph.answers.attribution import Places, adds, layer_of
 from explgraph.answers.by_part import By, Members, check_by
-from explgraph.answers.intervene import class_scores, run, watched, with_gradients
+from explgraph.answers.intervene import class_scores, is_output, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
@@ -188,7 +188,7 @@ def output_count(model: nn.Module, images: AnyImages, *, device: str = "auto") -
 
 def _columns(scores: Tensor, outputs: Sequence[int]) -> Tensor:
     """Pick columns of a model's scores."""
-    wrong = [k for k in outputs if not 0 <= k < scores.shape[1]]
+    wrong = [k for k in outputs if not is_output(k, scores.shape[1])]
     if wrong:
         raise ExplgraphError(
             f"outputs names column {wrong[0]}, but the model gives {scores.shape[1]} outputs, "

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from numbers import Integral
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -34,7 +35,7 @@ from explgraph.network.hooks import (
     tensors_of,
 )
 
-__all__ = ["Change", "Run", "class_scores", "run", "watched", "with_gradients"]
+__all__ = ["Change", "Run", "class_scores", "is_output", "run", "watched", "with_gradients"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Change = Callable[[Tensor], Tensor]
@@ -147,6 +148,12 @@ def _frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
+
+
+def is_output(number: object, n: int) -> bool:
+    """Whether something is the number of one of a model's n outputs."""
+    whole = isinstance(number, Integral) and not isinstance(number, bool)
+    return whole and 0 <= int(cast(Integral, number)) < n
 
 
 def with_gradients(function: F) -> F:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from explgraph.answers.attribution import Places, adds, layer_of
 from explgraph.answers.by_part import By, Members, check_by
-from explgraph.answers.intervene import run, watched, with_gradients
+from explgraph.answers.intervene import is_output, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
@@ -164,9 +164,9 @@ def rationales(
     ):
         done = run(model, batch, graph.layers, gradients=True)
         n_classes = done.scores.shape[1]
-        if not 0 <= target < n_classes:
+        if not is_output(target, n_classes):
             raise ExplgraphError(
-                f"target is class {target}, but the model gives scores for {n_classes} classes, "
+                f"target is class {target!r}, but the model gives scores for {n_classes} classes, "
                 f"0 to {n_classes - 1}"
             )
         own = done.scores[:, target]

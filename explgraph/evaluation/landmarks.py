@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from explgraph.errors import ExplgraphError
+from explgraph.paths import checked_path
 from explgraph.textfiles import read_csv, read_text
 
 __all__ = ["Landmarks", "from_creatures", "read_landmarks"]
@@ -167,7 +168,7 @@ def read_landmarks(path: str | os.PathLike[str]) -> Landmarks:
     ExplgraphError
         If the file can't be read or isn't what its name says; names the file and the entry.
     """
-    file = Path(path)
+    file = checked_path(path)
     readers = {".json": _read_json, ".csv": _read_csv, ".txt": _read_cub}
     reader = readers.get(file.suffix.lower())
     if reader is None:

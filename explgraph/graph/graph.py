@@ -110,9 +110,11 @@ class Graph:
         Raises
         ------
         ExplgraphError
-            If the graph has no such layer.
+            If the graph has no such layer, or the filter is no number.
         """
         self._check_layers([layer])
+        if filter is not None and (isinstance(filter, bool) or not isinstance(filter, Integral)):
+            raise ExplgraphError(f"filter must be a whole number, got {filter!r}")
         return tuple(
             node
             for node, values in self.nx.nodes.items()

@@ -36,11 +36,11 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, nearest
+from explgraph.paths import checked_path
 
 __all__ = ["FORMAT_VERSION", "DecidedPart", "Labels", "read_labels", "write_labels"]
 
@@ -107,8 +107,9 @@ def read_labels(source: str | os.PathLike[str] | Mapping[str, Any]) -> Labels:
         shown, content = "labels", dict(source)
     else:
         shown = repr(str(source))
+        file = checked_path(source, "labels")
         try:
-            content = json.loads(Path(source).read_text("utf-8-sig"))
+            content = json.loads(file.read_text("utf-8-sig"))
         except FileNotFoundError as err:
             raise ExplgraphError(f"there is no file {shown}; check the path") from err
         except OSError as err:

@@ -43,6 +43,8 @@ AnyImages: TypeAlias = (
 
 def count(images: AnyImages) -> int | None:
     """Give the number of images, or None where a source doesn't know it."""
+    if isinstance(images, Tensor):
+        _check_plain([images])
     try:
         if isinstance(images, DataLoader):
             # the last, incomplete batch may be dropped
@@ -243,11 +245,24 @@ def _first(item: Any) -> Any:
     return item
 
 
+def _check_plain(tensors: Sequence[Tensor]) -> None:
+    """Refuse tensors that hold no plain values."""
+    for tensor in tensors:
+        kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+        if tensor.is_nested or tensor.layout != torch.strided or tensor.is_meta:
+            raise ExplgraphError(
+                f"images must be plain tensors of (3, H, W) each, got one that is "
+                f"{'on the device meta' if tensor.is_meta else kind}; bring it into that form "
+                "(to_dense(), or a list of tensors)"
+            )
+
+
 def _checked_batch(
     batch: Tensor | list[Any], names: tuple[str, ...], shape: tuple[int, ...] | None
 ) -> Tensor:
     """Stack a batch's images if they are all that they should be."""
     items = list(batch) if isinstance(batch, Tensor) else [_first(item) for item in batch]
+    _check_plain(items)
     for item, name in zip(items, names, strict=True):
         here = tuple(item.shape)
         if len(here) != 3 or here[0] != 3:

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
 from explgraph.images.ahead import ahead
+from explgraph.paths import checked_path
 from explgraph.textfiles import read_csv
 
 __all__ = ["ImageFolder"]
@@ -132,8 +133,8 @@ class ImageFolder(Dataset[Tensor]):
         unreadable: Literal["refuse", "skip"] = "refuse",
         progress: bool = False,
     ) -> None:
-        self.path = Path(path)
-        self.size = _checked_size(size)
+        self.path = checked_path(path)
+        self.size = checked_size(size)
         self.mean, self.std = _colours("mean", mean), _colours("std", std)
         if min(self.std) <= 0:
             raise ExplgraphError(f"std must be above 0, got {list(self.std)}")
@@ -278,16 +279,16 @@ def _listed(values: Iterable[str]) -> str:
 _MOST_SIDE = 16384  # an image of this side, as the network takes it, is 3 GB
 
 
-def _checked_size(size: int | Sequence[int]) -> tuple[int, int]:
-    """Give ``(H, W)``."""
+def checked_size(size: object, argument: str = "size") -> tuple[int, int]:
+    """Give ``(H, W)`` of a side or two; refuse what is no size, or can't be held."""
     sides: tuple[Any, ...] = (size, size)
     if isinstance(size, Sequence) and not isinstance(size, str):
         sides = tuple(size)
     whole = all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sides)
     if len(sides) != 2 or not whole:
-        raise ExplgraphError(f"size must be a side or (H, W) in whole pixels, got {size!r}")
+        raise ExplgraphError(f"{argument} must be a side or (H, W) in whole pixels, got {size!r}")
     if max(sides) > _MOST_SIDE:
-        raise ExplgraphError(f"size must be at most {_MOST_SIDE} px a side, got {size!r}")
+        raise ExplgraphError(f"{argument} must be at most {_MOST_SIDE} px a side, got {size!r}")
     return sides[0], sides[1]
 
 

@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -109,7 +110,7 @@ def mine(
         See `explgraph.record` and `explgraph.open_store`; also if there is one image only, no
         filter of the layers ever fires, or several processes have no store.
     """
-    settings = _checked(settings, seed)
+    settings, seed = _checked(settings, seed)
     activations: Source
     if model is None:
         if store is None or images is not None or layers is not None:
@@ -183,7 +184,7 @@ def mine_activations(
         If the checkpoint is of another job, there are fewer than two images, or no filter of the
         layers ever fires.
     """
-    settings = _checked(settings, seed)
+    settings, seed = _checked(settings, seed)
     if len(activations.names) < 2:
         raise ExplgraphError(
             "mining needs two images or more, since patterns found in some are judged on others; "
@@ -236,15 +237,15 @@ def _job(activations: Source, settings: Settings, seed: int) -> dict[str, Any]:
     }
 
 
-def _checked(settings: Settings | None, seed: int) -> Settings:
-    """Give the settings, or the defaults; refuse what is neither, and seeds that can't be used."""
+def _checked(settings: Settings | None, seed: int) -> tuple[Settings, int]:
+    """Give the settings, or the defaults, and the seed; refuse what can't be used."""
     if not isinstance(settings, Settings | None):
         raise ExplgraphError(f"settings must be an explgraph.Settings, got {settings!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _MOST_SEED:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < _MOST_SEED:
         raise ExplgraphError(
             f"seed must be a whole number from 0 to {_MOST_SEED - 1}, got {seed!r}"
         )
-    return settings or Settings()
+    return settings or Settings(), int(seed)
 
 
 def _mine(

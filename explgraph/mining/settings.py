@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from explgraph.errors import ExplgraphError
 from explgraph.mining.patterns import Rules
@@ -56,12 +57,14 @@ class Settings:
             ("n_parents", int, 0, math.inf),
         ):
             value = getattr(self, name)
-            fits = isinstance(value, (int, kind)) and not isinstance(value, bool)
+            real = Integral if kind is int else Real  # numpy's numbers, too
+            fits = isinstance(value, real) and not isinstance(value, bool)
             if not (fits and low < value <= high and math.isfinite(value)):
                 what = "a whole number" if kind is int else "a number"
                 raise ExplgraphError(
                     f"{name} must be {what} above {low} and at most {high}, got {value!r}"
                 )
+            object.__setattr__(self, name, kind(value))
 
 
 # the rest is fixed: shares of the image's side, unless said otherwise

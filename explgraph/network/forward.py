@@ -124,7 +124,7 @@ def checked_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         target = torch.device(device)
-    except RuntimeError as err:
+    except (RuntimeError, TypeError) as err:
         raise ExplgraphError(f"device {device!r} isn't known; auto, cpu or cuda are") from err
     if target.type == "cuda" and not torch.cuda.is_available():
         raise ExplgraphError(f"device {str(device)!r}: torch finds no GPU; use device='cpu'")

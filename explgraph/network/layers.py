@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from explgraph.errors import ExplgraphError
+from explgraph.images.folder import checked_size
 from explgraph.network.geometry import noise, undisturbed
 from explgraph.network.hooks import catch, check_model, feature_widths, find_format
 
@@ -55,10 +56,11 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[Lay
     Raises
     ------
     ExplgraphError
-        If the model is in training mode or no module gives maps on images of this size.
+        If the model is in training mode, the size is none, or no module gives maps on images of
+        this size.
     """
     check_model(model)
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size = checked_size(image_size, "image_size")
     modules = {name: module for name, module in model.named_modules() if name}
     with undisturbed(model), torch.no_grad():
         batch, widths = noise(model, size, n=2), feature_widths(model)

@@ -117,7 +117,7 @@ def _from_factory(module_name: str, path: str) -> nn.Module:
             f"model {spec!r}: the module {module_name!r} can't be imported ({one_line(err)}); "
             "it must be installed or lie in the current folder"
         ) from err
-    except Exception as err:
+    except (Exception, SystemExit) as err:
         raise ExplgraphError(
             f"model {spec!r}: importing {module_name!r} fails with {one_line(err)}"
         ) from err
@@ -138,7 +138,7 @@ def _from_factory(module_name: str, path: str) -> nn.Module:
         model = found()
     except ExplgraphError:
         raise
-    except Exception as err:
+    except (Exception, SystemExit) as err:
         raise ExplgraphError(
             f"model {spec!r}: calling {path}() fails with {one_line(err)}"
         ) from err

@@ -1,0 +1,98 @@
+"""Paths and other arguments that can't be what they should: told in our words."""
+
+import numpy as np
+import pytest
+import torch
+
+import explgraph
+from explgraph import creatures
+from explgraph.answers.intervene import is_output
+from explgraph.errors import ExplgraphError
+from explgraph.evaluation.landmarks import read_landmarks
+from explgraph.network.models import load_model
+from explgraph.paths import checked_path
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+WRONG = [3.5, None, b"a", "", "a\0b", "a" * 300, "b/" + "é" * 200]
+
+
+@pytest.mark.parametrize("path", WRONG, ids=lambda p: repr(p)[:12])
+def test_what_can_be_no_path_is_refused(path):
+    for use in (
+        checked_path,
+        explgraph.load,
+        explgraph.ImageFolder,
+        explgraph.Parse.read,
+        read_landmarks,
+    ):
+        with pytest.raises(ExplgraphError, match=r"must be a path|can be called|at most"):
+            use(path)
+
+
+def test_good_paths_stay_what_they_are(tmp_path):
+    for path in (tmp_path, str(tmp_path), tmp_path / ("é" * 100)):
+        assert str(checked_path(path)) == str(path)
+
+
+@pytest.fixture(scope="module")
+def mined():
+    network = creatures.network()
+    images = creatures.draw(12, seed=0).tensor()
+    return network, images, explgraph.mine(network, images, creatures.LAYERS)
+
+
+def test_graphs_are_not_written_there(mined):
+    for path in ("a\0b.explgraph", "a" * 300 + ".html", 7):
+        for write in (mined[2].save, mined[2].write):
+            with pytest.raises(ExplgraphError):
+                write(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.to_sparse(),
+        lambda x: x.to("meta"),
+        lambda x: torch.nested.nested_tensor([x[0], x[1]]),
+        lambda x: [x[0].to_sparse()],
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_images_that_hold_no_plain_values_are_refused(mined, change):
+    network, images, graph = mined
+    with pytest.raises(ExplgraphError, match="images must be plain tensors"):
+        graph.parse(network, change(images))
+
+
+def test_devices_sizes_filters_and_numbers(mined):
+    network, images, graph = mined
+    with pytest.raises(ExplgraphError, match="device None isn't known"):
+        graph.parse(network, images, device=None)
+    for size in ("a", 2.5, (4,), 60_000, 0):
+        with pytest.raises(ExplgraphError, match="image_size must be"):
+            explgraph.list_layers(network, size)
+    with pytest.raises(ExplgraphError, match="filter must be a whole number, got 'a'"):
+        graph.nodes_of("stage2", filter="a")
+    for wrong in ("a", 1.0, True, -1, 5, None):
+        assert not is_output(wrong, 5)
+    assert is_output(np.int64(4), 5)
+
+
+def test_numbers_of_numpy_are_numbers(mined):
+    network, images, _ = mined
+    settings = explgraph.Settings(apart=np.float32(0.25), sample=np.int64(100))
+    assert settings == explgraph.Settings(apart=0.25, sample=100)
+    assert type(settings.sample) is int
+    graph = explgraph.mine(network, images, creatures.LAYERS, seed=np.int64(3))
+    assert type(graph.nx.graph["seed"]) is int
+
+
+def test_factories_that_leave_are_told(tmp_path, monkeypatch):
+    (tmp_path / "leaving.py").write_text("import sys\ndef factory():\n    sys.exit(0)\n")
+    (tmp_path / "gone.py").write_text("raise SystemExit\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ExplgraphError, match=r"calling factory\(\) fails with SystemExit"):
+        load_model("leaving:factory")
+    with pytest.raises(ExplgraphError, match="importing 'gone' fails with SystemExit"):
+        load_model("gone:factory")
