@@ -179,7 +179,7 @@ def _exemplars(
 
 
 def find_part(graph: Graph, part: str) -> Part:
-    """Find a part by its id or its name.
+    """Find a part by its id, its name or, without one, its title.
 
     Raises
     ------
@@ -194,6 +194,7 @@ def find_part(graph: Graph, part: str) -> Part:
         )
     found = [one for one in parts if part == one.id]
     found = found or [one for one in parts if part and part == one.name]
+    found = found or [one for one in parts if part == one.title]
     if len(found) > 1:
         raise ExplgraphError(
             f"the name {part!r} is that of several parts: {', '.join(one.id for one in found)}; "

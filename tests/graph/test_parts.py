@@ -41,7 +41,7 @@ def test_a_node_belongs_to_one_part_or_to_none(graph):
 
 def test_what_a_part_says(graph):
     for part in graph.parts:
-        assert graph.part(part.id) == part
+        assert graph.part(part.id) == graph.part(part.title) == part
         assert part.title == f"part {part.id[1:]}"
         values = [graph.nx.nodes[node] for node in part.nodes]
         weight = np.array([a["reliability"] * a["part_weight"] for a in values])

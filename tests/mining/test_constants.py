@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TOLERANCE = 0.01
+TOLERANCE = 0.02  # on another processor a node may come or go
 WRITTEN = {
     "edges": 777,
     "parts": 12,
