@@ -63,6 +63,7 @@ __all__ = ["STORE_VERSION", "ActivationStore", "open_store", "record_to_store"]
 STORE_VERSION = 1
 _DTYPES = ("float16", "uint8")
 _LARGEST = 65504.0  # of float16
+_LEAST = 2.0**-14  # of a layer's greatest: below, float16 loses digits, and all of the smaller ones
 _KIND = Kind(
     "explgraph",
     STORE_VERSION,
@@ -188,9 +189,19 @@ class ActivationStore:
                     "record again, only what is missing will be"
                 )
         if self.dtype == "uint8":
-            scale = torch.from_numpy(
-                np.asarray(array_of(self._group, f"scale{layer_index}")[chunks])
-            )
+            scales = array_of(self._group, f"scale{layer_index}")
+            scale = torch.from_numpy(np.asarray(scales[chunks]))
+            for chunk, row in enumerate(scale, chunks.start):
+                if not row.any() and not has_chunk(self.path, scales, chunk):
+                    raise ExplgraphError(
+                        f"the scale of chunk {chunk}, layer {layer_index}, is missing in the store "
+                        f"{self.path!r}; record again, only what is missing will be"
+                    )
+                if not (row.isfinite() & (row >= 0)).all():
+                    raise ExplgraphError(
+                        f"the scale of chunk {chunk} of layer {layer_index} in the store "
+                        f"{self.path!r} holds what is none; delete it and record again"
+                    )
             of_images = torch.arange(here.start, here.stop) // BLOCK - chunks.start
             maps *= (scale / 255)[of_images, :, None, None]
         return maps
@@ -273,14 +284,15 @@ def record_to_store(
             source = in_batches(images, names, missing, batch_size)
             runs = with_bar(rectified_maps(model, source, measured), len(missing) * BLOCK, progress)
             for block, caught in whole_blocks(runs, missing, len(names)):
-                yield block, _encoded([caught[layer.name] for layer in measured], dtype)
+                kept = [caught[layer.name] for layer in measured]
+                yield block, _encoded(kept, [layer.name for layer in measured], dtype)
 
         fill(_KIND, path, about, {"names": names}, _arrays(measured, len(names), dtype), blocks)
     return open_store(path)
 
 
-def _encoded(maps: Sequence[Tensor], dtype: str) -> dict[str, NDArray[Any]]:
-    """Give a block's chunks."""
+def _encoded(maps: Sequence[Tensor], names: Sequence[str], dtype: str) -> dict[str, NDArray[Any]]:
+    """Give a block's chunks, of layers of these names."""
     chunks = {}
     for index, values in enumerate(maps):
         if dtype == "uint8":
@@ -289,6 +301,13 @@ def _encoded(maps: Sequence[Tensor], dtype: str) -> dict[str, NDArray[Any]]:
             chunks[f"scale{index}"] = scale[None].numpy()
             kept = (values * factor[:, None, None]).round().to(torch.uint8)
         else:
-            kept = values.clamp(max=_LARGEST).half()
+            most = float(values.max()) if values.numel() else 0.0
+            if most > _LARGEST or 0 < most < _LEAST:
+                raise ExplgraphError(
+                    f"layer {names[index]!r} has activations up to {most:g}, float16 holds those "
+                    f"from {_LEAST:g} to {_LARGEST:g}; record with dtype='uint8' (--dtype uint8), "
+                    "which scales each filter by itself"
+                )
+            kept = values.half()
         chunks[str(index)] = kept.numpy()
     return chunks

@@ -97,17 +97,6 @@ def test_blocks_of_any_size(recorded, dtype, size):
         assert_array_equal(torch.cat([maps for _, maps in pieces]), whole[start:stop])
 
 
-def test_large_activations_are_cut_off_at_the_largest_float16(tmp_path, images):
-    model = torch.nn.Conv2d(3, 2, 8, 8, bias=False).eval()
-    with torch.no_grad():
-        model.weight.mul_(0).add_(1e6)
-    model = torch.nn.Sequential(model).eval()
-    found = record(model, images[:3].abs() + 1, ["0"], store=tmp_path / "s")
-    assert float(maps_of(found, 0).max()) == 65504
-    found = record(model, images[:3].abs() + 1, ["0"], store=tmp_path / "u", dtype="uint8")
-    assert float(maps_of(found, 0).max()) > 1e8
-
-
 def test_any_url_of_fsspec(network, images, memory):
     found = record(network, images, LAYERS, store="memory://some/where")
     for layer, maps in zip(found.layers, memory.maps, strict=True):
@@ -347,3 +336,40 @@ def test_too_much_for_the_memory_is_refused_before_recording(network, images, mo
     monkeypatch.setattr("explgraph.activations.recording.os.sysconf", lambda _: 1000)
     with pytest.raises(ExplgraphError, match=r"take 0 GB, this machine has .*store=\.\.\., --st"):
         record(network, images, LAYERS)
+
+
+# ------------------------------------------------------------------------------- numbers and scales
+
+
+def test_a_missing_scale_is_noticed_and_recorded_again(network, images, memory, recorded, tmp_path):
+    """zarr would fill in zeros, and the layer be silent."""
+    place = shutil.copytree(recorded / "uint8", tmp_path / "copy")
+    (place / "scale1" / "c" / "0" / "0").unlink()
+    with pytest.raises(ExplgraphError, match="the scale of chunk 0, layer 1, is missing"):
+        maps_of(open_store(place), 1)
+    record(network, images, LAYERS, store=place, dtype="uint8")
+    found = maps_of(open_store(place), 1)
+    assert (found - memory.maps[1]).abs().max() <= memory.maps[1].max() / 255
+
+
+def test_a_scale_that_is_none_is_noticed(recorded, tmp_path):
+    place = shutil.copytree(recorded / "uint8", tmp_path / "copy")
+    group = zarr.open_group(place, mode="r+")
+    group["scale0"][0, 3] = np.nan
+    with pytest.raises(ExplgraphError, match="holds what is none"):
+        maps_of(open_store(place), 0)
+
+
+@pytest.mark.parametrize("times", [1e6, 1e-8])
+def test_what_float16_cannot_hold_is_refused_with_the_remedy(tmp_path, times):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2, 1, bias=False), torch.nn.ReLU()).eval()
+    with torch.no_grad():
+        model[0].weight *= times
+    some = torch.rand(5, 3, 16, 16)
+    with pytest.raises(ExplgraphError, match=r"layer '1' has activations up to .*dtype='uint8'"):
+        record(model, some, ["1"], store=tmp_path / "half")
+    record(model, some, ["1"], store=tmp_path / "eighth", dtype="uint8")
+    truth = record(model, some, ["1"]).maps[0]
+    kept = maps_of(open_store(tmp_path / "eighth"), 0)
+    assert (kept - truth).abs().max() <= truth.max() / 255
