@@ -225,8 +225,8 @@ class ExplanatoryGraph(Graph):
             ``.gexf`` (Gephi), ``.gml``, ``.json`` (node-link), ``.cyjs`` (Cytoscape), ``.html``
             (the explorer page), or ``.explgraph``, as `save`.
         max_nodes : int, optional
-            At most so many nodes, the most reliable of each layer. Drawings hold 60 unless told
-            otherwise, all other files everything; not for .explgraph.
+            At most so many nodes, of every part and layer the most telling. Drawings hold 60
+            unless told otherwise, all other files everything; not for .explgraph.
         pictures : mapping of str to path, optional
             Node id to picture file; for .dot and drawings.
         time_limit : float, optional

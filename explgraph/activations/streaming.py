@@ -377,44 +377,6 @@ class Images:
 
         return self.once(compute)
 
-    def mean_of_largest(self, share: float, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
-        """Take the mean of each column's largest values.
-
-        The smallest of them is found exactly, byte by byte: numbers >= 0 are ordered as the
-        integers with the same bits.
-
-        Parameters
-        ----------
-        share : float
-            Of the images, rounded up to a whole number of images.
-        blocks : callable
-            Gives the values of all blocks, ``(n, V)`` float32 >= 0, each time anew.
-
-        Returns
-        -------
-        (V,) float32
-        """
-        return self.once(lambda: [self._mean_of_largest(share, blocks)])[0]
-
-    def _mean_of_largest(self, share: float, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
-        most = max(1, math.ceil(share * self.n))
-        least = left = torch.zeros(0)
-        for shift in (24, 16, 8, 0):
-            (counts,) = self.sum((_count_bytes(values, least, shift),) for values in blocks())
-            if shift == 24:
-                least = torch.zeros(len(counts), dtype=torch.int64, device=self.device)
-                left = torch.full_like(least, most)
-            at_least = counts.flip(1).cumsum(1).flip(1)
-            byte = (at_least >= left[:, None]).sum(1) - 1
-            above = torch.nn.functional.pad(at_least, (0, 1)).gather(1, byte[:, None] + 1)[:, 0]
-            left = left - above.long()
-            least = least << 8 | byte
-        smallest = least.int().view(torch.float32)
-        (above,) = self.sum(
-            (torch.where(values > smallest, values, 0.0).double().sum(0),) for values in blocks()
-        )
-        return ((above + left * smallest.double()) / most).float()
-
 
 def _joined(*best: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Put lists of keys (V, m) and values (V, m, ...) side by side."""
@@ -436,11 +398,3 @@ def _filled(k: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     v, m = keys.shape
     missing = values.new_zeros((v, k - m, *values.shape[2:]))
     return _joined((keys, values), (keys.new_full((v, k - m), -torch.inf), missing))
-
-
-def _count_bytes(values: Tensor, prefix: Tensor, shift: int) -> Tensor:
-    """Count a byte's values, ``(V, 256)``, over the numbers whose bits before it are `prefix`."""
-    bits = values.contiguous().view(torch.int32).long()
-    counted = (bits >> (shift + 8) == prefix) if len(prefix) else torch.ones_like(bits)
-    counts = torch.zeros(values.shape[1], 256, dtype=torch.float32, device=values.device)
-    return counts.scatter_add_(1, (bits >> shift & 255).T, counted.T.float())

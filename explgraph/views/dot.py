@@ -113,7 +113,7 @@ def render(
     pictures: Mapping[str, str | Path] | None = None,
     time_limit: float = 60.0,
 ) -> bytes:
-    """Draw the graph's most reliable part.
+    """Draw the graph's most telling nodes.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def _title(drawn: Graph, whole: Graph) -> str:
     """Tell what is drawn."""
     count = f"{len(whole):,} nodes"
     if len(drawn) < len(whole):
-        count = f"{len(drawn):,} of {count}, the most reliable of each layer"
+        count = f"{len(drawn):,} of {count}, the most telling of each layer"
     return f"Explanatory graph: {count}"
 
 

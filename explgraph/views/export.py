@@ -42,8 +42,8 @@ def write(
         ``.gexf`` (Gephi), ``.gml``, ``.json`` (node-link), ``.cyjs`` (Cytoscape) or ``.html`` (the
         explorer page).
     max_nodes : int, optional
-        At most so many nodes, the most reliable of each layer. Drawings hold 60 unless told
-        otherwise, all other files everything.
+        At most so many nodes, of every part and layer the most telling. Drawings hold 60 unless
+        told otherwise, all other files everything.
     **options
         ``pictures`` (node id to picture file) for .dot and drawings, ``time_limit`` (s) for
         drawings, and those of `explgraph.views.viewer.write_html` for .html.

@@ -14,7 +14,7 @@ _DRAWN = 90  # nodes
 
 
 def graph_html(graph: Graph) -> str:
-    """Give a table of a graph's layers, and a small drawing of its most reliable part."""
+    """Give a table of a graph's layers, and a small drawing of its most telling nodes."""
     height, width = graph.image_size
     rows = []
     for layer, here, filters in graph.by_layer():
@@ -33,7 +33,7 @@ def graph_html(graph: Graph) -> str:
 
 
 def _drawing(graph: Graph) -> str:
-    """Draw the most reliable part of a graph as SVG."""
+    """Draw the most telling nodes of a graph as SVG."""
     if not len(graph):
         return ""
     drawn = thin(graph, _DRAWN, 3)
@@ -63,5 +63,5 @@ def _drawing(graph: Graph) -> str:
             f"<title>{told}, reliability {values['reliability']:.2f}, "
             f"follows {values['follows']:.2f}</title></circle>"
         )
-    more = "" if len(drawn) == len(graph) else f"<p>drawn: the {len(drawn)} most reliable</p>"
+    more = "" if len(drawn) == len(graph) else f"<p>drawn: the {len(drawn)} most telling</p>"
     return "".join(parts) + "</svg>" + more

@@ -1,13 +1,9 @@
 """Sums, best-of lists and tables against what numpy does with all images at once."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from alike import assert_alike
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from planted import plant
 
@@ -186,29 +182,6 @@ def test_shared_work_is_done_once(tmp_path):
         images = Images(40, checkpoint=Checkpoint(tmp_path, {"job": 1}, Team()))
         assert_array_equal(images.shared(5, work)[0], torch.arange(5))
     assert done == [slice(0, 5)]
-
-
-@given(
-    n=st.integers(1, 80),
-    share=st.sampled_from([0.01, 0.2, 0.5, 1.0]),
-    kind=st.sampled_from(["any", "ties", "zeros", "tiny"]),
-    seed=st.integers(0, 2**32 - 1),
-)
-@settings(max_examples=40, deadline=None)
-def test_mean_of_largest_is_that_of_sorting(n, share, kind, seed):
-    rng = np.random.default_rng(seed)
-    values = rng.gamma(0.5, 10.0, (n, 4)).astype(np.float32)
-    if kind == "ties":
-        values = np.round(values / 4)
-    elif kind == "zeros":
-        values[rng.random(values.shape) < 0.9] = 0
-    elif kind == "tiny":
-        values *= np.float32(1e-38)
-    images, given_ = Images(n), torch.from_numpy(values)
-    found = images.mean_of_largest(share, lambda: (given_[here] for here in images))
-    most = math.ceil(share * n)
-    true = np.sort(values.astype(float), 0)[n - most :].mean(0)
-    assert_allclose(found, true, rtol=1e-6, atol=1e-45)
 
 
 # ------------------------------------------------------------------------------------------ mining

@@ -53,7 +53,7 @@ def test_a_graph_shows_its_layers_and_a_drawing():
     tags = [tag for tag, _ in read.elements]
     assert tags.count("circle") == len(drawn) == 90
     assert tags.count("path") == drawn.nx.number_of_edges()
-    assert "drawn: the 90 most reliable" in graph_html(graph)
+    assert "drawn: the 90 most telling" in graph_html(graph)
 
 
 @pytest.mark.parametrize("name", [text for text in HOSTILE if text.strip()])
