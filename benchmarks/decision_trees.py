@@ -116,9 +116,10 @@ def of_photographs(data: Path, category: str) -> list[dict[str, Any]]:
             rationales(model, graph, other.subset(range(k, 2 * per, 2)), target) for other in others
         ]
         positive = np.arange(sum(len(part.names) for part in parts)) < len(half)
-        columns = zip(*(part[2:] for part in parts), strict=True)
         names = tuple(name for part in parts for name in part.names)
-        found = Rationales(parts[0].nodes, names, *(np.concatenate(c) for c in columns))
+        columns = ("activations", "contributions", "scores", "first")
+        joined = (np.concatenate([getattr(part, name) for part in parts]) for name in columns)
+        found = Rationales(parts[0].nodes, names, *joined)
         measured.append(Half(found, positive, None))
     truth = removed(model, graph, halves[1], measured[1], target)
     return table(f"{category}, {network.LAYERS[0]}", *measured, truth)
