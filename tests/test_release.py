@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import explgraph
+from explgraph.cli.graphs import _EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -36,3 +37,11 @@ def test_ci_runs_what_is_there():
     for file in (ROOT / ".github" / "workflows").iterdir():
         for script in re.findall(r"\.ci/\w+", file.read_text(encoding="utf-8")):
             assert (ROOT / script).is_file()
+
+
+def test_info_tells_of_every_extra():
+    """Of those that are for users."""
+    start = PROJECT.index("[project.optional-dependencies]")
+    section = PROJECT[start : PROJECT.index("\n[project.urls]")]
+    extras = set(re.findall(r"^(\w+) = \[", section, flags=re.MULTILINE))
+    assert set(_EXTRAS) == extras - {"test", "notebooks", "docs", "dev"}

