@@ -166,7 +166,8 @@ def _row(
     values = graph.nx.nodes[node]
     sheet.mark(x + 1.3, middle - 3.2, *_sign(k))
     part = values.get("part", "")
-    called = values["label"] or (graph.part(part).title if part else "no part")
+    name = f"{values['filter']}/{values['pattern']}"
+    called = values["label"] or (graph.part(part).title if part else name)
     sheet.text(x + 3.6, middle - 3.2, called, size=7, bold=True, room=room - 4)
     share = f"pattern {values['pattern']}: {values['energy']:.0%}"
     sheet.text(x, middle + 0.2, share, colour=QUIET)

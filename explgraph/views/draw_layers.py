@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part, weights
-from explgraph.views.draw_patches import Patches
+from explgraph.views.draw_patches import Patches, sees
 from explgraph.views.figure_style import Figure, part_sign
 from explgraph.views.sheet import LINE, MARGIN, QUIET, Entry, Sheet, legend_height
 
@@ -18,7 +18,7 @@ _PATCH, _WIDE_PATCH = 9.8, 14.0  # mm, about
 _TEXT, _WIDE_TEXT = 22.0, 30.0  # mm beside the patches
 _SPACE = 1.0  # mm between patches
 _ROW = 3.0  # mm between layers
-_LEAST = 15.0  # mm of a row, for the text beside the patches
+_LEAST = 17.5  # mm of a row, for the text beside the patches
 _KNOWN = "#c3ccd5"
 
 
@@ -99,17 +99,16 @@ def _told(
     """Say what is known of a layer, beside its patches."""
     values = graph.nx.nodes[nodes[0]]
     filters = len({graph.nx.nodes[v]["filter"] for v in nodes})
-    sheet.text(MARGIN, y + 1.6, values["layer"], size=7, bold=True, room=room - 2)
-    field = min(values["receptive_field"], max(graph.image_size))
+    below = sheet.name(MARGIN, y + 1.6, values["layer"], room - 2)
     lines = [
-        f"units see {field:.0f} px",
+        sees(graph, nodes[0]),
         f"{len(nodes):,} nodes of",
         f"{filters:,} filters",
     ]
     if parts:
         lines.append(f"+ {len(new)} part{'s' * (len(new) != 1)}" if new else "no new part")
     for k, line in enumerate(lines):
-        sheet.text(MARGIN, y + 4.8 + k * LINE, line, colour=QUIET, room=room - 2)
+        sheet.text(MARGIN, below + 3.2 + k * LINE, line, colour=QUIET, room=room - 2)
 
 
 def _legend(parts: bool) -> list[Entry]:

@@ -38,6 +38,7 @@ _MM = 25.4  # of an inch
 _POINT = 72 / _MM  # of a mm
 _DPI = 300
 _LETTER = 0.19  # mm of width for each pt of a letter's size, on average, in matplotlib's font
+_BOLD = 1.12  # so much wider are bold ones
 _SAMPLE = 5.0  # mm of a line in a legend
 _NARROWEST, _WIDEST = 60.0, 400.0  # mm
 
@@ -120,6 +121,23 @@ class Sheet:
             x, y, plain(text), fontsize=size, color=colour, ha=align, va="center_baseline",
             fontweight="bold" if bold else "normal", zorder=6,
         )  # fmt: skip
+
+    def name(self, x: float, y: float, text: str, room: float) -> float:
+        """Write a module's name in bold, in two lines if it takes them; give the last one's y.
+
+        ``_blocks.15._bn0`` is broken at a point, since its number tells it from others.
+        """
+        most = max(4, int(room / (_LETTER * _BOLD * 7.0)))
+        first, rest = text, ""
+        if len(text) > most:
+            cut = text.rfind(".", 1, most + 1)
+            if cut > 0:
+                first, rest = text[:cut], text[cut:]
+        self.text(x, y, first, size=7, bold=True, room=room / _BOLD)
+        if rest:
+            y += LINE
+            self.text(x, y, rest, size=7, bold=True, room=room / _BOLD)
+        return y
 
     def picture(
         self, x: float, y: float, width: float, height: float, colours: NDArray[np.uint8]

@@ -180,20 +180,20 @@ def test_help_names_the_settings(capsys):
 
 
 def test_a_drawing_that_fails_costs_nothing_else(place, capsys, tmp_path, monkeypatch):
-    def no_graphviz(*_, **__):
-        raise explgraph.ExplgraphError("Graphviz is\nnowhere")
+    def no_paper(*_, **__):
+        raise explgraph.ExplgraphError("paper is\nnowhere")
 
-    monkeypatch.setattr("explgraph.views.export.render", no_graphviz)
+    monkeypatch.setattr("explgraph.views.draw.draw_nodes", no_paper)
     code, out, err = run(
         capsys, *mine_command(place, "stage4"), "--out", tmp_path, "--formats", "svg,json"
     )
     assert code == 0
-    assert err == "warning: graph.svg is not written: Graphviz is nowhere\n"
+    assert err == "warning: graph.svg is not written: paper is nowhere\n"
     assert out.endswith("graph.explgraph, graph.json\n")
     _, _, err = run(
         capsys, *mine_command(place, "stage4"), "--out", tmp_path, "--formats", "svg,png,json"
     )
-    assert err == "warning: graph.svg, graph.png are not written: Graphviz is nowhere\n"
+    assert err == "warning: graph.svg, graph.png are not written: paper is nowhere\n"
 
 
 @pytest.mark.python311
