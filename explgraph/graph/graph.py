@@ -536,7 +536,7 @@ class Graph:
         """
         check(self.nx, self.fitted, self.top_images)
         if self.whereabouts is not None:
-            check_whereabouts(self.whereabouts)
+            check_whereabouts(self.whereabouts, self.image_size)
         parts_.check_parts(self.nx)
 
     def _check_layers(self, names: Sequence[str]) -> None:

@@ -15,11 +15,10 @@ from explgraph.graph.parts import Part, weights
 from explgraph.views.draw_patches import Patches, sees
 from explgraph.views.figure_style import Figure, part_sign
 from explgraph.views.layout import colour, ordered_layers, thin
-from explgraph.views.sheet import INK, LINE, MARGIN, QUIET, Entry, Sheet, legend_height
+from explgraph.views.sheet import INK, LINE, MARGIN, QUIET, Entry, Paper, Sheet, legend_height
 
 __all__ = ["draw_nodes"]
 
-_NARROW = 110.0  # mm: sheets up to here are one column of a journal
 _PATCH, _WIDE_PATCH = 7.4, 11.4  # mm, at least
 _LARGEST = 16.0
 _SPACE = 1.3  # mm between nodes
@@ -34,7 +33,7 @@ _PARENTS = 3
 
 
 def draw_nodes(
-    graph: Graph, parts: list[Part], patches: Patches, width: float, max_nodes: int | None
+    graph: Graph, parts: list[Part], patches: Patches, paper: Paper, max_nodes: int | None
 ) -> Figure:
     """Draw the most telling nodes of some parts, or of a graph without parts.
 
@@ -44,12 +43,11 @@ def draw_nodes(
     parts : list of Part
         As many as fit are drawn, the first ones.
     patches : Patches
-    width : float
-        mm.
+    paper : Paper
     max_nodes : int, optional
         At most so many; by default one of every part and layer.
     """
-    narrow = width <= _NARROW
+    narrow, width = paper.narrow, paper.width
     label = _LABEL if narrow else _WIDE_LABEL
     room = width - label - MARGIN
     fit = max(1, int((room + _SPACE) / ((_PATCH if narrow else _WIDE_PATCH) + _SPACE)))
@@ -72,7 +70,7 @@ def draw_nodes(
     tops = [head + MARGIN + sum(deep[:k]) * row_height + k * _BAND for k in range(len(bands))]
     bottom = tops[-1] + deep[-1] * row_height
     legend = _legend(bool(parts))
-    sheet = Sheet(width, bottom + 3.5 + legend_height(legend, width))
+    sheet = Sheet(paper, bottom + 3.5 + legend_height(legend, width))
     at: dict[str, tuple[float, float]] = {}
     for band, top, rows in zip(bands, tops, deep, strict=True):
         sheet.box(0.3, top - 1.2, width - 0.6, rows * row_height + 1.2, face=_PALE, depth=0)
