@@ -63,7 +63,7 @@ def _flow(entries: Sequence[Entry], width: float) -> list[tuple[float, float, En
         if x > MARGIN and x + room > width:
             x, y = MARGIN, y + LINE
         placed.append((x, y, entry))
-        x += room + 1.5
+        x += room + 3
     return placed
 
 
