@@ -22,8 +22,8 @@ time            of grouping, as a share of mining
 Creatures, of which the planted parts are known, are parsed in images that were not mined:
 
 ==============  =================================================================================
-followed once   planted parts that a part follows (tracking >= 0.8), exactly one as the one whose
-                nodes are nearest to it, of those that nodes or raw peaks follow
+followed once   planted parts that exactly one part follows (tracking >= 0.8) and none better, of
+                those that nodes or raw peaks follow
 rand            adjusted Rand index of nodes of parts (by the planted part nearest to most of their
                 places) against parts; "rand, moving" of those that follow something
 said 0.9        of the presences of at least 0.9 that are said of parts that follow a planted part,
