@@ -39,7 +39,7 @@ def show_changes(ax: Axes, changes: dict[str, NDArray[np.float64]]) -> None:
         ax.barh(at + 0.4 * number - 0.2, change, 0.36, color=PARTS[number], label=label)
     ax.axvline(0, color="0.3", lw=0.8)
     ax.set_yticks(at, creatures.FAMILIES)
-    ax.set_title("change of dragons' scores", fontsize=9)
+    ax.set_title("dragons' scores change by", fontsize=10)
     ax.legend(fontsize=8, frameon=False, handlelength=1, loc="right", bbox_to_anchor=(1, 0.72))
 
 
@@ -47,7 +47,7 @@ def show_check(ax: Axes, check: Check) -> None:
     """Draw estimated effects beside true ablation."""
     ax.axline((0, 0), slope=1, color="0.7", lw=0.8)
     ax.plot(check.ablated, check.estimated, "o", ms=3, alpha=0.5, color=AGAINST, mew=0)
-    ax.set_title(f"effects of {len(check.edges)} edges", fontsize=9)
+    ax.set_title(f"effects of {len(check.edges)} links", fontsize=10)
     ax.set_xlabel("true ablation", fontsize=8)
     ax.set_ylabel("estimated", fontsize=8)
 
@@ -67,16 +67,18 @@ def main() -> None:
     parts = {name: places[dragons] for name, places in from_creatures(drawn).parts.items()}
     follows = np.array([str(part) for part in node_parts(parse.positions, parts)])
 
-    figure = Figure(figsize=(9, 2.3), dpi=90, layout="constrained")
+    figure = Figure(figsize=(11, 3), dpi=90, layout="constrained")
     *pictures, scores, check = figure.subplots(1, SHOWN + 2, width_ratios=[1] * SHOWN + [1.2, 1])
     strongest = np.argsort(-np.abs(effect))[:NODES]
     for i, ax in enumerate(pictures):
         ax.imshow(drawn.images[dragons[i]], extent=(0, creatures.SIZE, creatures.SIZE, 0))
         colour = np.where(effect[strongest] > 0, FOR, AGAINST)
-        area = 80 * np.abs(effect[strongest]) / np.abs(effect).max()
+        area = 130 * np.abs(effect[strongest]) / np.abs(effect).max()
         ax.scatter(*parse.positions[i, strongest].T, area, colour, edgecolors="w", linewidths=0.4)
         ax.set(xlim=(0, creatures.SIZE), ylim=(creatures.SIZE, 0))
         ax.axis("off")
+    pictures[0].set_title(f"the {NODES} nodes that matter most", fontsize=10, loc="left")
+    pictures[1].set_title("to being a dragon", fontsize=10, loc="left")
     changes = {}
     for part in ("wing", "horn"):
         nodes = [node for node, name in zip(parse.nodes, follows, strict=True) if name == part]

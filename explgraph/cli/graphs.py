@@ -259,6 +259,9 @@ def _describe_graph(graph: Graph) -> None:
     print(f"written by {versions or 'an unknown version'}")
     if values["preprocessing"]:
         print(f"images: {json.dumps(values['preprocessing'])}")
+    if graph.whereabouts is not None:
+        number = len(graph.whereabouts["photographs"])
+        print(f"pictures: {number} images in {graph.whereabouts['folder']}")
     rows = []
     for layer, nodes, filters in graph.by_layer():
         reliability = np.array([node["reliability"] for node in nodes])

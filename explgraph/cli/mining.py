@@ -124,7 +124,8 @@ def _demo(options: argparse.Namespace) -> None:
     out = Path(options.out)
     print(demo.markdown(figures))
     print(f"Written to {out}{os.sep} in {time.perf_counter() - start:.0f} s. To look at it:")
-    print(f"  explgraph view {out / 'graph.explgraph'} --images {out / 'mined'}")
+    print(f"  explgraph view {out / 'graph.explgraph'}")
+    print(f"  explgraph draw {out / 'graph.explgraph'} parts.png")
     print("To measure more, or to mine again with other settings:")
     print(
         f"  explgraph evaluate {out / 'graph.explgraph'} --images {out / 'new'} "

@@ -218,7 +218,7 @@ def _tile(
             sheet.blank(x + column * side, y + row * side, side)
     sheet.box(x, y, tile, tile, edge=sign.colour, line=1.6)
     layers = f"{len(part.layers)} layer{'s' * (len(part.layers) > 1)}"
-    told = f"in {part.support:.0%}, {layers}"
+    told = f"in {part.support:.0%}, {'still' if part.still else layers}"
     sheet.text(x + tile / 2, y + tile + 1.7, told, colour=QUIET, align="center")
 
 

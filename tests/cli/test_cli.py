@@ -731,6 +731,7 @@ def test_info_describes_a_graph(place, capsys):
     lines = out.splitlines()
     assert lines[0] == f"{len(graph)} nodes, {graph.nx.number_of_edges()} edges"
     assert lines[1] == "mined from 24 images of 112 x 112 px, seed 0"
+    assert f"pictures: 24 images in {place / 'pictures'}" in lines
     top = next(line for line in lines if line.startswith("stage4"))
     assert "128 x 7 x 7" in top
     assert str(len(graph.nodes_of("stage4"))) in top.split()

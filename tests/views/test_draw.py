@@ -240,7 +240,7 @@ def test_linked_parts_are_neighbours():
     parts = [
         explgraph.graph.parts.Part(
             f"p{k + 1}", "", graph.node_ids[:1], ("features.28",),
-            tuple(draws.uniform(0, 100, 2)), 1.0, 1.0, (),
+            tuple(draws.uniform(0, 100, 2)), 1.0, 1.0, 1.0, (),
         )
         for k in range(8)
     ]  # fmt: skip
