@@ -51,7 +51,6 @@ from torch import Tensor, nn
 
 from explgraph import archive
 from explgraph.answers import tree_files
-from explgraph.answers.by_part import By
 from explgraph.answers.modes import (
     ROOT,
     TINY,
@@ -65,6 +64,7 @@ from explgraph.answers.modes import (
 )
 from explgraph.answers.rationales import Rationales, rationales
 from explgraph.errors import ExplgraphError, nearest
+from explgraph.explaining.by_part import By
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages
 

@@ -240,8 +240,8 @@ def _bias(options: argparse.Namespace) -> None:
 
 def _effects(options: argparse.Namespace) -> None:
     """Run ``explgraph effects``."""
-    from explgraph.answers.by_part import find_parts
     from explgraph.answers.effects import check_effects, edge_effects
+    from explgraph.explaining.by_part import find_parts
     from explgraph.explanatory_graph import load
     from explgraph.graph.schema import CLASS_EFFECT
     from explgraph.network.models import load_model
@@ -295,8 +295,8 @@ def _print_part_effects(measured: ExplanatoryGraph, classes: Iterable[str]) -> N
     """Print the parts that do most to other parts and to classes."""
     import numpy as np
 
-    from explgraph.answers.by_part import different_titles
     from explgraph.answers.effects import part_effects
+    from explgraph.explaining.by_part import different_titles
 
     titles = different_titles(measured.parts)
     edges = measured.part_graph().edges(data="effect", default=0.0)
@@ -324,8 +324,8 @@ def _ablate(options: argparse.Namespace) -> None:
     """Run ``explgraph ablate``."""
     import numpy as np
 
-    from explgraph.answers.by_part import find_parts
     from explgraph.answers.effects import ablate, ablate_parts
+    from explgraph.explaining.by_part import find_parts
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
 
