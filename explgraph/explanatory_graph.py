@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from torch import nn
 
@@ -18,6 +18,8 @@ from explgraph.errors import ExplgraphError
 from explgraph.graph import file
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages
+from explgraph.images.folder import ImageFolder
+from explgraph.images.whereabouts import whereabouts
 from explgraph.naming.encoders import Encoder
 from explgraph.naming.part_names import PartNames, name_parts
 from explgraph.parse_store import ParseStore, parse_to_store
@@ -25,6 +27,9 @@ from explgraph.parsed_parts import ParsedParts
 from explgraph.paths import checked_path
 from explgraph.views import notebook
 from explgraph.views.pictures import Drawable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["ExplanatoryGraph", "load"]
 
@@ -47,7 +52,44 @@ class ExplanatoryGraph(Graph):
     top_images : dict of str to list
         For a node id ``[image name, x, y, score]`` of the images where it scored best, best
         first; px.
+    whereabouts : dict or None
+        Where those images are, for pages and drawings; see `with_images`.
     """
+
+    def with_images(self, images: ImageFolder | None) -> ExplanatoryGraph:
+        """Remember where the images are that nodes were seen best in: gives a new graph.
+
+        Pages and drawings take their pictures from there. Mining from an `ImageFolder` remembers it
+        by itself; a graph that was mined from a tensor of the same photographs, or whose images
+        have another place, is told it here. The graph's file (`save`) holds the folder's path and
+        the files' names; None takes them out, before the file is given away.
+
+        Parameters
+        ----------
+        images : ImageFolder or None
+            With the images of ``top_images``, by name, made ready as they were for mining.
+
+        Raises
+        ------
+        ExplgraphError
+            If the folder has none of the images, or they have another size.
+        """
+        record = None
+        if images is not None:
+            if images.size != self.image_size:
+                raise ExplgraphError(
+                    f"images are of {images.size} px, the graph was mined at {self.image_size}"
+                )
+            names = {name for seen in self.top_images.values() for name, *_ in seen}
+            record = whereabouts(images, names)
+            if not record["photographs"]:
+                raise ExplgraphError(
+                    f"{str(images.path)!r} has none of the images that the graph was mined from"
+                    + (f", such as {min(names)!r}" if names else "")
+                )
+        graph = self.restricted(self.nx)
+        graph.whereabouts = record
+        return graph
 
     @overload
     def parse(
@@ -228,15 +270,16 @@ class ExplanatoryGraph(Graph):
             At most so many nodes, of every part and layer the most telling. Drawings hold 60
             unless told otherwise, all other files everything; not for .explgraph.
         pictures : mapping of str to path, optional
-            Node id to picture file; for .dot and drawings.
+            Node id to picture file; for .dot, and for drawings by Graphviz.
         time_limit : float, optional
             Seconds that Graphviz may take; for drawings.
         images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images, optional
-            Where the explorer's patches are cut from: the images that were mined, or others with
-            their `parse`; for .html.
+            Where patches are cut from: the images that were mined, or others with their `parse`;
+            for .html and drawings. By default those that the graph remembers (`with_images`);
+            without any, pages have no pictures and drawings show discs.
         parse : Parse, optional
-            Where all nodes are in `images`. Without it the page knows only the places that the
-            graph remembers (``top_images``); for .html.
+            Where all nodes are in `images`. Without it the places are those that the graph
+            remembers (``top_images``); for .html and drawings.
         strip : int, optional
             At most so many images are put into the page whole (60 by default); for .html.
 
@@ -245,6 +288,12 @@ class ExplanatoryGraph(Graph):
         ExplgraphError
             If the suffix isn't known or has no such option, the graph isn't valid, the file can't
             be written, or a drawing can't be made.
+
+        Warns
+        -----
+        ExplgraphWarning
+            If there are no pictures since the images that the graph remembers are gone, or others
+            than they were.
         """
         from explgraph.views import export  # with what draws, which mining needn't wait for
 
@@ -262,6 +311,68 @@ class ExplanatoryGraph(Graph):
             )
         else:
             self.save(path)
+
+    def draw(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        what: str = "parts",
+        images: Drawable | None = None,
+        parse: parsing.Parse | None = None,
+        width: float = 174.0,
+        most: int | None = None,
+        filter: str | None = None,  # noqa: A002
+    ) -> Figure:
+        """Draw the graph for a paper or a talk, with patches of images.
+
+        In .svg and .pdf files text stays text, and no letter is smaller than 6 pt in print.
+
+        Parameters
+        ----------
+        path : path, optional
+            File to write: ``.svg``, ``.pdf``, ``.png`` or another that matplotlib knows.
+        what : {"parts", "nodes", "filter", "layers"}
+            The graph of the parts, each by four patches; the most telling node of each part and
+            layer, with links; one filter, taken apart into its nodes; or what each layer adds.
+        images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images, optional
+            Where patches are cut from: the images that were mined, or others with their `parse`.
+            By default those that the graph remembers (`with_images`); without any, plain squares
+            are drawn.
+        parse : Parse, optional
+            Of `images`, by this graph.
+        width : float
+            mm in print: 84 is one column of a journal, 174 two.
+        most : int, optional
+            Parts, nodes, nodes of the filter, or patches of each layer, at most.
+        filter : str, optional
+            ``"<layer>/<number>"``; by default the one whose nodes do the most different things.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Its one axes count mm.
+
+        Raises
+        ------
+        ExplgraphError
+            If matplotlib isn't installed, an argument is out of range, the graph has no parts or
+            no such filter, or the images and the parse don't fit it.
+
+        Warns
+        -----
+        ExplgraphWarning
+            If there are no pictures since the images that the graph remembers are gone, or others
+            than they were.
+        """
+        from explgraph.views.draw import draw  # with matplotlib
+        from explgraph.views.remembered import remembered_for
+
+        if images is None and parse is None:
+            images = remembered_for(self, path or "the drawing")
+        return draw(
+            self, what, images=images, parse=parse, width=width, most=most, filter=filter,
+            path=path,
+        )  # fmt: skip
 
     def write_parts(self, path: str | os.PathLike[str]) -> None:
         """Write the graph of the parts (`part_graph`), whole or not at all.

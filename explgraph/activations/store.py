@@ -7,10 +7,13 @@ A store (`zarr_blocks`) holds, for each layer, the lowest first:
     each filter's maximum in the chunk.
 ``scale0``, ``scale1``, ...
     Those maxima ``(chunks, C)``, for uint8.
+
+Beside that ``whereabouts``, JSON: where the images were when it was last recorded, for pictures.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -22,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph.activations.processes import Team
 from explgraph.activations.streaming import BLOCK
 from explgraph.activations.zarr_blocks import (
     Array,
@@ -32,6 +36,8 @@ from explgraph.activations.zarr_blocks import (
     fill,
     has_chunk,
     in_batches,
+    keep_text,
+    kept_text,
     open_group,
     whole_blocks,
 )
@@ -46,6 +52,7 @@ from explgraph.images.batches import (
     subset,
 )
 from explgraph.images.folder import ImageFolder
+from explgraph.images.whereabouts import whereabouts
 from explgraph.network.forward import (
     checked_layers,
     fingerprint,
@@ -62,6 +69,7 @@ __all__ = ["STORE_VERSION", "ActivationStore", "open_store", "record_to_store"]
 
 STORE_VERSION = 1
 _DTYPES = ("float16", "uint8")
+_WHEREABOUTS = "whereabouts"
 _LARGEST = 65504.0  # of float16
 _LEAST = 2.0**-14  # of a layer's greatest: below, float16 loses digits, and all of the smaller ones
 _KIND = Kind(
@@ -134,6 +142,18 @@ class ActivationStore:
     def in_memory(self) -> bool:
         """False; `explgraph.Activations` are in memory."""
         return False
+
+    @property
+    def whereabouts(self) -> dict[str, Any] | None:
+        """Where the images are (`explgraph.images.whereabouts`); None if they were no folder's."""
+        text = kept_text(_KIND, self.path, self._group, _WHEREABOUTS)
+        try:
+            record: dict[str, Any] | None = None if text is None else json.loads(text)
+        except json.JSONDecodeError as err:
+            raise ExplgraphError(
+                f"the store {self.path!r} is damaged: {_WHEREABOUTS} isn't JSON; record again"
+            ) from err
+        return record
 
     def blocks(
         self, layer_index: int, size: int | None = None, start: int = 0, stop: int | None = None
@@ -288,6 +308,8 @@ def record_to_store(
                 yield block, _encoded(kept, [layer.name for layer in measured], dtype)
 
         fill(_KIND, path, about, {"names": names}, _arrays(measured, len(names), dtype), blocks)
+        if isinstance(images, ImageFolder) and Team().rank == 0:
+            keep_text(_KIND, str(path), _WHEREABOUTS, json.dumps(whereabouts(images)))
     return open_store(path)
 
 

@@ -43,6 +43,8 @@ __all__ = [
     "fill",
     "has_chunk",
     "in_batches",
+    "keep_text",
+    "kept_text",
     "open_group",
     "whole_blocks",
 ]
@@ -162,6 +164,29 @@ def open_group(
             f"and {kind.verb} again"
         )
     return group, about, texts
+
+
+def keep_text(kind: Kind, path: str, name: str, text: str) -> None:
+    """Put a text beside a finished store's arrays, or another one in its place.
+
+    It is no part of what the store is: neither of its checksum nor of what it was made of.
+    """
+    content = np.frombuffer(text.encode(errors="surrogatepass"), dtype=np.uint8)
+    with explained(kind, f"{path!r} can't be written"):
+        group = _zarr().open_group(path, mode="r+")
+        array = group.create_array(
+            name, shape=content.shape, chunks=content.shape, dtype="uint8", overwrite=True
+        )
+        array[:] = content
+
+
+def kept_text(kind: Kind, path: str, group: zarr.Group, name: str) -> str | None:
+    """Give what `keep_text` put there; None if it did not."""
+    with explained(kind, f"{path!r}, {name}"):
+        array: Any = group.get(name)
+        if array is None:
+            return None
+        return np.asarray(array[:]).tobytes().decode(errors="surrogatepass")
 
 
 def check_array(kind: Kind, path: str, group: zarr.Group, name: str, what: str, is_: Array) -> None:

@@ -1,4 +1,4 @@
-"""Looking at graphs and models: ``export``, ``view``, ``info``."""
+"""Looking at graphs and models: ``export``, ``draw``, ``view``, ``info``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from explgraph.cli.options import (
 )
 from explgraph.cli.outputs import check_out, print_table
 from explgraph.errors import ExplgraphError
-from explgraph.suffixes import GRAPHS, PART_GRAPHS
+from explgraph.suffixes import DRAWINGS, GRAPHS, PART_GRAPHS
 
 if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
@@ -83,6 +83,38 @@ def add(command: Command) -> None:
     )
     add_pictured(export)
 
+    draw = command(
+        "draw",
+        _draw,
+        "draw a graph for a paper or a talk, with patches of its images",
+        "explgraph draw graph.explgraph parts.svg",
+        "explgraph draw graph.explgraph nodes.pdf --what nodes --width 84",
+        "explgraph draw graph.explgraph filter.png --what filter --filter stage3/47",
+    )
+    add_graph(draw)
+    draw.add_argument("out", metavar="OUT", help=f"file: {', '.join(DRAWINGS)}")
+    draw.add_argument(
+        "--what",
+        choices=("parts", "nodes", "filter", "layers"),
+        default="parts",
+        help="the graph of the parts; the most telling nodes of every part, in layers; a filter "
+        "taken apart into its nodes; what each layer adds (parts)",
+    )
+    draw.add_argument(
+        "--filter", metavar="LAYER/N", help="which; the one whose nodes differ most by default"
+    )
+    draw.add_argument(
+        "--width", type=float, default=174.0, metavar="MM",
+        help="in print: 84 is one column of a journal, 174 two (174)",
+    )  # fmt: skip
+    draw.add_argument(
+        "--most", type=positive, metavar="N", help="parts, nodes, or patches of a layer, at most"
+    )
+    draw.add_argument(
+        "--labels", metavar="FILE", help="labels.json of the explorer: names, mergers, rejections"
+    )
+    add_pictured(draw)
+
     view = command(
         "view",
         _view,
@@ -117,11 +149,12 @@ def _export(options: argparse.Namespace) -> None:
     check_out(options.out, PART_GRAPHS if parts else GRAPHS, "OUT of parts" if parts else "OUT")
     if parts and options.max_nodes is not None:
         raise ExplgraphError("--max-nodes is for graphs of nodes; choose nodes by --top with parts")
-    html = Path(options.out).suffix.lower() == ".html"
+    pictured = not parts and Path(options.out).suffix.lower() in (".html", *DRAWINGS)
     for name in ("images", "model", "weights"):
-        if getattr(options, name) and not html:
+        if getattr(options, name) and not pictured:
             raise ExplgraphError(
-                f"--{name} is for the explorer page only; write a .html file with it"
+                f"--{name} is for what has pictures: a .html page or a drawing "
+                f"({', '.join(DRAWINGS)})"
             )
     graph = load(options.graph)
     if options.labels is not None:
@@ -132,10 +165,32 @@ def _export(options: argparse.Namespace) -> None:
         if not options.quiet:
             print(f"{options.out}: {len(graph.parts)} parts of {len(graph)} nodes")
         return
-    pictured = pictures_for(options, graph) if html else {}
-    graph.write(options.out, max_nodes=options.max_nodes, **pictured)
+    pictures = pictures_for(options, graph, options.out) if pictured else {}
+    graph.write(options.out, max_nodes=options.max_nodes, **pictures)
     if not options.quiet:
         print(f"{options.out}: from {len(graph)} nodes and {graph.nx.number_of_edges()} edges")
+
+
+def _draw(options: argparse.Namespace) -> None:
+    """Run ``explgraph draw``."""
+    from explgraph.explanatory_graph import load
+
+    check_out(options.out, DRAWINGS, "OUT")
+    if options.filter is not None and options.what != "filter":
+        raise ExplgraphError("--filter goes with --what filter")
+    graph = load(options.graph)
+    if options.labels is not None:
+        graph = graph.apply_labels(options.labels)
+    graph.draw(
+        options.out,
+        what=options.what,
+        width=options.width,
+        most=options.most,
+        filter=options.filter,
+        **pictures_for(options, graph, options.out),
+    )
+    if not options.quiet:
+        print(f"{options.out}: {options.what} of {len(graph)} nodes, {options.width:g} mm wide")
 
 
 def _view(options: argparse.Namespace) -> None:

@@ -62,13 +62,17 @@ def open_others(options: argparse.Namespace, images: str, graph: Graph) -> Image
     return open_photographs(argparse.Namespace(**{**vars(options), **others}), graph)
 
 
-def pictures_for(options: argparse.Namespace, graph: Graph) -> dict[str, Any]:
-    """Give the explorer's pictures, as far as options name them."""
-    if options.images is None:
-        if options.model is not None:
-            raise ExplgraphError("--model needs --images, the photographs to parse")
-        return {}
-    images = open_photographs(options, graph)
+def pictures_for(
+    options: argparse.Namespace, graph: Graph, out: str = "the page"
+) -> dict[str, Any]:
+    """Give what pictures are cut from: images that options name, or that the graph remembers."""
+    if options.images is not None:
+        images = open_photographs(options, graph)
+    else:
+        remembered = _remembered(options, graph, out)
+        if remembered is None:
+            return {}
+        images = remembered
     if options.model is None:
         return {"images": images}
     from explgraph.network.models import load_model
@@ -83,6 +87,27 @@ def pictures_for(options: argparse.Namespace, graph: Graph) -> dict[str, Any]:
         progress=not options.quiet,
     )
     return {"images": images, "parse": found}
+
+
+def _remembered(options: argparse.Namespace, graph: Graph, out: str) -> ImageFolder | None:
+    """Open the images that the graph remembers, and say which folder that is."""
+    from explgraph.views.remembered import remembered_for
+
+    if options.model is not None and graph.whereabouts is None:
+        raise ExplgraphError("--model needs --images, the photographs to parse")
+    images = remembered_for(graph, out)
+    if images is not None:
+        if not options.quiet:
+            print(f"pictures from {images.path}")
+        return images
+    if options.model is not None:
+        raise ExplgraphError("--model needs --images, since the images aren't there any more")
+    if graph.whereabouts is None and not options.quiet:
+        print(
+            "no pictures: the graph doesn't know where its images are; give the folder by --images"
+        )
+    graph.whereabouts = None  # whoever writes the graph would look again, and warn again
+    return None
 
 
 def read_settings(pairs: Sequence[tuple[str, str]]) -> Settings:

@@ -215,6 +215,7 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
         seed=options.seed,
         settings=settings,
         preprocessing=preprocessing,
+        images=images,
         checkpoint=checkpoint,
         device=options.device,
         progress=progress,

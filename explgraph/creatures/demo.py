@@ -97,7 +97,11 @@ def _demo(folder: Path, seed: int, progress: bool) -> dict[str, Any]:
     images = ImageFolder(folder / "mined", names=mined[1], **options)
     activations = record(model, images, creatures.LAYERS, progress=progress)
     graph = mine_activations(
-        activations, seed=seed, preprocessing=images.describe(), progress=progress
+        activations,
+        seed=seed,
+        preprocessing=images.describe(),
+        images=images,
+        progress=progress,
     )
     seconds = time.perf_counter() - start
     graph.save(folder / "graph.explgraph")

@@ -1,8 +1,13 @@
-"""A graph's file: an archive with ``graph.json`` (node-link) and ``fitted.safetensors``."""
+"""A graph's file: an archive with ``graph.json`` (node-link) and ``fitted.safetensors``.
+
+Where the images are is kept as an absolute folder and as one relative to the file, so that both
+can be moved together.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, TypeVar
 
 import networkx
@@ -40,7 +45,10 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
     graph.validate()
     seen = graph.top_images
     seen = {node: seen[node] for node in graph.node_ids if node in seen}
-    archive.write(_FORMAT, path, graph.to_node_link() | {"top_images": seen}, graph.fitted)
+    content = graph.to_node_link() | {"top_images": seen}
+    if graph.whereabouts is not None:
+        content["whereabouts"] = graph.whereabouts | {"beside": _beside(graph.whereabouts, path)}
+    archive.write(_FORMAT, path, content, graph.fitted)
 
 
 def read(path: str | os.PathLike[str], kind: type[G]) -> G:
@@ -68,11 +76,34 @@ def read(path: str | os.PathLike[str], kind: type[G]) -> G:
                     f"edge {parent!r} -> {child!r} occurs twice or joins a node that isn't there"
                 )
             nx.add_edges_from([(parent, child, values)])
-        graph = kind(nx, fitted, content["top_images"])
+        where = content.get("whereabouts")  # older files have none
+        if where is not None:
+            where = _moved(where, Path(path).absolute().parent)
+        graph = kind(nx, fitted, content["top_images"], where)
         _check_parameters(graph)
         return graph
 
     return archive.read(_FORMAT, path, build)
+
+
+def _beside(where: dict[str, Any], path: str | os.PathLike[str]) -> str:
+    """Say where the images are as seen from the graph's file; empty if there is no way."""
+    try:
+        return Path(os.path.relpath(where["folder"], Path(path).absolute().parent)).as_posix()
+    except ValueError:  # another drive of Windows
+        return ""
+
+
+def _moved(where: dict[str, Any], here: Path) -> dict[str, Any]:
+    """Take the images beside the file for the graph's, if the first of them is there."""
+    where = dict(where)
+    beside = where.pop("beside")
+    photographs = where["photographs"].values()
+    if beside and photographs and not Path(beside).anchor:
+        folder = Path(os.path.normpath(here / beside))
+        if (folder / next(iter(photographs))["file"]).is_file():
+            where["folder"] = str(folder)
+    return where
 
 
 def _check_parameters(graph: Graph) -> None:

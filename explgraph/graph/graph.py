@@ -24,6 +24,7 @@ from explgraph.graph.schema import (
     NODE_FIELDS,
     attributes_in_use,
     check,
+    check_whereabouts,
 )
 from explgraph.network.geometry import Layer
 from explgraph.rows import pandas
@@ -70,6 +71,9 @@ class Graph:
     top_images : dict of str to list
         For a node id ``[image name, x, y, score]`` of the images where it scored best, best
         first; positions in px.
+    whereabouts : dict, optional
+        Where the images of `top_images` are, for pictures (`explgraph.images.whereabouts`). Other
+        programs' files don't get to know it, and graphs are equal without.
 
     Raises
     ------
@@ -82,10 +86,12 @@ class Graph:
         nx: networkx.DiGraph,
         fitted: Mapping[str, NDArray[Any]] | None = None,
         top_images: Mapping[str, list[list[Any]]] | None = None,
+        whereabouts: dict[str, Any] | None = None,
     ) -> None:
         self.nx = nx
         self.fitted: dict[str, NDArray[Any]] = dict(fitted or {})
         self.top_images: dict[str, list[list[Any]]] = dict(top_images or {})
+        self.whereabouts = whereabouts
         self.validate()
 
     @property
@@ -357,7 +363,7 @@ class Graph:
             (u, v, dict(a)) for u, v, a in self.nx.edges(data=True) if u in wanted and v in wanted
         )
         top_images = {v: copy.deepcopy(seen) for v, seen in self.top_images.items() if v in wanted}
-        return type(self)(kept, self.fitted, top_images)
+        return type(self)(kept, self.fitted, top_images, self.whereabouts)
 
     def apply_labels(self: G, labels: str | os.PathLike[str] | Mapping[str, Any]) -> G:
         """Take up people's decisions: names, merged nodes, rejected nodes, and those on parts.
@@ -529,6 +535,8 @@ class Graph:
             was expected.
         """
         check(self.nx, self.fitted, self.top_images)
+        if self.whereabouts is not None:
+            check_whereabouts(self.whereabouts)
         parts_.check_parts(self.nx)
 
     def _check_layers(self, names: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "attributes_in_use",
     "check",
     "check_version",
+    "check_whereabouts",
     "class_effects",
 ]
 
@@ -341,6 +342,55 @@ def _check_top_images(top_images: Mapping[str, Any], nx: networkx.DiGraph) -> No
                     f"top_images[{node!r}] holds {entry!r}; expected a list of "
                     "[image name, x, y, score], str and finite floats"
                 )
+
+
+def check_whereabouts(record: Any) -> None:
+    """Check what a graph says of where its images are: see `explgraph.images.whereabouts`.
+
+    Graphs come from strangers, too: the folder must be one of this machine, and files lie in it.
+
+    Raises
+    ------
+    ExplgraphError
+    """
+    where = "whereabouts"
+    if not isinstance(record, dict) or record.keys() != {"folder", "photographs"}:
+        raise ExplgraphError(f"{where} is {record!r:.80}; expected folder and photographs")
+    folder, photographs = record["folder"], record["photographs"]
+    if not isinstance(folder, str) or not folder or "\0" in folder or folder[:2] in _HOSTS:
+        raise ExplgraphError(
+            f"{where} names the folder {folder!r}; expected an absolute path on this machine"
+        )
+    if not isinstance(photographs, dict):
+        raise ExplgraphError(f"{where}: photographs is {photographs!r:.80}; expected a dict")
+    for name, one in photographs.items():
+        if not isinstance(name, str) or not isinstance(one, dict) or one.keys() != _PHOTOGRAPH:
+            raise ExplgraphError(
+                f"{where}: {name!r} is {one!r:.80}; expected {', '.join(sorted(_PHOTOGRAPH))}"
+            )
+        file = one["file"]
+        if not isinstance(file, str) or not file or "\0" in file or not _is_within(file):
+            raise ExplgraphError(f"{where}: {name!r} has the file {file!r}, which isn't within it")
+        for key, kind in (("source", float), ("target", int)):
+            box = one[key]
+            if (
+                not isinstance(box, list)
+                or [type(value) for value in box] != [kind] * 4
+                or not all(abs(value) <= _FARTHEST for value in box)
+            ):
+                raise ExplgraphError(f"{where}: {name!r} has {key} {box!r:.80}; expected 4 numbers")
+        if min(one["target"][2:]) < 1 or not isinstance(one["digest"], str):
+            raise ExplgraphError(f"{where}: {name!r} is {one!r:.200}; expected an image and digest")
+
+
+_PHOTOGRAPH = {"file", "source", "target", "digest"}
+_HOSTS = ("//", "\\\\", "\\/", "/\\")  # Windows asks another host, and tells it who asks
+_FARTHEST = 1e6  # px, of any photograph
+
+
+def _is_within(file: str) -> bool:
+    """Whether a path, with slashes, leads nowhere but into its folder, on any system."""
+    return not file.startswith("/") and ":" not in file and ".." not in re.split(r"[/\\]", file)
 
 
 def class_effects(nodes: Iterable[Mapping[str, Any]]) -> list[str]:

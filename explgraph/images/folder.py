@@ -235,6 +235,38 @@ class ImageFolder(Dataset[Tensor]):
             for crop in self._crops
         ]
 
+    def cuts(self) -> dict[str, tuple[Any, ...]]:
+        """Say for each image, by name, of which file it is cut, what of it, and where that goes."""
+        return {crop.name: (crop.file, crop.source, crop.target) for crop in self._crops}
+
+    @classmethod
+    def from_cuts(
+        cls, path: str | os.PathLike[str], cuts: Mapping[str, Sequence[Any]], **ready: Any
+    ) -> ImageFolder:
+        """Give images that `cuts` told of, without looking at the folder or at any file.
+
+        Parameters
+        ----------
+        path : path
+            Folder.
+        cuts : mapping of str to (str, (4,) float, (4,) int)
+            By the images' names: the file within the folder, what is cut out of it, where it goes.
+        **ready
+            As `describe` gives it.
+        """
+        images = object.__new__(cls)
+        images.path = checked_path(path)
+        images.size = checked_size(ready["size"])
+        images.mean, images.std = _colours("mean", ready["mean"]), _colours("std", ready["std"])
+        images.fit = ready["fit"]
+        images.skipped = ()
+        images._crops = tuple(
+            _Crop(name, file, tuple(source), tuple(target))
+            for name, (file, source, target) in cuts.items()
+        )
+        images.names = tuple(cuts)
+        return images
+
     def describe(self) -> dict[str, Any]:
         """Give the preprocessing as JSON values: arguments of `ImageFolder` for other images."""
         return {

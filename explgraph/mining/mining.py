@@ -44,6 +44,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
+from explgraph.images.whereabouts import only, whereabouts
 from explgraph.mining.assemble import MinedLayer, assemble, versions
 from explgraph.mining.choose_pose import choose_pose, learn_poses
 from explgraph.mining.layer_maps import LayerMaps, by_grid, layer_maps, side_by_side
@@ -141,6 +142,7 @@ def mine(
         seed=seed,
         settings=settings,
         preprocessing=preprocessing,
+        images=images if isinstance(images, ImageFolder) else None,
         checkpoint=checkpoint,
         device=device,
         progress=progress,
@@ -153,6 +155,7 @@ def mine_activations(
     seed: int = 0,
     settings: Settings | None = None,
     preprocessing: dict[str, Any] | None = None,
+    images: ImageFolder | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     progress: bool = False,
@@ -166,6 +169,9 @@ def mine_activations(
     settings : Settings, optional
     preprocessing : dict, optional
         How images were made ready; kept in the graph.
+    images : ImageFolder, optional
+        What the activations are of: the graph remembers where those are that nodes are seen best
+        in (`ExplanatoryGraph.with_images`). A store knows by itself.
     checkpoint : path, optional
         Folder for what is finished: an interrupted run that is started again goes on there and
         gives the same graph. Delete it (`explgraph.activations.checkpoint.discard`) once the graph
@@ -205,17 +211,17 @@ def mine_activations(
             kept = Checkpoint(checkpoint, _job(activations, settings, seed), team)
         elif not activations.in_memory:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="explgraph-")))
-        images = Images(
+        rows = Images(
             len(activations.names), folder=folder, checkpoint=kept, team=team, device=target
         )
         layers = []
         for layer in reversed(activations.layers):
-            layers.append(layer_maps(images, activations, layer))
+            layers.append(layer_maps(rows, activations, layer))
             bar.update()
-        graph = _mine(images, activations, layers, settings, seed, preprocessing or {}, bar.update)
+        graph = _mine(rows, activations, layers, settings, seed, preprocessing or {}, bar.update)
     if not any(reliability > 0 for _, reliability in graph.nx.nodes(data="reliability")):
         warnings.warn(
-            f"no filter follows what moves in these {images.n} images, so that no node is "
+            f"no filter follows what moves in these {rows.n} images, so that no node is "
             "reliable; give some dozens of images or more, of one kind of object, normalised as "
             "the model expects them (mean, std)",
             ExplgraphWarning,
@@ -223,6 +229,11 @@ def mine_activations(
         )
     else:
         warn_if_weak(graph.nx.graph["config"])
+    seen = {name for top in graph.top_images.values() for name, *_ in top}
+    if images is not None:
+        graph.whereabouts = whereabouts(images, seen)
+    elif isinstance(activations, ActivationStore) and activations.whereabouts is not None:
+        graph.whereabouts = only(activations.whereabouts, seen)
     return graph
 
 

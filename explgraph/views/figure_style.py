@@ -7,7 +7,7 @@ of their own as well.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, MissingPackageError
 
 try:
+    import matplotlib as mpl
     from matplotlib.axes import Axes
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
@@ -33,10 +34,12 @@ __all__ = [
     "Circle",
     "Figure",
     "Rectangle",
+    "Sign",
     "bare_axes",
     "extent",
     "faded",
     "overlay",
+    "part_sign",
     "plain",
     "short",
     "show",
@@ -49,6 +52,43 @@ PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _INCH = 1.5  # of a small picture
 _DPI = 120
+_SHAPES = ("o", "s", "D", "p")  # with room for a number
+# text stays text, in fonts that publishers take; pictures keep their pixels; the same each time
+_FILES: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "explgraph",
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "image.composite_image": False,
+}
+_UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+class Sign(NamedTuple):
+    """How a part is drawn."""
+
+    number: str
+    colour: str
+    marker: str
+    ink: str  # colour of what is written on it
+
+
+def part_sign(part: str, k: int) -> Sign:
+    """Give a part its number, and the same colour and shape in all figures, unlike 31 others'.
+
+    Parameters
+    ----------
+    part : str
+        Its id.
+    k : int
+        Stands in for the number where the id has none.
+    """
+    number = part.removeprefix("p")
+    k = int(number) - 1 if number.isdecimal() else k
+    colour = PALETTE[k % len(PALETTE)]
+    marker = _SHAPES[k // len(PALETTE) % len(_SHAPES)]
+    light = float(np.dot(to_rgb(colour), [0.299, 0.587, 0.114]))
+    return Sign(number, colour, marker, "black" if light > 0.45 else "white")
 
 
 def bare_axes(rows: int, columns: int, inch: float = _INCH) -> tuple[Figure, list[Axes]]:
@@ -115,6 +155,6 @@ def written(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
                 f"can't write {str(path)!r}: suffix {suffix!r}; expected one of "
                 f"{', '.join('.' + kind for kind in sorted(known))}"
             )
-        with atomic_write(path) as temporary:
-            figure.savefig(temporary)
+        with atomic_write(path) as temporary, mpl.rc_context(_FILES):
+            figure.savefig(temporary, metadata=_UNDATED.get(suffix))
     return figure

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +19,15 @@ from explgraph.graph.parts import Part, find_part
 from explgraph.parsed_parts import ParsedParts
 from explgraph.parsing import Parse, parts_in
 from explgraph.views.figure_style import (
-    PALETTE,
     Axes,
     Circle,
     Figure,
+    Sign,
     extent,
+    part_sign,
     plain,
     short,
     stroke,
-    to_rgb,
     written,
 )
 from explgraph.views.pictures import Drawable, Pictures, part_side, part_sightings, patch
@@ -45,16 +44,6 @@ _TITLE = 0.5  # height of a part's title above its patches, inches
 _APART = 12.0  # least distance of two numbers, points
 _NAMED = 6  # so many parts have their names in the images, too; with more, they would cover them
 _BEST = 4  # patches of a part
-_SHAPES = ("o", "s", "D", "p")  # with room for a number
-
-
-class _Sign(NamedTuple):
-    """How a part is drawn."""
-
-    number: str
-    colour: str
-    marker: str
-    ink: str  # colour of what is written on it
 
 
 def part_figure(
@@ -108,7 +97,7 @@ def part_figure(
     found = parts_in(graph, parse)
     pictures = Pictures(images, graph.image_size, parse.names)
     here = _images(pictures, found, [found.parts.index(part.id) for part in drawn], shown, count)
-    signs = {part.id: _sign(part, k) for k, part in enumerate(drawn)}
+    signs = {part.id: part_sign(part.id, k) for k, part in enumerate(drawn)}
 
     height, width = graph.image_size
     columns, inch = _grid(len(here), width / height)
@@ -198,16 +187,6 @@ def _grid(count: int, aspect: float) -> tuple[int, float]:
     return best
 
 
-def _sign(part: Part, k: int) -> _Sign:
-    """Give a part its number, and the same colour and shape in all figures, unlike 31 others'."""
-    number = part.id.removeprefix("p")
-    k = int(number) - 1 if number.isdecimal() else k
-    colour = PALETTE[k % len(PALETTE)]
-    marker = _SHAPES[k // len(PALETTE) % len(_SHAPES)]
-    light = float(np.dot(to_rgb(colour), [0.299, 0.587, 0.114]))
-    return _Sign(number, colour, marker, "black" if light > 0.45 else "white")
-
-
 def _axes(
     figure: Figure, corner: tuple[float, float], size: tuple[float, float], label: str
 ) -> Axes:
@@ -230,7 +209,7 @@ def _image(
     found: ParsedParts,
     n: int,
     drawn: Sequence[Part],
-    signs: dict[str, _Sign],
+    signs: dict[str, Sign],
     points: float,
 ) -> None:
     """Draw an image, `points` high, and the parts in it."""
@@ -312,7 +291,7 @@ def _tile(
     corner: tuple[float, float],
     side: float,
     part: Part,
-    sign: _Sign,
+    sign: Sign,
     cut: Sequence[NDArray[np.uint8]],
 ) -> None:
     """Draw a part's best patches below its title and what is known of it; inches."""

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.graph.graph import Graph
 from explgraph.parsing import Parse
+from explgraph.suffixes import DRAWINGS
 from explgraph.views.export import write
 from explgraph.views.pictures import Drawable
 
@@ -36,7 +37,8 @@ def write_formats(
     formats : sequence of str
         Suffixes without the dot.
     images, parse
-        For the explorer page's pictures (`explgraph.views.viewer.page`).
+        For the pictures of drawings and of the explorer page (`explgraph.views.viewer.page`);
+        without, those that the graph remembers.
     progress : bool
         Show a bar on a terminal.
 
@@ -56,8 +58,10 @@ def write_formats(
     for suffix in bar:
         path = Path(folder) / f"graph.{suffix}"
         try:
-            if suffix == "html":
+            if suffix == "html" and images is not None:
                 write(graph, path, images=images, parse=parse)
+            elif path.suffix in DRAWINGS and images is not None:
+                write(graph, path, images=images)  # the graph knows the best places by itself
             else:
                 write(graph, path)
         except ExplgraphError as err:

@@ -1,0 +1,89 @@
+"""Drawings for papers and talks: a graph's parts, its nodes, a filter taken apart, its layers.
+
+All by matplotlib, with text as text and patches as they are; sizes are those in print (`sheet`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from explgraph.errors import ExplgraphError
+from explgraph.graph.graph import Graph
+from explgraph.graph.parts import find_part
+from explgraph.parsing import Parse
+from explgraph.views.draw_filter import chosen_filter, draw_filter, telling_filter
+from explgraph.views.draw_layers import draw_layers
+from explgraph.views.draw_nodes import draw_nodes
+from explgraph.views.draw_parts import draw_parts
+from explgraph.views.draw_patches import Patches
+from explgraph.views.figure_style import Figure, written
+from explgraph.views.pictures import Drawable
+from explgraph.views.sheet import checked_width
+
+__all__ = ["WHAT", "draw"]
+
+WHAT = ("parts", "nodes", "filter", "layers")
+_PARTS = 12  # at most, unless told otherwise
+
+
+def draw(
+    graph: Graph,
+    what: str = "parts",
+    *,
+    images: Drawable | None = None,
+    parse: Parse | None = None,
+    width: float = 174.0,
+    most: int | None = None,
+    filter: str | None = None,  # noqa: A002
+    path: str | os.PathLike[str] | None = None,
+) -> Figure:
+    """Draw a graph: see `ExplanatoryGraph.draw`.
+
+    Parameters
+    ----------
+    graph : ExplanatoryGraph
+    what : "parts", "nodes", "filter" or "layers"
+    images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images, optional
+        What patches are cut from; without any, plain squares are drawn.
+    parse : Parse, optional
+        Of the images.
+    width : float
+        mm.
+    most : int, optional
+    filter : str, optional
+    path : path, optional
+        File to write.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ExplgraphError
+    """
+    if what not in WHAT:
+        raise ExplgraphError(f"what is {what!r}; expected one of {', '.join(WHAT)}")
+    if filter is not None and what != "filter":
+        raise ExplgraphError(f"filter is {filter!r}, which goes with what='filter', not {what!r}")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise ExplgraphError(f"most is {most!r}; expected a whole number, 1 or more")
+    if parse is not None and images is None:
+        raise ExplgraphError("parse needs the images that were parsed; give images=, too")
+    if not len(graph):
+        raise ExplgraphError("the graph has no nodes to draw")
+    width = checked_width(width)
+    patches = Patches(graph, images, parse)
+    if what == "parts":
+        parts = list(graph.parts[: most or _PARTS])
+        if not parts:
+            find_part(graph, "")  # says why there are none
+        figure = draw_parts(graph, parts, patches, width)
+    elif what == "nodes":
+        figure = draw_nodes(graph, list(graph.parts[:_PARTS]), patches, width, most)
+    elif what == "filter":
+        layer, number = telling_filter(graph) if filter is None else chosen_filter(graph, filter)
+        figure = draw_filter(graph, layer, number, patches, width, most)
+    else:
+        figure = draw_layers(graph, patches, width, most)
+    return written(figure, path)
