@@ -600,10 +600,7 @@ def made_ready(
         If it can't be read as an image.
     """
     try:
-        if isinstance(photo, Image.Image):
-            whole = _turned(photo)
-        else:
-            whole = _upright_rgb(Path(photo))
+        whole = _turned(photo) if isinstance(photo, Image.Image) else _upright_rgb(Path(photo))
     except Exception as err:
         raise ExplgraphError(f"image {name!r} can't be read ({_reason(err)})") from err
     height, width = checked_size(size)
