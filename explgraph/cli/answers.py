@@ -165,10 +165,10 @@ def add(command: Command) -> None:
     tree.add_argument(
         "--class",
         dest="target",
-        type=int,
+        type=_class,
         required=True,
-        metavar="N",
-        help="number of the class in the model's output",
+        metavar="NAME|N",
+        help="the class: its number in the model's output, or its name where the model says it",
     )
     tree.add_argument(
         "--positive",
@@ -186,6 +186,11 @@ def add(command: Command) -> None:
     )
     add_model(tree, required=True)
     add_images(tree, required=True)
+
+
+def _class(text: str) -> int | str:
+    """Read a class's number or name."""
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def _bias(options: argparse.Namespace) -> None:
@@ -438,12 +443,16 @@ def _tree(options: argparse.Namespace) -> None:
     if options.quiet:
         return
     modes = tree.modes[0].children
+    called = tree.nx.graph["told"]
+    for doubt in tree.doubts:
+        print(f"{doubt}\n")
     print(
-        f"{len(modes)} decision modes from {tree.positive.sum()} images of class {options.target}"
+        f"{len(modes)} decision modes from {tree.positive.sum()} images of "
+        f"{tree.fitted.class_title}"
     )
     for number in modes:
         parts = list(tree.parts_of(number).items())[:_SHOWN]
-        told = ", ".join(f"{node} {value:+.2f}" for node, value in parts)
+        told = ", ".join(f"{called[node]} {value:+.2f}" for node, value in parts)
         print(f"  {number}: {len(tree.modes[number].images)} images by {told}")
     print("\nhow well modes stand for the network, by depth, on the same images:")
     rows = tree.measure(tree.fitted, tree.positive)

@@ -54,7 +54,7 @@ _STEPS = 16  # of the way; the midpoint rule's error is then below a fiftieth of
 _AT_ONCE = 8  # copies of the image in a batch
 _FIRST = 8  # parts that are taken away, at most
 _DRAWS = 4  # of what is random beside them
-_LITTLE = 0.25  # of what units do to the score: less is warned of
+_LITTLE = 0.25  # of what the layer carries, or its units do: with less the rest is the story
 _PATCHES = 4  # of a part, elsewhere
 _TILE = 96  # px of a patch
 
@@ -315,7 +315,12 @@ def _as_much(activation: Tensor, amount: float, random: torch.Generator) -> Tens
 def _doubts(here: LayerAccount, removal: Removal) -> tuple[str, ...]:
     """Say why an explanation may be little worth."""
     doubts = []
-    if here.explained < _LITTLE:
+    if abs(here.parts) < _LITTLE * abs(here.carried):
+        doubts.append(
+            f"the parts explain little of this score: they add {here.parts:+.2g} to the "
+            f"{here.carried:.3g} that {here.layer} carries of it"
+        )
+    elif here.explained < _LITTLE:
         doubts.append(
             f"the parts explain little of this score: of all that units of {here.layer} add to it "
             f"or take from it, {here.explained:.0%} is the parts' own"
