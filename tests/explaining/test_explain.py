@@ -1,5 +1,6 @@
 """One image explained: against sums in float64, true ablation, and what is known of creatures."""
 
+import copy
 import csv
 import json
 import re
@@ -269,7 +270,7 @@ def test_outputs_of_other_kinds(small):
         with pytest.raises(ExplgraphError, match=words):
             graph.explain(Headed(model, end).eval(), images[0])
     with pytest.raises(ExplgraphError, match="training mode"):
-        graph.explain(Headed(model, nn.Identity()).train(), images[0])
+        graph.explain(Headed(copy.deepcopy(model), nn.Identity()).train(), images[0])
 
 
 def test_a_graph_that_explains_little_says_so(small):
