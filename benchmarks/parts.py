@@ -22,8 +22,8 @@ time            of grouping, as a share of mining
 Creatures, of which the planted parts are known, are parsed in images that were not mined:
 
 ==============  =================================================================================
-followed once   planted parts that a part follows (tracking >= 0.8), exactly one as the one whose
-                nodes are nearest to it, of those that nodes or raw peaks follow
+followed once   planted parts that exactly one part follows (tracking >= 0.8) and none better, of
+                those that nodes or raw peaks follow
 rand            adjusted Rand index of nodes of parts (by the planted part nearest to most of their
                 places) against parts; "rand, moving" of those that follow something
 said 0.9        of the presences of at least 0.9 that are said of parts that follow a planted part,
@@ -164,21 +164,37 @@ def localizer_error(graph: Any, parse: Any, marks: Array, seed: int = 0) -> floa
     return float(np.mean(errors))
 
 
-def found_again(one: Any, other: Any) -> list[bool]:
-    """Say for every part of two graphs whether the other has it."""
+def found_again(
+    one: Any, other: Any, groups: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> list[bool]:
+    """Say for every group of nodes of two graphs, (V,) each, whether the other has it."""
     found = []
     side = float(np.sqrt(np.prod(one.image_size)))
-    for mine, theirs in ((one, other), (other, one)):
-        there = {node.rpartition("/")[0] for node in theirs.node_ids}
-        for part in mine.parts:
-            filters = {node.rpartition("/")[0] for node in part.nodes} & there
-            shares = [0.0]
-            for like in theirs.parts:
-                if np.linalg.norm(np.subtract(part.place, like.place)) <= 0.1 * side:
-                    same = filters & {node.rpartition("/")[0] for node in like.nodes}
-                    shares.append(len(same) / max(len(filters), 1))
-            found.append(max(shares) >= 0.5)
+    told = [_told(graph, group) for graph, group in zip((one, other), groups, strict=True)]
+    for mine, theirs, graph in ((*told, other), (*told[::-1], one)):
+        there = {node.rpartition("/")[0] for node in graph.node_ids}
+        for place, filters in mine:
+            known = filters & there
+            shares = [
+                len(known & like) / max(len(known), 1)
+                for at, like in theirs
+                if np.linalg.norm(place - at) <= 0.1 * side
+            ]
+            found.append(max(shares, default=0.0) >= 0.5)
     return found
+
+
+def _told(graph: Any, group: NDArray[np.int64]) -> list[tuple[Array, set[str]]]:
+    """Usual place and filters of every group; nodes count by their reliability."""
+    values = list(graph.nx.nodes.values())
+    filters = np.array([node.rpartition("/")[0] for node in graph.node_ids])
+    xy = np.array([[a["x"], a["y"]] for a in values])
+    much = np.array([max(a["reliability"] * (a["part_weight"] or 1), 1e-9) for a in values])
+    return [
+        (np.average(xy[mine], axis=0, weights=much[mine]), set(filters[mine]))
+        for mine in (group == k for k in range(int(group.max(initial=-1)) + 1))
+        if mine.any()
+    ]
 
 
 def distinct(graph: Any) -> int:
@@ -224,8 +240,11 @@ def set_rows(
         engine.mine(quality.take(activations, np.sort(half)), seed=0)
         for half in (order[:middle], order[middle:])
     ]
-    again = found_again(*halves)
-    rows[0] |= {"again": float(np.mean(again)) if again else np.nan}
+    found = [groups_of(half) for half in halves]
+    for row in rows:
+        if row["method"] != "filters":
+            again = found_again(*halves, (found[0][row["method"]], found[1][row["method"]]))
+            row["again"] = float(np.mean(again)) if again else np.nan
     rows[0] |= {"distinct": distinct(graph), "time": share}
     return rows
 

@@ -384,6 +384,7 @@ class ExplanatoryGraph(Graph):
         images: Drawable | None = None,
         parse: parsing.Parse | None = None,
         width: float = 174.0,
+        dpi: int = 300,
         most: int | None = None,
         filter: str | None = None,  # noqa: A002
     ) -> Figure:
@@ -406,6 +407,8 @@ class ExplanatoryGraph(Graph):
             Of `images`, by this graph.
         width : float
             mm in print: 84 is one column of a journal, 174 two.
+        dpi : int
+            Pixels per inch of patches, and of a .png.
         most : int, optional
             Parts, nodes, nodes of the filter, or patches of each layer, at most.
         filter : str, optional
@@ -434,7 +437,7 @@ class ExplanatoryGraph(Graph):
         if images is None and parse is None:
             images = remembered_for(self, path or "the drawing")
         return draw(
-            self, what, images=images, parse=parse, width=width, most=most, filter=filter,
+            self, what, images=images, parse=parse, width=width, dpi=dpi, most=most, filter=filter,
             path=path,
         )  # fmt: skip
 

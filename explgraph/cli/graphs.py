@@ -108,6 +108,10 @@ def add(command: Command) -> None:
         help="in print: 84 is one column of a journal, 174 two (174)",
     )  # fmt: skip
     draw.add_argument(
+        "--dpi", type=positive, default=300, metavar="N",
+        help="pixels per inch of patches, and of a .png (300)",
+    )  # fmt: skip
+    draw.add_argument(
         "--most", type=positive, metavar="N", help="parts, nodes, or patches of a layer, at most"
     )
     draw.add_argument(
@@ -185,6 +189,7 @@ def _draw(options: argparse.Namespace) -> None:
         options.out,
         what=options.what,
         width=options.width,
+        dpi=options.dpi,
         most=options.most,
         filter=options.filter,
         **pictures_for(options, graph, options.out),

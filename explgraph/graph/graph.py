@@ -137,7 +137,7 @@ class Graph:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The parts that the nodes form, the one of most reliability first; see `Part`."""
+        """The parts that the nodes form, those that move first; see `Part`."""
         return parts_.parts_of(self)
 
     def part(self, part: str) -> Part:
@@ -170,13 +170,13 @@ class Graph:
         -------
         networkx.DiGraph
             Nodes are the parts' ids, with ``name``, ``x``, ``y`` (usual place, px), ``support``,
-            ``reliability``, ``nodes`` (how many) and ``layers``. An edge joins two parts whose
-            nodes are linked, from the part whose nodes are the parents more often to what it
-            consists of or goes with: ``dx``, ``dy`` (usual displacement, px), ``sigma`` (how much
-            it changes with the pose, px: small for what is rigid), ``copresence`` (correlation of
-            presences in the mined images), ``links`` (edges between their nodes) and, where
-            measured, ``effect``: what the lower part's nodes account for of an upper node's
-            score, mean over the upper nodes that have such links.
+            ``reliability``, ``follows``, ``nodes`` (how many) and ``layers``. An edge joins two
+            parts whose nodes are linked, from the part whose nodes are the parents more often to
+            what it consists of or goes with: ``dx``, ``dy`` (usual displacement, px), ``sigma``
+            (how much it changes with the pose, px: small for what is rigid), ``copresence``
+            (correlation of presences in the mined images), ``links`` (edges between their nodes)
+            and, where measured, ``effect``: what the lower part's nodes account for of an upper
+            node's score, mean over the upper nodes that have such links.
 
         Raises
         ------
@@ -464,7 +464,8 @@ class Graph:
             ``"nodes"``: one row per node, indexed by its id, in the graph's order, one column
             per attribute. ``"edges"``: columns ``parent``, ``child`` and the attributes.
             ``"parts"``: one row per part, indexed by its id, with ``name``, ``x``, ``y``,
-            ``support``, ``reliability``, ``nodes`` (how many) and ``layers``.
+            ``support``, ``reliability``, ``follows``, ``nodes`` (how many) and ``layers``: see
+            `graph.parts.Part`.
 
         Raises
         ------
@@ -480,9 +481,12 @@ class Graph:
             return pd.DataFrame(rows, columns=columns, index=pd.Index(list(self.nx), name="node"))
         if kind == "parts":
             ids = pd.Index([part.id for part in self.parts], name="part")
-            columns = ["name", "x", "y", "support", "reliability", "nodes", "layers"]
+            columns = ["name", "x", "y", "support", "reliability", "follows", "nodes", "layers"]
             rows = [
-                [p.name, *p.place, p.support, p.reliability, len(p.nodes), ", ".join(p.layers)]
+                [
+                    *(p.name, *p.place, p.support, p.reliability, p.follows),
+                    *(len(p.nodes), ", ".join(p.layers)),
+                ]
                 for p in self.parts
             ]
             return pd.DataFrame(rows, columns=columns, index=ids)
@@ -536,7 +540,7 @@ class Graph:
         """
         check(self.nx, self.fitted, self.top_images)
         if self.whereabouts is not None:
-            check_whereabouts(self.whereabouts)
+            check_whereabouts(self.whereabouts, self.image_size)
         parts_.check_parts(self.nx)
 
     def _check_layers(self, names: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from explgraph.errors import ExplgraphError, nearest
 from explgraph.graph.labels import DecidedPart
 from explgraph.network.geometry import Layer
 from explgraph.statistics.fitted import Fitted
-from explgraph.statistics.grouping import trajectory_points, two_halves, typicality
+from explgraph.statistics.grouping import STILL, trajectory_points, two_halves, typicality
 
 __all__ = [
     "RECORD",
@@ -88,7 +88,7 @@ class Part:
     Attributes
     ----------
     id : str
-        ``"p1"``, ``"p2"`` ...: the one of most reliability first.
+        ``"p1"``, ``"p2"`` ...: those that move first, then the one of most reliability.
     name : str
         As people gave it; empty if none has.
     nodes : tuple of str
@@ -101,6 +101,9 @@ class Part:
         Share of the mined images that show it.
     reliability : float
         How far two halves of the filters agree on which nodes it has, 0 to 1.
+    follows : float
+        How much of its nodes' movement the pose explains, mean by how much they say of the part,
+        0 to 1; near 0 for what stands still, such as the corners of the photographs (`still`).
     exemplars : tuple of (str, float, float, float)
         Images that show it best: name, x, y (px), score; best first.
     """
@@ -112,12 +115,18 @@ class Part:
     place: tuple[float, float]
     support: float
     reliability: float
+    follows: float
     exemplars: tuple[tuple[str, float, float, float], ...]
 
     @property
     def title(self) -> str:
         """Its name, or "part 3"."""
         return self.name or f"part {self.id.removeprefix('p')}"
+
+    @property
+    def still(self) -> bool:
+        """Whether it stands still, whatever the object does: often background."""
+        return self.follows < STILL
 
 
 def weights(graph: Graph) -> NDArray[np.float64]:
@@ -158,6 +167,7 @@ def parts_of(graph: Graph) -> tuple[Part, ...]:
                 (x, y),
                 record["support"],
                 record["reliability"],
+                float(share @ np.array([graph.nx.nodes[node]["follows"] for node in nodes])),
                 _exemplars(graph, nodes, share),
             )
         )
@@ -538,6 +548,7 @@ def part_graph(graph: Graph) -> networkx.DiGraph:
             y=part.place[1],
             support=part.support,
             reliability=part.reliability,
+            follows=part.follows,
             nodes=len(part.nodes),
             layers=", ".join(part.layers),
         )

@@ -344,7 +344,7 @@ def _check_top_images(top_images: Mapping[str, Any], nx: networkx.DiGraph) -> No
                 )
 
 
-def check_whereabouts(record: Any) -> None:
+def check_whereabouts(record: Any, image_size: tuple[int, int]) -> None:
     """Check what a graph says of where its images are: see `explgraph.images.whereabouts`.
 
     Graphs come from strangers, too: the folder must be one of this machine, and files lie in it.
@@ -379,8 +379,16 @@ def check_whereabouts(record: Any) -> None:
                 or not all(abs(value) <= _FARTHEST for value in box)
             ):
                 raise ExplgraphError(f"{where}: {name!r} has {key} {box!r:.80}; expected 4 numbers")
-        if min(one["target"][2:]) < 1 or not isinstance(one["digest"], str):
-            raise ExplgraphError(f"{where}: {name!r} is {one!r:.200}; expected an image and digest")
+        left, top, wide, high = one["target"]
+        if (
+            min(left, top) < 0 or min(wide, high) < 1
+            or left + wide > image_size[1] or top + high > image_size[0]
+        ):  # fmt: skip
+            raise ExplgraphError(
+                f"{where}: {name!r} has target {one['target']}; expected a box within the images"
+            )
+        if not isinstance(one["digest"], str):
+            raise ExplgraphError(f"{where}: {name!r} has digest {one['digest']!r}; expected a str")
 
 
 _PHOTOGRAPH = {"file", "source", "target", "digest"}

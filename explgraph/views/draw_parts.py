@@ -18,11 +18,10 @@ from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part
 from explgraph.views.draw_patches import Patches
 from explgraph.views.figure_style import Figure, Sign, part_sign
-from explgraph.views.sheet import INK, MARGIN, QUIET, Entry, Sheet, legend_height
+from explgraph.views.sheet import INK, MARGIN, QUIET, Entry, Paper, Sheet, legend_height
 
 __all__ = ["draw_parts"]
 
-_NARROW = 110.0  # mm: sheets up to here have the pitch of one column of a journal
 _PITCH, _WIDE_PITCH = 20.0, 28.5  # mm from part to part
 _GAP = 0.3  # of the pitch, between two parts, for the links
 _BETWEEN = 5.5  # mm between rows, for the same
@@ -37,7 +36,7 @@ _PLACE = 0.15  # what lying as in the image is worth, in links' lengths
 _AROUND = 1.5  # what it costs a link to lead around a part
 
 
-def draw_parts(graph: Graph, parts: list[Part], patches: Patches, width: float) -> Figure:
+def draw_parts(graph: Graph, parts: list[Part], patches: Patches, paper: Paper) -> Figure:
     """Draw some parts and the strongest links between them.
 
     Parameters
@@ -45,10 +44,10 @@ def draw_parts(graph: Graph, parts: list[Part], patches: Patches, width: float) 
     graph : Graph
     parts : list of Part
     patches : Patches
-    width : float
-        mm.
+    paper : Paper
     """
-    pitch = _PITCH if width <= _NARROW else _WIDE_PITCH
+    width = paper.width
+    pitch = _PITCH if paper.narrow else _WIDE_PITCH
     columns = max(1, min(len(parts), round((width - 2 * MARGIN) / pitch)))
     rows = math.ceil(len(parts) / columns)
     columns = math.ceil(len(parts) / rows)
@@ -58,7 +57,7 @@ def draw_parts(graph: Graph, parts: list[Part], patches: Patches, width: float) 
     joined = _strongest(graph, [part.id for part in parts])
     most = max((a["links"] for _, _, a in joined.edges(data=True)), default=1)
     legend = _legend(most)
-    sheet = Sheet(width, rows * step + legend_height(legend, width))
+    sheet = Sheet(paper, rows * step + legend_height(legend, width))
     cells = _places(parts, joined, rows, columns)
     signs = {part.id: part_sign(part.id, k) for k, part in enumerate(parts)}
     corner: dict[str, tuple[float, float]] = {}

@@ -23,10 +23,13 @@ from explgraph.views.pictures import (
     patch_side,
 )
 
-__all__ = ["Patches"]
+__all__ = ["Patches", "sees"]
 
-_WHOLE = 0.9  # of a patch is picture; a node at an image's border shows mostly grey
-_SPARE = 2  # times as many are looked at, for those that are whole
+
+def sees(graph: Graph, node: str) -> str:
+    """Say how far the units of a node's layer see."""
+    field: float = graph.nx.nodes[node]["receptive_field"]
+    return "sees all" if field >= max(graph.image_size) else f"sees {field:.0f} px"
 
 
 class Patches:
@@ -49,33 +52,33 @@ class Patches:
             columns_of(graph, parse)
             self._found = parts_in(graph, parse) if graph.parts else None
         names = None if parse is None else parse.names
-        self.pictures = None if images is None else Pictures(images, graph.image_size, names)
+        self._pictures = None if images is None else Pictures(images, graph.image_size, names)
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
     def of_part(self, part: Part, count: int, size: int) -> list[NDArray[np.uint8]]:
         """Give a part's best patches, (size, size, 3) each; fewer where it was seen less often."""
-        if self.pictures is None:
+        if self._pictures is None:
             return []
-        seen = part_sightings(part, self.pictures, self._found, _SPARE * count)
-        return self._cut(seen, part_side(self._graph.image_size), count, size)
+        seen = part_sightings(part, self._pictures, self._found, count)
+        return self._cut(seen, part_side(self._graph.image_size), size)
 
     def of_node(self, node: str, count: int, size: int) -> list[NDArray[np.uint8]]:
         """Give a node's best patches, (size, size, 3) each; fewer where it was seen less often."""
-        if self.pictures is None:
+        if self._pictures is None:
             return []
-        seen = best_sightings(self._graph, node, self.pictures, self._parse, _SPARE * count)
-        return self._cut(seen, patch_side(self._graph, node), count, size)
+        seen = best_sightings(self._graph, node, self._pictures, self._parse, count)
+        return self._cut(seen, patch_side(self._graph, node), size)
 
     def of_nodes(self, nodes: Sequence[str]) -> tuple[NDArray[np.uint8], list[Sighting]] | None:
         """Give the image in which the worst seen of some nodes is seen best, and where all are.
 
         None if no image is known to show all of them.
         """
-        if self.pictures is None:
+        if self._pictures is None:
             return None
         seen = [
             {place.image: place for place in best_sightings(
-                self._graph, node, self.pictures, self._parse, len(self.pictures)
+                self._graph, node, self._pictures, self._parse, len(self._pictures)
             )}
             for node in nodes
         ]  # fmt: skip
@@ -89,17 +92,19 @@ class Patches:
         )
         return self._picture(image), [places[image] for places in seen]
 
-    def _cut(
-        self, seen: Sequence[Sighting], side: float, count: int, size: int
-    ) -> list[NDArray[np.uint8]]:
-        """Cut the first patches that lie in their images, and others if those are too few."""
-        cut = [patch(self._picture(p.image), p.x, p.y, side, size) for p in seen]
-        whole = sorted(range(len(cut)), key=lambda k: (cut[k][1].mean() < _WHOLE, k))
-        return [cut[k][0] for k in whole[:count]]
+    def _cut(self, seen: Sequence[Sighting], side: float, size: int) -> list[NDArray[np.uint8]]:
+        """Cut patches; what lies at an image's border is moved into it, so that none is grey."""
+        cut = []
+        for place in seen:
+            picture = self._picture(place.image)
+            high, wide = picture.shape[:2]
+            x = float(np.clip(place.x, min(side, wide) / 2, wide - min(side, wide) / 2))
+            y = float(np.clip(place.y, min(side, high) / 2, high - min(side, high) / 2))
+            cut.append(patch(picture, x, y, side, size)[0])
+        return cut
 
     def _picture(self, image: int) -> NDArray[np.uint8]:
         """Give an image, read once."""
-        assert self.pictures is not None
-        if image not in self._kept:
-            self._kept[image] = self.pictures[image]
+        if self._pictures is not None and image not in self._kept:
+            self._kept[image] = self._pictures[image]
         return self._kept[image]

@@ -39,6 +39,7 @@ __all__ = [
     "extent",
     "faded",
     "overlay",
+    "pale",
     "part_sign",
     "plain",
     "short",
@@ -126,6 +127,14 @@ def faded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     grey = picture.astype(float) @ [0.299, 0.587, 0.114]
     faded: NDArray[np.uint8] = np.repeat((grey * 0.55)[..., None], 3, 2).astype(np.uint8)
     return faded
+
+
+def pale(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give a picture light and in dull colours, for something dark on top."""
+    grey = picture.astype(float) @ [0.299, 0.587, 0.114]
+    dull = 0.6 * picture + 0.4 * grey[..., None]
+    light: NDArray[np.uint8] = (115 + 140 * dull / 255).astype(np.uint8)
+    return light
 
 
 def stroke(width: float, colour: str) -> list[AbstractPathEffect]:

@@ -24,8 +24,10 @@ from explgraph.views.figure_style import (
     PALETTE,
     Figure,
     bare_axes,
+    extent,
     faded,
     overlay,
+    pale,
     plain,
     short,
     show,
@@ -41,7 +43,7 @@ from explgraph.views.pictures import (
 )
 from explgraph.views.pictures import mean_patch as mean_of
 
-__all__ = ["layer_heatmap", "mean_patch", "patches", "places"]
+__all__ = ["evidence", "layer_heatmap", "mean_patch", "patches", "places"]
 
 
 def patches(
@@ -255,6 +257,80 @@ def layer_heatmap(
         overlay(ax, heat, "inferno")
         ax.set_title(f"{short(layer.name, 28)}: {here.sum()} nodes", fontsize=8)
     return written(figure, path)
+
+
+def evidence(
+    graph: Graph,
+    images: Drawable,
+    places: NDArray[np.float64],
+    values: NDArray[np.float64],
+    *,
+    titles: Sequence[str] | None = None,
+    spread: float | None = None,
+    path: str | os.PathLike[str] | None = None,
+) -> Figure:
+    """Draw what speaks for an answer in some images, and what against it, as a heat map.
+
+    Parameters
+    ----------
+    graph : ExplanatoryGraph
+    images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images
+    places : (N, V, 2) float
+        Where each of V nodes is, ``[x, y]`` px: ``positions`` of
+        `explgraph.answers.evidence.node_evidence`, for instance.
+    values : (N, V) float
+        What each of them adds to an output there: above 0 speaks for it, below against.
+    titles : sequence of str, optional
+        Of the images; their names by default.
+    spread : float, optional
+        Of a node's Gaussian, px; by default a twenty-fifth of the image's shorter side.
+    path : path, optional
+        File to write.
+
+    Returns
+    -------
+    Figure
+        An axes per image, in px, whose second image artist holds the sum of the nodes' Gaussians
+        ``(H, W)`` as a share of the largest of all images, -1 to 1; then the colour bar's.
+
+    Raises
+    ------
+    ExplgraphError
+        If images, places, values and titles don't fit each other.
+    """
+    places, values = np.asarray(places, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    count = len(values)
+    if values.ndim != 2 or places.shape != (*values.shape, 2) or not values.size:
+        raise ExplgraphError(
+            f"places are {places.shape} and values {values.shape}; expected (N, V, 2) and (N, V)"
+        )
+    if not (np.isfinite(places).all() and np.isfinite(values).all()):
+        raise ExplgraphError("places and values must be finite")
+    pictures = Pictures(images, graph.image_size)
+    if len(pictures) != count or (titles is not None and len(titles) != count):
+        told = len(pictures) if titles is None else f"{len(pictures)}, titles {len(titles)}"
+        raise ExplgraphError(f"values are of {count} images; images are {told}")
+    height, width = pictures.image_size
+    sigma = np.full(values.shape, min(height, width) / 25 if spread is None else spread)
+    along_x, along_y = on_grid(np.arange(width) + 0.5, np.arange(height) + 0.5, places, sigma)
+    heat = np.einsum("nvy,nv,nvx->nyx", along_y, values, along_x)
+    heat /= max(float(np.abs(heat).max()), 1e-12)
+    figure, axes = bare_axes(1, count, inch=3.0)
+    for n, ax in enumerate(axes):
+        show(ax, pale(pictures[n]))
+        shown = ax.imshow(
+            heat[n], extent=extent(heat[n]), cmap=_FOR_AND_AGAINST, vmin=-1, vmax=1,
+            alpha=np.clip(1.6 * np.abs(heat[n]), 0, 0.9),
+        )  # fmt: skip
+        ax.set_title(plain(short(titles[n] if titles else pictures.names[n], 60)), fontsize=10)
+    bar = figure.colorbar(shown, ax=axes, shrink=0.7, aspect=14, pad=0.015)
+    bar.set_ticks([-1, 0, 1], labels=["against", "nothing", "for"])
+    bar.ax.tick_params(labelsize=9, length=0)
+    bar.outline.set_visible(False)
+    return written(figure, path)
+
+
+_FOR_AND_AGAINST = "RdBu_r"  # of like lightness at both ends, and told apart by colour-blind people
 
 
 def _check_node(graph: Graph, node: str) -> None:

@@ -71,7 +71,7 @@ def part_figure(
         Of `images`, by this graph.
     images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images
     parts : sequence of str, optional
-        Which ones, by id or name; the twelve of most reliability by default.
+        Which ones, by id or name; the first twelve by default.
     shown : sequence of int or str, optional
         Which images, by number in `images` or by name. By default `count` that are spread over
         the parse and show many parts.
@@ -291,7 +291,10 @@ def _tile(
     head.text(0.24, 0.11, title, fontsize=9, fontweight="bold", va="center_baseline")
     nodes = f"{len(part.nodes):,} nodes" if len(part.nodes) > 1 else "1 node"
     for line, text in enumerate(
-        (_layers(part, int(1.8 * wide)), f"{nodes}, in {part.support:.0%}")
+        (
+            _layers(part, int(1.8 * wide)),
+            f"{nodes}, in {part.support:.0%}{', still' if part.still else ''}",
+        )
     ):
         head.text(0.0, 0.28 + 0.115 * line, plain(text), fontsize=6.5, color="#505050", va="center")
     inch = (side - 0.04) / 2

@@ -12,6 +12,8 @@ _SHOWN = 5
 def parts_told(graph: Graph) -> str:
     """Say how many parts there are, how many of the reliable nodes they hold, and the first ones.
 
+    Those that stand still are counted, since they are often background.
+
     Reliable is any node whose reliability is above 0; others belong to no part.
     """
     parts = graph.parts
@@ -28,8 +30,16 @@ def parts_told(graph: Graph) -> str:
     return (
         f"{_counted(len(parts), 'part')} in {_counted(len(layers), 'layer')} "
         f"{'holds' if len(parts) == 1 else 'hold'} {100 * held:.0f} % of the reliable nodes: "
-        f"{', '.join(named)}"
+        f"{', '.join(named)}{_still(sum(part.still for part in parts), len(parts))}"
     )
+
+
+def _still(number: int, of: int) -> str:
+    if not number:
+        return ""
+    if of == 1:
+        return "; it stands still"
+    return f"; {number} {'stands' if number == 1 else 'stand'} still"
 
 
 def _counted(number: int, what: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from matplotlib.patches import FancyArrowPatch
@@ -24,8 +24,9 @@ __all__ = [
     "QUIET",
     "SMALL",
     "Entry",
+    "Paper",
     "Sheet",
-    "checked_width",
+    "checked_paper",
     "legend_height",
 ]
 
@@ -36,10 +37,12 @@ MARGIN = 1.5  # mm
 _EMPTY = "#e4e8ec"  # where a patch would be
 _MM = 25.4  # of an inch
 _POINT = 72 / _MM  # of a mm
-_DPI = 300
+_COARSEST, _FINEST = 50, 1200  # pixels per inch
 _LETTER = 0.19  # mm of width for each pt of a letter's size, on average, in matplotlib's font
+_BOLD = 1.12  # so much wider are bold ones
 _SAMPLE = 5.0  # mm of a line in a legend
-_NARROWEST, _WIDEST = 60.0, 400.0  # mm
+_LEAST_WIDTH, _MOST_WIDTH = 60.0, 400.0  # mm
+_NARROW = 110.0  # mm
 
 
 Entry: TypeAlias = "tuple[float, str, str]"
@@ -60,18 +63,39 @@ def _flow(entries: Sequence[Entry], width: float) -> list[tuple[float, float, En
         if x > MARGIN and x + room > width:
             x, y = MARGIN, y + LINE
         placed.append((x, y, entry))
-        x += room + 1.5
+        x += room + 3
     return placed
 
 
-def checked_width(width: float) -> float:
-    """Give a sheet's width, mm; refuse what nothing can be drawn on."""
-    if isinstance(width, bool) or not isinstance(width, Real) or not _NARROWEST <= width <= _WIDEST:
+class Paper(NamedTuple):
+    """What is drawn on: its width, mm, and how many pixels an inch of a picture has."""
+
+    width: float
+    dpi: int
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it is one column of a journal, which what is drawn on it allows for."""
+        return self.width <= _NARROW
+
+
+def checked_paper(width: float, dpi: int) -> Paper:
+    """Give a paper; refuse what nothing can be drawn on."""
+    if (
+        isinstance(width, bool)
+        or not isinstance(width, Real)
+        or not _LEAST_WIDTH <= width <= _MOST_WIDTH
+    ):
         raise ExplgraphError(
-            f"width is {width!r}; expected {_NARROWEST:g} to {_WIDEST:g} mm, such as 84 for one "
-            "column of a journal, 174 for two"
+            f"width is {width!r}; expected {_LEAST_WIDTH:g} to {_MOST_WIDTH:g} mm, such as 84 for "
+            "one column of a journal, 174 for two"
         )
-    return float(width)
+    if isinstance(dpi, bool) or not isinstance(dpi, int) or not _COARSEST <= dpi <= _FINEST:
+        raise ExplgraphError(
+            f"dpi is {dpi!r}; expected a whole number from {_COARSEST} to {_FINEST}, such as 300 "
+            "for print, 150 for a page"
+        )
+    return Paper(float(width), dpi)
 
 
 class Sheet:
@@ -79,7 +103,8 @@ class Sheet:
 
     Parameters
     ----------
-    width, height : float
+    paper : Paper
+    height : float
         mm.
 
     Attributes
@@ -88,9 +113,12 @@ class Sheet:
         With one axes, whose unit is the mm, y down.
     """
 
-    def __init__(self, width: float, height: float) -> None:
-        self.width, self.height = width, height
-        self.figure = Figure(figsize=(width / _MM, height / _MM), dpi=_DPI, facecolor="white")
+    def __init__(self, paper: Paper, height: float) -> None:
+        self.width, self.height = paper.width, height
+        self._dpi = paper.dpi
+        self.figure = Figure(
+            figsize=(paper.width / _MM, height / _MM), dpi=paper.dpi, facecolor="white"
+        )
         self._ax = self.figure.add_axes((0, 0, 1, 1))
         self._ax.set_axis_off()
         self._keep()
@@ -121,6 +149,23 @@ class Sheet:
             fontweight="bold" if bold else "normal", zorder=6,
         )  # fmt: skip
 
+    def name(self, x: float, y: float, text: str, room: float) -> float:
+        """Write a module's name in bold, in two lines if it takes them; give the last one's y.
+
+        ``_blocks.15._bn0`` is broken at a point, since its number tells it from others.
+        """
+        most = max(4, int(room / (_LETTER * _BOLD * 7.0)))
+        first, rest = text, ""
+        if len(text) > most:
+            cut = text.rfind(".", 1, most + 1)
+            if cut > 0:
+                first, rest = text[:cut], text[cut:]
+        self.text(x, y, first, size=7, bold=True, room=room / _BOLD)
+        if rest:
+            y += LINE
+            self.text(x, y, rest, size=7, bold=True, room=room / _BOLD)
+        return y
+
     def picture(
         self, x: float, y: float, width: float, height: float, colours: NDArray[np.uint8]
     ) -> None:
@@ -132,7 +177,7 @@ class Sheet:
 
     def pixels(self, length: float) -> int:
         """Count the pixels of a length when the sheet is printed."""
-        return max(8, round(length / _MM * _DPI))
+        return max(8, round(length / _MM * self._dpi))
 
     def box(
         self,

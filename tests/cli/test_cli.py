@@ -4,12 +4,14 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -180,20 +182,20 @@ def test_help_names_the_settings(capsys):
 
 
 def test_a_drawing_that_fails_costs_nothing_else(place, capsys, tmp_path, monkeypatch):
-    def no_graphviz(*_, **__):
-        raise explgraph.ExplgraphError("Graphviz is\nnowhere")
+    def no_paper(*_, **__):
+        raise explgraph.ExplgraphError("paper is\nnowhere")
 
-    monkeypatch.setattr("explgraph.views.export.render", no_graphviz)
+    monkeypatch.setattr("explgraph.views.draw.draw_nodes", no_paper)
     code, out, err = run(
         capsys, *mine_command(place, "stage4"), "--out", tmp_path, "--formats", "svg,json"
     )
     assert code == 0
-    assert err == "warning: graph.svg is not written: Graphviz is nowhere\n"
+    assert err == "warning: graph.svg is not written: paper is nowhere\n"
     assert out.endswith("graph.explgraph, graph.json\n")
     _, _, err = run(
         capsys, *mine_command(place, "stage4"), "--out", tmp_path, "--formats", "svg,png,json"
     )
-    assert err == "warning: graph.svg, graph.png are not written: Graphviz is nowhere\n"
+    assert err == "warning: graph.svg, graph.png are not written: paper is nowhere\n"
 
 
 @pytest.mark.python311
@@ -629,13 +631,65 @@ def test_export_writes_a_part(place, capsys, tmp_path):
     assert len(json.loads((tmp_path / "r.json").read_text())["nodes"]) == 1
     assert run(capsys, "export", file, tmp_path / "few.json", "--max-nodes", "8")[0] == 0
     assert len(json.loads((tmp_path / "few.json").read_text())["nodes"]) == 8
-    code, out, _ = run(
-        capsys, "export", file, tmp_path / "x.html", "--images", place / "pictures", "--quiet"
+
+
+def test_export_has_pictures(place, capsys, tmp_path):
+    file = tmp_path / "few.explgraph"
+    few = explgraph.load(place / "out" / "graph.explgraph").prune(top=12)
+    few.save(file)
+    for name in ("x.html", "x.svg"):
+        sizes = []
+        out = tmp_path / name
+        _, told, err = run(capsys, "export", file, out)
+        assert told.splitlines()[0] == f"pictures from {place / 'pictures'}"
+        assert err == ""
+        sizes.append(out.stat().st_size)
+        code, told, _ = run(capsys, "export", file, out, "--images", place / "pictures", "--quiet")
+        assert (code, told) == (0, "")
+        sizes.append(out.stat().st_size)
+        few.with_images(None).save(tmp_path / "forgot.explgraph")
+        _, told, err = run(capsys, "export", tmp_path / "forgot.explgraph", out)
+        assert "the graph doesn't know where its images are; give the folder by --images" in told
+        assert err == ""
+        assert out.stat().st_size < 0.8 * min(sizes)
+    lost = explgraph.load(file)
+    lost.whereabouts["folder"] = str(tmp_path / "nowhere")
+    lost.save(file)
+    code, told, err = run(capsys, "export", file, tmp_path / "y.svg")
+    assert code == 0
+    assert len(err.splitlines()) == 1
+    assert re.match(r"warning: .*y\.svg has no pictures: .*nowhere.* \(in the shell --images", err)
+
+
+@pytest.mark.parametrize("what", ["parts", "nodes", "filter", "layers"])
+def test_draw(place, capsys, tmp_path, what):
+    file = place / "out" / "graph.explgraph"
+    out = tmp_path / f"{what}.svg"
+    code, told, err = run(capsys, "draw", file, out, "--what", what, "--width", "84")
+    assert (code, err) == (0, "")
+    number = len(explgraph.load(file))
+    assert told == (
+        f"pictures from {place / 'pictures'}\n{out}: {what} of {number} nodes, 84 mm wide\n"
     )
-    assert (code, out) == (0, "")
-    plain = tmp_path / "plain.html"
-    assert run(capsys, "export", file, plain)[0] == 0
-    assert (tmp_path / "x.html").stat().st_size > plain.stat().st_size  # it holds patches
+    root = ElementTree.parse(out).getroot()
+    assert float(root.get("width").removesuffix("pt")) == pytest.approx(84 / 25.4 * 72, rel=1e-3)
+    assert list(root.iter("{http://www.w3.org/2000/svg}image"))
+    other = [MODEL, "--images", place / "pictures"]
+    assert run(capsys, "draw", file, out, "--what", what, "--model", *other, "--quiet")[:2] == (
+        0,
+        "",
+    )
+
+
+def test_draw_names_parts(place, capsys, tmp_path):
+    file = place / "out" / "graph.explgraph"
+    graph = explgraph.load(file)
+    graph.name_part(graph.parts[0].id, "horn").write_labels(tmp_path / "labels.json")
+    labels = ["--labels", tmp_path / "labels.json", "--most", "2"]
+    assert run(capsys, "draw", file, tmp_path / "x.svg", *labels)[0] == 0
+    content = (tmp_path / "x.svg").read_text()
+    assert ">horn</text>" in content
+    assert f">{graph.parts[2].title}</text>" not in content
 
 
 def test_export_takes_up_labels(place, capsys, tmp_path):
@@ -661,7 +715,8 @@ def test_view_serves_the_graph_with_its_pictures(place, capsys, monkeypatch):
     file = place / "out" / "graph.explgraph"
     assert run(capsys, "view", file, "--no-browser", "--port", "8123")[0] == 0
     assert served["graph"] == explgraph.load(file)
-    assert (served["images"], served["port"], served["open_browser"]) == (None, 8123, False)
+    assert served["images"].path == place / "pictures"  # which the graph remembers
+    assert (served["port"], served["open_browser"]) == (8123, False)
     assert run(capsys, "view", file, "--images", place / "pictures", "--model", MODEL)[0] == 0
     assert served["images"].names == images(place).names
     assert served["parse"].names == images(place).names
@@ -756,7 +811,7 @@ def commands():
 def test_the_commands():
     assert set(commands()) == {
         "demo", "record", "mine", "parse", "evaluate", "locate", "bias", "effects", "ablate",
-        "tree", "export", "view", "info",
+        "tree", "export", "draw", "view", "info",
     }  # fmt: skip
 
 
@@ -892,6 +947,9 @@ def wrong(place, tmp_path):
     good = (place / "out" / "graph.explgraph").read_bytes()
     (tmp_path / "truncated.explgraph").write_bytes(good[: len(good) // 2])
     (tmp_path / "text.explgraph").write_text("no graph")
+    explgraph.load(place / "out" / "graph.explgraph").with_images(None).save(
+        tmp_path / "forgot.explgraph"
+    )
     with (
         zipfile.ZipFile(place / "out" / "graph.explgraph") as old,
         zipfile.ZipFile(tmp_path / "future.explgraph", "w") as new,
@@ -1036,7 +1094,12 @@ WRONG = {
     "no such share": ("export {graph} {here}/x.json --top 1.5", "1.5"),
     "labels": ("export {graph} {here}/x.json --labels {here}/no.json", "no.json"),
     "images": ("export {graph} {here}/x.json --images {pictures}", ".html"),
-    "model alone": ("export {graph} {here}/x.html --model {model}", "--images"),
+    "draw's suffix": ("draw {graph} {here}/x.html", "expected one of .svg, .png, .pdf"),
+    "a filter of parts": ("draw {graph} {here}/x.svg --filter stage4/1", "--what filter"),
+    "no such filter": ("draw {graph} {here}/x.svg --what filter --filter 4", "LAYER/NUMBER"),
+    "too narrow": ("draw {graph} {here}/x.svg --width 5", "60 to 400 mm"),
+    "too fine": ("draw {graph} {here}/x.svg --dpi 9999", "50 to 1200"),
+    "model alone": ("export {here}/forgot.explgraph {here}/x.html --model {model}", "--images"),
     "export's out": ("export {graph} {here}/empty/../empty", "suffix"),
     "two to tell of": ("info {graph} --model {model}", "--model SPEC, not both"),
     "no maps": ("info --model {model} --size 1", "1 x 1"),

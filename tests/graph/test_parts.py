@@ -39,6 +39,20 @@ def test_a_node_belongs_to_one_part_or_to_none(graph):
     assert ids(graph) == [f"p{k + 1}" for k in range(len(graph.parts))]
 
 
+def test_parts_that_stand_still_are_told_and_come_last(graph):
+    parse = graph.parse(creatures.network(), creatures.draw(80, seed=1).tensor())
+    number = {node: v for v, node in enumerate(graph.nx)}
+    moved = [
+        parse.expected[:, [number[node] for node in part.nodes]].std(0).mean()
+        for part in graph.parts
+    ]
+    still = [part.still for part in graph.parts]
+    assert 0 < sum(still) < len(still)
+    assert still == sorted(still)
+    assert max(m for m, s in zip(moved, still, strict=True) if s) < 1  # px
+    assert min(m for m, s in zip(moved, still, strict=True) if not s) > 2
+
+
 def test_what_a_part_says(graph):
     for part in graph.parts:
         assert graph.part(part.id) == graph.part(part.title) == part
@@ -80,6 +94,7 @@ def test_tables(graph):
         row = table.loc[part.id]
         assert (row["x"], row["y"]) == part.place
         assert row["nodes"] == len(part.nodes)
+        assert row["follows"] == part.follows
     assert f"{len(graph.parts)} parts hold" in repr(graph)
 
 

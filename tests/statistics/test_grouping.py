@@ -56,7 +56,7 @@ def test_distances_of_points_are_those_of_trajectories():
 @pytest.mark.parametrize("seed", range(5))
 def test_planted_groups_are_found_and_what_belongs_to_none(seed):
     points, weight, truth, half = planted(seed=seed)
-    found = group(points, weight, half, SIDE)
+    found = group(points, weight, np.ones(len(points)), half, SIDE)
     known = truth >= 0
     assert adjusted_rand_score(truth[known], found.part[known]) > 0.99
     assert (found.part[~known] >= 0).mean() < 0.1
@@ -66,11 +66,23 @@ def test_planted_groups_are_found_and_what_belongs_to_none(seed):
     assert total == sorted(total, reverse=True)
 
 
+def test_parts_that_stand_still_come_last():
+    points, weight, truth, half = planted()
+    total = np.array([weight[truth == k].sum() for k in range(8)])
+    still = [total.argmax(), total.argmin()]
+    draws = np.random.default_rng(3)
+    follows = np.where(np.isin(truth, still), 0.05, 0.4) * draws.uniform(0.5, 1.5, len(truth))
+    found = group(points, weight, follows, half, SIDE)
+    planted_as = [np.bincount(truth[(found.part == k) & (truth >= 0)]).argmax() for k in range(8)]
+    moving = [k for k in np.argsort(-total) if k not in still]
+    assert planted_as == [*moving, *still]
+
+
 def test_the_order_of_patterns_does_not_matter():
     points, weight, _, half = planted()
-    found = group(points, weight, half, SIDE)
+    found = group(points, weight, np.ones(len(points)), half, SIDE)
     order = np.random.default_rng(1).permutation(len(points))
-    again = group(points[order], weight[order], half[order], SIDE)
+    again = group(points[order], weight[order], np.ones(len(points)), half[order], SIDE)
     np.testing.assert_array_equal(again.part, found.part[order])
     np.testing.assert_allclose(again.centre, found.centre)
 
@@ -78,7 +90,7 @@ def test_the_order_of_patterns_does_not_matter():
 def test_what_one_half_of_the_filters_shows_is_no_part():
     points, weight, truth, half = planted()
     weight[(truth == 3) & half] = 0
-    found = group(points, weight, half, SIDE)
+    found = group(points, weight, np.ones(len(points)), half, SIDE)
     assert len(found.centre) == 7
     assert not np.isin(np.flatnonzero(truth == 3), np.flatnonzero(found.part >= 0)).any()
 
@@ -87,9 +99,10 @@ def test_unreliable_patterns_belong_to_none_and_move_nothing():
     points, weight, _, half = planted()
     draws = np.random.default_rng(2)
     more = points[draws.integers(0, len(points), 200)] + draws.normal(0, 5, (200, 8))
-    found = group(points, weight, half, SIDE)
+    found = group(points, weight, np.ones(len(points)), half, SIDE)
     again = group(
         np.concatenate([points, more]), np.append(weight, np.zeros(200)),
+        np.ones(len(points) + 200),
         np.append(half, draws.random(200) < 0.5), SIDE,
     )  # fmt: skip
     np.testing.assert_array_equal(again.part[: len(points)], found.part)
@@ -99,7 +112,7 @@ def test_unreliable_patterns_belong_to_none_and_move_nothing():
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_hardly_any_patterns(number):
     points = np.zeros((number, 4))
-    found = group(points, np.ones(number), np.arange(number) % 2 == 0, SIDE)
+    found = group(points, np.ones(number), np.ones(number), np.arange(number) % 2 == 0, SIDE)
     assert len(found.part) == number
     assert (found.part == (0 if number == 2 else -1)).all()
 
@@ -108,7 +121,7 @@ def test_memory_is_bounded_for_many_patterns():
     draws = np.random.default_rng(0)
     points = draws.normal(0, 60, (100_000, 10))
     tracemalloc.start()
-    group(points, draws.random(100_000), draws.random(100_000) < 0.5, SIDE)
+    group(points, draws.random(100_000), np.ones(100_000), draws.random(100_000) < 0.5, SIDE)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 400e6

@@ -174,6 +174,40 @@ def test_one_node_is_one_hot_spot(graph):
 # --- files ---------------------------------------------------------------------------------------
 
 
+def test_evidence_is_red_where_it_speaks_for(graph):
+    places = np.array([[[20.5, 20.5], [60.5, 40.5], [70.5, 10.5]]] * 2)
+    values = np.array([[4.0, -2.0, 0.0], [0.0, 0.0, 1.0]])
+    figure = figures.evidence(graph, black(2), places, values, titles=["a", "b"], spread=3.0)
+    first, second, bar = figure.axes
+    assert (first.get_title(), second.get_title()) == ("a", "b")
+    heat = image_of(first, 1)
+    for row, column in ((20, 20), (40, 60), (21, 24), (5, 5)):
+        away = [np.square(place - [column + 0.5, row + 0.5]).sum() for place in places[0]]
+        expected = np.dot(values[0], np.exp(-np.array(away) / 18)) / 4
+        assert heat[row, column] == pytest.approx(expected, abs=1e-6)
+    assert image_of(second, 1).max() == pytest.approx(0.25)  # the same scale for all images
+    red, blue, nothing = (pixel(figure, first, x, y) for x, y in ((20, 20), (60, 40), (5, 55)))
+    assert red[0] > red[2] + 0.3
+    assert blue[2] > blue[0] + 0.1
+    assert np.ptp(nothing) < 0.02
+    assert [t.get_text() for t in bar.get_yticklabels()] == ["against", "nothing", "for"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"places": np.zeros((2, 2, 2))}, r"places are \(2, 2, 2\) and values \(2, 3\)"),
+        ({"values": np.full((2, 3), np.nan)}, "must be finite"),
+        ({"images": black(3)}, "values are of 2 images; images are 3"),
+        ({"titles": ["a"]}, "images are 2, titles 1"),
+    ],
+)
+def test_evidence_that_does_not_fit(graph, change, message):
+    given = {"images": black(2), "places": np.zeros((2, 3, 2)), "values": np.ones((2, 3))} | change
+    with pytest.raises(ExplgraphError, match=message):
+        figures.evidence(graph, **given)
+
+
 def test_figures_are_written_whole(graph, tmp_path):
     parse = parse_of(graph)
     for suffix in (".png", ".svg", ".pdf"):

@@ -406,7 +406,9 @@ def test_suffix_in_capitals(tmp_path):
 def test_unknown_option(tmp_path):
     with pytest.raises(ExplgraphError, match=r"\.gml file has no option 'time_limit'.*max_nodes"):
         write(random_graph(0, nodes=2), tmp_path / "graph.gml", time_limit=3)
-    with pytest.raises(ExplgraphError, match=r"no option 'colour'; it takes max_nodes, pictures"):
+    with pytest.raises(
+        ExplgraphError, match=r"no option 'colour'; it takes max_nodes, images, parse"
+    ):
         write(random_graph(0, nodes=2), tmp_path / "graph.svg", colour="red")
 
 
