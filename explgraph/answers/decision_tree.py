@@ -606,7 +606,7 @@ def _build(content: Any, given: dict[str, Any]) -> DecisionTree:
         str(content.get("class_title", "")),
     )  # fmt: skip
     for known in (found.titles, found.told):
-        check(len(known) in (0, v), f"{len(known)} titles for {v} nodes or parts")
+        check(len(known) in (0, v), f"{len(known)} titles for {v} parts")
     positive = _checked_positive(arrays.take("positive", (n,), dtype=np.bool_), found)
     directions, weights = (arrays.take(name, (m, v)) for name in ("directions", "weights"))
     bias = arrays.take("bias", (m,)).tolist()

@@ -28,7 +28,7 @@ from explgraph.views.spread import spread
 __all__ = ["Seen", "write"]
 
 _PARTS = 8  # shown of a mode
-_PICTURES = 6
+_PICTURES = 5
 _SIDE = 150  # px of a picture on the page
 _PATCHES = 3  # of a part
 _PATCH = 48  # px of a patch on the page

@@ -25,6 +25,8 @@ from explgraph.errors import ExplgraphError
 from explgraph.suffixes import GRAPHS, REPORTS, TABLES, TREES
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from explgraph.answers.effects import PartAblation
     from explgraph.explanatory_graph import ExplanatoryGraph
 
@@ -246,7 +248,7 @@ def _bias(options: argparse.Namespace) -> None:
 def _effects(options: argparse.Namespace) -> None:
     """Run ``explgraph effects``."""
     from explgraph.answers.effects import check_effects, edge_effects
-    from explgraph.explaining.by_part import find_parts
+    from explgraph.explaining.by_part import find_parts, names_of_nodes
     from explgraph.explanatory_graph import load
     from explgraph.graph.schema import CLASS_EFFECT
     from explgraph.network.models import load_model
@@ -287,13 +289,16 @@ def _effects(options: argparse.Namespace) -> None:
     print()
     print_table(
         ("parent", "child", "effect on the parent's score"),
-        [(*edge, f"{edges[edge]['effect']:+.1%}") for edge in strongest],
+        [(*names_of_nodes(measured, edge), f"{edges[edge]['effect']:+.1%}") for edge in strongest],
     )
     for name in options.classes:
         values = dict(measured.nx.nodes(data=CLASS_EFFECT + name))
         best = sorted(values, key=lambda node: -abs(values[node]))[:_SHOWN]
+        told = zip(names_of_nodes(measured, best), best, strict=True)
         print()
-        print_table((f"part, effect on {name}", ""), [(v, f"{values[v]:+.3g}") for v in best])
+        print_table(
+            (f"part, effect on {name}", ""), [(title, f"{values[v]:+.3g}") for title, v in told]
+        )
 
 
 def _print_part_effects(measured: ExplanatoryGraph, classes: Iterable[str]) -> None:
@@ -332,6 +337,7 @@ def _ablate(options: argparse.Namespace) -> None:
     from explgraph.answers.effects import ablate, ablate_parts
     from explgraph.explaining.by_part import find_parts
     from explgraph.explanatory_graph import load
+    from explgraph.network.class_names import class_names, class_title
     from explgraph.network.models import load_model
 
     check_out(options.out, TABLES)
@@ -355,7 +361,7 @@ def _ablate(options: argparse.Namespace) -> None:
         if options.out is not None:
             without.write(options.out)
         if not options.quiet:
-            _print_part_ablation(without)
+            _print_part_ablation(without, model)
         return
     found = ablate(model, graph, images, options.nodes, **running)
     if options.out is not None:
@@ -363,13 +369,14 @@ def _ablate(options: argparse.Namespace) -> None:
     if options.quiet:
         return
     mean = found.change.mean(0)
+    known = class_names(model, len(mean))
     strongest = np.argsort(-np.abs(mean), kind="stable")[:_CLASSES].tolist()
     print(f"mean over {len(found.names)} images; the classes whose scores change most\n")
     print_table(
         ("class", "before", "after", "change"),
         [
             (
-                k,
+                class_title(k, known),
                 f"{found.before[:, k].mean():.3f}",
                 f"{found.after[:, k].mean():.3f}",
                 f"{mean[k]:+.3f}",
@@ -379,10 +386,13 @@ def _ablate(options: argparse.Namespace) -> None:
     )
 
 
-def _print_part_ablation(without: PartAblation) -> None:
+def _print_part_ablation(without: PartAblation, model: nn.Module) -> None:
     """Print, for each part, the class whose score changes most without it."""
     import numpy as np
 
+    from explgraph.network.class_names import class_names, class_title
+
+    known = class_names(model, without.before.shape[1])
     mean = without.change.mean(1)
     most = np.abs(mean).argmax(1)
     print(
@@ -395,7 +405,7 @@ def _print_part_ablation(without: PartAblation) -> None:
         [
             (
                 without.titles[k],
-                most[k],
+                class_title(int(most[k]), known),
                 f"{without.before[:, most[k]].mean():.3f}",
                 f"{mean[k, most[k]]:+.3f}",
             )
