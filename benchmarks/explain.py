@@ -155,6 +155,7 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExplgraphWarning)  # counted
         rows = [measured("creatures", list(of_creatures(options.small)))]
+        print(markdown(rows), flush=True)
         for folder in options.data:
             told = list(of_photographs(folder, options.count, options.cache))
             rows.append(measured(folder.name, told))

@@ -30,8 +30,8 @@ SHOWN = 10
 """Parts with a mark and a row; the others are told together."""
 
 _SIDE = 480  # px of the photograph on the page
-_TILE = 72  # px of a patch on the page
-_BAR = 170  # px of the longest bar
+_TILE = 56  # px of a patch on the page
+_BAR = 120  # px of the longest bar
 _MARK = 20.0  # px of the page, of a mark's disc
 
 _STYLE = """
@@ -48,6 +48,7 @@ table { border-collapse: collapse } td, th { padding: .25em .6em .25em 0; text-a
        font-variant-numeric: tabular-nums; white-space: nowrap }
 .parts { overflow-x: auto } tr:target { background: #fff3c4 } a { color: inherit }
 .mark:target circle { stroke: #ffd400; stroke-width: 4 } .tiles img { margin-right: 2px }
+.tiles, .name { white-space: nowrap } td svg { max-width: none }
 .tiles img.here { margin-right: 8px } img { border-radius: 3px; vertical-align: middle }
 .legend svg { display: inline-block; vertical-align: middle; margin-right: .4em }
 @media (prefers-color-scheme: dark) { body { background: #14181d; color: #e3e8ee }
@@ -152,15 +153,18 @@ def _rows(account: Account, shown: Sequence[PartContribution]) -> str:
     lines = []
     for row in shown:
         here = patch(account.picture, row.x, row.y, side, 2 * _TILE)[0]
-        tiles = [f'<img class="here" {_sized(_TILE)} alt="in this image" src="{jpeg(here, 144)}">']
+        tiles = [
+            f'<img class="here" {_sized(_TILE)} alt="in this image" src="{jpeg(here, 2 * _TILE)}">'
+        ]
         tiles += [
-            f'<img {_sized(_TILE)} alt="elsewhere" src="{jpeg(tile, 144)}">'
+            f'<img {_sized(_TILE)} alt="elsewhere" src="{jpeg(tile, 2 * _TILE)}">'
             for tile in account.elsewhere.get(row.part, ())
         ]
         name = html.escape(row.part, quote=True)
-        known = "" if row.presence >= 0.5 else f", doubtful ({row.presence:.0%})"
+        known = "" if row.presence >= 0.5 else "<br>doubtful"
         lines.append(
-            f'<tr id="row-{name}"><td><a href="#mark-{name}"><b>{html.escape(row.title)}</b></a>'
+            f'<tr id="row-{name}"><td class="name"><a href="#mark-{name}">'
+            f"<b>{html.escape(row.title)}</b></a>"
             f'<br><span class="quiet">{row.nodes} node{"s" * (row.nodes > 1)}{known}</span></td>'
             f'<td class="tiles">{"".join(tiles)}</td>'
             f"{_number(row.contribution, size, longest)}</tr>"
