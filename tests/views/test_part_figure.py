@@ -16,6 +16,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.parsing import parts_in
 from explgraph.views.figure_style import PALETTE
 from explgraph.views.part_figure import _layers, part_figure
+from explgraph.views.spread import spread
 from explgraph.views.pictures import Pictures, part_side, part_sightings
 
 SIZE = (60, 80)
