@@ -502,7 +502,7 @@ class DecisionTree:
                 f"{added:+.2g}"
             )
         varies = self.measure(self.fitted, self.positive, depths=(1,))[0].explained_variance
-        if varies < _LITTLE:
+        if varies < _HALF:
             found.append(
                 f"the modes explain {max(varies, 0):.0%} of how the class's score varies between "
                 "images: they say what images have in common, not how the score comes about"
@@ -580,7 +580,8 @@ class DecisionTree:
         tree_files.write(self.nx, path, seen=seen, **options)
 
 
-_LITTLE = 0.25  # less is no explanation: most of the story lies elsewhere
+_LITTLE = 0.25  # of the score: with less, the rest is the story
+_HALF = 0.5  # of the score's variance: with less, most of what tells images apart lies elsewhere
 
 
 _FORMAT = archive.Format(

@@ -16,8 +16,8 @@ from explgraph.errors import ExplgraphError
 from explgraph.parsing import parts_in
 from explgraph.views.figure_style import PALETTE
 from explgraph.views.part_figure import _layers, part_figure
-from explgraph.views.spread import spread
 from explgraph.views.pictures import Pictures, part_side, part_sightings
+from explgraph.views.spread import spread
 
 SIZE = (60, 80)
 
