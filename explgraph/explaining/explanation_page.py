@@ -97,7 +97,7 @@ def marked_picture(account: Account) -> str:
     shown, _ = account.shown(SHOWN)
     at = np.array([[row.x, row.y] for row in shown]).reshape(-1, 2) * zoom
     marks = spread(at, _MARK + 2, (round(width * zoom), round(height * zoom)))
-    drawn = []
+    rings, drawn = [], []  # all rings lie below all numbers
     for row, (x, y), (mark_x, mark_y) in zip(shown, at.tolist(), marks.tolist(), strict=True):
         colour = FOR if row.contribution >= 0 else AGAINST
         dash = ' stroke-dasharray="5 4"' if row.presence < 0.5 else ""
@@ -109,13 +109,15 @@ def marked_picture(account: Account) -> str:
                 f'<line {ends} stroke="#fff" stroke-width="3"/>'
                 f'<line {ends} stroke="{colour}" stroke-width="1.5"/>'
             )
+        rings.append(
+            f'<circle {ring} stroke="#fff" stroke-width="3.5" stroke-opacity="0.7"/>'
+            f'<circle {ring} stroke="{colour}" stroke-width="2"{dash}/>'
+        )
         name = html.escape(row.part, quote=True)
         drawn.append(
             f'<a class="mark" id="mark-{name}" href="#row-{name}">'
             f"<title>{html.escape(row.title)} {row.contribution:+.3g}</title>"
-            f'<circle {ring} stroke="#fff" stroke-width="3.5" stroke-opacity="0.7"/>'
-            f'<circle {ring} stroke="{colour}" stroke-width="2"{dash}/>{line}'
-            f'<circle cx="{mark_x:.1f}" cy="{mark_y:.1f}" r="{_MARK / 2}" fill="{colour}" '
+            f'{line}<circle cx="{mark_x:.1f}" cy="{mark_y:.1f}" r="{_MARK / 2}" fill="{colour}" '
             'stroke="#fff" stroke-width="1.5"/>'
             f'<text x="{mark_x:.1f}" y="{mark_y + 4:.1f}" font-size="11" font-weight="700" '
             f'font-family="system-ui, sans-serif" text-anchor="middle" fill="#fff">'
@@ -126,7 +128,8 @@ def marked_picture(account: Account) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_SIDE} {height * zoom:.0f}" {size} '
         f'role="img" aria-label="{html.escape(account.image, quote=True)}">'
-        f'<image href="{picture}" {size} preserveAspectRatio="none"/>{"".join(drawn)}</svg>'
+        f'<image href="{picture}" {size} preserveAspectRatio="none"/>{"".join(rings)}'
+        f"{''.join(drawn)}</svg>"
     )
 
 
