@@ -15,10 +15,13 @@ from torch import nn
 
 from explgraph import parsing
 from explgraph.errors import ExplgraphError
+from explgraph.explaining.explain import explain
+from explgraph.explaining.explanation import Explanation
 from explgraph.graph import file
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
+from explgraph.images.single import AnyImage
 from explgraph.images.whereabouts import whereabouts
 from explgraph.naming.encoders import Encoder
 from explgraph.naming.part_names import PartNames, name_parts
@@ -168,6 +171,67 @@ class ExplanatoryGraph(Graph):
     def parts_in(self, parse: parsing.Parse) -> ParsedParts:
         """Give every part's place, presence and radius: see `explgraph.parsing.parts_in`."""
         return parsing.parts_in(self, parse)
+
+    def explain(
+        self,
+        model: nn.Module,
+        image: AnyImage,
+        target: int | str | None = None,
+        *,
+        layer: str | None = None,
+        classes: Sequence[str] | None = None,
+        images: ImageFolder | None = None,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> Explanation:
+        """Say which parts carried a class's score in an image, how much, and where.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The network that was mined, in evaluation mode, with one output of (N, classes).
+        image : path, PIL image, (3, H, W) or (1, 3, H, W) tensor, or anything that holds one image
+            Tensors are normalised; files and PIL images are made ready as the mined images were.
+            A text that names an image of `images` is that image.
+        target : int or str, optional
+            The class, by its number in the model's output or by name; by default the one of the
+            highest score.
+        layer : str, optional
+            Whose nodes the parts' contributions are of; by default the one nearest to the output
+            in which parts have nodes. What all layers' parts explain is told beside it.
+        classes : sequence of str, optional
+            Names, one for each of the model's outputs. By default those that the model knows
+            (``model.class_names``, ``model.classes`` or ``model.config.id2label``), if any.
+        images : ImageFolder, optional
+            Where patches that show each part elsewhere are cut from: the images that were mined.
+            By default those that the graph remembers (`with_images`), if any.
+        seed : int
+            Of what is taken away at random, for comparison.
+        device : str
+            Where the model runs.
+
+        Returns
+        -------
+        Explanation
+            Contributions in units of the class's score as the model gives it (a logit, as a
+            rule); with what is unexplained they sum to what the layer carries of the score.
+
+        Raises
+        ------
+        ExplgraphError
+            If the model isn't the one that was mined or is in training mode, its output isn't one
+            score per class, there is no such class, layer or image, or the graph has no parts.
+
+        Warns
+        -----
+        ExplgraphWarning
+            If the parts explain little of the score, none speaks for the class, or taking the
+            first ones away changes it no more than taking any; see ``Explanation.doubts``.
+        """
+        return explain(
+            model, self, image, target,
+            layer=layer, classes=classes, images=images, seed=seed, device=device,
+        )  # fmt: skip
 
     def name_parts(
         self,

@@ -13,6 +13,7 @@ from explgraph.paths import checked_path
 
 __all__ = [
     "DRAWINGS",
+    "EXPLANATIONS",
     "GRAPHS",
     "PARSES",
     "PART_GRAPHS",
@@ -32,6 +33,8 @@ PART_GRAPHS = (".graphml", ".gexf", ".gml", ".json", ".cyjs", ".csv")
 """Of the graph of a graph's parts (`explgraph.views.export.write_parts`)."""
 TREES = (".html", ".dot", ".gv", ".json")
 """Of decision trees (`explgraph.answers.tree_files.write`)."""
+EXPLANATIONS = (".html", *DRAWINGS, ".json", ".csv")
+"""Of one image explained (`explgraph.explaining.explanation`)."""
 TABLES = (".csv", ".json", ".parquet")
 """Of tables (`explgraph.rows`)."""
 PARSES = (*TABLES, ".npz")

@@ -6,9 +6,9 @@ import torch
 
 import explgraph
 from explgraph import creatures
-from explgraph.answers.intervene import is_output
 from explgraph.errors import ExplgraphError
 from explgraph.evaluation.landmarks import read_landmarks
+from explgraph.explaining.intervene import is_output
 from explgraph.network.models import load_model
 from explgraph.paths import checked_path
 

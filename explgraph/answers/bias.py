@@ -40,13 +40,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from explgraph.answers.by_part import By, Members, check_by
 from explgraph.answers.evidence import Evidence, node_evidence, output_count
 from explgraph.answers.judged import judge
 from explgraph.answers.reading import fit_reading
 from explgraph.answers.relations import Bias, Relation, check_name
 from explgraph.answers.significance import permutation_p, regression_weights
 from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
+from explgraph.explaining.by_part import By, Members, check_by
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages

@@ -51,7 +51,6 @@ from torch import Tensor, nn
 
 from explgraph import archive
 from explgraph.answers import tree_files
-from explgraph.answers.by_part import By
 from explgraph.answers.modes import (
     ROOT,
     TINY,
@@ -65,6 +64,7 @@ from explgraph.answers.modes import (
 )
 from explgraph.answers.rationales import Rationales, rationales
 from explgraph.errors import ExplgraphError, nearest
+from explgraph.explaining.by_part import By
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages
 
@@ -169,7 +169,7 @@ class DecisionTree:
         model: nn.Module,
         graph: ExplanatoryGraph,
         images: AnyImages,
-        target: int,
+        target: int | str,
         *,
         positive: Sequence[bool] | NDArray[np.bool_] | None = None,
         layer: str | None = None,
@@ -189,8 +189,8 @@ class DecisionTree:
         graph : ExplanatoryGraph
         images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
             Of the size that was mined; they show the class and others.
-        target : int
-            The class's number in the model's output.
+        target : int or str
+            The class's number in the model's output, or its name where the model knows it.
         positive : (N,) bool, optional
             Which images are of the class; by default those in which no other class has a higher
             score.
@@ -465,8 +465,15 @@ class DecisionTree:
         Nodes are the modes' numbers, with ``depth``, ``n_images``, ``bias``, ``names`` (of the
         images) and ``parts``: ``{node id, or part's title: mean contribution to the score over the
         mode's images}`` of those that count, the largest first. Edges run from coarse to fine.
+        ``class_title``, ``doubts`` and ``told`` (what files call each node) are attributes of the
+        whole.
         """
-        tree = networkx.DiGraph()
+        told = self.fitted.told or self.called
+        tree = networkx.DiGraph(
+            class_title=self.fitted.class_title,
+            told=dict(zip(self.called, told, strict=True)),
+            doubts=list(self.doubts),
+        )
         names = self.fitted.take(self.positive).names
         for number, mode in enumerate(self.modes):
             tree.add_node(
@@ -481,6 +488,26 @@ class DecisionTree:
             (number, below) for number, mode in enumerate(self.modes) for below in mode.children
         )
         return tree
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the tree may be little worth, on the images that it was fitted to; often empty."""
+        mine = self.fitted.take(self.positive)
+        found = []
+        usual = float(mine.scores.mean())
+        added = float(mine.contributions.sum(1).mean())
+        if abs(added) < _LITTLE * abs(usual):
+            found.append(
+                f"the nodes explain little: of the class's mean score of {usual:.3g} they add "
+                f"{added:+.2g}"
+            )
+        varies = self.measure(self.fitted, self.positive, depths=(1,))[0].explained_variance
+        if varies < _HALF:
+            found.append(
+                f"the modes explain {max(varies, 0):.0%} of how the class's score varies between "
+                "images: they say what images have in common, not how the score comes about"
+            )
+        return tuple(found)
 
     def parts_of(self, number: int) -> dict[str, float]:
         """Give the parts of a mode and their mean contributions over its images, largest first."""
@@ -501,6 +528,8 @@ class DecisionTree:
         content = {
             "nodes": self.nodes,
             "titles": self.fitted.titles,
+            "told": self.fitted.told,
+            "class_title": self.fitted.class_title,
             "names": self.fitted.names,
             "objective": self.objective,
             "modes": [
@@ -508,7 +537,8 @@ class DecisionTree:
                 for mode in self.modes
             ],
         }
-        measured = ("activations", "contributions", "scores", "first")
+        measured = ["activations", "contributions", "scores", "first"]
+        measured += ["places"] * (self.fitted.places is not None)
         arrays = {name: getattr(self.fitted, name) for name in measured} | {
             "unit": self.unit,
             "positive": self.positive,
@@ -543,7 +573,15 @@ class DecisionTree:
 
     def write(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Write the tree: ``.html``, ``.dot``/``.gv`` or ``.json``; see `tree_files.write`."""
-        tree_files.write(self.nx, path, **options)
+        found = self.fitted
+        seen = None
+        if found.places is not None:
+            seen = tree_files.Seen(found.names, self.called, found.places, found.activations)
+        tree_files.write(self.nx, path, seen=seen, **options)
+
+
+_LITTLE = 0.25  # of the score: with less, the rest is the story
+_HALF = 0.5  # of the score's variance: with less, most of what tells images apart lies elsewhere
 
 
 _FORMAT = archive.Format(
@@ -564,8 +602,12 @@ def _build(content: Any, given: dict[str, Any]) -> DecisionTree:
         arrays.take("scores", (n,)),
         arrays.take("first", (n,), dtype=np.bool_),
         archive.texts(content.get("titles", ()), "titles"),
+        archive.texts(content.get("told", ()), "told"),
+        arrays.take("places", (n, v, 2)) if "places" in given else None,
+        str(content.get("class_title", "")),
     )  # fmt: skip
-    check(len(found.titles) in (0, v), f"{len(found.titles)} titles for {v} parts")
+    for known in (found.titles, found.told):
+        check(len(known) in (0, v), f"{len(known)} titles for {v} parts")
     positive = _checked_positive(arrays.take("positive", (n,), dtype=np.bool_), found)
     directions, weights = (arrays.take(name, (m, v)) for name in ("directions", "weights"))
     bias = arrays.take("bias", (m,)).tolist()

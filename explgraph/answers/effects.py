@@ -33,10 +33,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph import rows
-from explgraph.answers.attribution import Owned, Places, adds
-from explgraph.answers.by_part import Members, different_titles, find_parts, nodes_named
-from explgraph.answers.intervene import Change, Run, is_output, run, watched, with_gradients
 from explgraph.errors import ExplgraphError, nearest
+from explgraph.explaining.attribution import Owned, Places, adds
+from explgraph.explaining.by_part import Members, different_titles, find_parts, nodes_named
+from explgraph.explaining.intervene import Change, Run, is_output, run, watched, with_gradients
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT

@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.answers.attribution import Places, adds, layer_of
-from explgraph.answers.by_part import By, Members, check_by
-from explgraph.answers.intervene import class_scores, is_output, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
+from explgraph.explaining.attribution import Places, adds, layer_of
+from explgraph.explaining.by_part import By, Members, check_by
+from explgraph.explaining.intervene import class_scores, is_output, run, watched, with_gradients
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages, batches, count

@@ -20,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.answers.attribution import Places, adds, layer_of
-from explgraph.answers.by_part import By, Members, check_by
-from explgraph.answers.intervene import is_output, run, watched, with_gradients
 from explgraph.errors import ExplgraphError
+from explgraph.explaining.attribution import Places, adds, layer_of
+from explgraph.explaining.by_part import By, Members, check_by, names_of_nodes
+from explgraph.explaining.intervene import is_output, run, watched, with_gradients
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages
+from explgraph.network.class_names import class_names, class_number, class_title
 
 __all__ = ["Rationales", "rationales"]
 
@@ -52,6 +53,13 @@ class Rationales(NamedTuple):
         Whether no other class has a higher score.
     titles : tuple of str
         Of the V parts; empty for nodes.
+    told : tuple of str
+        What files call the V nodes or parts: ``"part 3 · stage4/17/0"`` where a node's part is
+        known; empty if that is what they are called anyway.
+    places : (N, V, 2) float64 or None
+        Where they are, px; a part at the mean of its nodes' places. None if that isn't known.
+    class_title : str
+        The class's name, or "class 17"; empty if that isn't known.
     """
 
     nodes: tuple[str, ...]
@@ -61,6 +69,9 @@ class Rationales(NamedTuple):
     scores: Array
     first: NDArray[np.bool_]
     titles: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    places: Array | None = None
+    class_title: str = ""
 
     @property
     def called(self) -> tuple[str, ...]:
@@ -78,14 +89,13 @@ class Rationales(NamedTuple):
 
     def take(self, images: NDArray[Any] | Sequence[int]) -> Rationales:
         """Keep some of the images, by number or mask."""
-        return Rationales(
-            self.nodes,
-            tuple(np.array(self.names, dtype=object)[images]),
-            self.activations[images],
-            self.contributions[images],
-            self.scores[images],
-            self.first[images],
-            self.titles,
+        return self._replace(
+            names=tuple(np.array(self.names, dtype=object)[images]),
+            activations=self.activations[images],
+            contributions=self.contributions[images],
+            scores=self.scores[images],
+            first=self.first[images],
+            places=None if self.places is None else self.places[images],
         )
 
     def by_part(self, graph: ExplanatoryGraph) -> Rationales:
@@ -97,11 +107,17 @@ class Rationales(NamedTuple):
             If none of the nodes belongs to a part.
         """
         members = Members.of(graph, self.nodes)
+        places = None
+        if self.places is not None:
+            size = members.sum(np.ones(len(self.nodes)))
+            places = np.moveaxis(members.sum(np.moveaxis(self.places, 2, 1)) / size, 1, 2)
         return self._replace(
             nodes=members.ids,
             activations=members.sum(self.activations),
             contributions=members.sum(self.contributions),
             titles=members.titles,
+            told=(),
+            places=places,
         )
 
 
@@ -110,7 +126,7 @@ def rationales(
     model: nn.Module,
     graph: ExplanatoryGraph,
     images: AnyImages,
-    target: int,
+    target: int | str,
     *,
     layer: str | None = None,
     by: By = "node",
@@ -127,8 +143,9 @@ def rationales(
     graph : ExplanatoryGraph
     images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
-    target : int
-        The class's number in the model's output.
+    target : int or str
+        The class's number in the model's output, or its name where the model knows it
+        (`explgraph.network.class_names`).
     layer : str, optional
         By default the highest that has nodes. Nodes of several layers would count the same thing
         several times over.
@@ -159,24 +176,30 @@ def rationales(
     places = Places(graph)
     names: list[str] = []
     rows: list[list[Tensor]] = []
+    column = {node: v for v, node in enumerate(graph.node_ids)}
+    own_places = [column[node] for node in nodes]
+    called: tuple[str, ...] = ()
     for here, batch in watched(
         model, graph, images, batch_size=batch_size, device=device, progress=progress
     ):
         done = run(model, batch, graph.layers, gradients=True)
         n_classes = done.scores.shape[1]
+        called = class_names(model, n_classes)
+        if isinstance(target, str):
+            target = class_number(target, called, n_classes)
         if not is_output(target, n_classes):
             raise ExplgraphError(
                 f"target is class {target!r}, but the model gives scores for {n_classes} classes, "
                 f"0 to {n_classes - 1}"
             )
         own = done.scores[:, target]
-        mine = places.own(
-            nodes, done.maps[layer].detach(), places.positions(done.maps), sharing="split"
-        )
+        positions = places.positions(done.maps)
+        mine = places.own(nodes, done.maps[layer].detach(), positions, sharing="split")
         parts = adds(own, done.maps, {layer: mine})[layer]
-        rows.append([mine.activation, parts, own, own >= done.scores.max(1).values])
+        first = own >= done.scores.max(1).values
+        rows.append([mine.activation, parts, own, first, positions[:, own_places]])
         names.extend(here)
-    activations, contributions, scores, first = (
+    activations, contributions, scores, firsts, at = (
         torch.cat(column).detach().cpu().numpy() for column in zip(*rows, strict=True)
     )
     found = Rationales(
@@ -185,6 +208,9 @@ def rationales(
         activations.astype(np.float64),
         contributions.astype(np.float64),
         scores.astype(np.float64),
-        first,
+        firsts,
+        told=names_of_nodes(graph, nodes),
+        places=at.astype(np.float64),
+        class_title=class_title(int(target), called),
     )
     return found if by == "node" else found.by_part(graph)

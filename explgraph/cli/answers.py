@@ -25,6 +25,8 @@ from explgraph.errors import ExplgraphError
 from explgraph.suffixes import GRAPHS, REPORTS, TABLES, TREES
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from explgraph.answers.effects import PartAblation
     from explgraph.explanatory_graph import ExplanatoryGraph
 
@@ -165,10 +167,10 @@ def add(command: Command) -> None:
     tree.add_argument(
         "--class",
         dest="target",
-        type=int,
+        type=_class,
         required=True,
-        metavar="N",
-        help="number of the class in the model's output",
+        metavar="NAME|N",
+        help="the class: its number in the model's output, or its name where the model says it",
     )
     tree.add_argument(
         "--positive",
@@ -186,6 +188,11 @@ def add(command: Command) -> None:
     )
     add_model(tree, required=True)
     add_images(tree, required=True)
+
+
+def _class(text: str) -> int | str:
+    """Read a class's number or name."""
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def _bias(options: argparse.Namespace) -> None:
@@ -240,8 +247,8 @@ def _bias(options: argparse.Namespace) -> None:
 
 def _effects(options: argparse.Namespace) -> None:
     """Run ``explgraph effects``."""
-    from explgraph.answers.by_part import find_parts
     from explgraph.answers.effects import check_effects, edge_effects
+    from explgraph.explaining.by_part import find_parts, names_of_nodes
     from explgraph.explanatory_graph import load
     from explgraph.graph.schema import CLASS_EFFECT
     from explgraph.network.models import load_model
@@ -282,21 +289,24 @@ def _effects(options: argparse.Namespace) -> None:
     print()
     print_table(
         ("parent", "child", "effect on the parent's score"),
-        [(*edge, f"{edges[edge]['effect']:+.1%}") for edge in strongest],
+        [(*names_of_nodes(measured, edge), f"{edges[edge]['effect']:+.1%}") for edge in strongest],
     )
     for name in options.classes:
         values = dict(measured.nx.nodes(data=CLASS_EFFECT + name))
         best = sorted(values, key=lambda node: -abs(values[node]))[:_SHOWN]
+        told = zip(names_of_nodes(measured, best), best, strict=True)
         print()
-        print_table((f"part, effect on {name}", ""), [(v, f"{values[v]:+.3g}") for v in best])
+        print_table(
+            (f"part, effect on {name}", ""), [(title, f"{values[v]:+.3g}") for title, v in told]
+        )
 
 
 def _print_part_effects(measured: ExplanatoryGraph, classes: Iterable[str]) -> None:
     """Print the parts that do most to other parts and to classes."""
     import numpy as np
 
-    from explgraph.answers.by_part import different_titles
     from explgraph.answers.effects import part_effects
+    from explgraph.explaining.by_part import different_titles
 
     titles = different_titles(measured.parts)
     edges = measured.part_graph().edges(data="effect", default=0.0)
@@ -324,9 +334,10 @@ def _ablate(options: argparse.Namespace) -> None:
     """Run ``explgraph ablate``."""
     import numpy as np
 
-    from explgraph.answers.by_part import find_parts
     from explgraph.answers.effects import ablate, ablate_parts
+    from explgraph.explaining.by_part import find_parts
     from explgraph.explanatory_graph import load
+    from explgraph.network.class_names import class_names, class_title
     from explgraph.network.models import load_model
 
     check_out(options.out, TABLES)
@@ -350,7 +361,7 @@ def _ablate(options: argparse.Namespace) -> None:
         if options.out is not None:
             without.write(options.out)
         if not options.quiet:
-            _print_part_ablation(without)
+            _print_part_ablation(without, model)
         return
     found = ablate(model, graph, images, options.nodes, **running)
     if options.out is not None:
@@ -358,13 +369,14 @@ def _ablate(options: argparse.Namespace) -> None:
     if options.quiet:
         return
     mean = found.change.mean(0)
+    known = class_names(model, len(mean))
     strongest = np.argsort(-np.abs(mean), kind="stable")[:_CLASSES].tolist()
     print(f"mean over {len(found.names)} images; the classes whose scores change most\n")
     print_table(
         ("class", "before", "after", "change"),
         [
             (
-                k,
+                class_title(k, known),
                 f"{found.before[:, k].mean():.3f}",
                 f"{found.after[:, k].mean():.3f}",
                 f"{mean[k]:+.3f}",
@@ -374,10 +386,13 @@ def _ablate(options: argparse.Namespace) -> None:
     )
 
 
-def _print_part_ablation(without: PartAblation) -> None:
+def _print_part_ablation(without: PartAblation, model: nn.Module) -> None:
     """Print, for each part, the class whose score changes most without it."""
     import numpy as np
 
+    from explgraph.network.class_names import class_names, class_title
+
+    known = class_names(model, without.before.shape[1])
     mean = without.change.mean(1)
     most = np.abs(mean).argmax(1)
     print(
@@ -390,7 +405,7 @@ def _print_part_ablation(without: PartAblation) -> None:
         [
             (
                 without.titles[k],
-                most[k],
+                class_title(int(most[k]), known),
                 f"{without.before[:, most[k]].mean():.3f}",
                 f"{mean[k, most[k]]:+.3f}",
             )
@@ -438,12 +453,16 @@ def _tree(options: argparse.Namespace) -> None:
     if options.quiet:
         return
     modes = tree.modes[0].children
+    called = tree.nx.graph["told"]
+    for doubt in tree.doubts:
+        print(f"{doubt}\n")
     print(
-        f"{len(modes)} decision modes from {tree.positive.sum()} images of class {options.target}"
+        f"{len(modes)} decision modes from {tree.positive.sum()} images of "
+        f"{tree.fitted.class_title}"
     )
     for number in modes:
         parts = list(tree.parts_of(number).items())[:_SHOWN]
-        told = ", ".join(f"{node} {value:+.2f}" for node, value in parts)
+        told = ", ".join(f"{called[node]} {value:+.2f}" for node, value in parts)
         print(f"  {number}: {len(tree.modes[number].images)} images by {told}")
     print("\nhow well modes stand for the network, by depth, on the same images:")
     rows = tree.measure(tree.fitted, tree.positive)

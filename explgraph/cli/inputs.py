@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from explgraph.images.folder import ImageFolder
     from explgraph.mining.settings import Settings
 
-__all__ = ["open_others", "open_photographs", "pictures_for", "read_list", "read_settings"]
+__all__ = [
+    "made_ready_as",
+    "open_others",
+    "open_photographs",
+    "pictures_for",
+    "read_list",
+    "read_settings",
+]
 
 
-def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageFolder:
-    """Open the photographs, made ready as the options say or as they were for the graph."""
-    from explgraph.images.folder import ImageFolder
-
+def made_ready_as(options: argparse.Namespace, graph: Graph | None) -> dict[str, Any]:
+    """Say how photographs are made ready: as the options say or as they were for the graph."""
     ready = dict(graph.nx.graph["preprocessing"]) if graph is not None else {}
     if graph is not None and not ready:
         # a tensor was mined, so only its size is known
@@ -41,6 +46,14 @@ def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageF
                 *ready["size"], *graph.image_size
             )
         )
+    return ready
+
+
+def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageFolder:
+    """Open the photographs, made ready as the options say or as they were for the graph."""
+    from explgraph.images.folder import ImageFolder
+
+    ready = made_ready_as(options, graph)
     names = None
     if getattr(options, "list", None) is not None:
         names = read_list(options.list, "--list")

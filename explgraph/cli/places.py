@@ -125,7 +125,7 @@ def add(command: Command) -> None:
 
 def _parse(options: argparse.Namespace) -> None:
     """Run ``explgraph parse``."""
-    from explgraph.answers.by_part import find_parts
+    from explgraph.explaining.by_part import find_parts
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
 

@@ -37,6 +37,7 @@ class CreatureNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.class_names = OUTPUTS
         self.stage1 = nn.Sequential(
             nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU()
         )

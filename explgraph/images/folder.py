@@ -14,7 +14,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -32,7 +32,7 @@ from explgraph.images.ahead import ahead
 from explgraph.paths import checked_path
 from explgraph.textfiles import read_csv
 
-__all__ = ["ImageFolder"]
+__all__ = ["ImageFolder", "made_ready", "normalised"]
 
 Box: TypeAlias = Sequence[float]
 Boxes: TypeAlias = Mapping[str, "Box | Sequence[Box]"]
@@ -172,12 +172,7 @@ class ImageFolder(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         """Give a normalised image, ``(3, H, W)`` float32."""
-        pixels = torch.from_numpy(np.array(self.picture(index))).permute(2, 0, 1)
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32).reshape(3, 1, 1)
-            for values in (self.mean, self.std)
-        )
-        return pixels.float().div_(255).sub_(mean).div_(std).contiguous()
+        return normalised(self.picture(index), self.mean, self.std)
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -194,16 +189,7 @@ class ImageFolder(Dataset[Tensor]):
             raise ExplgraphError(
                 f"{self.path / crop.file}: can't be read any more ({_reason(err)})"
             ) from err
-        left, top, width, height = crop.target
-        picture = photo.resize(
-            (width, height), Image.Resampling.BILINEAR, box=crop.source, reducing_gap=None
-        )
-        if (height, width) == self.size:
-            return picture
-        margin = tuple(min(255, max(0, round(255 * m))) for m in self.mean)
-        canvas = Image.new("RGB", (self.size[1], self.size[0]), margin)
-        canvas.paste(picture, (left, top))
-        return canvas
+        return _fitted(photo, crop, self.size, self.mean)
 
     def to_original(self, index: int, points: ArrayLike) -> NDArray[np.float64]:
         """Give points of an image as points of the photograph that it was made from.
@@ -223,11 +209,7 @@ class ImageFolder(Dataset[Tensor]):
         at = np.asarray(points, dtype=np.float64)
         if at.ndim == 0 or at.shape[-1] != 2:
             raise ExplgraphError(f"points must be (..., 2) [x, y], got the shape {at.shape}")
-        x0, y0, x1, y1 = self._crops[index].source
-        left, top, width, height = self._crops[index].target
-        scale = np.array([(x1 - x0) / width, (y1 - y0) / height])
-        original: NDArray[np.float64] = np.array([x0, y0]) + (at - [left, top]) * scale
-        return original
+        return _to_original(self._crops[index], at)
 
     def subset(self, indices: Iterable[int]) -> ImageFolder:
         """Give a folder with only some of the images, in the order of `indices`."""
@@ -553,6 +535,80 @@ def _placed(
     return _Crop(name, file, (x0, y0, x1, y1), target)
 
 
+def _fitted(
+    photo: Image.Image, crop: _Crop, size: tuple[int, int], mean: Sequence[float]
+) -> Image.Image:
+    """Cut out of a photograph what the network sees, between margins of the mean colour."""
+    left, top, width, height = crop.target
+    picture = photo.resize(
+        (width, height), Image.Resampling.BILINEAR, box=crop.source, reducing_gap=None
+    )
+    if (height, width) == size:
+        return picture
+    margin = tuple(min(255, max(0, round(255 * m))) for m in mean)
+    canvas = Image.new("RGB", (size[1], size[0]), margin)
+    canvas.paste(picture, (left, top))
+    return canvas
+
+
+def _to_original(crop: _Crop, at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give points (..., 2) px of an image as points of its photograph."""
+    x0, y0, x1, y1 = crop.source
+    left, top, width, height = crop.target
+    scale = np.array([(x1 - x0) / width, (y1 - y0) / height])
+    original: NDArray[np.float64] = np.array([x0, y0]) + (at - [left, top]) * scale
+    return original
+
+
+def normalised(picture: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Give a picture as the network takes it, ``(3, H, W)`` float32."""
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    less, over = (torch.tensor(v, dtype=torch.float32).reshape(3, 1, 1) for v in (mean, std))
+    return pixels.float().div_(255).sub_(less).div_(over).contiguous()
+
+
+def made_ready(
+    photo: str | os.PathLike[str] | Image.Image,
+    name: str,
+    *,
+    size: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    fit: str,
+) -> tuple[Image.Image, Tensor, Callable[[NDArray[np.float64]], NDArray[np.float64]]]:
+    """Make one photograph ready, as `ImageFolder` does with those of a folder.
+
+    Parameters
+    ----------
+    photo : path or PIL image
+    name : str
+        What the image is called.
+    size, mean, std, fit
+        As `ImageFolder.describe` gives them.
+
+    Returns
+    -------
+    picture : PIL image
+        As the network sees it, but not normalised.
+    image : (3, H, W) float32
+    to_original : callable
+        Takes points (..., 2) px of the picture, gives those of the photograph.
+
+    Raises
+    ------
+    ExplgraphError
+        If it can't be read as an image.
+    """
+    try:
+        whole = _turned(photo) if isinstance(photo, Image.Image) else _upright_rgb(Path(photo))
+    except Exception as err:
+        raise ExplgraphError(f"image {name!r} can't be read ({_reason(err)})") from err
+    height, width = checked_size(size)
+    crop = _placed(name, name, None, whole.size, (height, width), fit)
+    picture = _fitted(whole, crop, (height, width), mean)
+    return picture, normalised(picture, mean, std), lambda at: _to_original(crop, at)
+
+
 def _most_told(photo: Image.Image) -> int:
     """Give the largest sample that a TIFF of 16 bits says there is (tag 281); 0 if it doesn't."""
     told = getattr(photo, "tag_v2", {}).get(281, 0)
@@ -590,10 +646,15 @@ def _eight_bits(photo: Image.Image, told: int) -> Image.Image:
 def _upright_rgb(path: Path) -> Image.Image:
     """Read a photograph as RGB, the right way up."""
     with Image.open(path) as opened:
-        most = _most_told(opened)
-        photo = ImageOps.exif_transpose(opened)
-        photo = _eight_bits(photo, most)
-        if photo.has_transparency_data:
-            photo = photo.convert("RGBA")
-            photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
-        return photo.convert("RGB")
+        return _turned(opened)
+
+
+def _turned(opened: Image.Image) -> Image.Image:
+    """Give a photograph as RGB, the right way up, white where it is transparent."""
+    most = _most_told(opened)
+    photo = ImageOps.exif_transpose(opened)
+    photo = _eight_bits(photo, most)
+    if photo.has_transparency_data:
+        photo = photo.convert("RGBA")
+        photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
+    return photo.convert("RGB")

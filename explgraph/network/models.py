@@ -82,7 +82,12 @@ def _from_torchvision(name: str, pretrained: bool) -> nn.Module:
     if name not in known:
         raise ExplgraphError(f"torchvision has no model {name!r}{nearest(name, known)}")
     weights = "DEFAULT" if pretrained else None
-    return _built(lambda: models.get_model(name, weights=weights), f"torchvision:{name}")
+    model = _built(lambda: models.get_model(name, weights=weights), f"torchvision:{name}")
+    if pretrained:
+        meta = models.get_model_weights(name).DEFAULT.meta
+        names: Any = tuple(meta.get("categories", ()))
+        model.class_names = names  # where `class_names` looks
+    return model
 
 
 def _from_timm(name: str, pretrained: bool) -> nn.Module:

@@ -31,6 +31,7 @@ from explgraph.views.figure_style import (
     written,
 )
 from explgraph.views.pictures import Drawable, Pictures, part_side, part_sightings, patch
+from explgraph.views.spread import spread
 
 __all__ = ["part_figure"]
 
@@ -222,7 +223,7 @@ def _image(
     at = found.positions[n, columns].astype(float)
     unit = height / points  # px of a point
     where = np.flatnonzero(there >= _LEAST)
-    labels = _spread(at[where], _APART * unit, (width, height))
+    labels = spread(at[where], _APART * unit, (width, height))
     order = np.argsort(there[where], kind="stable")  # the surest on top
     for i in order.tolist():
         k = int(where[i])
@@ -262,28 +263,6 @@ def _image(
                 alpha=seen, path_effects=stroke(2, "black"), zorder=7.5 + much, clip_on=True,
                 annotation_clip=True,
             )  # fmt: skip
-
-
-def _spread(at: NDArray[np.float64], apart: float, size: tuple[int, int]) -> NDArray[np.float64]:
-    """Move points (n, 2) as little as it takes for each to be `apart` from all others, px.
-
-    What is outside the image is brought to its border.
-    """
-    low, high = apart / 2, np.array(size) - apart / 2
-    moved = np.clip(at, low, high)
-    # the same place: each goes another way
-    angle = 2.4 * np.arange(len(at))
-    moved = moved + 0.02 * apart * np.stack([np.cos(angle), np.sin(angle)], 1)
-    for _ in range(200):
-        gap = moved[:, None] - moved[None]
-        distance = np.linalg.norm(gap, axis=2)
-        np.fill_diagonal(distance, np.inf)
-        near = np.maximum(0.0, apart - distance)
-        if not near.any():
-            break
-        push = (gap / np.maximum(distance, 1e-9)[..., None] * near[..., None]).sum(1) / 2
-        moved = np.clip(moved + push, low, high)
-    return moved
 
 
 def _tile(

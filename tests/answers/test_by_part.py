@@ -8,11 +8,12 @@ from small_network import graph_of, network, pictures
 
 import explgraph
 from explgraph import DecisionTree, ExplgraphError, creatures
-from explgraph.answers import by_part, effects
+from explgraph.answers import effects
 from explgraph.answers.evidence import node_evidence
 from explgraph.answers.rationales import rationales
 from explgraph.answers.relations import Bias
 from explgraph.evaluation.landmarks import from_creatures
+from explgraph.explaining import by_part
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from explgraph import DecisionTree, ExplgraphError, creatures
 from explgraph.answers import decision_tree, modes, tree_files
 from explgraph.answers.rationales import Rationales
 from explgraph.suffixes import TREES
+from explgraph.views.pictures import Pictures
 
 
 def planted(n=60, seed=0, noise=0.05):
@@ -244,7 +245,7 @@ def test_the_threshold_parts_best():
     assert decision_tree.best_threshold(values, values > 0.5) == pytest.approx(0.6)
 
 
-def test_two_ways_to_be_a_guardian_are_found():
+def test_two_ways_to_be_a_guardian_are_found(tmp_path):
     model = creatures.network()
     graph = explgraph.mine(model, creatures.draw(100, seed=1).tensor(), ["stage4"], seed=0)
     drawn, new = creatures.draw(160, seed=2), creatures.draw(100, seed=3)
@@ -254,11 +255,52 @@ def test_two_ways_to_be_a_guardian_are_found():
     own = drawn.attributes["horns"][is_guardian]
     assert adjusted_rand_score(own, [path[-1] for path in paths]) >= 0.9
     guardian = int(np.flatnonzero(new.labels == 1)[0])
+    assert tree.doubts == ()
     told = tree.explain(new.tensor()[guardian])
     sums = told.bias + sum(told.contributions.values()) + told.residual
     assert sums == pytest.approx(told.score)
     with pytest.raises(ExplgraphError, match="holds 2 images; give one"):
         tree.explain(new.tensor()[:2])
+
+    # the class by its name; files call nodes by their parts and show where they are
+    few = drawn.tensor()[:40]
+    named = DecisionTree.fit(model, graph, few, "guardian", positive=is_guardian[:40])
+    assert named.fitted.class_title == "guardian"
+    places = graph.parse(model, few).positions
+    columns = [graph.node_ids.index(node) for node in named.nodes]
+    np.testing.assert_allclose(named.fitted.places, places[:, columns], atol=1e-3)
+    named.save(tmp_path / "tree")
+    for one in (named, DecisionTree.load(tmp_path / "tree")):
+        pictures = Pictures(drawn.images[:40], (creatures.SIZE,) * 2, one.fitted.names)
+        one.write(tmp_path / "tree.html", pictures=pictures, depth=1)
+        page = (tmp_path / "tree.html").read_text()
+        assert "<h1>Decision tree of guardian: " in page
+        assert "default-src 'none'" in page
+        assert page.count("<circle") >= 4
+        first = next(iter(one.parts_of(0)))
+        part = graph.nx.nodes[first]["part"]
+        told = f"{graph.part(part).title} · {first}" if part else first
+        assert f"<td>{told}</td>" in page
+    by_part = DecisionTree.fit(model, graph, few, 1, positive=is_guardian[:40], by="part")
+    members = [v for v in graph.part("p1").nodes if v in named.nodes]
+    middle = places[:, [graph.node_ids.index(v) for v in members]].mean(1)
+    column = by_part.nodes.index("p1")
+    np.testing.assert_allclose(by_part.fitted.places[:, column], middle, atol=1e-3)
+    with pytest.raises(ExplgraphError, match="no class 'gardian'; did you mean 'guardian'"):
+        DecisionTree.fit(model, graph, few, "gardian")
+
+
+def test_a_tree_that_explains_little_says_so(tmp_path):
+    found, _ = planted()
+    away = found._replace(contributions=found.contributions / 50)
+    tree = DecisionTree.grow(away, found.first)
+    assert "the nodes explain little" in tree.doubts[0]
+    noise = np.random.default_rng(0).normal(size=found.scores.shape) * 10 * found.scores.std()
+    other = DecisionTree.grow(found._replace(scores=found.scores + noise), found.first)
+    assert "of how the class's score varies" in other.doubts[-1]
+    tree.write(tmp_path / "tree.html")
+    body = (tmp_path / "tree.html").read_text().partition("<body>")[2]
+    assert body.index("The nodes explain little") < body.index("<h1>")
 
 
 def test_files(tree, tmp_path):
@@ -282,8 +324,6 @@ def test_files(tree, tmp_path):
 
 
 def test_files_with_awkward_names(tmp_path):
-    from explgraph.views.pictures import Pictures
-
     found, _ = planted()
     names = tuple(f'<b>"{name}&' for name in found.names)
     nodes = tuple(f'"\\<i>{node}' for node in found.nodes)

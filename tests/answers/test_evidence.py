@@ -8,8 +8,8 @@ from torch import nn
 
 import explgraph
 from explgraph import ExplgraphError, creatures
-from explgraph.answers.attribution import REACH
 from explgraph.answers.evidence import model_outputs, node_evidence, output_count
+from explgraph.explaining.attribution import REACH
 
 
 @pytest.fixture(scope="module")

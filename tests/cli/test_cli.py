@@ -476,7 +476,7 @@ def test_ablate_takes_parts(place, capsys, tmp_path):
         )
     most = np.abs(wanted.change.mean(0)).argmax()
     row = next(line for line in said.splitlines() if line.startswith("first"))
-    assert row.split()[1] == str(most)
+    assert row.split()[1] == creatures.OUTPUTS[most]
     assert float(row.split()[-1]) == pytest.approx(wanted.change.mean(0)[most], abs=6e-4)
     # all of them, if none is named
     code, said, _ = run(capsys, *command, "--by", "part", "--list", _two(tmp_path))
@@ -502,7 +502,37 @@ def test_ablate_gives_every_image_s_scores(place, capsys, tmp_path):
     after = np.array([float(row["after"]) for row in rows]).reshape(-1, 13)
     np.testing.assert_allclose(after, found.after, rtol=1e-4, atol=1e-4)
     strongest = np.abs(found.change.mean(0)).argmax()
-    assert said.splitlines()[3].split()[0] == str(strongest)
+    assert said.splitlines()[3].split()[0] == creatures.OUTPUTS[strongest]
+
+
+@pytest.mark.filterwarnings("ignore:.*(explain little|at random|speaks for)")
+def test_explain_writes_what_the_library_gives(place, capsys, tmp_path):
+    files = [place / "pictures" / name for name in ("3.png", "7.png")]
+    (tmp_path / "twin").mkdir()
+    shutil.copy(files[1], tmp_path / "twin" / "3.png")
+    graph = explgraph.load(place / "out" / "graph.explgraph")
+    wanted = graph.explain(creatures.network(), files[0], "horns")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"output {k}" for k in range(13)))
+    command = ["explain", place / "out" / "graph.explgraph", *files, tmp_path / "twin" / "3.png",
+               "--model", MODEL, "--out", tmp_path / "why"]  # fmt: skip
+    code, said, _ = run(capsys, *command, "--class", "horns", "--formats", "json,html,csv")
+    assert code == 0
+    assert {file.name for file in (tmp_path / "why").iterdir()} == {
+        f"{stem}.{suffix}" for stem in ("3", "7", "3-2") for suffix in ("json", "html", "csv")
+    }
+    found = json.loads((tmp_path / "why" / "3.json").read_text())
+    assert found["class_title"] == "horns"
+    assert found["score"] == pytest.approx(wanted.score, rel=1e-5)
+    assert [row["part"] for row in found["parts"][:-2]] == [row.part for row in wanted.rows]
+    seven, twin = (json.loads((tmp_path / "why" / f"{n}.json").read_text()) for n in ("7", "3-2"))
+    assert seven["parts"] == twin["parts"]
+    assert "3.png: horns, score" in said
+    assert wanted.rows[0].title in said
+    code, said, _ = run(capsys, *command[:3], "--model", MODEL, "--class-names", names,
+                        "--class", "output 4", "--quiet")  # fmt: skip
+    assert code == 0
+    assert "3.png: output 4, score" in said
 
 
 def test_locate_gives_parts_in_other_photographs(place, capsys, tmp_path):
@@ -566,7 +596,7 @@ def test_tree_writes_modes_and_tells_how_good_they_are(place, capsys, tmp_path):
     arguments += [part for file in files for part in ("--out", file)]
     code, said, err = run(capsys, *asked(place, "tree", *arguments))
     assert (code, err) == (0, "")
-    assert f"from {len(guardians)} images of class 1" in said
+    assert f"from {len(guardians)} images of guardian" in said
     assert "explained variance" in said
     assert "data:image/jpeg;base64," in files[0].read_text()
     tree = json.loads(files[2].read_text())
@@ -811,8 +841,8 @@ def commands():
 
 def test_the_commands():
     assert set(commands()) == {
-        "demo", "record", "mine", "parse", "evaluate", "locate", "bias", "effects", "ablate",
-        "tree", "export", "draw", "view", "info",
+        "demo", "record", "mine", "parse", "evaluate", "locate", "explain", "bias", "effects",
+        "ablate", "tree", "export", "draw", "view", "info",
     }  # fmt: skip
 
 
@@ -993,6 +1023,7 @@ ABLATE = "ablate {graph} --images {pictures} --model {model} "
 LOCATE = (
     "locate {graph} --images {pictures} --landmarks {marks} --model {model} --out {here}/x.csv "
 )
+EXPLAIN = "explain {graph} {pictures}/3.png --model {model} "
 TREE = "tree {graph} --images {pictures} --model {model} --class 1 --out {here}/x.html "
 WRONG = {
     "unknown layer": (MINE + "--layers stage5", "'stage5'", "'stage4'"),
@@ -1074,6 +1105,17 @@ WRONG = {
     "class": (TREE + "--class 13", "class 13", "13 classes"),
     "nobody": (TREE + "--positive {here}/empty.txt", "never occurs in the 24 images"),
     "positive": (TREE + "--positive {here}/list.txt", "--positive", "'99.png'"),
+    "nothing to explain": (
+        "explain {graph} {here}/none.png --model {model}", "no such file"
+    ),
+    "a folder to explain": ("explain {graph} {pictures} --model {model}", "is a folder"),
+    "no such class": (EXPLAIN + "--class horn", "'horn'", "did you mean 'horns'"),
+    "no number of a class": (EXPLAIN + "--class 13", "13 classes, 0 to 12"),
+    "explain's layer": (EXPLAIN + "--layer stage2", "'stage2'", "stage4, stage3"),
+    "few names of classes": (EXPLAIN + "--class-names {pictures}/../marks.csv", "names"),
+    "explain's model": (
+        "explain {graph} {pictures}/3.png --model {tests}other_network", "weights are not those"
+    ),
     "tree's out": (TREE + "--out {here}/t.pdf", "t.pdf", ".html, .dot"),
     "tree's layer": (TREE + "--layer stage2", "'stage2'", "'stage3'"),
     "tree of another model": (TREE + "--model {tests}other_network", "weights are not those"),

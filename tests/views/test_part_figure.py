@@ -15,8 +15,9 @@ from test_pictures import parse_of
 from explgraph.errors import ExplgraphError
 from explgraph.parsing import parts_in
 from explgraph.views.figure_style import PALETTE
-from explgraph.views.part_figure import _layers, _spread, part_figure
+from explgraph.views.part_figure import _layers, part_figure
 from explgraph.views.pictures import Pictures, part_side, part_sightings
+from explgraph.views.spread import spread
 
 SIZE = (60, 80)
 
@@ -169,17 +170,17 @@ def test_images_that_show_much_are_chosen(graph, parse):
 
 def test_numbers_keep_apart():
     rng = np.random.default_rng(0)
-    for n, spread in ((1, 0), (2, 0), (8, 0.01), (12, 20)):
-        at = 50 + spread * rng.standard_normal((n, 2))
-        moved = _spread(at, 6.0, (100, 100))
+    for n, wide in ((1, 0), (2, 0), (8, 0.01), (12, 20)):
+        at = 50 + wide * rng.standard_normal((n, 2))
+        moved = spread(at, 6.0, (100, 100))
         away = np.linalg.norm(moved[:, None] - moved, axis=2) + 10 * np.eye(n)
         assert away.min() > 5.5
         assert np.linalg.norm(moved - at, axis=1).max() < 6 * n
         assert (moved >= 3).all()
         assert (moved <= 97).all()
     alone = np.array([[10.0, 10], [90, 90]])
-    np.testing.assert_allclose(_spread(alone, 6.0, (100, 100)), alone, atol=0.2)
-    np.testing.assert_allclose(_spread(alone - 30, 6.0, (100, 100))[0], [3, 3], atol=0.2)
+    np.testing.assert_allclose(spread(alone, 6.0, (100, 100)), alone, atol=0.2)
+    np.testing.assert_allclose(spread(alone - 30, 6.0, (100, 100))[0], [3, 3], atol=0.2)
 
 
 def test_files_are_written(graph, parse, tmp_path):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, one_line
-from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
 from explgraph.network.geometry import Layer
@@ -200,7 +200,7 @@ def class_scores(output: Any, n: int) -> Tensor:
 
 def watched(
     model: nn.Module,
-    graph: ExplanatoryGraph,
+    graph: Graph,
     images: AnyImages,
     *,
     batch_size: int,

@@ -6,8 +6,8 @@ import torch
 from small_network import graph_of, network, pictures
 
 from explgraph import ExplgraphError
-from explgraph.answers.attribution import REACH, Places, adds, layer_of
-from explgraph.answers.intervene import run
+from explgraph.explaining.attribution import REACH, Places, adds, layer_of
+from explgraph.explaining.intervene import run
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from small_network import SIZE, graph_of, network, pictures
 from torch import nn
 
 from explgraph import ExplgraphError
-from explgraph.answers.attribution import Places
-from explgraph.answers.intervene import run
+from explgraph.explaining.attribution import Places
+from explgraph.explaining.intervene import run
 from explgraph.network.geometry import Layer
 
 

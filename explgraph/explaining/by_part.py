@@ -21,7 +21,15 @@ from explgraph.errors import ExplgraphError, nearest
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part
 
-__all__ = ["By", "Members", "check_by", "different_titles", "find_parts", "nodes_named"]
+__all__ = [
+    "By",
+    "Members",
+    "check_by",
+    "different_titles",
+    "find_parts",
+    "names_of_nodes",
+    "nodes_named",
+]
 
 By: TypeAlias = Literal["node", "part"]
 """Whether an answer tells of nodes or of parts."""
@@ -92,6 +100,16 @@ def different_titles(parts: Iterable[Part]) -> dict[str, str]:
         part.id: part.title if count[part.title] == 1 else f"{part.title} ({part.id})"
         for part in parts
     }
+
+
+def names_of_nodes(graph: Graph, nodes: Sequence[str]) -> tuple[str, ...]:
+    """Call nodes by their labels or parts, where they have any: ``"part 3 · stage4/17/0"``."""
+    titles = different_titles(graph.parts)
+    values = [graph.nx.nodes[node] for node in nodes]
+    known = [a["label"] or titles.get(a.get("part", ""), "") for a in values]
+    return tuple(
+        f"{name} · {node}" if name else node for name, node in zip(known, nodes, strict=True)
+    )
 
 
 def nodes_named(graph: Graph, names: str | Iterable[str]) -> tuple[str, ...]:

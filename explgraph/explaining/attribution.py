@@ -85,11 +85,15 @@ class Places:
 
     def positions(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Find all nodes ``(n, V, 2)`` px in the maps that `intervene.run` gave."""
+        return self.parse(maps)[0]
+
+    def parse(self, maps: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Give positions and expected places (n, V, 2) px and scores (n, V) of all nodes."""
         own = {
             layer.index: maps[layer.name].detach().to("cpu", torch.float32).clamp(min=0)
             for layer in self._layers
         }
-        return self._parser(own)[0]
+        return self._parser(own)
 
     def weights(
         self,

@@ -1,0 +1,89 @@
+"""What a model calls its classes, where it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from explgraph.errors import ExplgraphError, nearest
+
+__all__ = ["checked_names", "class_names", "class_number", "class_title"]
+
+
+def class_names(model: nn.Module, n: int) -> tuple[str, ...]:
+    """Give the names of a model's n classes, or nothing where it doesn't know them.
+
+    Looked for are ``model.class_names`` (as `explgraph.network.models.load_model` sets it for
+    torchvision, and the creatures' network has), ``model.classes``, and ``model.config.id2label``
+    (Hugging Face). What hasn't n texts isn't taken.
+    """
+    labels = getattr(getattr(model, "config", None), "id2label", None)
+    found: list[Any] = [getattr(model, "class_names", None), getattr(model, "classes", None)]
+    if isinstance(labels, Mapping):
+        # read from JSON, the numbers are texts
+        known = {str(k): v for k, v in labels.items()}
+        found.append([known.get(str(k)) for k in range(n)])
+    for names in found:
+        if (
+            isinstance(names, Sequence)
+            and not isinstance(names, str)
+            and len(names) == n
+            and all(isinstance(name, str) and name for name in names)
+        ):
+            return tuple(names)
+    return ()
+
+
+def checked_names(names: Sequence[str], n: int) -> tuple[str, ...]:
+    """Refuse a caller's names that aren't one text for each of n classes."""
+    listed = tuple(names)
+    if isinstance(names, str) or not all(isinstance(name, str) for name in listed):
+        raise ExplgraphError("classes must be a list of names, one for each output of the model")
+    if len(listed) != n:
+        raise ExplgraphError(
+            f"classes holds {len(listed)} names, but the model gives scores for {n} classes; give "
+            "one name for each, in the order of the output"
+        )
+    return listed
+
+
+def class_number(target: int | str, names: Sequence[str], n: int) -> int:
+    """Find a class by its number or its name.
+
+    Raises
+    ------
+    ExplgraphError
+        If there is no such class, or several have the name.
+    """
+    if isinstance(target, str):
+        where = [k for k, name in enumerate(names) if name == target]
+        if len(where) == 1:
+            return where[0]
+        if len(where) > 1:
+            raise ExplgraphError(
+                f"class {target!r} is the name of {len(where)} classes, {where[0]} and {where[1]} "
+                "among them; give the number"
+            )
+        if target.strip().isdecimal():
+            target = int(target)
+        elif not names:
+            raise ExplgraphError(
+                f"class {target!r}: the model doesn't say what its classes are called; give the "
+                "number, or all names (classes=..., at the shell --class-names)"
+            )
+        else:
+            raise ExplgraphError(
+                f"the model has no class {target!r}{nearest(target, names)}; it has {n}, such as "
+                f"{names[0]!r}"
+            )
+    if isinstance(target, bool) or not isinstance(target, int) or not 0 <= target < n:
+        scores = f"scores for {n} classes, 0 to {n - 1}" if n > 1 else "one score, class 0"
+        raise ExplgraphError(f"class {target!r}, but the model gives {scores}")
+    return target
+
+
+def class_title(number: int, names: Sequence[str]) -> str:
+    """Call a class by its name, or "class 17"."""
+    return names[number] if names else f"class {number}"
