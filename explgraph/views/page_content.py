@@ -330,7 +330,8 @@ def _remembered(
     images: Sequence[int], things: Sequence[Any], seen: Callable[[Any], list[Sighting]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Places (n, V, 2) and shares of the best score (n, V) where a graph remembers them."""
-    positions, shares = np.zeros((len(images), len(things), 2)), np.zeros((len(images), len(things)))
+    positions = np.zeros((len(images), len(things), 2))
+    shares = np.zeros((len(images), len(things)))
     slot = {image: k for k, image in enumerate(images)}
     for v, thing in enumerate(things):
         places = seen(thing)

@@ -1,10 +1,10 @@
 """The explorer: one page, complete in itself, that shows a graph in any browser.
 
-The page lies in ``page/`` beside this file, as markup, style and scripts; here they are put together
-with what `page_content` says of a graph. The page asks the network for nothing: a
+The page lies in ``page/`` beside this file, as markup, style and scripts; here they are put
+together with what `page_content` says of a graph. The page asks the network for nothing: a
 Content-Security-Policy in it forbids that, and allows no script but its own, by its digest. All
-names and labels travel as JSON in which every ``<``, ``>`` and ``&`` is escaped, and the scripts put
-them into the page as text only.
+names and labels travel as JSON in which every ``<``, ``>`` and ``&`` is escaped, and the scripts
+put them into the page as text only.
 """
 
 from __future__ import annotations

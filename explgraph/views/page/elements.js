@@ -27,7 +27,7 @@ const part_number = k => /^p\d+$/.test(parts.id[k]) ? Number(parts.id[k].slice(1
 const part_colour = k => PALETTE[(part_number(k) - 1) % PALETTE.length];
 function ink_on(colour) {
   const [r, g, b] = [1, 3, 5].map(at => parseInt(colour.slice(at, at + 2), 16));
-  return .299 * r + .587 * g + .114 * b > 115 ? "#000" : "#fff";
+  return .299 * r + .587 * g + .114 * b > 100 ? "#000" : "#fff";
 }
 function badge(k) {
   const made = el("span", { class: "badge", text: String(part_number(k)), "aria-hidden": "true" });

@@ -1,6 +1,7 @@
 // The strip of images, and one image with numbered markers that are tied to tiles.
 
 const thumbs = [];
+let photos_wanted = false;  // the tiles come first
 const THUMB = 168, LARGE = 880;
 const image_view = { what: P ? "part" : "node", most: DOZEN, dots: [] };
 /** The part or node that the strip shows in every image: the chosen one. */
@@ -22,7 +23,7 @@ function build_strip() {
 }
 function paint_thumb(m) {
   const thumb = thumbs[m], thing = followed();
-  if (!thumb || !usable(photo(m))) return;
+  if (!thumb || !photos_wanted || !usable(photo(m))) return;
   const { ctx, drawing, button } = thumb, found = thing && here(m, thing), s = found ? share_in(m, found) : 0;
   ctx.globalAlpha = 1;
   ctx.drawImage(photo(m), 0, 0, drawing.width, drawing.height);

@@ -14,11 +14,12 @@ try { const kept = localStorage.getItem(memory_key); if (kept) decisions = from_
 document.documentElement.dataset.theme = prefers_dark.matches ? "dark" : "light";
 document.body.dataset.tab = "parts";
 read_theme(); build_layer_checks(); show_decisions();
+build_strip();
 if (P) { show_crumbs(); show_tabs(); show_parts(); apply_filters(); } else { open_nodes(); apply_filters(); }
 const tiles_there = data.part_patches?.sheets.length ? part_sheet(0).decode().catch(() => {}) : Promise.resolve();
 tiles_there.then(() => requestAnimationFrame(() => requestAnimationFrame(() => {
   window.explorer.painted = performance.now();  // the tiles, or the nodes, are on the screen
-  build_strip();
+  photos_wanted = true; paint_thumbs();
   new ResizeObserver(resized).observe($("stage"));
   matchMedia("(resolution: 1dppx)").addEventListener("change", resized);
   window.explorer.loaded = performance.now(); window.explorer.script = performance.now() - started;
