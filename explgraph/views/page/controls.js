@@ -95,7 +95,7 @@ $("search").addEventListener("keydown", event => {
     hit = (hit + (event.key === "ArrowDown" ? 1 : count - 1)) % count;
     show_hits();
     $(`hit-${hit}`).scrollIntoView({ block: "nearest" });
-  } else if (event.key === "Enter") take_hit(hit);
+  } else if (event.key === "Enter") { event.preventDefault(); take_hit(hit); }
   else if (event.key === "Escape") { event.stopPropagation(); event.target.value = ""; search(""); focus_view(); }
 });
 
@@ -112,6 +112,7 @@ function toggle_pop(name) {
   if (!$(name).hidden) $(name).querySelector("input:not([hidden]), button:not(:disabled), select")?.focus();
 }
 for (const name of pops) $(`${name}-button`).addEventListener("click", () => toggle_pop(name));
+document.addEventListener("pointerdown", event => { if (!event.target.closest(".pop, [aria-controls]")) close_pops(); });
 const prefers_dark = matchMedia("(prefers-color-scheme: dark)");
 let theme = null;  // null follows the system
 function set_theme() {

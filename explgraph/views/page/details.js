@@ -1,6 +1,10 @@
 // The panel: what is known of the chosen part, node or link.
 
-const focus_view = () => view_kind === "nodes" ? canvas.focus() : document.querySelector(".card-main")?.focus();
+/** Gives the keyboard back to the canvas, or to the chosen tile. */
+function focus_view() {
+  if (view_kind === "nodes") canvas.focus();
+  else (document.querySelector(".card.chosen .card-main") || document.querySelector(".card-main"))?.focus();
+}
 function show_panel() {
   if ($("panel").hidden) return;
   for (const tab of ["thing", "image"]) {
@@ -22,7 +26,7 @@ function name_field(thing) {
   const what = thing.kind, input = el("input", { type: "text", id: "name", placeholder: `Name this ${what} ...`, "aria-label": `Name of the ${what}`, dir: "auto", maxlength: "20000" });
   input.value = what === "part" ? name_of(thing.at) : label_of(thing.at);
   input.addEventListener("change", () => give_name(thing, input.value));
-  input.addEventListener("keydown", event => { if (event.key === "Enter") { input.blur(); focus_view(); } });
+  input.addEventListener("keydown", event => { if (event.key === "Enter") { event.preventDefault(); input.blur(); focus_view(); } });
   return el("div", { class: "name" }, input);
 }
 function decision_buttons(thing, merged, out) {

@@ -2,6 +2,7 @@
 
 const thumbs = [];
 let photos_wanted = false;  // the tiles come first
+const LEAST = .15;  // presence of a part that is said to be there; as in figures
 const THUMB = 168, LARGE = 880;
 const image_view = { what: P ? "part" : "node", most: DOZEN, dots: [] };
 /** The part or node that the strip shows in every image: the chosen one. */
@@ -64,7 +65,7 @@ function found_in(m) {
     for (const k of shown_parts()) {
       if (is_out(k)) continue;
       const thing = { kind: "part", at: k }, s = share_in(m, here(m, thing));
-      if (s >= .15) found.push({ thing, s, place: place_in(m, here(m, thing)), number: String(part_number(k)) });
+      if (s >= LEAST) found.push({ thing, s, place: place_in(m, here(m, thing)), number: String(part_number(k)) });
     }
     return found.sort((a, b) => b.s - a.s);
   }
@@ -107,7 +108,7 @@ function show_image() {
 /** How sure it is in an image; what was not looked for is told from what was not found. */
 function here_text(m, thing) {
   const s = share_in(m, here(m, thing));
-  if (!s) return strip.complete ? "not found here" : "not known here: the page was made without a parse";
+  if (s < (thing.kind === "part" ? LEAST : .004)) return strip.complete ? "not found here" : "not known here: the page was made without a parse";
   return thing.kind === "part" && strip.complete ? `here, ${percent(s)} sure` : `here ${percent(s)} of its best`;
 }
 function list_here(m) {

@@ -96,7 +96,6 @@ canvas.addEventListener("pointerdown", event => {
   const [x, y] = at_stage(event);
   pointers.set(event.pointerId, [x, y]);
   press = { x, y, moved: pointers.size > 1 };
-  close_pops();
 });
 canvas.addEventListener("pointermove", event => {
   const [x, y] = at_stage(event), last = pointers.get(event.pointerId);
