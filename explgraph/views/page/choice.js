@@ -22,10 +22,11 @@ function choose(thing, tab = "thing") {
     $("panel").hidden = false;
     say(told(thing));
     if (thing.kind === "node") bring_into_view(thing.at);
+    if (thing.kind === "part" && !shown_parts().includes(thing.at)) { all_parts = true; show_parts(); }
   } else if (current < 0) $("panel").hidden = true;
   else panel_tab = "image";
   document.body.classList.toggle("reading", !$("panel").hidden);
-  show_panel(); paint_thumbs(); resized(); show_choice();
+  show_crumbs(); show_panel(); paint_thumbs(); resized(); show_choice();
   if (thing?.kind === "node" && view_kind === "nodes") show_node(thing.at);
   redraw();
 }

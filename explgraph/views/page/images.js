@@ -154,9 +154,9 @@ function paint_photo() {
   const side = side_of(there) * scale, dot = image_view.dots.find(one => same(one.thing, focus));
   for (const [style, width] of [["#000a", 6], ["#fff", 3]]) { ctx.strokeStyle = style; ctx.lineWidth = width; ctx.strokeRect(x - side / 2, y - side / 2, side, side); }
   if (dot) numbered(ctx, dot.number, colour_of(focus), ...dot.label, r * 1.25); else mark(ctx, nodes.layer[focus.at] ?? top_layer, x, y, 15, true);
-  const text = clipped(ctx, title_of(focus), 560), [lx, ly] = dot ? dot.label : [x, y], left = lx > photograph.width / 2;
+  const text = clipped(ctx, title_of(focus), 560), [lx, ly] = dot ? dot.label : [x, y], left = lx > photograph.width / 2, off = (left ? -1 : 1) * (r * 1.25 + 12);
   ctx.font = "600 28px system-ui, sans-serif"; ctx.textAlign = left ? "right" : "left"; ctx.textBaseline = "middle";
-  ctx.lineWidth = 7; ctx.lineJoin = "round"; ctx.strokeStyle = "#000c"; ctx.strokeText(text, lx + (left ? -32 : 32), ly); ctx.fillStyle = "#fff"; ctx.fillText(text, lx + (left ? -32 : 32), ly);
+  ctx.lineWidth = 7; ctx.lineJoin = "round"; ctx.strokeStyle = "#000c"; ctx.strokeText(text, lx + off, ly); ctx.fillStyle = "#fff"; ctx.fillText(text, lx + off, ly);
 }
 function draw_neighbours(ctx, m, i, x, y, scale) {
   for (const [list, far, colour] of [[up[i], edges.parent, "#ff9f5e"], [down[i], edges.child, "#4fd6a8"]]) {

@@ -1,6 +1,6 @@
 // The graph between the parts: each where it usually is in the image, moved apart to be seen.
 
-const map = { w: 0, h: 0, side: 60, at: new Map(), parts: [] };
+const map = { w: 0, h: 0, side: 60, at: new Map(), parts: [], spots: new Map(), names: "" };
 
 /** Links between the parts that are shown, the strongest first; of merged ones the strongest. */
 function part_links() {
@@ -29,22 +29,30 @@ function lay_map() {
     : "Parts lie as in the images, moved apart. Lines join parts whose nodes tell each other's place: at rest the closest of each, all of them when you point at a part.";
   const box = $("map").getBoundingClientRect();
   if (!box.width || !box.height) return;
-  const n = Math.max(1, map.parts.length), side = Math.max(26, Math.min(72, Math.sqrt(box.width * box.height / n) * .55)), pad = side * .75;
+  const room = Math.sqrt(box.width * box.height / Math.max(1, map.parts.length)), side = Math.max(26, Math.min(84, room * .55)), pad = side * .75;
   const xs = map.parts.map(k => parts.x[k]), ys = map.parts.map(k => parts.y[k]);
   const low = [Math.min(...xs), Math.min(...ys)], size = [Math.max(...xs) - low[0], Math.max(...ys) - low[1]];
   const scale = Math.min((box.width - 2 * pad) / Math.max(size[0], W * .1), (box.height - 2 * pad) / Math.max(size[1], H * .1));
   const off = [(box.width - size[0] * scale) / 2, (box.height - size[1] * scale) / 2];
-  const places = spread(map.parts.map(k => [off[0] + (parts.x[k] - low[0]) * scale, off[1] + (parts.y[k] - low[1]) * scale]), side * 1.32, box.width, box.height);
+  const places = spread(map.parts.map(k => [off[0] + (parts.x[k] - low[0]) * scale, off[1] + (parts.y[k] - low[1]) * scale]), Math.max(side * 1.32, room * .62), box.width, box.height);
   Object.assign(map, { w: box.width, h: box.height, side, at: new Map(map.parts.map((k, n) => [k, places[n]])) });
   $("map-lines").setAttribute("viewBox", `0 0 ${map.w} ${map.h}`);
-  for (const old of $("map").querySelectorAll(".spot")) old.remove();
-  $("map").append(...map.parts.map(map_spot));
+  const names = JSON.stringify(map.parts.map(k => [k, name_of(k)]));
+  if (names !== map.names) {
+    for (const spot of map.spots.values()) spot.remove();
+    map.spots = new Map(map.parts.map(k => [k, map_spot(k)]));
+    map.names = names;
+    $("map").append(...map.spots.values());
+  }
+  for (const [k, spot] of map.spots) {
+    const [x, y] = map.at.get(k);
+    Object.assign(spot.style, { left: `${x - side / 2}px`, top: `${y - side / 2}px`, width: `${side}px`, height: `${side}px` });
+  }
   show_choice();
 }
 function map_spot(k) {
-  const thing = { kind: "part", at: k }, [x, y] = map.at.get(k);
+  const thing = { kind: "part", at: k };
   const spot = el("button", { class: "spot", "data-part": String(k), "aria-label": `${part_title(k)} in the graph`, click: () => choose(thing) }, tile(thing, 0, 144), badge(k));
-  Object.assign(spot.style, { left: `${x - map.side / 2}px`, top: `${y - map.side / 2}px`, width: `${map.side}px`, height: `${map.side}px` });
   if (name_of(k)) spot.append(el("span", { class: "spot-name", text: short(name_of(k), 16), dir: "auto" }));
   spot.addEventListener("pointerenter", event => { if (event.pointerType !== "touch") { const box = spot.getBoundingClientRect(); tell(thing, box.right, box.top); } });
   spot.addEventListener("pointerleave", () => hover(null));
@@ -62,7 +70,9 @@ function draw_map_links() {
   const key = JSON.stringify([drawn, drawn.map(near), [...map.at.values()], document.documentElement.dataset.theme]);
   if (key === lines_drawn) return;  // a line that is under the pointer stays
   lines_drawn = key;
+  const focused = document.activeElement?.dataset.link;  // keeps the keyboard's focus
   $("map-lines").replaceChildren(...drawn.map(l => map_line(l, near(l), links.links[l] / most)));
+  if (focused !== undefined) $("map-lines").querySelector(`[data-link="${focused}"]`)?.focus();
 }
 function map_line(l, near, share) {
   const thing = { kind: "link", at: l }, [[x0, y0], [x1, y1]] = ends_of(l).map(k => map.at.get(k));
@@ -89,7 +99,7 @@ function link_facts({ kind, at }) {
   const [first, second] = ends({ kind, at }).map(end => short(title_of(end), 40));
   const across = Math.abs(of.dx[at]) < .5 ? "" : `${px(of.dx[at])} to the ${of.dx[at] > 0 ? "right" : "left"} of`, along = Math.abs(of.dy[at]) < .5 ? "" : `${px(of.dy[at])} ${of.dy[at] > 0 ? "below" : "above"}`;
   const side = Math.min(W, H), loose = of.sigma[at] / side;
-  const rigid = loose < .04 ? "rigid" : loose < .1 ? "fairly rigid" : "loose";
+  const rigid = loose < .03 ? "rigid" : loose < .07 ? "fairly rigid" : "loose";
   const facts = [
     ["Displacement", across || along ? `${second} is ${[across, along].filter(Boolean).join(" and ")} ${first}` : "both are at the same place", "Usual displacement, px of the image as the network saw it"],
     ["Rigidity", `${rigid}: gives or takes ${px(of.sigma[at])}${kind === "edge" ? `, consistency ${edges.consistency[at].toFixed(2)}` : ""}`, "How much the displacement changes from image to image; consistency is 1 for what is rigid, 0 for what is independent"],

@@ -28,7 +28,9 @@ const HELP = {
 };
 function show_parts() {
   const { ordered, first, still } = ordered_parts(), here = shown_parts();
+  const focused = document.activeElement?.closest(".card")?.dataset.part;  // keeps the keyboard's focus
   $("tiles").replaceChildren(...here.map(card));
+  if (focused !== undefined) $("tiles").querySelector(`[data-part="${focused}"] .card-main`)?.focus();
   const rest = ordered.length - first, out = leads().filter(is_out).length, more = $("more-parts");
   more.hidden = rest === 0;
   const why = [still && first + still === ordered.length - out ? `${still} that stand still in the image: more likely background` : "less telling, or standing still in the image", out && `${out} rejected`].filter(Boolean).join(", ");
