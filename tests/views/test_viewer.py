@@ -265,7 +265,12 @@ def test_a_dozen_tiles_at_most(opened, count, shown):
     page = opened(graph)
     assert len(state(page)["tiles"]) == shown
     assert page.is_visible("#more-parts") == (count > shown)
-    assert "no pictures" in page.locator(".card").first.inner_text()
+    # without images: where the part's nodes usually are, in its colour
+    assert "made without images" in page.inner_text("#reading")
+    drawn = pixels_of(page.locator(".card canvas").first)
+    x, y = (graph.nx.nodes[graph.parts[0].nodes[0]][axis] * 288 / SIZE[1] for axis in "xy")
+    y += 288 * (1 - SIZE[0] / SIZE[1]) / 2
+    assert abs(drawn[int(y), int(x)] - [0xE6, 0x9F, 0x00]).max() < 30
     if count == 1:
         assert "One part alone has no links" in page.inner_text("#map-note")
 
@@ -425,7 +430,7 @@ def test_not_computed_is_told_from_not_found(opened):
     page.locator(".card-main").first.click()
     page.locator("#thumbs button").nth(4).click()
     assert "made without a parse" in page.inner_text("#not-here")
-    assert "not known here" in page.inner_text("#image")
+    assert "not known here (no parse)" in page.inner_text("#image")
     graph.fitted = {}
     page = opened(graph)  # no images, nothing of what mining fitted
     assert "were not computed" in page.inner_text("#map-note")

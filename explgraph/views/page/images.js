@@ -28,7 +28,7 @@ function paint_thumb(m) {
   const { ctx, drawing, button } = thumb, found = thing && here(m, thing), s = found ? share_in(m, found) : 0;
   ctx.globalAlpha = 1;
   ctx.drawImage(photo(m), 0, 0, drawing.width, drawing.height);
-  button.classList.toggle("faint", thing !== null && s < .1);
+  button.classList.toggle("faint", thing !== null && s < .1 && strip.complete);
   if (!s) return;
   const [x, y] = place_in(m, found), scale = THUMB / W;
   ctx.globalAlpha = .35 + .65 * s;
@@ -108,7 +108,7 @@ function show_image() {
 /** How sure it is in an image; what was not looked for is told from what was not found. */
 function here_text(m, thing) {
   const s = share_in(m, here(m, thing));
-  if (s < (thing.kind === "part" ? LEAST : .004)) return strip.complete ? "not found here" : "not known here: the page was made without a parse";
+  if (s < (thing.kind === "part" ? LEAST : .004)) return strip.complete ? "not found here" : "not known here (no parse)";
   return thing.kind === "part" && strip.complete ? `here, ${percent(s)} sure` : `here ${percent(s)} of its best`;
 }
 function list_here(m) {

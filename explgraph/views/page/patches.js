@@ -77,6 +77,7 @@ function painted(name, w, h, draw) {
 function tile(thing, k = 0, pixels = 96) {
   const seen = exemplars(thing)[k];
   if (seen) return painted("tile", pixels, pixels, ctx => seen.draw(ctx, 0, 0, pixels));
+  if (thing.kind === "part" && !data.top) return usual_places(thing.at, "tile", pixels);
   const dot = el("span", { class: "tile empty-tile" });
   if (thing.kind === "node") dot.style.background = shade(thing.at);
   return dot;
@@ -93,10 +94,23 @@ function ringed(ctx, one, x, y, side) {
 /** The best four patches in a square. */
 function four(thing, name = "four", pixels = 288) {
   const seen = exemplars(thing).slice(0, 4), gap = 4, side = (pixels - gap) / 2;
+  if (!seen.length && thing.kind === "part" && !data.top) return usual_places(thing.at, name, pixels);
   if (!seen.length) return el("span", { class: `${name} empty-tile`, text: data.top ? "not found in these images" : "no pictures" });
   // one alone fills the square
   if (seen.length === 1) return painted(name, pixels, pixels, ctx => ringed(ctx, seen[0], 0, 0, pixels));
   return painted(name, pixels, pixels, ctx => seen.map((one, k) => ringed(ctx, one, k % 2 * (side + gap), Math.floor(k / 2) * (side + gap), side)).every(Boolean));
+}
+/** In a page without images: where a part's nodes usually are in one, among all others. */
+function usual_places(k, name, pixels) {
+  return painted(name, pixels, pixels, ctx => {
+    const scale = pixels / Math.max(W, H), left = (pixels - W * scale) / 2, upper = (pixels - H * scale) / 2;
+    const dot = (i, r) => { ctx.beginPath(); ctx.arc(left + nodes.x[i] * scale, upper + nodes.y[i] * scale, r, 0, 7); ctx.fill(); };
+    ctx.fillStyle = "#8886"; ctx.fillRect(left, upper, W * scale, H * scale);
+    for (let i = 0; i < N; i++) if (part_of[i] >= 0) dot(i, pixels / 110);
+    ctx.fillStyle = part_colour(lead(k)); ctx.strokeStyle = "#000"; ctx.lineWidth = pixels / 300;
+    for (const i of nodes_of(k)) { dot(i, pixels / 45); ctx.stroke(); }
+    return true;
+  });
 }
 /** The eight that a tip shows. */
 function eight(thing) {

@@ -5,7 +5,7 @@ $("title").title = short(data.title, 300);
 $("about").textContent = [`model ${data.fingerprint.slice(0, 8)}`, `mined from ${counted(data.n_images, "image")}`, counted(layers.length, "layer"), P && counted(P, "part"), counted(N, "node"), counted(E, "link")].filter(Boolean).join(" · ");
 $("about").title = `Model ${data.fingerprint}\nLayers ${layers.map(layer => short(layer.name, 80)).join(", ")}`;
 $("reading").textContent = P
-  ? "Each tile is a part: a place on the object that many filters of the network know, in the images that show it best."
+  ? `Each tile is a part: a place on the object that many filters of the network know, ${data.top ? "in the images that show it best." : "shown where its nodes usually are: the page was made without images."}`
   : `Each square is a node: something that one filter of the network answers to, at a place of its own. ${N ? "This graph has no parts: nodes of different filters agree on none." : ""}`;
 $("search").placeholder = P ? "Search parts and nodes ..." : "Search nodes ...";
 $("links").max = String(most_links);
