@@ -70,20 +70,19 @@ def explorer(
     browser: Browser,
     file: Path,
 ) -> None:
-    """Show the explorer page, with a node chosen."""
-    best = graph.prune(top=0.25)
-    some = [Image.fromarray(picture) for picture in drawn.images[:24]]
-    parse = best.parse(model, drawn.tensor()[:24])
-    best.write(file, images=some, parse=parse)
-    page = browser.new_page(viewport={"width": 1280, "height": 800}, device_scale_factor=1)
+    """Show the explorer page, with a part and an image chosen."""
+    images = [Image.fromarray(picture) for picture in drawn.images]
+    graph.write(file, images=images, parse=graph.parse(model, drawn.tensor()))
+    page = browser.new_page(viewport={"width": 1440, "height": 860}, device_scale_factor=1)
     page.goto(file.as_uri())
-    page.wait_for_function("window.explorer && explorer.loaded")
-    node = max(best.nx, key=lambda v: best.nx.nodes[v]["reliability"])
-    page.mouse.click(*page.evaluate("id => explorer.at(id)", node))
-    shot(page, "explorer.png")
+    page.wait_for_timeout(1500)  # for pictures; the page's policy forbids wait_for_function
+    page.locator(".card-main").first.click()
+    page.locator("#thumbs button").nth(4).click()
+    page.mouse.move(2, 2)
+    shot(page, "explorer.png", colours=256)
 
 
-def shot(page: Page, name: str, margin: int | None = None) -> None:
+def shot(page: Page, name: str, margin: int | None = None, colours: int = 128) -> None:
     """Take a picture of a page, in few colours; cut to what isn't white if a margin is given."""
     page.wait_for_timeout(1000)
     file = HERE / "pictures" / name
@@ -92,7 +91,7 @@ def shot(page: Page, name: str, margin: int | None = None) -> None:
     if margin is not None:
         left, top, right, bottom = ImageOps.invert(picture).getbbox() or (0, 0, *picture.size)
         picture = picture.crop((left - margin, top - margin, right + margin, bottom + margin))
-    picture.quantize(128).save(file, optimize=True)
+    picture.quantize(colours).save(file, optimize=True)
 
 
 def tulip(folder: Path, name: str, picture: Path) -> None:

@@ -98,7 +98,7 @@ def test_the_graph_is_copied_and_can_be_saved(linear, tmp_path):
 
 
 def test_drawings_and_pages_show_effects(linear, tmp_path):
-    from explgraph.views import viewer
+    from explgraph.views.page_content import graph_content
 
     model, graph = linear
     measured = explgraph.edge_effects(model, graph, pictures(3), classes={"a": 1})
@@ -106,10 +106,10 @@ def test_drawings_and_pages_show_effects(linear, tmp_path):
     text = (tmp_path / "graph.dot").read_text()
     assert text.count("effect on a ") == len(graph)
     assert text.count("score is lost without") == graph.nx.number_of_edges()
-    content = viewer._graph_content(measured)
+    content = graph_content(measured)
     assert len(content["edges"]["effect"]) == graph.nx.number_of_edges()
     assert list(content["nodes"]["effects"]) == ["a"]
-    plain = viewer._graph_content(graph)
+    plain = graph_content(graph)
     assert "effect" not in plain["edges"]
     assert plain["nodes"]["effects"] == {}
 

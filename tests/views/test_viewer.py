@@ -1,8 +1,9 @@
-"""The explorer page: what is in it, and the page itself in a real Chromium."""
+"""The explorer page: that it is complete in itself, its server, and the page in a real Chromium."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -11,84 +12,23 @@ import shutil
 import socket
 import threading
 import urllib.request
-from html.parser import HTMLParser
 from urllib.error import HTTPError
 
 import networkx
 import numpy as np
 import pytest
+from page_world import SIZE, Page, with_parts, world
 from PIL import Image
 from random_graphs import HOSTILE, random_graph
 from test_pictures import parse_of
 
-from explgraph import creatures, mine
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.parsing import parts_in
 from explgraph.views import viewer
+from explgraph.views.pictures import Pictures, part_sightings
 
-SIZE = (48, 64)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-
-
-def world(n=6, nodes=8, **options):
-    """A graph, pictures of one colour each, and a parse of them."""
-    graph = random_graph(2, nodes=nodes, image_size=SIZE, **options)
-    images = np.zeros((n, *SIZE, 3), np.uint8)
-    images[:] = (40 * np.arange(n) + 20)[:, None, None, None]
-    parse = parse_of(graph, n)
-    np.clip(parse.positions, 6, [SIZE[1] - 6, SIZE[0] - 6], out=parse.positions)
-    return graph, images, parse
-
-
-class Page(HTMLParser):
-    """The scripts of a page, and everything that it would load."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.scripts, self.addresses, self.policy, self.title, self._in = [], [], "", "", None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self._in = tag
-        if tag == "script":
-            self.scripts.append([attributes, ""])
-        if attributes.get("http-equiv") == "Content-Security-Policy":
-            self.policy = attributes["content"]
-        self.addresses += [attributes[a] for a in ("src", "href") if a in attributes]
-
-    def handle_endtag(self, _tag):
-        self._in = None
-
-    def handle_data(self, text):
-        if self._in == "script":
-            self.scripts[-1][1] += text
-        elif self._in == "title":
-            self.title += text
-
-
-def content_of(text):
-    (attributes, data), _ = Page(text).scripts
-    assert attributes["type"] == "application/json"
-    return json.loads(data)
-
-
-def tiles_of(sheets):
-    tiles = []
-    for sheet in sheets:
-        kind, _, data = sheet.partition(",")
-        assert kind == "data:image/jpeg;base64"
-        image = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
-        rows, columns = image.shape[0] // 64, image.shape[1] // 64
-        tiles += [
-            image[64 * r : 64 * r + 64, 64 * c : 64 * c + 64]
-            for r in range(rows)
-            for c in range(columns)
-        ]
-    return tiles
-
-
-# --- what is in the page -------------------------------------------------------------------------
 
 
 def test_the_page_is_complete_in_itself(tmp_path):
@@ -100,102 +40,10 @@ def test_the_page_is_complete_in_itself(tmp_path):
     assert len(page.scripts) == 2
     script = page.scripts[1][1]
     assert "default-src 'none'" in page.policy
-    digest = base64.b64encode(__import__("hashlib").sha256(script.encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in page.policy
     for banned in ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "http"):
         assert banned not in script, banned
-
-
-def test_the_graph_is_in_the_page():
-    graph = random_graph(4, nodes=[3, 4, 5], labels=HOSTILE)
-    content = content_of(viewer.page(graph, title="@DATA@ </script>"))
-    assert content["title"] == "@DATA@ </script>"
-    nodes = list(graph.nx.nodes.values())
-    assert content["nodes"]["filter"] == [a["filter"] for a in nodes]
-    labels = [content["nodes"]["label"].get(str(k), "") for k in range(len(nodes))]
-    assert labels == [a["label"] for a in nodes]
-    assert [graph.layers[k].name for k in content["nodes"]["layer"]] == [a["layer"] for a in nodes]
-    np.testing.assert_allclose(content["nodes"]["x"], [a["x"] for a in nodes], atol=6e-4)
-    ids = graph.node_ids
-    edges = zip(content["edges"]["parent"], content["edges"]["child"], strict=True)
-    assert sorted((ids[u], ids[v]) for u, v in edges) == sorted(graph.nx.edges)
-    assert content["edges"]["consistency"] == sorted(content["edges"]["consistency"], reverse=True)
-    assert sorted(i for band in content["order"] for i in band) == list(range(12))
-    assert [content["nodes"]["layer"][band[0]] for band in content["order"]] == [2, 1, 0]
-    assert "strip" not in content
-    assert "mean_tile" not in content
-
-
-def test_patches_and_places_are_those_of_the_parse():
-    graph, images, parse = world()
-    parse.scores[:, 3] = [0, 0, 3, 0, 1, 2]
-    content = content_of(viewer.page(graph, images=images, parse=parse))
-    tops = tiles_of(content["top_sheets"])
-    assert [name for name, _ in content["top"][3]] == ["2", "5", "4"]
-    centres = [tops[content["top_tile"][3] + k][32, 32, 0] for k in range(3)]
-    np.testing.assert_allclose(centres, images[[2, 5, 4], 0, 0, 0], atol=4)
-    mean = tiles_of(content["mean_sheets"])[content["mean_tile"][3]]
-    np.testing.assert_allclose(mean[32, 32], images[[2, 5, 4], 0, 0, 0].mean(), atol=4)
-    strip = content["strip"]
-    whole = np.frombuffer(base64.b64decode(strip["positions"]), "<u2").reshape(6, -1, 2)
-    np.testing.assert_allclose((whole / 65535 * 3 - 1) * [64, 48], parse.positions, atol=0.002)
-    scores = np.frombuffer(base64.b64decode(strip["scores"]), np.uint8).reshape(6, -1)
-    np.testing.assert_allclose(scores / 255, parse.scores / parse.scores.max(0), atol=0.003)
-    assert scores[:, 3].tolist() == [0, 0, 255, 0, 85, 170]
-    pictures = [Image.open(io.BytesIO(base64.b64decode(p[23:]))) for p in strip["pictures"]]
-    assert [p.size for p in pictures] == [(64, 48)] * 6
-    np.testing.assert_allclose(
-        [p.getpixel((9, 9))[0] for p in pictures], images[:, 0, 0, 0], atol=2
-    )
-
-
-def test_the_strip_is_an_even_choice_of_the_images():
-    graph, images, parse = world(n=10)
-    content = content_of(viewer.page(graph, images=images, parse=parse, strip=4))
-    assert content["strip"]["names"] == ["0", "2", "5", "7"]
-    assert content["strip"]["of"] == 10
-    whole = np.frombuffer(base64.b64decode(content["strip"]["positions"]), "<u2").reshape(4, -1, 2)
-    wanted = parse.positions[[0, 2, 5, 7]]
-    np.testing.assert_allclose((whole / 65535 * 3 - 1) * [64, 48], wanted, atol=0.002)
-    assert (
-        content_of(viewer.page(graph, images=images, parse=parse, strip=0))["strip"]["names"] == []
-    )
-
-
-def test_without_a_parse_the_places_are_those_that_the_graph_remembers():
-    graph, images, _ = world()
-    node = graph.node_ids[1]
-    graph.top_images = {node: [["4", 10.0, 20.0, 3.0], ["1", 30.0, 40.0, 1.5]]}
-    content = content_of(viewer.page(graph, images=images))
-    scores = np.frombuffer(base64.b64decode(content["strip"]["scores"]), np.uint8).reshape(6, -1)
-    assert np.argwhere(scores).tolist() == [[1, 1], [4, 1]]
-    assert scores[[4, 1], 1].tolist() == [255, 128]
-    assert content["mean_tile"] == [0 if v == node else -1 for v in graph.node_ids]
-    assert content["strip"]["complete"] is False
-
-
-def test_pruned_graphs_take_the_parse_of_the_whole():
-    graph, images, parse = world()
-    content = content_of(viewer.page(graph.prune(top=5), images=images, parse=parse))
-    pruned = graph.prune(top=5)
-    columns = [parse.nodes.index(v) for v in pruned.node_ids]
-    whole = np.frombuffer(base64.b64decode(content["strip"]["positions"]), "<u2").reshape(6, 5, 2)
-    wanted = parse.positions[:, columns]
-    np.testing.assert_allclose((whole / 65535 * 3 - 1) * [64, 48], wanted, atol=0.002)
-
-
-def test_faults_are_named(tmp_path):
-    graph, images, parse = world()
-    with pytest.raises(ExplgraphError, match="parse needs the images"):
-        graph.write(tmp_path / "x.html", parse=parse)
-    with pytest.raises(ExplgraphError, match="parse is of image '5', which images lacks"):
-        viewer.page(graph, images=images[:5], parse=parse)
-    graph.top_images = {graph.node_ids[0]: [["birds/1.jpg", 1.0, 1.0, 1.0]]}
-    with pytest.raises(ExplgraphError, match="none of those that the graph was mined from, such"):
-        viewer.page(graph, images=images)
-    with pytest.raises(ExplgraphError, match="strip is -1"):
-        viewer.page(graph, images=images, strip=-1)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_thumbnails_are_files_that_drawings_take(tmp_path):
@@ -204,28 +52,13 @@ def test_thumbnails_are_files_that_drawings_take(tmp_path):
     assert list(files) == list(graph.node_ids)
     for node, path in files.items():
         k = parse.nodes.index(node)
-        best = np.argsort(-parse.scores[:, k])[:8]
+        best = int(parse.scores[:, k].argmax())
         with Image.open(path) as picture:
             assert picture.size == (32, 32)
-            np.testing.assert_allclose(
-                picture.getpixel((16, 16)), images[best, 0, 0, 0].mean(), atol=1
-            )
+            np.testing.assert_allclose(picture.getpixel((16, 16)), images[best, 0, 0], atol=1)
     graph.write(tmp_path / "x.svg", pictures=files)
     svg = (tmp_path / "x.svg").read_text()
     assert len(re.findall("<image [^>]*data:image/png;base64,", svg)) == len(graph)
-
-
-def test_a_mined_graph_of_300_nodes_makes_a_page_of_5_mb_at_most(tmp_path):
-    drawn = creatures.draw(120, seed=0)
-    network = creatures.network()
-    graph = mine(network, drawn.tensor(), creatures.LAYERS).prune(top=300)
-    assert len(graph) == 300
-    parse = graph.parse(network, drawn.tensor())
-    graph.write(tmp_path / "creatures.html", images=drawn.images, parse=parse)
-    assert (tmp_path / "creatures.html").stat().st_size <= 5e6
-    content = content_of((tmp_path / "creatures.html").read_text("utf-8"))
-    assert min(content["top_tile"]) >= 0  # every node has its patches
-    assert min(len(seen) for seen in content["top"]) == 8
 
 
 # --- the server ----------------------------------------------------------------------------------
@@ -323,6 +156,7 @@ def opened(browser, tmp_path):
             color_scheme=scheme,
             reduced_motion="reduce",
         )
+        context.set_default_timeout(10_000)
         page = context.new_page()
         heard = []
         page.on("console", lambda message: heard.append(message.text))
@@ -354,6 +188,12 @@ def state(page):
     return page.evaluate("() => explorer.state()")
 
 
+def all_nodes(page):
+    """Go to the view of all nodes, without leaving any out."""
+    page.locator("#crumbs button").last.click()
+    page.uncheck("#best")
+
+
 def click_node(page, node):
     page.mouse.click(*page.evaluate("id => explorer.at(id)", node))
 
@@ -362,62 +202,427 @@ def shot(page, clip=None):
     return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB"))
 
 
+def pixels_of(canvas):
+    _, _, data = canvas.evaluate("c => c.toDataURL()").partition(",")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
+
+
+def part_world(sizes=(9, 7, 6, 5), n=6, nodes=12, **options):
+    graph, images, parse = world(n=n, nodes=nodes)
+    graph = with_parts(graph, sizes, **options)
+    return graph, images, parse, {"images": images, "parse": parse}
+
+
+# --- the parts
+
+
+@browsing
+def test_the_page_opens_with_parts(opened):
+    graph, images, parse, given = part_world(names=("left ear",), still=(2,))
+    page = opened(graph, **given)
+    # moving parts first; what stands still is more likely background, and waits to be asked for
+    assert state(page)["tiles"] == ["p1", "p2", "p4"]
+    assert page.inner_text("#more-parts").startswith("1 more part (1 that stand")
+    titles = page.locator(".card-title b").all_inner_texts()
+    assert titles == ["left ear", "part 2", "part 4"]
+    about = page.inner_text("#about")
+    for told in ("model 0123abcd", "200 images", "3 layers", "4 parts", "36 nodes"):
+        assert told in about
+    assert "part" in page.inner_text("#reading")
+    # a tile holds the best four patches, in a square
+    card = page.locator(".card").first
+    assert "very sure · 3 layers" in card.inner_text()
+    assert "in 50 %" in card.inner_text()
+    assert "9 nodes" in card.inner_text()
+    found = parts_in(graph, parse)
+    seen = part_sightings(graph.parts[0], Pictures(images, SIZE, parse.names), found, 4)
+    assert len(seen) == 4
+    wait_for(page, "explorer.painted")
+    drawn = pixels_of(card.locator("canvas"))
+    side = drawn.shape[0] // 2
+    for k, sighting in enumerate(seen):
+        corner = drawn[side * (k // 2) + 12, side * (k % 2) + 12]
+        np.testing.assert_allclose(corner, images[sighting.image, 0, 0], atol=5)
+    # nothing of it is a node yet: they are one click further, all of them one more
+    assert not page.is_visible("#graph")
+    page.click("#more-parts")
+    assert state(page)["tiles"] == ["p1", "p2", "p4", "p3"]
+    assert "stands still" in page.locator(".card").last.inner_text()
+    card.locator("button.link").click()
+    now = state(page)
+    assert (now["view_kind"], now["scope"], now["shown"]) == ("nodes", "p1", 9)
+    page.get_by_role("button", name="All 36 nodes").click()
+    assert state(page)["scope"] is None
+    page.get_by_role("button", name="4 parts").click()
+    assert state(page)["view_kind"] == "parts"
+    assert page.is_visible(".card")
+
+
+@browsing
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (12, 12), (18, 12)])
+def test_a_dozen_tiles_at_most(opened, count, shown):
+    graph = with_parts(random_graph(2, nodes=20, image_size=SIZE), [3] * count)
+    page = opened(graph)
+    assert len(state(page)["tiles"]) == shown
+    assert page.is_visible("#more-parts") == (count > shown)
+    # without images: where the part's nodes usually are, in its colour
+    assert "made without images" in page.inner_text("#reading")
+    drawn = pixels_of(page.locator(".card canvas").first)
+    x, y = (graph.nx.nodes[graph.parts[0].nodes[0]][axis] * 288 / SIZE[1] for axis in "xy")
+    y += 288 * (1 - SIZE[0] / SIZE[1]) / 2
+    assert abs(drawn[int(y), int(x)] - [0xE6, 0x9F, 0x00]).max() < 30
+    if count == 1:
+        assert "One part alone has no links" in page.inner_text("#map-note")
+
+
+@browsing
+def test_one_link_a_part_at_rest_the_others_when_pointed_at(opened):
+    graph, _, _, given = part_world()
+    page = opened(graph, **given)
+    pairs = {
+        frozenset(pair): values["links"] for *pair, values in graph.part_graph().edges(data=True)
+    }
+    rest = set()
+    for part in graph.parts:
+        own = [pair for pair in pairs if part.id in pair]
+        rest.add(max(own, key=lambda pair: pairs[pair]))
+    assert len(rest) < len(pairs)  # or there would be nothing to see
+    lines = {frozenset(ends) for ends in state(page)["lines"]}
+    assert len(lines) == len(rest)
+    assert sum(pairs[line] for line in lines) == sum(pairs[line] for line in rest)
+    one = max(graph.parts, key=lambda part: sum(part.id in pair for pair in pairs)).id
+    page.hover(f".card[data-part='{int(one[1:]) - 1}']")
+    now = state(page)
+    assert now["over"] == one
+    assert {frozenset(e) for e in now["lines"]} >= {pair for pair in pairs if one in pair}
+    # what it looks like, eight times, beside it
+    assert page.locator("#tip .eight canvas").count() == len(
+        part_sightings(graph.part(one), Pictures(given["images"], SIZE, given["parse"].names),
+                       parts_in(graph, given["parse"]), 8)
+    )  # fmt: skip
+    page.mouse.move(2, 2)
+    assert {frozenset(e) for e in state(page)["lines"]} == lines
+    assert not page.is_visible("#tip")
+
+
+@browsing
+def test_a_link_of_parts_is_told_when_hovered_and_when_clicked(opened):
+    graph, _, _, given = part_world()
+    page = opened(graph, **given)
+    first, second = state(page)["lines"][0]
+    values = graph.part_graph().edges[first, second]
+    page.locator(".line").first.focus()
+    page.keyboard.press("Enter")
+    assert state(page)["chosen"] == [first, second]
+    told = page.inner_text("#thing")
+    assert f"part {first[1:]} – part {second[1:]}" in told
+    if abs(values["dx"]) >= 0.5:
+        way = "right" if values["dx"] > 0 else "left"
+        assert f"{abs(round(values['dx']))} px to the {way} of" in told
+    assert f"gives or takes {round(values['sigma'])} px" in told
+    assert "0.25" in told  # co-presence
+    assert f"{values['links']} link" in told
+    assert "not computed" in told  # the effect, which nobody measured
+    assert page.locator("#thing .pair canvas").count() == 2
+    assert "Both in image" in told
+    # measured ones are told
+    for *_, a in graph.nx.edges(data=True):
+        a["effect"] = 0.25
+    page = opened(graph, **given)
+    box = page.locator(".line .reach").first
+    x, y = box.evaluate("""path => { const p = path.getPointAtLength(path.getTotalLength() / 2),
+        m = path.getScreenCTM(); return [p.x * m.a + m.e, p.y * m.d + m.f]; }""")
+    page.mouse.move(x, y)
+    assert "of the score of part" in page.inner_text("#tip")
+    page.mouse.click(x, y)
+    assert isinstance(state(page)["chosen"], list)
+
+
+@browsing
+def test_a_part_is_told_and_leads_on(opened):
+    graph, _, parse, given = part_world(still=(3,))
+    page = opened(graph, **given)
+    page.locator(".card-main").nth(1).click()
+    assert state(page)["chosen"] == "p2"
+    told = page.inner_text("#thing")
+    assert "Its 7 nodes" in told
+    for layer in graph.part("p2").layers:
+        assert layer in told
+    meters = {
+        name: page.locator("#thing .figures .help", has_text=name)
+        .locator("xpath=following-sibling::*[2]").inner_text()
+        for name in ("How sure", "In images")
+    }  # fmt: skip
+    assert meters == {"How sure": "88 %", "In images": "50 %"}
+    assert page.locator("#thing .patches canvas").count() >= 4
+    # it is followed through the images, and one opens with it
+    assert "part 2 in every image" in page.inner_text("#strip-title")
+    page.check("#best-first")
+    first = page.locator("#thumbs button").first.get_attribute("aria-label").removeprefix("image ")
+    presence = parts_in(graph, parse).presence[:, 1]
+    assert presence[parse.names.index(first)] == presence.max()
+    page.locator("#thing .patches button").first.click()
+    assert state(page)["image"] is not None
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#panel")
+    assert state(page)["chosen"] is None
+
+
+@browsing
+def test_an_image_has_numbers_that_are_tied_to_tiles_both_ways(opened):
+    graph, _, parse, given = part_world(sizes=(4,) * 8, nodes=12)
+    page = opened(graph, **given)
+    page.locator("#thumbs button").nth(3).click()
+    found = parts_in(graph, parse)
+    there = {p for p, much in zip(found.parts, found.presence[3], strict=True) if much >= 0.15}
+    wait_for(page, "explorer.dots().length")
+    dots = {dot["id"]: dot for dot in page.evaluate("() => explorer.dots()")}
+    assert set(dots) == there
+    labels = []
+    for part, dot in dots.items():
+        assert dot["number"] == part[1:]
+        k = found.parts.index(part)
+        place = page.evaluate("id => explorer.place('3', 'part', id)", part)
+        np.testing.assert_allclose(place, found.positions[3, k], atol=0.01)
+        np.testing.assert_allclose([dot["x"], dot["y"]], found.positions[3, k] * 880 / 64, atol=0.2)
+        labels.append(dot["label"])
+    gaps = np.linalg.norm(np.subtract(labels, np.array(labels)[:, None]), axis=2)
+    assert gaps[~np.eye(len(labels), dtype=bool)].min() > 35  # spread: none hides another one
+    missing = [f"part {p[1:]}" for p in found.parts if p not in there]
+    assert all(part in page.inner_text("#not-here") for part in missing)
+    # from a number to its tile ...
+    part, dot = next(iter(dots.items()))
+    box = page.locator("#photo").bounding_box()
+    scale = box["width"] / 880
+    page.mouse.move(box["x"] + dot["label"][0] * scale, box["y"] + dot["label"][1] * scale)
+    assert state(page)["over"] == part
+    card = page.locator(f".card[data-part='{int(part[1:]) - 1}']")
+    assert "over" in card.get_attribute("class")
+    assert "over" in page.locator(f"#here [data-part='{int(part[1:]) - 1}']").get_attribute("class")
+    # ... and from a tile to its number, which gets larger
+    page.mouse.move(2, 2)
+    before = pixels_of(page.locator("#photo"))
+    card.hover()
+    after = pixels_of(page.locator("#photo"))
+    x, y = map(int, dot["label"])
+    near = (slice(max(0, y - 30), y + 30), slice(max(0, x - 30), x + 30))
+    assert (before[near] != after[near]).any()
+    # nodes as well: a dozen, numbered
+    page.get_by_role("button", name="Nodes", exact=True).click()
+    dots = page.evaluate("() => explorer.dots()")
+    assert [dot["number"] for dot in dots] == [str(k + 1) for k in range(len(dots))]
+    assert 4 < len(dots) <= 12
+    lines = page.inner_text("#image").split()
+    assert not {"false", "null", "undefined", "NaN", "[object"} & set(lines)
+
+
+@browsing
+def test_not_computed_is_told_from_not_found(opened):
+    graph, images, parse, given = part_world(sizes=(6, 5))
+    parse.scores[2] = 0
+    page = opened(graph, **given)
+    page.locator(".card-main").first.click()
+    page.locator("#thumbs button").nth(2).click()
+    assert "No part was found in this image." in page.inner_text("#image")
+    assert "not found here" in page.inner_text("#image")
+    graph.top_images = {v: [["0", 20.0, 20.0, 1.0]] for v in graph.node_ids}
+    page = opened(graph, images=images)  # no parse
+    page.locator(".card-main").first.click()
+    page.locator("#thumbs button").nth(4).click()
+    assert "made without a parse" in page.inner_text("#not-here")
+    assert "not known here (no parse)" in page.inner_text("#image")
+    graph.fitted = {}
+    page = opened(graph)  # no images, nothing of what mining fitted
+    assert "were not computed" in page.inner_text("#map-note")
+    page.locator(".card-main").first.click()
+    assert "No pictures: the page was made without images." in page.inner_text("#thing")
+    assert "Not computed" in page.inner_text("#thing")
+
+
+@browsing
+def test_decisions_on_parts_become_labels_json(opened, tmp_path):
+    graph, _, _, given = part_world(names=("", "", "claw"))
+    page = opened(graph, **given)
+    page.locator(".card-main").nth(0).click()
+    page.fill("#name", "head")
+    page.keyboard.press("Enter")
+    page.keyboard.press("m")
+    assert page.is_visible("#banner")
+    page.locator(".card-main").nth(1).click()
+    assert not page.is_visible("#banner")
+    assert state(page)["tiles"] == ["p1", "p3", "p4"]
+    assert page.locator(".card-title b").first.inner_text() == "head"
+    assert "16 nodes" in page.locator(".card").first.inner_text()
+    page.locator(".card-main").nth(2).click()
+    page.keyboard.press("r")
+    assert "rejected" in page.inner_text("#more-parts")
+    page.locator(".card-main").nth(1).click()
+    page.fill("#name", "")
+    page.keyboard.press("Enter")
+    page.click("#decisions-button")
+    assert page.inner_text("#decided") == "1 named, 1 group merged, 1 rejected."
+    with page.expect_download() as download:
+        page.click("#download")
+    download.value.save_as(tmp_path / "labels.json")
+    labelled = graph.apply_labels(tmp_path / "labels.json")
+    assert [(part.id, part.name) for part in labelled.parts] == [("p1", "head"), ("p3", "")]
+    assert set(labelled.part("head").nodes) == {*graph.part("p1").nodes, *graph.part("p2").nodes}
+    # the page remembers, undoes, and opens the file again
+    saved = json.loads((tmp_path / "labels.json").read_text())
+    page.reload()
+    wait_for(page, "window.explorer && explorer.loaded")
+    assert state(page)["decisions"] == saved
+    assert state(page)["tiles"] == ["p1", "p3"]
+    page.click("#decisions-button")
+    page.click("#clear")
+    assert state(page)["tiles"] == ["p1", "p2", "p3", "p4"]
+    page.keyboard.press("Control+z")
+    assert state(page)["tiles"] == ["p1", "p3"]
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#decisions")
+    page.locator(".card-main").first.click()
+    page.get_by_role("button", name="Take apart again").click()
+    assert state(page)["tiles"] == ["p1", "p2", "p3"]
+    page.set_input_files("#file", tmp_path / "labels.json")
+    wait_for(page, "explorer.state().tiles.length === 2")
+    assert state(page)["decisions"] == saved
+    # what Python decided, the page takes up, and gives back as it was
+    decided = graph.merge_parts(["p1", "p2"], "face").reject_part("p4")
+    decided.write_labels(tmp_path / "python.json")
+    page.set_input_files("#file", tmp_path / "python.json")
+    wait_for(page, "explorer.state().decisions.parts.some(part => part.name === 'face')")
+    again = graph.apply_labels(state(page)["decisions"])
+    assert again.parts == decided.parts
+    # a graph that was decided on shows that, and its page forgets none of it
+    page = opened(decided.name_part("p3", "leg"), **given)
+    assert page.locator(".card-title b").all_inner_texts() == ["face", "leg"]
+    parts = state(page)["decisions"]["parts"]
+    assert {(part["id"], part["name"], part["rejected"]) for part in parts} == {
+        ("p1", "face", False), ("p3", "leg", False), ("p4", "", True),
+    }  # fmt: skip
+
+
+@browsing
+def test_the_keyboard_goes_through_the_parts(opened):
+    graph, _, _, given = part_world(sizes=(6, 5, 5, 4))
+    page = opened(graph, **given)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert state(page)["over"] == "p2"
+    page.keyboard.press("Enter")
+    assert state(page)["chosen"] == "p2"
+    page.keyboard.press("n")
+    page.keyboard.type("tail, tip")
+    page.keyboard.press("Enter")
+    assert page.locator(".card-title b").nth(1).inner_text() == "tail, tip"
+    page.keyboard.press("o")
+    assert state(page)["scope"] == "p2"
+    page.keyboard.press("a")
+    assert state(page)["scope"] is None
+    page.keyboard.press("p")
+    assert state(page)["view_kind"] == "parts"
+    page.keyboard.press("]")
+    assert state(page)["image"] == "0"
+    page.keyboard.press("Escape")
+    assert state(page)["chosen"] is None
+    # every tile, and every link of the graph, can be reached and says what it is
+    for name in (".card-main", ".spot", ".line"):
+        for item in page.locator(name).all():
+            assert item.get_attribute("aria-label")
+            assert item.evaluate("e => e.tabIndex") == 0
+
+
+# --- the nodes
+
+
 @browsing
 def test_everything_is_drawn(opened):
     graph, images, parse = world(n=5, nodes=12)
     page = opened(graph, images=images, parse=parse)
     now = state(page)
     assert (now["nodes"], now["edges"]) == (36, graph.nx.number_of_edges())
+    assert now["view_kind"] == "nodes"  # it has no parts
+    assert "no parts" in page.inner_text("#reading")
     assert now["shown"] == now["drawn"]["nodes"] == 36
-    assert now["drawn"]["edges"] == graph.nx.number_of_edges()  # three parents at most
-    assert page.inner_text("#count") == "36 parts · 72 links · 200 images"
+    linked = sum(d > 0 for _, d in graph.nx.in_degree())
+    assert now["drawn"]["edges"] == linked  # one for each at rest
     assert page.locator("#thumbs button").count() == 5
-    # every node is on the screen, in its layer's band: its mean patch is a grey of the images
+    # every node is on the screen, in its layer's band: its best patch is a grey of the images
     page.wait_for_timeout(300)
     picture = shot(page)
     rows = {}
     for node, a in graph.nx.nodes.items():
         x, y = page.evaluate("id => explorer.at(id)", node)
-        best = np.argsort(-parse.scores[:, parse.nodes.index(node)])
-        assert abs(picture[int(y), int(x)].astype(float) - images[best, 0, 0, 0].mean()).max() < 6
+        best = parse.scores[:, parse.nodes.index(node)].argmax()
+        assert abs(picture[int(y), int(x)].astype(float) - images[best, 0, 0, 0]).max() < 6
         rows.setdefault(a["layer_index"], []).append(y)
     assert max(rows[2]) < min(rows[1])
     assert max(rows[1]) < min(rows[0])
 
 
 @browsing
-def test_a_click_opens_a_part_and_its_relatives(opened):
+def test_what_is_unreliable_or_not_linked_waits_to_be_asked_for(opened):
+    graph = random_graph(5, nodes=100, image_size=SIZE)
+    lonely = max(graph.nx, key=lambda v: graph.nx.nodes[v]["reliability"])
+    graph.nx.remove_edges_from([*graph.nx.in_edges(lonely), *graph.nx.out_edges(lonely)])
+    page = opened(graph)
+    quarter = sorted(graph.nx, key=lambda v: -graph.nx.nodes[v]["reliability"])[:75]
+    assert state(page)["shown"] == sum(graph.nx.degree(v) > 0 for v in quarter)
+    assert page.inner_text("#count") == f"{state(page)['shown']} of 300 nodes"
+    # the first that the keyboard chooses is the most reliable
+    page.focus("#graph")
+    page.keyboard.press("ArrowRight")
+    assert state(page)["chosen"] == next(v for v in quarter if graph.nx.degree(v))
+    page.uncheck("#best")
+    assert state(page)["shown"] == 300
+    page.check("#best")
+    # what is searched for is shown
+    page.fill("#search", lonely)
+    page.keyboard.press("Enter")
+    assert state(page)["chosen"] == lonely
+    assert page.evaluate("id => explorer.at(id)", lonely)[0] > 0
+
+
+@browsing
+def test_a_click_opens_a_node_and_its_relatives(opened):
     graph, images, parse = world(nodes=12)
     page = opened(graph, images=images, parse=parse)
     node = max(graph.nodes_of("features.21"), key=lambda v: graph.nx.degree(v))
     click_node(page, node)
-    assert state(page)["selected"] == node
-    panel = page.inner_text("#part")
+    assert state(page)["chosen"] == node
+    panel = page.inner_text("#thing")
     values = graph.nx.nodes[node]
-    assert f"filter {values['filter']}, part {values['pattern']}" in panel
+    assert f"filter {values['filter']}, pattern {values['pattern']}" in panel
     assert node in panel
     for name in ("reliability", "follows", "support", "energy"):
-        meter = page.locator("#part .figures .help", has_text=name.capitalize())
+        meter = page.locator("#thing .figures .help", has_text=name.capitalize())
         value = meter.locator("xpath=following-sibling::*[2]").inner_text()
         assert abs(float(value.removesuffix("%")) - 100 * values[name]) < 1
-    assert f"Parts above ({graph.nx.in_degree(node)})" in panel
-    assert f"Parts below ({graph.nx.out_degree(node)})" in panel
+    assert f"Nodes above ({graph.nx.in_degree(node)})" in panel
+    assert f"Nodes below ({graph.nx.out_degree(node)})" in panel
     siblings = [v for v in graph.nodes_of("features.21", values["filter"]) if v != node]
     assert f"Same filter ({len(siblings)})" in panel
-    assert page.locator("#part .patches canvas").count() == 6
-    # a neighbour in the list leads on
+    assert page.locator("#thing .patches canvas").count() == 6
+    # the link to a neighbour is told, and the neighbour in the list leads on
     parent = max(graph.nx.pred[node], key=lambda u: graph.nx.edges[u, node]["consistency"])
-    page.locator("#part section", has_text="Parts above").locator("button.item").first.click()
-    assert state(page)["selected"] == parent
+    above = page.locator("#thing section", has_text="Nodes above")
+    above.locator("button.link").first.click()
+    assert state(page)["chosen"] == [parent, node]
+    told = page.inner_text("#thing")
+    edge = graph.nx.edges[parent, node]
+    assert f"consistency {edge['consistency']:.2f}" in told
+    assert f"{edge['coactivation']:.2f}" in told
+    page.locator("#thing .pair button").first.click()
+    assert state(page)["chosen"] == parent
     page.keyboard.press("Escape")
-    assert state(page)["selected"] is None
+    assert state(page)["chosen"] is None
     assert not page.is_visible("#panel")
 
 
 @browsing
 def test_hover_tells_and_highlights(opened):
-    graph = random_graph(2, nodes=12, image_size=SIZE)
-    page = opened(graph)
+    graph, images, parse = world(nodes=12)
+    page = opened(graph, images=images, parse=parse)
     node = max(graph.nodes_of("features.21"), key=lambda v: graph.nx.out_degree(v))
     stranger = next(
         v for v in graph.nodes_of("features.14")
@@ -426,18 +631,32 @@ def test_hover_tells_and_highlights(opened):
     child = next(iter(graph.nx.succ[node]))
     page.mouse.move(*page.evaluate("id => explorer.at(id)", node))
     page.wait_for_timeout(100)
-    assert state(page)["hovered"] == node
+    assert state(page)["over"] == node
     assert f"filter {graph.nx.nodes[node]['filter']}" in page.inner_text("#tip")
+    assert page.locator("#tip .eight canvas").count() == 6  # of six images
     picture = shot(page).astype(int)
 
     def edge_colour(v):
         x, y = page.evaluate("id => explorer.at(id)", v)
         k = page.evaluate("() => explorer.state().view.k")
-        side = (20 + 30 * graph.nx.nodes[v]["support"] ** 0.5) * k
+        side = (24 + 26 * graph.nx.nodes[v]["support"] ** 0.5) * k
         return picture[int(y), int(x - side / 2 + 1)]
 
     assert abs(edge_colour(child) - [0x00, 0x80, 0x5C]).max() < 12  # the children's colour
-    assert edge_colour(stranger).min() > 150  # faded
+    assert edge_colour(stranger).min() > 130  # faded
+    # a link under the pointer is told, and a click keeps it
+    page.mouse.move(2, 2)
+    best = max(graph.nx.pred[child], key=lambda u: graph.nx.edges[u, child]["consistency"])
+    x, y = page.evaluate("ends => explorer.edge_at(...ends)", [best, child])
+    page.mouse.move(x, y)
+    over = state(page)["over"]
+    assert isinstance(over, list)  # this one, or one that crosses it here
+    assert "Rigidity" in page.inner_text("#tip")
+    page.mouse.click(x, y)
+    assert state(page)["chosen"] == over
+    assert f"consistency {graph.nx.edges[tuple(over)]['consistency']:.2f}" in page.inner_text(
+        "#thing"
+    )
 
 
 @browsing
@@ -446,22 +665,29 @@ def test_the_keyboard_goes_everywhere(opened):
     page = opened(graph, images=images, parse=parse)
     page.focus("#graph")
     page.keyboard.press("ArrowRight")
-    first = state(page)["selected"]
-    assert graph.nx.nodes[first]["layer"] == "features.28"
+    first = state(page)["chosen"]
+    assert first == max(graph.nx, key=lambda v: graph.nx.nodes[v]["reliability"])
     page.keyboard.press("ArrowRight")
-    second = state(page)["selected"]
-    assert second != first
-    page.keyboard.press("ArrowLeft")
-    assert state(page)["selected"] == first
-    while not graph.nx.succ[state(page)["selected"]]:
+    if state(page)["chosen"] == first:  # it was the last of its layer
+        page.keyboard.press("ArrowLeft")
+        assert state(page)["chosen"] != first
         page.keyboard.press("ArrowRight")
-    parent = state(page)["selected"]
+    else:
+        page.keyboard.press("ArrowLeft")
+    assert state(page)["chosen"] == first
+    while graph.nx.nodes[state(page)["chosen"]]["layer_index"] < 2:
+        page.keyboard.press("ArrowUp")
+    for way in ["ArrowLeft"] * 6 + ["ArrowRight"] * 6:
+        page.keyboard.press(way)
+        if graph.nx.succ[state(page)["chosen"]]:
+            break
+    parent = state(page)["chosen"]
     page.keyboard.press("ArrowDown")
     child = max(graph.nx.succ[parent], key=lambda v: graph.nx.edges[parent, v]["consistency"])
-    assert state(page)["selected"] == child
+    assert state(page)["chosen"] == child
     page.keyboard.press("ArrowUp")
     above = max(graph.nx.pred[child], key=lambda u: graph.nx.edges[u, child]["consistency"])
-    assert state(page)["selected"] == above
+    assert state(page)["chosen"] == above
     scale = state(page)["view"]["k"]
     page.keyboard.press("+")
     assert state(page)["view"]["k"] > scale
@@ -488,16 +714,24 @@ def test_the_keyboard_goes_everywhere(opened):
 
 @browsing
 def test_search_and_filters(opened):
-    graph, images, parse = world(nodes=15)
+    graph, _, _, given = part_world(sizes=(10, 8), nodes=15, names=("Wing feathers",))
     named = graph.node_ids[20]
     graph.nx.nodes[named]["label"] = "Left wing"
-    page = opened(graph, images=images, parse=parse)
+    page = opened(graph, **given)
     page.keyboard.press("/")
-    page.keyboard.type("WING left")
+    page.keyboard.type("wing")
+    assert page.locator("#results li b").all_inner_texts() == ["Wing feathers", "Left wing"]
+    page.keyboard.press("Enter")
+    assert state(page)["chosen"] == "p1"
+    page.fill("#search", "part 2")
+    assert page.locator("#results li b").first.inner_text() == "part 2"
+    page.fill("#search", "WING left")
     assert page.locator("#results li").count() == 1
     page.keyboard.press("Enter")
-    assert state(page)["selected"] == named
+    assert state(page)["chosen"] == named
+    assert state(page)["view_kind"] == "nodes"
     page.keyboard.press("Escape")
+    all_nodes(page)
     number = graph.nx.nodes[graph.nodes_of("features.21")[0]]["filter"]
     page.fill("#search", f"features.21 {number}")
     found = page.locator("#results li b").all_inner_texts()
@@ -507,7 +741,7 @@ def test_search_and_filters(opened):
     ]  # fmt: skip
     assert len(found) == len(same_number) > 0
     page.fill("#search", "no such thing")
-    assert page.inner_text("#results") == "No part is called that."
+    assert page.inner_text("#results") == "No part or node is called that."
     page.fill("#search", "")
     page.keyboard.press("Escape")
     page.click("#filters-button")
@@ -525,7 +759,10 @@ def test_search_and_filters(opened):
         v for v, a in graph.nx.nodes.items() if a["filter"] == graph.nx.nodes[named]["filter"]
     ]  # fmt: skip
     assert state(page)["shown"] == len(same)
+    page.fill("#filter", "4000")
+    assert page.inner_text("#nothing") == "No node passes these filters."
     page.click("#reset")
+    assert not page.is_visible("#nothing")
     page.select_option("#named", "named")
     assert state(page)["shown"] == 1
     page.select_option("#named", "unnamed")
@@ -533,31 +770,26 @@ def test_search_and_filters(opened):
 
 
 @browsing
-def test_an_image_shows_where_all_parts_are(opened):
+def test_a_node_is_followed_through_the_images(opened):
     graph, images, parse = world()
     page = opened(graph, images=images, parse=parse)
     page.locator("#thumbs button").nth(3).click()
     assert state(page)["image"] == "3"
-    lines = page.inner_text("#image").split()
-    assert not {"false", "null", "undefined", "NaN", "[object"} & set(lines)
+    wait_for(page, "explorer.dots().length")
     dots = {dot["id"]: dot for dot in page.evaluate("() => explorer.dots()")}
-    assert len(dots) == 24
+    assert 4 < len(dots) <= 12
     for k, node in enumerate(parse.nodes):
-        place = page.evaluate("id => explorer.place('3', id)", node)
+        place = page.evaluate("id => explorer.place('3', 'node', id)", node)
         np.testing.assert_allclose(place, parse.positions[3, k], atol=0.01)
-        np.testing.assert_allclose(
-            [dots[node]["x"], dots[node]["y"]], parse.positions[3, k] * 880 / 64, atol=0.1
-        )
-    # a click on a part in the image chooses it, and the strip then shows it in every image
-    node = max(dots, key=lambda v: min(
-        np.hypot(dots[v]["x"] - d["x"], dots[v]["y"] - d["y"])
-        for u, d in dots.items() if u != v
-    ))  # fmt: skip
+    for node, dot in dots.items():
+        place = parse.positions[3, parse.nodes.index(node)] * 880 / 64
+        np.testing.assert_allclose([dot["x"], dot["y"]], place, atol=0.2)
+    # a click on a number chooses the node, and the strip then shows it in every image
+    node, dot = next(iter(dots.items()))
     box = page.locator("#photo").bounding_box()
     scale = box["width"] / 880
-    x, y = dots[node]["x"] * scale, dots[node]["y"] * scale
-    page.mouse.click(box["x"] + x, box["y"] + y)
-    assert state(page)["selected"] == node
+    page.mouse.click(box["x"] + dot["label"][0] * scale, box["y"] + dot["label"][1] * scale)
+    assert state(page)["chosen"] == node
     assert "in every image" in page.inner_text("#strip-title")
     page.check("#best-first")
     order = page.eval_on_selector_all(
@@ -566,11 +798,8 @@ def test_an_image_shows_where_all_parts_are(opened):
     scores = parse.scores[:, parse.nodes.index(node)]
     assert order[0] == parse.names[int(scores.argmax())]
     # its mark on the best image's picture: the ring's colour is there, around the place
-    thumb = page.locator("#thumbs button canvas").first
-    pixels = np.array(
-        thumb.evaluate("c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]")
-    ).reshape(-1, 168, 4)
-    ring = np.argwhere(np.ptp(pixels[..., :3], axis=2) > 60)[:, ::-1] + 0.5  # the images are grey
+    pixels = pixels_of(page.locator("#thumbs button canvas").first)
+    ring = np.argwhere(np.ptp(pixels, axis=2) > 60)[:, ::-1] + 0.5  # the images are grey
     place = parse.positions[int(scores.argmax()), parse.nodes.index(node)] * 168 / 64
     away = np.hypot(*(ring - place).T)
     assert len(ring) > 20
@@ -579,7 +808,7 @@ def test_an_image_shows_where_all_parts_are(opened):
 
 
 @browsing
-def test_decisions_become_labels_json(opened, tmp_path):
+def test_decisions_on_nodes_become_labels_json(opened, tmp_path):
     graph, images, parse = world(nodes=5)
     a, b, c, d = graph.node_ids[0], graph.node_ids[6], graph.node_ids[7], graph.node_ids[12]
     page = opened(graph, images=images, parse=parse)
@@ -617,66 +846,88 @@ def test_decisions_become_labels_json(opened, tmp_path):
     page.click("#clear")
     assert page.inner_text("#decided") == "None yet."
     parts = [{"id": "p1", "name": "head", "nodes": [graph.node_ids[0]], "place": [1.0, 2.5]}]
-    saved |= {"parts": parts}  # decided elsewhere: passed on
+    saved |= {"parts": parts}  # of a graph that has parts: passed on
     (tmp_path / "labels.json").write_text(json.dumps(saved))
     page.set_input_files("#file", tmp_path / "labels.json")
     wait_for(page, "explorer.state().decisions.rejected.length === 1")
     assert state(page)["decisions"] == saved
-    (tmp_path / "bad.json").write_text('{"format": "<b>"}')
-    page.set_input_files("#file", tmp_path / "bad.json")
-    wait_for(page, "document.getElementById('decided').textContent.includes('opened')")
-    assert "bad.json can't be opened: this is no labels.json" in page.inner_text("#decided")
-    assert state(page)["decisions"] == saved
+    for text, told in (
+        ('{"format": "<b>"}', "this is no labels.json"),
+        (json.dumps(saved | {"parts": [3]}), "a part without id or nodes"),
+        (json.dumps(saved | {"rejected": ["x/1/2"]}), "it names the node x/1/2, which this graph"),
+    ):
+        (tmp_path / "bad.json").write_text(text)
+        page.set_input_files("#file", tmp_path / "bad.json")
+        wait_for(page, f"document.getElementById('decided').textContent.includes('{told}')")
+        assert "bad.json can't be opened: " in page.inner_text("#decided")
+        assert state(page)["decisions"] == saved
+
+
+# --- any graph, any window
 
 
 @browsing
 def test_hostile_names_are_shown_as_text(opened):
     layers = ("<img src=x onerror=alert(1)>", "מקור העין", "x" * 3000)
     graph = random_graph(2, layers=layers, nodes=4, image_size=SIZE, labels=HOSTILE)
+    graph = with_parts(graph, [3, 3, 2], names=("<svg onload=alert(4)>", HOSTILE[-1], HOSTILE[5]))
     images = np.full((3, *SIZE, 3), 90, np.uint8)
     names = ("</script><script>alert(2)</script>", "<svg onload=alert(3)>.jpg", "ع" * 400)
     parse = parse_of(graph, 3, names=names)
     page = opened(graph, images=images, parse=parse)
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+
+    def fits():
+        """Nothing is pushed off the page, or out of the panel."""
+        assert page.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
+        sides = page.evaluate(
+            "() => ['panel', 'tiles-box', 'tip'].map(id => document.getElementById(id))"
+            ".map(e => [e.scrollWidth, e.clientWidth])"
+        )
+        assert all(inside <= room for inside, room in sides), sides
+
+    for k, part in enumerate(graph.parts):
+        page.locator(".card-main").nth(k).click()
+        assert part.name[:1999] in page.text_content("#thing h2")
+        page.locator(".spot").nth(k).hover()
+        fits()
+    page.locator(".line").first.focus()
+    page.keyboard.press("Enter")
+    fits()
+    page.keyboard.press("Escape")
+    all_nodes(page)
     for node, label in graph.nx.nodes(data="label"):
         page.keyboard.press("0")
         click_node(page, node)
-        assert state(page)["selected"] == node
-        title = page.text_content("#part h2")
+        assert state(page)["chosen"] == node
+        title = page.text_content("#thing h2")
         if label:
-            assert title == label[:2000]
+            assert title[:1999] == label[:1999]
         assert page.input_value("#name") == re.sub("[\r\n]", "", label)
-        assert page.text_content("#part .id") == node
-        wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
-        assert wide <= 0  # nothing is pushed off the page
-        sides = page.evaluate(
-            "() => { const p = document.getElementById('panel');"
-            " return [p.scrollWidth, p.clientWidth]; }"
-        )
-        assert sides[0] <= sides[1]
+        assert page.text_content("#thing .id") == node
+        fits()
     page.locator("#thumbs button").first.click()
     assert page.text_content("#image .photo-name") == names[0]
     page.fill("#search", "<script>")
     assert "<script>" in page.inner_text("#results li")
     assert page.locator("script").count() == 1  # the data's was removed, none came
     assert page.locator("#stage img, #panel img, #panel svg, #panel script").count() == 0
+    assert page.locator("svg").count() == 1  # the map's own
 
 
 @browsing
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 800, 1920])
-def test_light_and_dark_narrow_and_wide(opened, scheme, width):
-    graph, images, parse = world(nodes=10)
-    page = opened(graph, width=width, height=740, scheme=scheme, images=images, parse=parse)
+@pytest.mark.parametrize("width", [800, 1920])
+def test_light_and_dark_less_and_more_wide(opened, scheme, width):
+    graph, _, _, given = part_world()
+    page = opened(graph, width=width, height=740, scheme=scheme, **given)
     picture = shot(page)
     middle = np.median(picture.reshape(-1, 3), axis=0)
     assert (middle.mean() > 200) if scheme == "light" else (middle.mean() < 60)
-    assert state(page)["drawn"]["nodes"] == 30
-    page.focus("#graph")
-    page.keyboard.press("ArrowRight")
+    page.locator(".card-main").first.click()
     page.keyboard.press("]")
-    for element in ("#graph", "#panel", "#photo", "#strip", "#search"):
-        box = page.locator(element).bounding_box()
+    for element in (".card", "#map", "#panel", "#photo", "#strip", "#search"):
+        box = page.locator(element).first.bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width + 1, element
         assert box["width"] > 90
@@ -684,6 +935,8 @@ def test_light_and_dark_narrow_and_wide(opened, scheme, width):
     page.click("#theme")
     other = np.median(shot(page).reshape(-1, 3), axis=0).mean()
     assert abs(other - middle.mean()) > 100
+    all_nodes(page)
+    assert state(page)["drawn"]["nodes"] == 36
     for name in ("filters", "decisions", "help"):
         page.click(f"#{name}-button")
         box = page.locator(f"#{name}").bounding_box()
@@ -692,14 +945,63 @@ def test_light_and_dark_narrow_and_wide(opened, scheme, width):
 
 
 @browsing
-def test_text_can_be_read(opened):
-    """WCAG's contrast of 4.5 for what is written, in both themes."""
-    page = opened(random_graph(1, nodes=3))
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_window_has_tabs(opened, scheme):
+    graph, _, _, given = part_world()
+    page = opened(graph, width=360, height=740, scheme=scheme, **given)
 
-    def luminance(colour):
-        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    def seen():
+        return [name for name in ("#tiles", "#map", "#graph", "#strip") if page.is_visible(name)]
+
+    assert seen() == ["#tiles"]
+    page.click("#narrow-graph")
+    assert seen() == ["#map"]
+    assert page.locator(".spot").count() == 4
+    box = page.locator("#map").bounding_box()
+    for spot in page.locator(".spot").all():
+        inner = spot.bounding_box()
+        assert box["x"] <= inner["x"]
+        assert inner["x"] + inner["width"] <= box["x"] + box["width"]
+        assert inner["y"] + inner["height"] <= box["y"] + box["height"]
+    page.locator(".spot").first.click()
+    assert page.is_visible("#panel")
+    panel = page.locator("#panel").bounding_box()
+    assert panel["height"] > 300
+    page.get_by_role("button", name="Its 9 nodes").click()
+    page.click("#close")
+    assert seen() == ["#graph"]
+    assert state(page)["drawn"]["nodes"] == 9
+    page.focus("#narrow-graph")
+    page.keyboard.press("ArrowRight")
+    assert seen() == ["#strip"]
+    page.locator("#thumbs button").first.click()
+    assert page.is_visible("#photo")
+    page.click("#narrow-parts")
+    assert seen() == ["#tiles"]
+    assert page.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
+    for name in ("decisions", "help"):
+        page.click(f"#{name}-button")
+        box = page.locator(f"#{name}").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
+
+
+@browsing
+def test_text_can_be_read(opened):
+    """WCAG's contrast of 4.5 for what is written, in both themes, and for numbers on markers."""
+    graph, _, _, given = part_world(sizes=(4,) * 8)
+    page = opened(graph, **given)
+
+    def luminance(channels):
         linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(*colours):
+        low, high = sorted(map(luminance, colours))
+        return (high + 0.05) / (low + 0.05)
+
+    def of_hex(colour):
+        return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
 
     for _ in range(2):
         colours = page.evaluate("""() => { const s = getComputedStyle(document.documentElement);
@@ -707,24 +1009,38 @@ def test_text_can_be_read(opened):
             "on-accent"].map(n => [n, s.getPropertyValue("--" + n).trim()])); }""")
         pairs = [(t, b) for t in ("text", "quiet", "accent") for b in ("bg", "surface", "raised")]
         for front, back in [*pairs, ("on-accent", "accent"), ("text", "band"), ("quiet", "band")]:
-            low, high = sorted([luminance(colours[front]), luminance(colours[back])])
-            assert (high + 0.05) / (low + 0.05) >= 4.5, (front, back)
+            assert contrast(of_hex(colours[front]), of_hex(colours[back])) >= 4.5, (front, back)
         page.click("#theme")
+    for badge in page.locator(".card .badge").all():
+        both = badge.evaluate(
+            "e => { const s = getComputedStyle(e); return [s.color, s.backgroundColor]; }"
+        )
+        ink, ground = ([int(c) / 255 for c in re.findall(r"\d+", colour)] for colour in both)
+        assert contrast(ink, ground) >= 4.5, both
 
 
 @browsing
 def test_odd_graphs_have_a_page(opened):
     empty = random_graph(nodes=0)
-    assert state(opened(empty))["shown"] == 0
+    page = opened(empty)
+    assert state(page)["shown"] == 0
+    assert page.inner_text("#nothing") == "This graph has no nodes."
+    page.fill("#search", "x")
+    assert page.inner_text("#results") == "No node is called that."
     unlinked = random_graph(nodes=3, parents=0)
     page = opened(unlinked)
     assert state(page)["drawn"]["edges"] == 0
+    assert state(page)["drawn"]["nodes"] == 9  # none is linked: all are shown
     page.focus("#graph")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
-    assert state(page)["selected"] in unlinked.nx
+    assert state(page)["chosen"] in unlinked.nx
     assert not page.is_visible("#strip")
     assert page.is_hidden("#tab-image")
+    lone = with_parts(random_graph(nodes=3, parents=0), [3, 2])
+    assert "None of these parts are linked." in opened(lone).inner_text("#map-note")
+    still = with_parts(random_graph(nodes=3), [3, 2], still=(0, 1))
+    assert state(opened(still))["tiles"] == ["p1", "p2"]  # all stand still: all are shown
     one = ExplanatoryGraph(networkx.DiGraph(**unlinked.nx.graph), {}, {})
     name, values = next(iter(unlinked.nx.nodes.items()))
     one.nx.add_node(name, **values)
@@ -744,6 +1060,8 @@ def test_a_large_graph_stays_fluid(browser, tmp_path):
         page.goto((tmp_path / "big.html").as_uri())
         wait_for(page, "window.explorer && explorer.loaded")
         assert page.evaluate("() => explorer.loaded") < 3000
+        all_nodes(page)
+        page.wait_for_timeout(100)
         assert state(page)["drawn"]["nodes"] == 5000
         page.wait_for_timeout(500)
         # the best of three: other work on the machine is not the page's
