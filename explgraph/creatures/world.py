@@ -361,7 +361,7 @@ def _draw_chunk(
         *map(loose, surroundings(draws, _OCCLUDERS, "occluder", 0.4)),
     ]
     positions = {part: place(where[:, None])[:, 0] for part, where in parts.items()}
-    images, top, numbers = _paint(scene, _backgrounds(draws, streams, size), streams, positions)
+    images, top, centres = _paint(scene, _backgrounds(draws, streams, size), streams, positions)
     owner = [0, *(1 + PARTS.index(s.owner) if s.owner in PARTS else 0 for s in scene)]
 
     absent = {"horn": ~has["horns"], "wing": ~has["wings"]}
@@ -382,7 +382,7 @@ def _draw_chunk(
         labels=has["horns"].astype(np.int64) + has["wings"],
         label_names=FAMILIES,
         relations=dict(RELATIONS),
-        on_top=np.array(owner, np.uint8)[numbers],
+        on_top=np.array(owner, np.uint8)[centres],
     )
 
 
