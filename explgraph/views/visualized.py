@@ -55,6 +55,7 @@ __all__ = [
 
 _PAPER = 245  # grey that what doesn't matter fades into
 _DIM = 0.35  # how much of a picture's colours is left outside an outline
+_SEEN = 0.2  # opacity from which an optimised image is worth the room
 _PATCH = 160  # px of a patch, at least: exemplars are looked at closely
 
 
@@ -205,13 +206,16 @@ def answers_figure(
     if optimised is not None:
         start = len(seen)
         ax = _bare(figure, specs[:, start:], "optimised")
-        colours = as_colours(graph, optimised.image)
-        show(ax, revealed(colours, optimised.opacity))
+        shown = revealed(as_colours(graph, optimised.image), optimised.opacity)
+        ax.imshow(shown, extent=extent(shown), interpolation="bilinear")
+        left, right, bottom, top = _around(optimised.opacity)
+        ax.set_xlim(left, right)
+        ax.set_ylim(bottom, top)
         told = "optimised"
         if masks is not None and masks.response.max() > 0:
             times = optimised.response / masks.response.max()
-            told += f": answers {times:.1f} times as strongly as to the best image shown"
-        ax.set_title(short(told, 70), fontsize=7)
+            told += f", answered {times:.1f} times\nas strongly as the best image here"
+        ax.set_title(told, fontsize=7)
     figure.suptitle(_title(graph, wanted.id, len(wanted.nodes)), fontsize=9)
     return written(figure, path)
 
@@ -249,7 +253,7 @@ def inversion_figure(
         below.set_label(f"inverted {name}")
         show(above, pictures[name])
         above.set_title(plain(short(name, 22)), fontsize=7)
-        show(below, colours[k])
+        below.imshow(colours[k], extent=extent(colours[k]), interpolation="bilinear")
         there = int((inverted.before.scores[k] >= 0.5).sum())
         below.set_title(f"{inverted.again[k]:.0%} of {there} nodes again", fontsize=7)
     return written(figure, path)
@@ -272,6 +276,19 @@ def _bare(figure: Figure, spec: object, label: str) -> Axes:
     return ax
 
 
+def _around(opacity: NDArray[np.floating]) -> tuple[float, float, float, float]:
+    """Edges of the square around what is seen of an image: left, right, bottom, top, px."""
+    height, width = opacity.shape
+    rows, columns = np.nonzero(opacity >= _SEEN)
+    if not len(rows):
+        return 0.0, float(width), float(height), 0.0
+    low = np.array([columns.min(), rows.min()])
+    high = np.array([columns.max(), rows.max()]) + 1
+    side = min(1.2 * float((high - low).max()), min(width, height))
+    left, top = ((low + high) / 2 - side / 2).clip(0, np.array([width, height]) - side).tolist()
+    return left, left + side, top + side, top
+
+
 def _exemplar(
     ax: Axes,
     picture: Colours,
@@ -283,7 +300,7 @@ def _exemplar(
     """Draw the patch around a sighting, in the picture's px, and the outline in it."""
     colours, _ = patch(picture, one.x, one.y, side, max(_PATCH, round(side)))
     left, top = one.x - side / 2, one.y - side / 2
-    ax.imshow(colours, extent=(left, left + side, top + side, top))
+    ax.imshow(colours, extent=(left, left + side, top + side, top), interpolation="bilinear")
     if heat is not None:
         _outline(ax, heat, level)
     ax.set_xlim(left, left + side)
