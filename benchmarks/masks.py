@@ -39,13 +39,12 @@ from explgraph import Parse, creatures, mine
 from explgraph.evaluation.landmarks import from_creatures
 from explgraph.evaluation.planted import node_parts
 from explgraph.explanatory_graph import ExplanatoryGraph
-from explgraph.visualizing.masks import Masks, blurred, integrated, soft
+from explgraph.visualizing.masks import Masks, blurred, integrated, soft, softness
 from explgraph.visualizing.responses import Responses, asked
 
 OUTLINED = tuple(part for part in creatures.PARTS if part not in ("chest", "rump"))
 OWN, FIELD = "mask's outline", "receptive field"
 _COPIES, _NOISE = 12, 0.15  # SmoothGrad
-_SOFT = 2.0  # px of 112, as masks
 _PATCH = 11.0  # px of 112
 _FEWEST = 15  # pixels: less of a part is no outline to compare with
 
@@ -59,6 +58,7 @@ class Node:
         self.wanted = asked(graph, node)
         self.responses = Responses(model, graph, [node])
         self.layer = self.responses.layers[0]
+        self.sigma = softness(self.responses, self.wanted)
         self.at = torch.from_numpy(parse.positions[rows][:, [parse.nodes.index(node)]])
         side = torch.arange(creatures.SIZE) + 0.5
         x, y = self.at[:, 0, 0, None, None], self.at[:, 0, 1, None, None]
@@ -87,23 +87,23 @@ class Node:
                 rest = self.responses(torch.where(patch > 0, plain, batch), self.at)[:, 0]
                 lost += (whole - rest)[:, None, None] * patch
                 covered += patch
-        return blurred((lost / covered.clamp(min=1))[:, None], _SOFT)[:, 0]
+        return blurred((lost / covered.clamp(min=1))[:, None], self.sigma)[:, 0]
 
     def methods(self, batch: Tensor, *, occlusion: bool) -> dict[str, Tensor]:
         """Give what each method gives, (n, H, W); keep the seconds that a mask took."""
         generator = torch.Generator().manual_seed(0)
-        start = time.perf_counter()
+        start = time.process_time()
         added, _ = integrated(self.responses, self.wanted, batch, self.at)
-        self.heat = soft(added)
-        self.seconds = (time.perf_counter() - start) / len(batch)
+        self.heat = soft(added, self.sigma)
+        self.seconds = (time.process_time() - start) / len(batch)
         noisy = sum(
             self.gradient(batch + _NOISE * torch.randn(batch.shape, generator=generator))
             for _ in range(_COPIES)
         )
         given = {
             "mask": self.heat,
-            "gradient": blurred(self.gradient(batch)[:, None], _SOFT)[:, 0],
-            "SmoothGrad": blurred(torch.as_tensor(noisy)[:, None], _SOFT)[:, 0],
+            "gradient": blurred(self.gradient(batch)[:, None], self.sigma)[:, 0],
+            "SmoothGrad": blurred(torch.as_tensor(noisy)[:, None], self.sigma)[:, 0],
         }
         with torch.no_grad():
             if occlusion:

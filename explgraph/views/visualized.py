@@ -10,6 +10,7 @@ import os
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
@@ -185,23 +186,26 @@ def answers_figure(
     rows, columns = max(1, int(exemplars) + (masks is not None)), max(1, len(seen))
     figure = _grid(rows if seen else 1, columns if seen else 0, extra)
     specs = figure.add_gridspec(rows if seen else 1, (columns if seen else 0) + extra)
+    inside = None if masks is None else masks.inside()
     levels = None if masks is None else masks.levels()
     side = patch_side(graph, wanted.id) if wanted.id in graph.nx else part_side(graph.image_size)
     for k, one in enumerate(seen):
         name = pictures.names[one.image]
-        heat, level = None, 0.0
-        if masks is not None and levels is not None:
+        lined, level = None, 0.0
+        if masks is not None and inside is not None and levels is not None:
             i = masks.names.index(name)
-            heat, level = masks.heat[i], float(levels[i])
+            # a pixel around what is inside, so that the line isn't cut
+            lined = np.where(binary_dilation(inside[i]), masks.heat[i], 0)
+            level = float(levels[i])
         if exemplars:
             ax = _bare(figure, specs[0, k], f"exemplar {name}")
-            _exemplar(ax, pictures[name], one, side, heat, level)
+            _exemplar(ax, pictures[name], one, side, lined, level)
             ax.set_title(f"{one.score:.2f}", fontsize=7)
-        if heat is not None:
+        if masks is not None and lined is not None:
             ax = _bare(figure, specs[rows - 1, k], f"mask {name}")
             show(ax, faded(pictures[name]))
-            overlay(ax, heat.astype(np.float64), "inferno")
-            _outline(ax, heat, level)
+            overlay(ax, masks.heat[i].astype(np.float64), "inferno")
+            _outline(ax, lined, level)
             ax.set_title(plain(short(name, 22)), fontsize=7)
     if optimised is not None:
         start = len(seen)

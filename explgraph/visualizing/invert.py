@@ -34,9 +34,9 @@ from explgraph.visualizing.responses import Responses
 
 __all__ = ["Inverted", "found_again", "invert"]
 
-_SMOOTH = 0.3  # weight of total variation, the image's spread being 1
+_SMOOTH = 0.1  # weight of total variation, the image's spread being 1
 _BOUNDED = 0.05  # weight of the norm, which counts from twice the spread on
-_RATE = 0.05  # of the image's spread, a step
+_RATE = 0.2  # of the image's spread, a step
 _BATCH = 4  # images at once
 _THERE = 0.5  # score
 _SAME = 0.05  # of the image's diagonal: nodes nearer than that are at the same place

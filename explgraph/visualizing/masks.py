@@ -4,9 +4,9 @@
    the gradients along the way times the difference tell what every pixel adds: integrated gradients
    (Sundararajan et al., "Axiomatic attribution for deep networks", ICML 2017), which sum up to what
    the response gains by the image's detail.
-2. That is blurred, so that neighbouring pixels that add and take away cancel out, and what takes
-   away is left out: a soft mask.
-3. The outline is around the hottest pixels that hold half of the heat.
+2. That is blurred by a quarter of the layer's stride, for units place nothing finer, so that
+   neighbouring pixels that add and take away cancel out; what takes away is left out: a soft mask.
+3. The outline is around the hottest pixels that hold half of the heat, without specks.
 
 Gradients are zero outside the receptive field, so the mask is within it by itself. Plain gradients,
 SmoothGrad's and occlusion by patches fit creatures' parts less well, and noise on the way doesn't
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 from numpy.typing import NDArray
+from scipy.ndimage import label
 from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError
@@ -35,7 +36,9 @@ __all__ = ["Masks", "blurred", "integrated", "masks"]
 
 STEPS = 12  # from the blurred image to the image; twice as many change next to nothing
 _BLUR = 0.09  # of the shorter side: what is left of the image to begin with has no detail
-_SOFT = 0.018  # of the shorter side: 2 px of 112, 4 of 224
+_SOFT = 0.25  # of the stride; in creatures best for strides of 8 and 16 px ...
+_SOFTEST = 0.013  # of the shorter side, at least: 1.5 px of 112, best for their stride of 4
+_SPECK = 0.08  # of the heat within the outline: a piece that holds less isn't drawn
 _HELD = 0.5  # of the heat, by the outline
 
 
@@ -80,13 +83,19 @@ class Masks:
     def inside(self, share: float = _HELD) -> NDArray[np.bool_]:
         """Give the pixels within the outline, ``(N, H, W)``: the hottest that hold a share of it.
 
+        Pieces that hold less than 8 % of that are left out.
+
         Raises
         ------
         ExplgraphError
             If the share isn't above 0 and below 1.
         """
-        within: NDArray[np.bool_] = self.heat >= self.levels(share)[:, None, None]
-        return within & (self.heat > 0)
+        inside = (self.heat >= self.levels(share)[:, None, None]) & (self.heat > 0)
+        for within, heat in zip(inside, self.heat, strict=True):
+            pieces, count = label(within)
+            held = np.bincount(pieces[within], heat[within].astype(np.float64), count + 1)
+            within &= (held >= _SPECK * held.sum())[pieces]
+        return inside
 
 
 def masks(
@@ -156,7 +165,7 @@ def masks(
             rows = [_row(parse.names, name, "image") for name in here]
             places = torch.from_numpy(parse.positions[rows][:, found])
             added, strength = integrated(responses, wanted, batch, places)
-            heat.append(soft(added).numpy())
+            heat.append(soft(added, softness(responses, wanted)).numpy())
             response.append(strength.numpy())
             names.extend(here)
     return Masks(wanted.id, tuple(names), np.concatenate(heat), np.concatenate(response))
@@ -197,9 +206,17 @@ def integrated(
     return ((batch - plain) * total).sum(1) / steps, strength
 
 
-def soft(added: Tensor) -> Tensor:
-    """Make a soft mask (n, H, W), 0 to 1, of what pixels add."""
-    heat = blurred(added[:, None], _SOFT * min(added.shape[1:]))[:, 0].clamp(min=0)
+def softness(responses: Responses, wanted: Asked) -> float:
+    """Give how far masks are blurred, px: by the strides of the nodes' layers."""
+    by_layer = {layer.name: max(layer.stride) for layer in responses.layers}
+    strides = torch.tensor([by_layer[layer] for layer in responses.layer_of])
+    mean = float(wanted.weights @ strides / wanted.weights.sum())
+    return max(_SOFT * mean, _SOFTEST * min(responses.image_size))
+
+
+def soft(added: Tensor, sigma: float) -> Tensor:
+    """Make a soft mask (n, H, W), 0 to 1, of what pixels add; blurred by sigma, px."""
+    heat = blurred(added[:, None], sigma)[:, 0].clamp(min=0)
     return heat / heat.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
 
 

@@ -88,6 +88,8 @@ class Responses:
             if any(v["layer_index"] == layer.index for v in values)
         }
         self.layers = [layer for layer in graph.layers if layer.name in self._columns]
+        self.layer_of = [v["layer"] for v in values]
+        self.image_size = graph.image_size
         self._filters, self._scale, self._sigma, self._grid = {}, {}, {}, {}
         for layer in self.layers:
             here = [values[k] for k in self._columns[layer.name]]

@@ -42,6 +42,11 @@ def parse(model, graph, drawn):
     return graph.parse(model, drawn.tensor())
 
 
+def width(file):
+    with Image.open(file) as picture:
+        return picture.width
+
+
 def labels(figure):
     return [ax.get_label() for ax in figure.axes]
 
@@ -62,7 +67,7 @@ def test_a_node_is_drawn_with_what_there_is(model, graph, drawn, parse, tmp_path
     )  # fmt: skip
     expected = [f"{kind} {name}" for name in names for kind in ("exemplar", "mask")]
     assert labels(figure) == [*expected, "optimised"]
-    assert Image.open(tmp_path / "node.png").width > 400
+    assert width(tmp_path / "node.png") > 400
     # exemplars are around the places, in the image's px
     x0, x1 = figure.axes[0].get_xlim()
     assert (x0 + x1) / 2 == pytest.approx(seen[0].x)
@@ -138,7 +143,7 @@ def test_the_command_writes_a_page_of_pictures(command, graph, capsys):
     page = (out / "index.html").read_text(encoding="utf-8")
     for name in ("p1.png", node.replace("/", "-") + ".png", "inverted.png"):
         assert f'src="{name}"' in page
-        assert Image.open(out / name).width > 200
+        assert width(out / name) > 200
     before = (out / "p1.png").read_bytes()
     assert main([*start, "--part", "p1", "--out", str(out), *steps, "--quiet"]) == 0
     assert (out / "p1.png").read_bytes() == before

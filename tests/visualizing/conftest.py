@@ -12,7 +12,7 @@ def creature_net():
 
 @pytest.fixture(scope="package")
 def drawn():
-    return creatures.draw(80, seed=1)
+    return creatures.draw(60, seed=1)
 
 
 @pytest.fixture(scope="package")

@@ -79,7 +79,8 @@ def test_masks_are_these_pixels_blurred(model, graph, images, parse):
     added, strength = integrated(
         Responses(model, graph, [node]), asked(graph, node), images, places
     )
-    np.testing.assert_allclose(found.heat, soft(added), atol=1e-5)
+    # the stride of "upper" is 4 px
+    np.testing.assert_allclose(found.heat, soft(added, 1.0), atol=1e-5)
     np.testing.assert_allclose(found.response, strength, rtol=1e-5)
     # whatever the batches, and twice the same
     again = masks(model, graph, images, parse, node, batch_size=3)
@@ -109,6 +110,9 @@ def test_the_outline_holds_its_share():
     assert found.inside(0.5).sum((1, 2)).tolist() == [1, 0]
     assert found.inside(0.7).sum((1, 2)).tolist() == [2, 0]
     assert found.levels(0.7).tolist() == [0.5, 0]
+    # the last pixel by itself holds 0.05 / 0.95 of the heat inside
+    specks = np.array([[[0.9, 0, 0.05, 0], [0, 0, 0, 0.04]]], np.float32)
+    assert Masks("node", ("a",), specks, np.ones(1, np.float32)).inside(0.95).sum() == 1
     with pytest.raises(ExplgraphError, match="share is 1"):
         found.inside(1)
 

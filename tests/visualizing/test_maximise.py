@@ -9,7 +9,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.visualizing.maximise import Spectrum, _transformed, maximise, spectrum
 from explgraph.visualizing.responses import Responses
 
-STEPS = 30
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_a_part_is_answered_by_its_nodes_together(
 
 
 def test_the_same_seed_gives_the_same_bytes(creature_net, graph_of_creatures, drawn, node):
-    known = spectrum(drawn.tensor(), (112, 112))
+    known = spectrum(drawn.tensor()[:8], (112, 112))
     one, same, other = (
         maximise(creature_net, graph_of_creatures, known, node, steps=3, seed=seed)
         for seed in (0, 0, 1)
@@ -99,11 +99,6 @@ def test_places_go_along_with_the_image():
     for one, (place,) in zip(seen[:, 0], at, strict=True):
         middle = [float((one.sum(0) @ x) / one.sum()), float((one.sum(1) @ y) / one.sum())]
         assert middle == pytest.approx(place.tolist(), abs=0.15)
-
-
-def test_any_number_of_channels_has_a_spectrum():
-    known = spectrum(torch.randn(3, 5, 9, 8), (9, 8))
-    assert known.image(torch.zeros(5, 9, 5)).shape == (5, 9, 8)
 
 
 def test_the_model_stays_as_it_was(creature_net, graph_of_creatures, drawn, node):
