@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from explgraph import __version__
-from explgraph.cli import answers, explaining, graphs, mining, places
+from explgraph.cli import answers, explaining, graphs, mining, places, visualize
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 
 __all__ = ["main", "parser"]
@@ -120,6 +120,6 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--quiet", action="store_true", help="no progress bars, no summary")
         return added
 
-    for family in (mining, places, explaining, answers, graphs):
+    for family in (mining, places, explaining, answers, visualize, graphs):
         family.add(command)
     return whole

@@ -122,6 +122,8 @@ _TOLERATED = {
     "rump": ("torso", "hind_leg", "tail"),
 }
 
+_OUTLINELESS = ("chest", "rump")  # bib and stripes lie there, if at all
+
 
 @dataclass(frozen=True, eq=False, repr=False)  # arrays neither compare nor print well
 class Creatures:
@@ -147,6 +149,9 @@ class Creatures:
         Names of the families.
     relations : dict of str to str
         The kinematic tree, child -> parent.
+    on_top : (N, H, W) uint8
+        Whose shape is on top at each pixel's centre: ``1 + PARTS.index(part)``, or 0 where it is
+        none of a part's; `mask` reads it.
     """
 
     images: NDArray[np.uint8]
@@ -157,6 +162,7 @@ class Creatures:
     labels: NDArray[np.int64]
     label_names: tuple[str, ...]
     relations: dict[str, str]
+    on_top: NDArray[np.uint8]
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -169,6 +175,29 @@ class Creatures:
             torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (MEAN, STD)
         )
         return (pixels - mean) / std
+
+    def mask(self, part: str) -> NDArray[np.bool_]:
+        """Return which pixels show a part: (N, H, W) bool.
+
+        What other shapes hide doesn't count; the eye, which lies within the head, counts as head,
+        too.
+
+        Parameters
+        ----------
+        part : str
+            One of :data:`PARTS`, but for ``chest`` and ``rump``: these are places on the torso,
+            which have no outline of their own.
+
+        Raises
+        ------
+        ExplgraphError
+            If there is no such part, or it has no outline.
+        """
+        if part not in PARTS or part in _OUTLINELESS:
+            shaped = ", ".join(name for name in PARTS if name not in _OUTLINELESS)
+            raise ExplgraphError(f"part is {part!r}; expected a part with an outline: {shaped}")
+        mask: NDArray[np.bool_] = self.on_top == 1 + PARTS.index(part)
+        return mask | (self.on_top == 1 + PARTS.index("eye")) if part == "head" else mask
 
     def targets(self) -> Tensor:
         """Return the truth of :data:`OUTPUTS`: (N, 13) float32, family one-hot, attributes."""
@@ -236,6 +265,7 @@ def draw(
         labels=np.concatenate([chunk.labels for chunk in chunks]),
         label_names=FAMILIES,
         relations=dict(RELATIONS),
+        on_top=np.concatenate([chunk.on_top for chunk in chunks]),
     )
 
 
@@ -331,7 +361,8 @@ def _draw_chunk(
         *map(loose, surroundings(draws, _OCCLUDERS, "occluder", 0.4)),
     ]
     positions = {part: place(where[:, None])[:, 0] for part, where in parts.items()}
-    images, top = _paint(scene, _backgrounds(draws, streams, size), streams, positions)
+    images, top, centres = _paint(scene, _backgrounds(draws, streams, size), streams, positions)
+    owner = [0, *(1 + PARTS.index(s.owner) if s.owner in PARTS else 0 for s in scene)]
 
     absent = {"horn": ~has["horns"], "wing": ~has["wings"]}
     visible: dict[str, NDArray[np.bool_]] = {}
@@ -351,6 +382,7 @@ def _draw_chunk(
         labels=has["horns"].astype(np.int64) + has["wings"],
         label_names=FAMILIES,
         relations=dict(RELATIONS),
+        on_top=np.array(owner, np.uint8)[centres],
     )
 
 
@@ -373,7 +405,7 @@ def _paint(
     background: Array,
     streams: list[np.random.Generator],
     positions: dict[str, Array],
-) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.int64]]]:
+) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.int64]], NDArray[np.uint8]]:
     """Draw the scene from back to front.
 
     Returns
@@ -383,9 +415,12 @@ def _paint(
     top : dict of str to (N,) int64
         What is on top at each part's position: 0 is the background or outside of the frame,
         ``k + 1`` the scene's shape ``k``.
+    centres : (N, H, W) uint8
+        The same, at each pixel's centre.
     """
     size, zoom = background.shape[1], _SUPERSAMPLING
     images = np.empty(background.shape, np.uint8)
+    centres = np.empty(background.shape[:3], np.uint8)
     top = {part: np.zeros(len(background), np.int64) for part in positions}
     # Pillow counts pixel centres at integers, hence the half.
     outlines = [shape.points * zoom - 0.5 for shape in scene]
@@ -398,6 +433,7 @@ def _paint(
             if shape.shown[i]:
                 pen.polygon(outlines[k][i].ravel().tolist(), fill=k + 1)
         numbers = np.asarray(canvas)
+        centres[i] = numbers[zoom // 2 :: zoom, zoom // 2 :: zoom]
         for part, where in positions.items():
             x, y = np.floor(where[i] * zoom).astype(int)
             if 0 <= x < size * zoom and 0 <= y < size * zoom:
@@ -409,4 +445,4 @@ def _paint(
         grain = stream.standard_normal((size, size, 1), dtype=np.float32)
         light = np.linspace(1.08, 0.88, size, dtype=np.float32)[:, None, None]
         images[i] = np.clip(picture * light + 5 * grain, 0, 255).astype(np.uint8)
-    return images, top
+    return images, top, centres

@@ -21,6 +21,7 @@ from explgraph.parsed_parts import ParsedParts
 from explgraph.parsing import Parse
 
 __all__ = [
+    "Colours",
     "Drawable",
     "Pictures",
     "Sighting",

@@ -1,0 +1,48 @@
+"""The page that ``explgraph visualize`` writes: pictures below each other, without scripts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from explgraph.atomic import atomic_write
+from explgraph.markup import escaped
+
+__all__ = ["write_page"]
+
+_HEAD = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>What nodes answer to</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem;
+  color: #222; background: #fff }
+img { max-width: 100%; height: auto }
+h2 { font-size: 1.1rem; margin: 2.5rem 0 0.5rem }
+p { max-width: 45rem }
+</style>
+<h1>What nodes answer to</h1>
+<p>Patches: where the node or part was found best, with its score. Heat: what every pixel adds to
+its answer; the outline holds half of the heat. Optimised: the image it answers to most, in the
+spectrum of these photographs; what doesn't matter fades. Inverted: an image that shows the same
+nodes at the same places, and nothing else.</p>
+"""
+
+
+def write_page(path: str | os.PathLike[str], pictures: Mapping[str, Path]) -> None:
+    """Write a page of pictures.
+
+    Parameters
+    ----------
+    path : path
+        Of the page, in the pictures' folder.
+    pictures : mapping of str to path
+        By their titles.
+    """
+    body = "".join(
+        f'<h2>{escaped(title)}</h2>\n<img src="{quote(file.name)}" alt="{escaped(title)}">\n'
+        for title, file in pictures.items()
+    )
+    with atomic_write(path) as temporary:
+        temporary.write_text(_HEAD + body + "</html>\n", encoding="utf-8")
