@@ -67,6 +67,7 @@ from explgraph.answers.rationales import Rationales, rationales
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages
+from explgraph.progress import Shown
 
 __all__ = ["DecisionTree", "Explanation", "Measures", "best_threshold"]
 
@@ -178,7 +179,7 @@ class DecisionTree:
         sparsity: float = 0.03,
         batch_size: int = 16,
         device: str = "auto",
-        progress: bool = False,
+        progress: Shown = None,
     ) -> DecisionTree:
         """Grow the tree of a class.
 
@@ -208,8 +209,8 @@ class DecisionTree:
         batch_size : int
         device : str
             Where the model runs.
-        progress : bool
-            Show a bar on a terminal.
+        progress : bool or None
+            Show a bar: by default in notebooks alone, if True on a terminal too.
 
         Returns
         -------

@@ -27,6 +27,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages
+from explgraph.progress import Shown
 
 __all__ = ["Rationales", "rationales"]
 
@@ -116,7 +117,7 @@ def rationales(
     by: By = "node",
     batch_size: int = 16,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> Rationales:
     """Measure what each part node of a layer adds to a class's score.
 
@@ -138,8 +139,8 @@ def rationales(
     batch_size : int
     device : str
         Where the model runs.
-    progress : bool
-        Show a bar on a terminal.
+    progress : bool or None
+        Show a bar: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------

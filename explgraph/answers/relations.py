@@ -21,6 +21,7 @@ from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.images.batches import AnyImages
 from explgraph.network.forward import fingerprint
+from explgraph.progress import Shown
 from explgraph.suffixes import REPORTS, check_suffix
 
 __all__ = ["Bias", "Relation", "check_name"]
@@ -146,7 +147,7 @@ class Bias:
         *,
         batch_size: int = 32,
         device: str = "auto",
-        progress: bool = False,
+        progress: Shown = None,
     ) -> Judged:
         """Tell which answers for new images are likely to be wrong because of the bias.
 
@@ -160,8 +161,8 @@ class Bias:
         batch_size : int
         device : str
             Where the model runs.
-        progress : bool
-            Show a bar on a terminal.
+        progress : bool or None
+            Show a bar: by default in notebooks alone, if True on a terminal too.
 
         Returns
         -------

@@ -50,6 +50,7 @@ from explgraph.mining.layer_maps import LayerMaps, by_grid, layer_maps, side_by_
 from explgraph.mining.mine_layer import mine_layer
 from explgraph.mining.settings import Settings
 from explgraph.network.forward import checked_device
+from explgraph.progress import Shown
 from explgraph.statistics.fitted import Fitted
 
 __all__ = ["mine", "mine_activations"]
@@ -71,7 +72,7 @@ def mine(
     device: str = "auto",
     batch_size: int = 32,
     settings: Settings | None = None,
-    progress: bool = False,
+    progress: Shown = None,
 ) -> ExplanatoryGraph:
     """Mine an explanatory graph from a trained network and images, or from a store of activations.
 
@@ -97,8 +98,8 @@ def mine(
     batch_size : int
         Images per forward pass; the result does not depend on it beyond rounding.
     settings : Settings, optional
-    progress : bool
-        Show bars on a terminal.
+    progress : bool or None
+        Show bars: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------
@@ -155,7 +156,7 @@ def mine_activations(
     preprocessing: dict[str, Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     device: str = "cpu",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> ExplanatoryGraph:
     """Mine an explanatory graph from activations that were recorded before: see `mine`.
 
@@ -172,7 +173,7 @@ def mine_activations(
         is saved.
     device : str
         Where the arithmetic is done; "auto" is the GPU if there is one.
-    progress : bool
+    progress : bool or None
 
     Returns
     -------

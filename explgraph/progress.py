@@ -1,0 +1,79 @@
+"""Progress that is told: bars with the time left, and a word ahead of what takes long.
+
+`Shown`, every function's ``progress``, says where:
+
+=======  ===========================================================================
+None     in notebooks: the default
+True     on a terminal too, where somebody looks on, and never in a file or a pipe
+False    nowhere
+=======  ===========================================================================
+
+All goes to stderr. ``TQDM_DISABLE=1`` in the environment hides bars, in notebooks as well.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any, TypeAlias
+
+from tqdm import TqdmWarning, tqdm
+
+__all__ = ["Shown", "ahead_of", "bar", "duration", "in_notebook"]
+
+Shown: TypeAlias = bool | None
+"""Where progress is shown: see the module."""
+
+_DELAY = 0.5  # s: what is faster needs no bar, and nobody waits a second without seeing one
+_LONG = 60.0  # s: from here on a word ahead helps to choose
+
+
+def in_notebook() -> bool:
+    """Whether the code runs in a notebook's kernel."""
+    shell = sys.modules.get("IPython")
+    running = shell.get_ipython() if shell is not None else None
+    return running is not None and "IPKernelApp" in running.config
+
+
+def bar(iterable: Any = None, *, shown: Shown, **options: Any) -> Any:
+    """Make a progress bar as tqdm does, shown where `shown` says.
+
+    Parameters
+    ----------
+    iterable : iterable, optional
+    shown : bool or None
+    **options
+        Of `tqdm.tqdm`.
+    """
+    options = {"delay": _DELAY, "mininterval": 0.2, "dynamic_ncols": True} | options
+    if shown is not False and in_notebook():
+        with warnings.catch_warnings():  # without ipywidgets it is a bar of letters
+            warnings.simplefilter("ignore", TqdmWarning)
+            from tqdm.auto import tqdm as fit
+
+        return fit(iterable, **options)
+    # disable=None: only on a terminal
+    return tqdm(iterable, disable=None if shown else True, **options)
+
+
+def ahead_of(seconds: float, what: str, fewer: str, shown: Shown) -> None:
+    """Say how long something will take, and how it would be less, if that is a minute or more.
+
+    Parameters
+    ----------
+    seconds : float
+    what, fewer : str
+        What takes so long ("effects of 300 nodes over 40 images"); how to ask for less.
+    shown : bool or None
+    """
+    if seconds >= _LONG and (shown or (shown is None and in_notebook())):
+        tqdm.write(f"{what}: about {duration(seconds)}; {fewer}", file=sys.stderr)
+
+
+def duration(seconds: float) -> str:
+    """Tell a time in words: "40 s", "4 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
