@@ -25,6 +25,7 @@ Shown: TypeAlias = bool | None
 """Where progress is shown: see the module."""
 
 _DELAY = 0.5  # s: what is faster needs no bar, and nobody waits a second without seeing one
+_WHOLE = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}]"
 _LONG = 60.0  # s: from here on a word ahead helps to choose
 
 
@@ -35,17 +36,21 @@ def in_notebook() -> bool:
     return running is not None and "IPKernelApp" in running.config
 
 
-def bar(iterable: Any = None, *, shown: Shown, **options: Any) -> Any:
+def bar(iterable: Any = None, *, shown: Shown, fractions: bool = False, **options: Any) -> Any:
     """Make a progress bar as tqdm does, shown where `shown` says.
 
     Parameters
     ----------
     iterable : iterable, optional
     shown : bool or None
+    fractions : bool
+        It will be moved by fractions of a unit, which aren't to be read.
     **options
         Of `tqdm.tqdm`.
     """
     options = {"delay": _DELAY, "mininterval": 0.2, "dynamic_ncols": True} | options
+    if fractions and options.get("total") is not None:
+        options["bar_format"] = _WHOLE
     if shown is not False and in_notebook():
         with warnings.catch_warnings():  # without ipywidgets it is a bar of letters
             warnings.simplefilter("ignore", TqdmWarning)

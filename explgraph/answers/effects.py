@@ -497,9 +497,7 @@ class _Told:
 
     def __init__(self, nodes: int, images: int | None, shown: Shown) -> None:
         self._nodes, self._images, self._shown = nodes, images, shown
-        form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}]"
-        known = {} if images is None else {"bar_format": form}
-        self.bar = bar(shown=shown, total=images, desc="effects", unit="image", **known)
+        self.bar = bar(shown=shown, total=images, desc="effects", unit="image", fractions=True)
         self._batch = self._done = self._passes = self._seen = 0
         self._began = self._from = time.monotonic()
 
@@ -666,7 +664,8 @@ def _ablated(
 
 def _lowest(graph: ExplanatoryGraph, nodes: Iterable[str]) -> str:
     """Give the lowest layer that some nodes are of."""
-    return graph.layers[min(graph.nx.nodes[node]["layer_index"] for node in nodes)].name
+    lowest: int = min(graph.nx.nodes[node]["layer_index"] for node in nodes)
+    return graph.layers[lowest].name
 
 
 def _without(
@@ -737,10 +736,9 @@ def check_effects(
         of_child.setdefault(child, []).append(k)
     rerun = Rerun(model, graph.layers, (_lowest(graph, [child]) for child in of_child))
     source = watched(model, graph, images, batch_size=batch_size, device=device, progress=False)
-    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}]"
-    n = count(images)
-    known = {} if n is None else {"bar_format": form}
-    with bar(shown=progress, total=n, desc="checking", unit="image", **known) as shown:
+    with bar(
+        shown=progress, total=count(images), desc="checking", unit="image", fractions=True
+    ) as shown:
         for names, batch in source:
             whole = rerun.whole(batch)
             positions = places.positions(whole.maps)
