@@ -81,6 +81,18 @@ class Parse:
     )
     _pooling: Pooling | None = field(default=None, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        there = (
+            f"; {self.scores.astype(bool).sum(1).mean():.0f} present per image"
+            if self.names
+            else ""
+        )
+        return (
+            f"Parse: {len(self.nodes):,} nodes in {len(self.names):,} images of {width} x {height} "
+            f"px{there}"
+        )
+
     @property
     def parts(self) -> ParsedParts:
         """Place, presence and radius of every part of the graph in these images.

@@ -15,17 +15,22 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from tqdm import TqdmWarning, tqdm
 
-__all__ = ["Shown", "ahead_of", "bar", "duration", "in_notebook"]
+__all__ = ["Part", "Shown", "Stages", "ahead_of", "bar", "duration", "in_notebook"]
 
 Shown: TypeAlias = bool | None
 """Where progress is shown: see the module."""
+Part: TypeAlias = Callable[[float], None]
+"""Is told that a share of the work in hand is done, 1 being all of it."""
 
 _DELAY = 0.5  # s: what is faster needs no bar, and nobody waits a second without seeing one
 _WHOLE = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}]"
+_STAGES = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
 _LONG = 60.0  # s: from here on a word ahead helps to choose
 
 
@@ -59,6 +64,39 @@ def bar(iterable: Any = None, *, shown: Shown, fractions: bool = False, **option
         return fit(iterable, **options)
     # disable=None: only on a terminal
     return tqdm(iterable, disable=None if shown else True, **options)
+
+
+class Stages:
+    """A bar over stages of different length, each of which moves it as it goes.
+
+    Parameters
+    ----------
+    total : float
+        Of the stages' lengths; any unit.
+    shown : bool or None
+    about : str
+        What goes on.
+    """
+
+    def __init__(self, total: float, *, shown: Shown, about: str) -> None:
+        self._about = about
+        self.bar = bar(shown=shown, total=total, desc=about, bar_format=_STAGES)
+
+    @contextmanager
+    def stage(self, length: float, what: str = "") -> Iterator[Part]:
+        """Go through a stage; what it didn't tell of itself is filled up at its end."""
+        left = 1.0
+        if what:
+            self.bar.set_description(f"{self._about}, {what}", refresh=False)
+
+        def part(done: float) -> None:
+            nonlocal left
+            done = min(done, left)
+            left -= done
+            self.bar.update(length * done)
+
+        yield part
+        part(left)
 
 
 def ahead_of(seconds: float, what: str, fewer: str, shown: Shown) -> None:

@@ -64,6 +64,7 @@ from explgraph.answers.modes import (
     unit_rows,
 )
 from explgraph.answers.rationales import Rationales, rationales
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages
@@ -98,6 +99,13 @@ class Explanation(NamedTuple):
     bias: float
     score: float
     residual: float
+
+    def __repr__(self) -> str:
+        parts = few(f"{part} {value:+.2f}" for part, value in self.contributions.items())
+        return (
+            f"Explanation: {few([self.name])}, score {self.score:.2f} = {self.bias:+.2f} bias and "
+            f"{parts}; {self.residual:+.2f} unexplained"
+        )
 
 
 class Measures(NamedTuple):
@@ -163,6 +171,13 @@ class DecisionTree:
     fitted: Rationales = field(repr=False)
     positive: NDArray[np.bool_] = field(repr=False)
     _measure: Callable[[AnyImages], Rationales] | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"DecisionTree: {len(self.modes[0].children):,} decision modes from "
+            f"{int(self.positive.sum()):,} images of the class, by {len(self.nodes):,} "
+            f"{'parts' if self.fitted.titles else 'nodes'}"
+        )
 
     @classmethod
     def fit(

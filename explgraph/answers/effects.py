@@ -38,6 +38,7 @@ from explgraph.answers.attribution import Owned, Places, adds
 from explgraph.answers.by_part import Members, different_titles, find_parts, nodes_named
 from explgraph.answers.intervene import Change, Run, is_output, run, watched, with_gradients
 from explgraph.answers.rerun import Rerun
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
@@ -79,6 +80,10 @@ class Ablation(NamedTuple):
     names: tuple[str, ...]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        n, classes = self.before.shape
+        return f"Ablation: {n:,} images, {classes:,} classes; {_most_changed(self.change.mean(0))}"
 
     @property
     def change(self) -> NDArray[np.float64]:
@@ -140,6 +145,16 @@ class PartAblation(NamedTuple):
     before: NDArray[np.float64]
     after: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        if not self.ids:
+            return "PartAblation: no parts"
+        mean = self.change.mean(1)
+        most = int(np.abs(mean).max(1).argmax())
+        return (
+            f"PartAblation: {len(self.ids):,} parts, {len(self.names):,} images; most without "
+            f"{few([self.titles[most]])}: {_most_changed(mean[most])}"
+        )
+
     @property
     def change(self) -> NDArray[np.float64]:
         """By how much each class's score changes, ``after - before``, (P, N, classes)."""
@@ -191,6 +206,11 @@ class PartEffects(NamedTuple):
     values: NDArray[np.float64]
     rest: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        order = np.argsort(-np.abs(self.values).max(0), kind="stable")
+        shown = [f"{self.titles[p]} {self.values[-1, p]:+.3g}" for p in order.tolist()]
+        return f"PartEffects: {len(self.ids):,} parts; in {few(self.layers[-1:])} {few(shown)}"
+
 
 class Check(NamedTuple):
     """Estimated effects of some edges beside true ablation, on the same images.
@@ -209,6 +229,17 @@ class Check(NamedTuple):
     estimated: NDArray[np.float64]
     ablated: NDArray[np.float64]
     rank_correlation: float
+
+    def __repr__(self) -> str:
+        return f"Check: {len(self.edges):,} edges, rank correlation {self.rank_correlation:.2f}"
+
+
+def _most_changed(mean: NDArray[np.float64]) -> str:
+    """Tell the class whose score changes most."""
+    if not mean.size:
+        return "no classes"
+    most = int(np.abs(mean).argmax())
+    return f"class {most} changes most, by {mean[most]:+.3g} on average"
 
 
 @with_gradients

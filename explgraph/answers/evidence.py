@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from explgraph.answers.attribution import Places, adds, layer_of
 from explgraph.answers.by_part import By, Members, check_by
 from explgraph.answers.intervene import class_scores, is_output, run, watched, with_gradients
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
@@ -62,6 +63,13 @@ class Evidence:
     outputs: NDArray[Any]
     positions: NDArray[Any]
     titles: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        kind = "parts" if self.titles else "nodes"
+        return (
+            f"Evidence: {len(self.nodes):,} {kind} ({few(self.titles or self.nodes)}) for "
+            f"{self.outputs.shape[1]:,} outputs in {len(self.names):,} images"
+        )
 
     def by_part(self, graph: ExplanatoryGraph) -> Evidence:
         """Tell the same by parts: sums over each part's nodes.

@@ -63,6 +63,13 @@ class Rationales(NamedTuple):
     first: NDArray[np.bool_]
     titles: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        kind = "parts" if self.titles else "nodes"
+        return (
+            f"Rationales: {len(self.nodes):,} {kind} in {len(self.names):,} images, of which "
+            f"{int(self.first.sum()):,} have the class first"
+        )
+
     @property
     def called(self) -> tuple[str, ...]:
         """Give what people call the nodes (their ids) or parts (their titles)."""

@@ -18,6 +18,7 @@ from explgraph.answers.evidence import model_outputs
 from explgraph.answers.judged import Judged, judge
 from explgraph.answers.reading import Reading
 from explgraph.atomic import atomic_write
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.images.batches import AnyImages
 from explgraph.network.forward import fingerprint
@@ -115,6 +116,13 @@ class Bias:
     _image_size: tuple[int, int] = field(repr=False)
     _reading: Reading = field(repr=False)
     titles: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        found = [f"{one.target} by {one.source} ({one.strength:+.2f})" for one in self.suspicious]
+        return (
+            f"Bias: {len(self.attributes):,} attributes, {len(found):,} of "
+            f"{len(self.relations):,} relations suspicious: {few(found)}"
+        )
 
     @property
     def suspicious(self) -> tuple[Relation, ...]:
