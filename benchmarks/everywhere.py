@@ -26,6 +26,9 @@ which the part lies within the localizer's uncertainty, which should be 0.9), ``
 `ExplgraphWarning` mining issued). A graph whose nodes fail should have warned; a graph that warned
 though neither nodes nor localizer fail in any cell is a false alarm.
 
+Layers are those of the networks' modules, or with ``--layers suggested`` what
+`explgraph.suggest_layers` says of the network.
+
 Rows go to the JSON file after every graph. ``--small`` takes creatures, for CI.
 """
 
@@ -53,6 +56,7 @@ from explgraph.errors import ExplgraphWarning
 from explgraph.evaluation.baselines import constant_grid, raw_peaks
 from explgraph.evaluation.landmarks import from_creatures
 from explgraph.evaluation.metrics import few_shot_error, tracking
+from explgraph.network.layers import list_layers, suggest_layers
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -290,6 +294,12 @@ def main(arguments: Sequence[str] | None = None, engine: quality.Engine | None =
     parser.add_argument(
         "--networks", nargs="+", choices=quality.NETWORKS, default=["efficientnet-lite0"]
     )
+    parser.add_argument(
+        "--layers",
+        choices=("benchmark", "suggested"),
+        default="benchmark",
+        help="those of the benchmarks, or what the library suggests",
+    )
     parser.add_argument("--draws", type=int, default=20, help="of the voter's shots")
     parser.add_argument("--localizer-draws", type=int, default=5)
     parser.add_argument("--cache", type=Path, help="folder for recorded activations")
@@ -308,8 +318,11 @@ def main(arguments: Sequence[str] | None = None, engine: quality.Engine | None =
             return
         for name in options.networks:
             network = importlib.import_module(quality.NETWORKS[name])
+            layers = network.LAYERS
+            if options.layers == "suggested":
+                layers = suggest_layers(list_layers(network.network(), network.SIZE))
             for folder, category in recorded.categories(options.data, options.categories):
-                maps, marks = recorded.crops(folder, network, network.LAYERS, cache=options.cache)
+                maps, marks = recorded.crops(folder, network, layers, cache=options.cache)
                 yield name, category, maps, marks.parts
 
     draws = Draws(2, 2) if options.small else Draws(options.draws, options.localizer_draws)

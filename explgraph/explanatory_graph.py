@@ -28,6 +28,7 @@ from explgraph.naming.part_names import PartNames, name_parts
 from explgraph.parse_store import ParseStore, parse_to_store
 from explgraph.parsed_parts import ParsedParts
 from explgraph.paths import checked_path
+from explgraph.progress import Shown
 from explgraph.views import notebook
 from explgraph.views.pictures import Drawable
 
@@ -103,7 +104,7 @@ class ExplanatoryGraph(Graph):
         out: None = None,
         batch_size: int = 32,
         device: str = "auto",
-        progress: bool = False,
+        progress: Shown = None,
     ) -> parsing.Parse: ...
     @overload
     def parse(
@@ -114,7 +115,7 @@ class ExplanatoryGraph(Graph):
         out: str | os.PathLike[str],
         batch_size: int = 32,
         device: str = "auto",
-        progress: bool = False,
+        progress: Shown = None,
     ) -> ParseStore: ...
     def parse(
         self,
@@ -124,7 +125,7 @@ class ExplanatoryGraph(Graph):
         out: str | os.PathLike[str] | None = None,
         batch_size: int = 32,
         device: str = "auto",
-        progress: bool = False,
+        progress: Shown = None,
     ) -> parsing.Parse | ParseStore:
         """Find every node in images.
 
@@ -140,8 +141,8 @@ class ExplanatoryGraph(Graph):
         batch_size : int
         device : str
             Where the model runs and nodes are looked for; "auto" is the GPU if there is one.
-        progress : bool
-            Show a bar on a terminal.
+        progress : bool or None
+            Show a bar: by default in notebooks alone, if True on a terminal too.
 
         Returns
         -------
@@ -246,7 +247,7 @@ class ExplanatoryGraph(Graph):
         overwrite: bool = False,
         batch_size: int = 64,
         seed: int = 0,
-        progress: bool = False,
+        progress: Shown = None,
     ) -> tuple[ExplanatoryGraph, PartNames]:
         """Name the parts by your words, with an image-text encoder such as CLIP.
 
@@ -279,8 +280,8 @@ class ExplanatoryGraph(Graph):
             Patches at a time.
         seed : int
             Of the places beside the parts and of the permutations.
-        progress : bool
-            Show a bar on a terminal.
+        progress : bool or None
+            Show a bar: by default in notebooks alone, if True on a terminal too.
 
         Returns
         -------

@@ -66,6 +66,7 @@ from explgraph.network.forward import (
 )
 from explgraph.network.hooks import check_model
 from explgraph.parsing import Parse, Parser, check_weights
+from explgraph.progress import Shown
 
 if TYPE_CHECKING:
     import zarr
@@ -229,7 +230,7 @@ def parse_to_store(
     *,
     batch_size: int = 32,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> ParseStore:
     """Parse to disk, or go on with a parse that was interrupted, or open it if it is finished.
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explgraph import rows
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import parts_of, weights
@@ -124,11 +125,9 @@ class ParsedParts:
         return rows.grid(("image", self.names), ("part", self.parts), values)
 
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{title} in {share:.0%}"
-            for title, share in zip(self.titles, (self.presence >= 0.5).mean(0), strict=True)
-        )
-        return f"ParsedParts: {len(self.names):,} images; {shown}"
+        shares = zip(self.titles, (self.presence >= 0.5).mean(0), strict=True) if self.names else ()
+        shown = few((f"{title} in {share:.0%}" for title, share in shares), 4)
+        return f"ParsedParts: {len(self.parts):,} parts in {len(self.names):,} images; {shown}"
 
 
 class Pooling(NamedTuple):

@@ -33,6 +33,7 @@ from explgraph.markup import table
 from explgraph.network.forward import checked_device, fingerprint, stream
 from explgraph.network.hooks import check_model
 from explgraph.parsed_parts import ParsedParts, Pooling
+from explgraph.progress import Shown
 from explgraph.statistics.fitted import Fitted
 from explgraph.statistics.inference import infer, scaled
 from explgraph.statistics.mixture import Grid
@@ -79,6 +80,18 @@ class Parse:
         default=None, repr=False, compare=False
     )
     _pooling: Pooling | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        there = (
+            f"; {self.scores.astype(bool).sum(1).mean():.0f} present per image"
+            if self.names
+            else ""
+        )
+        return (
+            f"Parse: {len(self.nodes):,} nodes in {len(self.names):,} images of {width} x {height} "
+            f"px{there}"
+        )
 
     @property
     def parts(self) -> ParsedParts:
@@ -317,7 +330,7 @@ def parse(
     *,
     batch_size: int = 32,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> Parse:
     """Find every node of a graph in images.
 
@@ -331,8 +344,8 @@ def parse(
     batch_size : int
     device : str
         Where the model runs and nodes are looked for; "auto" is the GPU if there is one.
-    progress : bool
-        Show a bar on a terminal.
+    progress : bool or None
+        Show a bar: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------
@@ -369,7 +382,7 @@ def stream_layers(
     *,
     batch_size: int,
     device: str,
-    progress: bool,
+    progress: Shown,
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Go through the rectified maps of a graph's layers, as they were measured when it was mined.
 

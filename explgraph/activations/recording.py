@@ -30,6 +30,7 @@ from explgraph.network.forward import (
 )
 from explgraph.network.geometry import measure_layers
 from explgraph.network.hooks import check_model
+from explgraph.progress import Shown
 
 __all__ = ["record"]
 
@@ -44,7 +45,7 @@ def record(
     dtype: str = "float16",
     batch_size: int = 32,
     device: str | torch.device = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> Activations: ...
 @overload
 def record(
@@ -56,7 +57,7 @@ def record(
     dtype: str = "float16",
     batch_size: int = 32,
     device: str | torch.device = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> ActivationStore: ...
 def record(
     model: nn.Module,
@@ -67,7 +68,7 @@ def record(
     dtype: str = "float16",
     batch_size: int = 32,
     device: str | torch.device = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> Activations | ActivationStore:
     """Record what some modules give for some images, rectified at zero.
 
@@ -90,7 +91,7 @@ def record(
         Images at a time; at most 32 with a store.
     device : str or torch.device
         "auto" is the GPU if there is one, otherwise where the model is.
-    progress : bool
+    progress : bool or None
         Show a bar, on a terminal, if it takes longer than two seconds.
 
     Returns

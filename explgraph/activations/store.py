@@ -61,6 +61,7 @@ from explgraph.network.forward import (
     with_bar,
 )
 from explgraph.network.geometry import Layer, measure_layers
+from explgraph.progress import Shown
 
 if TYPE_CHECKING:
     import zarr
@@ -280,7 +281,7 @@ def record_to_store(
     dtype: str = "float16",
     batch_size: int = 32,
     device: str | torch.device = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> ActivationStore:
     """Record into a store, or go on with one, or open it if it is finished: see `record`."""
     if dtype not in _DTYPES:

@@ -52,6 +52,7 @@ from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages
 from explgraph.network.forward import fingerprint
 from explgraph.network.hooks import check_model
+from explgraph.progress import Shown
 
 __all__ = ["find_bias"]
 
@@ -77,7 +78,7 @@ def find_bias(
     seed: int = 0,
     batch_size: int = 32,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> Bias:
     """Find attributes that the network tells by other attributes.
 
@@ -122,8 +123,8 @@ def find_bias(
     batch_size : int
     device : str
         Where the model runs.
-    progress : bool
-        Show a bar on a terminal.
+    progress : bool or None
+        Show a bar: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------

@@ -63,10 +63,12 @@ from explgraph.answers.modes import (
     unit_rows,
 )
 from explgraph.answers.rationales import Rationales, rationales
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explaining.by_part import By
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages
+from explgraph.progress import Shown
 
 __all__ = ["DecisionTree", "Explanation", "Measures", "best_threshold"]
 
@@ -97,6 +99,13 @@ class Explanation(NamedTuple):
     bias: float
     score: float
     residual: float
+
+    def __repr__(self) -> str:
+        parts = few(f"{part} {value:+.2f}" for part, value in self.contributions.items())
+        return (
+            f"Explanation: {few([self.name])}, score {self.score:.2f} = {self.bias:+.2f} bias and "
+            f"{parts}; {self.residual:+.2f} unexplained"
+        )
 
 
 class Measures(NamedTuple):
@@ -163,6 +172,13 @@ class DecisionTree:
     positive: NDArray[np.bool_] = field(repr=False)
     _measure: Callable[[AnyImages], Rationales] | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        return (
+            f"DecisionTree: {len(self.modes[0].children):,} decision modes from "
+            f"{int(self.positive.sum()):,} images of the class, by {len(self.nodes):,} "
+            f"{'parts' if self.fitted.titles else 'nodes'}"
+        )
+
     @classmethod
     def fit(
         cls,
@@ -178,7 +194,7 @@ class DecisionTree:
         sparsity: float = 0.03,
         batch_size: int = 16,
         device: str = "auto",
-        progress: bool = False,
+        progress: Shown = None,
     ) -> DecisionTree:
         """Grow the tree of a class.
 
@@ -208,8 +224,8 @@ class DecisionTree:
         batch_size : int
         device : str
             Where the model runs.
-        progress : bool
-            Show a bar on a terminal.
+        progress : bool or None
+            Show a bar: by default in notebooks alone, if True on a terminal too.
 
         Returns
         -------

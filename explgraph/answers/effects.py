@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import networkx
 import numpy as np
@@ -33,6 +34,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph import rows
+from explgraph.answers.rerun import Rerun
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explaining.attribution import Owned, Places, adds
 from explgraph.explaining.by_part import Members, different_titles, find_parts, nodes_named
@@ -40,7 +43,8 @@ from explgraph.explaining.intervene import Change, Run, is_output, run, watched,
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT
-from explgraph.images.batches import AnyImages
+from explgraph.images.batches import AnyImages, count
+from explgraph.progress import Shown, ahead_of, bar
 
 __all__ = [
     "Ablation",
@@ -56,6 +60,8 @@ __all__ = [
 ]
 
 Edge = tuple[str, str]
+
+_TRIED = 4  # backward passes that are timed before a word on how long all take
 
 
 class Ablation(NamedTuple):
@@ -74,6 +80,10 @@ class Ablation(NamedTuple):
     names: tuple[str, ...]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        n, classes = self.before.shape
+        return f"Ablation: {n:,} images, {classes:,} classes; {_most_changed(self.change.mean(0))}"
 
     @property
     def change(self) -> NDArray[np.float64]:
@@ -135,6 +145,16 @@ class PartAblation(NamedTuple):
     before: NDArray[np.float64]
     after: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        if not self.ids:
+            return "PartAblation: no parts"
+        mean = self.change.mean(1)
+        most = int(np.abs(mean).max(1).argmax())
+        return (
+            f"PartAblation: {len(self.ids):,} parts, {len(self.names):,} images; most without "
+            f"{few([self.titles[most]])}: {_most_changed(mean[most])}"
+        )
+
     @property
     def change(self) -> NDArray[np.float64]:
         """By how much each class's score changes, ``after - before``, (P, N, classes)."""
@@ -186,6 +206,11 @@ class PartEffects(NamedTuple):
     values: NDArray[np.float64]
     rest: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        order = np.argsort(-np.abs(self.values).max(0), kind="stable")
+        shown = [f"{self.titles[p]} {self.values[-1, p]:+.3g}" for p in order.tolist()]
+        return f"PartEffects: {len(self.ids):,} parts; in {few(self.layers[-1:])} {few(shown)}"
+
 
 class Check(NamedTuple):
     """Estimated effects of some edges beside true ablation, on the same images.
@@ -205,6 +230,17 @@ class Check(NamedTuple):
     ablated: NDArray[np.float64]
     rank_correlation: float
 
+    def __repr__(self) -> str:
+        return f"Check: {len(self.edges):,} edges, rank correlation {self.rank_correlation:.2f}"
+
+
+def _most_changed(mean: NDArray[np.float64]) -> str:
+    """Tell the class whose score changes most."""
+    if not mean.size:
+        return "no classes"
+    most = int(np.abs(mean).argmax())
+    return f"class {most} changes most, by {mean[most]:+.3g} on average"
+
 
 @with_gradients
 def edge_effects(
@@ -215,7 +251,7 @@ def edge_effects(
     classes: Mapping[str, int] | None = None,
     batch_size: int = 16,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> ExplanatoryGraph:
     """Measure what every child does to its parents, and every node to the scores of classes.
 
@@ -232,8 +268,8 @@ def edge_effects(
     batch_size : int
     device : str
         Where the model runs.
-    progress : bool
-        Show a bar on a terminal.
+    progress : bool or None
+        Show a bar: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------
@@ -265,33 +301,56 @@ def edge_effects(
             )
     measured = graph.restricted(graph.node_ids)
     places = Places(graph)
-    by_layer = {layer.name: graph.nodes_of(layer.name) for layer in graph.layers}
+    by_layer = {
+        layer.name: graph.nodes_of(layer.name)
+        for layer in graph.layers
+        if graph.nodes_of(layer.name)
+    }
+    upward = [
+        family for family in (_Family.of_layer(graph, name) for name in by_layer) if family.edges
+    ]
     lost = dict.fromkeys(graph.nx.edges, 0.0)
     total = dict.fromkeys(graph.nx, 0.0)
     supports = {name: dict.fromkeys(graph.nx, 0.0) for name in classes}
     n_images = 0
-    for names, batch in watched(
-        model, graph, images, batch_size=batch_size, device=device, progress=progress
-    ):
-        n_images += len(names)
-        done = run(model, batch, graph.layers, gradients=True)
-        _check_classes(classes, done.scores.shape[1])
-        positions = places.positions(done.maps)
-        own = {
-            layer: places.own(nodes, done.maps[layer].detach(), positions)
-            for layer, nodes in by_layer.items()
-            if nodes
-        }
-        for name, number in classes.items():
-            for layer, parts in adds(done.scores[:, number], done.maps, own).items():
-                for node, part in zip(by_layer[layer], parts.sum(0).tolist(), strict=True):
-                    supports[name][node] += part
-        for layer, mine in own.items():
-            for node, score in zip(by_layer[layer], mine.activation.sum(0).tolist(), strict=True):
-                total[node] += score
-        for parent in (node for node in graph.nx if graph.nx[node]):
-            for child, loss in _losses(graph, places, done, own, parent, positions).items():
-                lost[parent, child] += loss
+    told = _Told(len(graph), count(images), progress)
+    with told.bar:
+        for names, batch in watched(
+            model, graph, images, batch_size=batch_size, device=device, progress=False
+        ):
+            n_images += len(names)
+            told.begin(len(names))
+            done = run(model, batch, graph.layers, gradients=True)
+            _check_classes(classes, done.scores.shape[1])
+            positions = places.positions(done.maps)
+            weights = {
+                layer: places.weights(nodes, positions, _exact(done.maps[layer]))
+                for layer, nodes in by_layer.items()
+            }
+            own = {
+                layer: places.weighted(nodes, done.maps[layer].detach(), weights[layer])
+                for layer, nodes in by_layer.items()
+            }
+            planned = [(family, family.passes(own)) for family in upward]
+            told.plan(sum(len(passes) for _, passes in planned) + len(classes) + 1)
+            told.tick()
+            for name, number in classes.items():
+                for layer, parts in adds(done.scores[:, number], done.maps, own).items():
+                    for node, part in zip(by_layer[layer], parts.sum(0).tolist(), strict=True):
+                        supports[name][node] += part
+                told.tick()
+            for layer, mine in own.items():
+                for node, score in zip(
+                    by_layer[layer], mine.activation.sum(0).tolist(), strict=True
+                ):
+                    total[node] += score
+            for family, passes in planned:
+                losses = torch.zeros(len(family.edges), dtype=torch.float64)
+                for rows in passes:
+                    losses += family.losses(rows, done.maps, own, weights[family.layer])
+                    told.tick()
+                for edge, loss in zip(family.edges, losses.tolist(), strict=True):
+                    lost[edge] += loss
     for (parent, child), loss in lost.items():
         measured.nx.edges[parent, child]["effect"] = loss / total[parent] if total[parent] else 0.0
     for name, of_nodes in supports.items():
@@ -345,28 +404,159 @@ def part_effects(graph: ExplanatoryGraph, name: str) -> PartEffects:
     )
 
 
-def _losses(
-    graph: ExplanatoryGraph,
-    places: Places,
-    done: Run,
-    own: Mapping[str, Owned],
-    parent: str,
-    positions: Tensor,
-) -> dict[str, float]:
-    """Estimate what a parent's score loses without each of its children, summed over the batch."""
-    upper = done.maps[graph.nx.nodes[parent]["layer"]]
-    score = places.own([parent], upper, positions).activation[:, 0]
-    children: dict[str, list[str]] = {}
-    for child in graph.nx[parent]:
-        children.setdefault(graph.nx.nodes[child]["layer"], []).append(child)
-    theirs = {}
-    for layer, here in children.items():
-        row = {node: k for k, node in enumerate(graph.nodes_of(layer))}
-        theirs[layer] = own[layer].take([row[child] for child in here])
-    losses: dict[str, float] = {}
-    for layer, parts in adds(score, done.maps, theirs).items():
-        losses.update(zip(children[layer], parts.sum(0).tolist(), strict=True))
-    return losses
+def _exact(maps: Tensor) -> Tensor:
+    """Give something of the type in which units are summed: float16 is too coarse."""
+    return maps.new_empty((), dtype=torch.promote_types(maps.dtype, torch.float32))
+
+
+class _Family(NamedTuple):
+    """The edges from one layer's nodes down to their children.
+
+    A backward pass gives, for every image of a batch, the gradient of *one* parent's score; which
+    parent may differ from image to image, for images know nothing of one another. A parent that is
+    absent from an image, or all of whose children are, needs no pass there. So there are as many
+    passes as the image with most work has parents.
+
+    Attributes
+    ----------
+    layer : str
+        The parents'.
+    edges : tuple of (str, str)
+        Grouped by parent.
+    parents : list of int
+        Number of each parent within its layer.
+    of : list of list of int
+        Each parent's edges, by number.
+    children : list of (str, int)
+        Each edge's child: its layer, its number there.
+    """
+
+    layer: str
+    edges: tuple[Edge, ...]
+    parents: list[int]
+    of: list[list[int]]
+    children: list[tuple[str, int]]
+
+    @classmethod
+    def of_layer(cls, graph: ExplanatoryGraph, layer: str) -> _Family:
+        """Look a layer's edges up."""
+        number = {
+            node: k for known in graph.layers for k, node in enumerate(graph.nodes_of(known.name))
+        }
+        parents = [node for node in graph.nodes_of(layer) if graph.nx[node]]
+        edges = tuple((parent, child) for parent in parents for child in graph.nx[parent])
+        of: list[list[int]] = [[] for _ in parents]
+        row = {parent: k for k, parent in enumerate(parents)}
+        for e, (parent, _) in enumerate(edges):
+            of[row[parent]].append(e)
+        children = [(graph.nx.nodes[child]["layer"], number[child]) for _, child in edges]
+        return cls(layer, edges, [number[parent] for parent in parents], of, children)
+
+    def passes(self, own: Mapping[str, Owned]) -> list[list[tuple[int, int]]]:
+        """Plan backward passes: (image, parent) pairs, each image at most once in each."""
+        there = {layer: (mine.units > 0).flatten(2).any(2).cpu() for layer, mine in own.items()}
+        active = torch.stack([there[layer][:, k] for layer, k in self.children], 1)
+        wanted = [
+            active[:, edges].any(1) & there[self.layer][:, k]
+            for k, edges in zip(self.parents, self.of, strict=True)
+        ]
+        passes: list[list[tuple[int, int]]] = []
+        taken = [0] * len(active)
+        for parent, images in enumerate(wanted):
+            for image in images.nonzero()[:, 0].tolist():
+                if taken[image] == len(passes):
+                    passes.append([])
+                passes[taken[image]].append((image, parent))
+                taken[image] += 1
+        return passes
+
+    def losses(
+        self,
+        rows: Sequence[tuple[int, int]],
+        maps: Mapping[str, Tensor],
+        own: Mapping[str, Owned],
+        weights: Tensor,
+    ) -> Tensor:
+        """Estimate what parents lose without their children, (edges,), by one backward pass.
+
+        Parameters
+        ----------
+        rows : sequence of (int, int)
+            As `passes` planned them.
+        maps, own : by layer
+        weights : (n, V, H, W)
+            Of the nodes of the parents' layer.
+        """
+        upper = maps[self.layer]
+        image = torch.tensor([i for i, _ in rows], device=upper.device)
+        node = torch.tensor([self.parents[p] for _, p in rows], device=upper.device)
+        channel = torch.tensor(own[self.layer].filters, device=upper.device)[node]
+        slope = torch.zeros_like(upper)
+        # the score's own gradient: a rectified map's, weighted
+        on = upper.detach()[image, channel] > 0
+        slope[image, channel] = (weights[image, node] * on).to(slope)
+        layers = sorted({self.children[e][0] for _, p in rows for e in self.of[p]})
+        gradients = torch.autograd.grad(
+            upper, [maps[name] for name in layers], slope, retain_graph=True, materialize_grads=True
+        )
+        losses = torch.zeros(len(self.edges), dtype=torch.float64)
+        for name, gradient in zip(layers, gradients, strict=True):
+            mine = own[name]
+            here = [
+                (i, self.children[e][1], e)
+                for i, p in rows
+                for e in self.of[p]
+                if self.children[e][0] == name
+            ]
+            images, children, edges = (list(column) for column in zip(*here, strict=True))
+            filters = [mine.filters[k] for k in children]
+            parts = (gradient[images, filters] * mine.units[images, children]).sum((1, 2))
+            losses.index_add_(0, torch.tensor(edges), parts.double().cpu())
+        return losses
+
+
+class _Told:
+    """The bar of `edge_effects`, which moves with every backward pass, and the word ahead.
+
+    Parameters
+    ----------
+    nodes : int
+    images : int, optional
+        If known.
+    shown : bool or None
+    """
+
+    def __init__(self, nodes: int, images: int | None, shown: Shown) -> None:
+        self._nodes, self._images, self._shown = nodes, images, shown
+        self.bar = bar(shown=shown, total=images, desc="effects", unit="image", fractions=True)
+        self._batch = self._done = self._passes = self._seen = 0
+        self._began = self._from = time.monotonic()
+
+    def begin(self, batch: int) -> None:
+        """Take a batch of images up."""
+        self._batch = batch
+
+    def plan(self, passes: int) -> None:
+        """Know how many passes the batch takes, the forward pass being one."""
+        self._passes, self._done = passes, 0
+
+    def tick(self) -> None:
+        """Say that a pass is done; after some passes of the first batch, how long all will take."""
+        self._done += 1
+        self.bar.update(self._batch / self._passes)
+        self._seen += 1
+        if self._seen == 1:
+            self._from = time.monotonic()  # the forward pass, apart
+        elif self._seen == 1 + min(_TRIED, self._passes - 1) and self._images is not None:
+            now = time.monotonic()
+            a_pass = (now - self._from) / (self._seen - 1)
+            a_batch = self._from - self._began + a_pass * (self._passes - 1)
+            ahead_of(
+                a_batch * self._images / self._batch,
+                f"effects of {self._nodes} nodes over {self._images} images",
+                "fewer nodes (graph.prune(top=...)) or images take less, in proportion",
+                self._shown,
+            )
 
 
 def _check_classes(classes: Mapping[str, int], n: int) -> None:
@@ -387,7 +577,7 @@ def ablate(
     *,
     batch_size: int = 32,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> Ablation:
     """Run a network without some of its nodes, or without whole parts.
 
@@ -408,8 +598,8 @@ def ablate(
     batch_size : int
     device : str
         Where the model runs.
-    progress : bool
-        Show a bar on a terminal.
+    progress : bool or None
+        Show a bar: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------
@@ -440,7 +630,7 @@ def ablate_parts(
     *,
     batch_size: int = 32,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> PartAblation:
     """Run a network without each of some parts, one part at a time.
 
@@ -482,24 +672,31 @@ def _ablated(
     *,
     batch_size: int,
     device: str,
-    progress: bool,
+    progress: Shown,
 ) -> tuple[tuple[str, ...], NDArray[np.float64], list[NDArray[np.float64]]]:
     """Give images' names, scores (N, classes), and those without each group of nodes."""
     places = Places(graph)
+    rerun = Rerun(model, graph.layers, (_lowest(graph, nodes) for nodes in groups))
     seen: list[str] = []
     scores: list[list[Tensor]] = []
     source = watched(model, graph, images, batch_size=batch_size, device=device, progress=progress)
     for names, batch in source:
         seen.extend(names)
-        whole = run(model, batch, graph.layers)
+        whole = rerun.whole(batch)
         positions = places.positions(whole.maps)
         changes = [_without(graph, places, nodes, positions) for nodes in groups]
-        without = [run(model, batch, graph.layers, change).scores for change in changes]
+        without = [rerun.changed(change).scores for change in changes]
         scores.append([whole.scores, *without])
     before, *after = (
         torch.cat(column).double().cpu().numpy() for column in zip(*scores, strict=True)
     )
     return tuple(seen), before, after
+
+
+def _lowest(graph: ExplanatoryGraph, nodes: Iterable[str]) -> str:
+    """Give the lowest layer that some nodes are of."""
+    lowest: int = min(graph.nx.nodes[node]["layer_index"] for node in nodes)
+    return graph.layers[lowest].name
 
 
 def _without(
@@ -531,7 +728,7 @@ def check_effects(
     seed: int = 0,
     batch_size: int = 16,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> Check:
     """Compare the effects of some edges with true ablation.
 
@@ -565,18 +762,36 @@ def check_effects(
     sample = [known[k] for k in sorted(order.tolist())]
     places = Places(graph)
     total, left = np.zeros(len(sample)), np.zeros(len(sample))
-    children = dict.fromkeys(child for _, child in sample)
-    source = watched(model, graph, images, batch_size=batch_size, device=device, progress=progress)
-    for _, batch in source:
-        whole = run(model, batch, graph.layers)
-        positions = places.positions(whole.maps)
-        for child in children:
-            changed = run(model, batch, graph.layers, _without(graph, places, [child], positions))
-            for k, (parent, other) in enumerate(sample):
-                if other == child:
-                    layer = graph.nx.nodes[parent]["layer"]
-                    for into, maps in ((total, whole.maps), (left, changed.maps)):
-                        into[k] += places.own([parent], maps[layer], positions).units.sum().item()
+    of_child: dict[str, list[int]] = {}
+    for k, (_, child) in enumerate(sample):
+        of_child.setdefault(child, []).append(k)
+    rerun = Rerun(model, graph.layers, (_lowest(graph, [child]) for child in of_child))
+    source = watched(model, graph, images, batch_size=batch_size, device=device, progress=False)
+    with bar(
+        shown=progress, total=count(images), desc="checking", unit="image", fractions=True
+    ) as shown:
+        for names, batch in source:
+            whole = rerun.whole(batch)
+            positions = places.positions(whole.maps)
+            shares = {
+                parent: (
+                    graph.nx.nodes[parent]["layer"],
+                    graph.nx.nodes[parent]["filter"],
+                    places.weights([parent], positions, _exact(batch))[:, 0],
+                )
+                for parent, _ in sample
+            }
+
+            def score(parent: str, done: Run, shares: Mapping[str, Any] = shares) -> float:
+                layer, number, weights = shares[parent]
+                return float((done.maps[layer][:, number].to(weights).relu() * weights).sum())
+
+            for child, edges_of in of_child.items():
+                changed = rerun.changed(_without(graph, places, [child], positions))
+                for k in edges_of:
+                    total[k] += score(sample[k][0], whole)
+                    left[k] += score(sample[k][0], changed)
+                shown.update(len(names) / len(of_child))
     ablated = np.divide(total - left, total, out=np.zeros(len(sample)), where=total > 0)
     estimated = np.array([graph.nx.edges[edge]["effect"] for edge in sample])
     return Check(tuple(sample), estimated, ablated, rank_correlation(estimated, ablated))

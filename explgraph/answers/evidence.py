@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.attribution import Places, adds, layer_of
 from explgraph.explaining.by_part import By, Members, check_by
@@ -29,6 +30,7 @@ from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import of_size, on_device, with_bar
 from explgraph.network.hooks import check_model, model_device, model_dtype
+from explgraph.progress import Shown
 
 __all__ = ["Evidence", "model_outputs", "node_evidence", "output_count"]
 
@@ -62,6 +64,13 @@ class Evidence:
     positions: NDArray[Any]
     titles: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        kind = "parts" if self.titles else "nodes"
+        return (
+            f"Evidence: {len(self.nodes):,} {kind} ({few(self.titles or self.nodes)}) for "
+            f"{self.outputs.shape[1]:,} outputs in {len(self.names):,} images"
+        )
+
     def by_part(self, graph: ExplanatoryGraph) -> Evidence:
         """Tell the same by parts: sums over each part's nodes.
 
@@ -93,7 +102,7 @@ def node_evidence(
     by: By = "node",
     batch_size: int = 32,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> Evidence:
     """Measure what each node of a layer adds to some of the network's outputs.
 
@@ -113,8 +122,8 @@ def node_evidence(
     batch_size : int
     device : str
         Where the model runs.
-    progress : bool
-        Show a bar on a terminal.
+    progress : bool or None
+        Show a bar: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------
@@ -161,7 +170,7 @@ def model_outputs(
     image_size: tuple[int, int],
     batch_size: int = 32,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> tuple[tuple[str, ...], NDArray[Any]]:
     """Give images' names and some of the model's outputs, (N, A) float32, without gradients."""
     check_model(model)

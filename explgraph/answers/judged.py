@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from explgraph import rows
 from explgraph.answers.reading import Reading, probability
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError
 
 __all__ = ["Judged", "Judgement", "judge"]
@@ -67,6 +68,12 @@ class Judged:
     outputs: Array
     corrected: Array
     risk: Array
+
+    def __repr__(self) -> str:
+        return (
+            f"Judged: {len(self.names):,} images, {len(self.attributes):,} attributes "
+            f"({few(self.attributes)}); biased: {few(self.biased)}"
+        )
 
     @property
     def image_risk(self) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explgraph import rows
+from explgraph.brief import few
 
 __all__ = ["Located"]
 
@@ -40,6 +41,11 @@ class Located:
     uncertainty: dict[str, Array]
     presence: dict[str, Array]
     photo: dict[str, Array] | None = None
+
+    def __repr__(self) -> str:
+        usual = {part: float(np.median(values)) for part, values in self.uncertainty.items()}
+        shown = few(f"{part} within {radius:.0f} px" for part, radius in usual.items())
+        return f"Located: {len(usual):,} parts in {len(self.names):,} images; {shown}"
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         """Give ``positions, uncertainty``, which is what most ask for."""

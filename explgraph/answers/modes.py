@@ -61,6 +61,13 @@ class Mode:
     weights: Array = field(repr=False)
     bias: float
 
+    def __repr__(self) -> str:
+        weighed = int(np.count_nonzero(self.weights))
+        return (
+            f"Mode: {len(self.images):,} images, {len(self.children):,} finer modes, "
+            f"{weighed:,} parts that weigh, bias {self.bias:+.2f}"
+        )
+
 
 def unit_rows(vectors: Array) -> Array:
     """Scale rows to length 1; rows of zeros stay."""

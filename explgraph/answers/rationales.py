@@ -28,6 +28,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages
 from explgraph.network.class_names import class_names, class_number, class_title
+from explgraph.progress import Shown
 
 __all__ = ["Rationales", "rationales"]
 
@@ -72,6 +73,13 @@ class Rationales(NamedTuple):
     told: tuple[str, ...] = ()
     places: Array | None = None
     class_title: str = ""
+
+    def __repr__(self) -> str:
+        kind = "parts" if self.titles else "nodes"
+        return (
+            f"Rationales: {len(self.nodes):,} {kind} in {len(self.names):,} images, of which "
+            f"{int(self.first.sum()):,} have the class first"
+        )
 
     @property
     def called(self) -> tuple[str, ...]:
@@ -132,7 +140,7 @@ def rationales(
     by: By = "node",
     batch_size: int = 16,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> Rationales:
     """Measure what each part node of a layer adds to a class's score.
 
@@ -155,8 +163,8 @@ def rationales(
     batch_size : int
     device : str
         Where the model runs.
-    progress : bool
-        Show a bar on a terminal.
+    progress : bool or None
+        Show a bar: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------

@@ -18,9 +18,11 @@ from explgraph.answers.evidence import model_outputs
 from explgraph.answers.judged import Judged, judge
 from explgraph.answers.reading import Reading
 from explgraph.atomic import atomic_write
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.images.batches import AnyImages
 from explgraph.network.forward import fingerprint
+from explgraph.progress import Shown
 from explgraph.suffixes import REPORTS, check_suffix
 
 __all__ = ["Bias", "Relation", "check_name"]
@@ -115,6 +117,13 @@ class Bias:
     _reading: Reading = field(repr=False)
     titles: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        found = [f"{one.target} by {one.source} ({one.strength:+.2f})" for one in self.suspicious]
+        return (
+            f"Bias: {len(self.attributes):,} attributes, {len(found):,} of "
+            f"{len(self.relations):,} relations suspicious: {few(found)}"
+        )
+
     @property
     def suspicious(self) -> tuple[Relation, ...]:
         """The relations that are significantly unlike what people expect."""
@@ -146,7 +155,7 @@ class Bias:
         *,
         batch_size: int = 32,
         device: str = "auto",
-        progress: bool = False,
+        progress: Shown = None,
     ) -> Judged:
         """Tell which answers for new images are likely to be wrong because of the bias.
 
@@ -160,8 +169,8 @@ class Bias:
         batch_size : int
         device : str
             Where the model runs.
-        progress : bool
-            Show a bar on a terminal.
+        progress : bool or None
+            Show a bar: by default in notebooks alone, if True on a terminal too.
 
         Returns
         -------

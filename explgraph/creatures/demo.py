@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from explgraph import creatures
 from explgraph.activations.recording import record
@@ -34,6 +33,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.folder import ImageFolder
 from explgraph.mining.mining import mine_activations
 from explgraph.parsing import parse_activations
+from explgraph.progress import Shown, bar
 from explgraph.suffixes import SUFFIXES
 from explgraph.views.parts_told import parts_told
 from explgraph.views.several import write_formats
@@ -46,7 +46,7 @@ MIN_TRACKING = 0.8
 MIN_PURITY = 0.9
 
 
-def demo(out: str | os.PathLike[str], *, seed: int = 0, progress: bool = False) -> dict[str, Any]:
+def demo(out: str | os.PathLike[str], *, seed: int = 0, progress: Shown = None) -> dict[str, Any]:
     """Run the demo and fill a folder.
 
     Parameters
@@ -56,8 +56,8 @@ def demo(out: str | os.PathLike[str], *, seed: int = 0, progress: bool = False) 
         holds the truth), ``graph.*`` in every format, ``report.md`` and ``report.json``.
     seed : int
         Of mining.
-    progress : bool
-        Show bars on a terminal.
+    progress : bool or None
+        Show bars: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def demo(out: str | os.PathLike[str], *, seed: int = 0, progress: bool = False) 
         torch.set_num_threads(threads)
 
 
-def _demo(folder: Path, seed: int, progress: bool) -> dict[str, Any]:
+def _demo(folder: Path, seed: int, progress: Shown) -> dict[str, Any]:
     """Run the demo with the threads that are set."""
     mined = _write_pictures(folder / "mined", N_MINED, 1, progress)
     fresh = _write_pictures(folder / "new", N_NEW, 2, progress)
@@ -161,18 +161,12 @@ def markdown(figures: Mapping[str, Any]) -> str:
 
 
 def _write_pictures(
-    folder: Path, n: int, seed: int, progress: bool
+    folder: Path, n: int, seed: int, progress: Shown
 ) -> tuple[creatures.Creatures, list[str]]:
     """Draw creatures into a folder, with a table of their parts; give them and the file names."""
     drawn = creatures.draw(n, seed=seed)
     names = [f"{i:04d}.png" for i in range(n)]
-    pictures = tqdm(
-        zip(names, drawn.images, strict=True),
-        desc="drawing",
-        total=n,
-        delay=2,
-        disable=None if progress else True,
-    )
+    pictures = bar(zip(names, drawn.images, strict=True), shown=progress, desc="drawing", total=n)
     for name, pixels in pictures:
         with atomic_write(folder / name) as path:
             Image.fromarray(pixels).save(path)
@@ -192,7 +186,7 @@ def _measure(
     model: creatures.CreatureNet,
     images: ImageFolder,
     drawn: creatures.Creatures,
-    progress: bool,
+    progress: Shown,
 ) -> dict[str, Any]:
     """Measure the graph's nodes, and the filters' raw peaks, against the planted parts."""
     activations = record(model, images, creatures.LAYERS, progress=progress)

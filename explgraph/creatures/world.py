@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from explgraph.brief import few
 from explgraph.creatures.shapes import Draws, Shape, creature, rgb, surroundings, vector
 from explgraph.errors import ExplgraphError
 
@@ -163,6 +164,13 @@ class Creatures:
     label_names: tuple[str, ...]
     relations: dict[str, str]
     on_top: NDArray[np.uint8]
+
+    def __repr__(self) -> str:
+        height, width = self.images.shape[1:3]
+        return (
+            f"Creatures: {len(self.images):,} pictures of {width} x {height} px; "
+            f"{len(self.parts)} parts, families {few(self.label_names, 5)}"
+        )
 
     def __len__(self) -> int:
         """Return the number of pictures."""

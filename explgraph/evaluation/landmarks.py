@@ -31,6 +31,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError
 from explgraph.paths import checked_path
 from explgraph.textfiles import read_csv, read_text
@@ -83,6 +84,10 @@ class Landmarks:
     names: tuple[str, ...]
     parts: dict[str, Array]
     sources: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        shown = f"{len(self.parts):,} parts ({few(self.parts)})"
+        return f"Landmarks: {shown} in {len(self.names):,} images"
 
     def align(self, names: Sequence[str]) -> Landmarks:
         """Put the images into another order, leaving out some.

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from explgraph import rows as files
 from explgraph.activations.memory import Activations
@@ -35,6 +34,7 @@ from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.folder import ImageFolder
 from explgraph.network.hooks import check_model
 from explgraph.parsing import parse_activations, parse_evidence, stream_layers
+from explgraph.progress import Shown, bar
 from explgraph.suffixes import REPORTS, check_suffix
 
 __all__ = ["COLUMNS", "evaluate", "markdown", "read", "write"]
@@ -57,7 +57,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 32,
     device: str = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> list[Row]:
     """Measure how well a graph's nodes follow marked parts, beside the baselines.
 
@@ -77,8 +77,8 @@ def evaluate(
     batch_size : int
     device : str
         Where the model runs.
-    progress : bool
-        Show bars on a terminal.
+    progress : bool or None
+        Show bars: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------
@@ -117,15 +117,8 @@ def evaluate(
     methods = _methods(graph, activations, seed)
     rows: list[Row] = []
     total = 2 + 5 * len(graph.layers)
-    bar = tqdm(
-        methods,
-        total=total,
-        desc="measuring",
-        unit="method",
-        delay=2,
-        disable=None if progress else True,
-    )
-    for layer, method, positions, scores in bar:
+    told = bar(methods, shown=progress, total=total, desc="measuring", unit="method")
+    for layer, method, positions, scores in told:
         for part in wanted:
             table = metrics.table_row(
                 positions, scores, marked.parts[part], graph.image_size, seed=seed
@@ -140,7 +133,7 @@ def _activations(
     images: ImageFolder,
     batch_size: int,
     device: str,
-    progress: bool,
+    progress: Shown,
 ) -> Activations:
     """Record the graph's layers as they were measured when it was mined."""
     if images.size != graph.image_size:

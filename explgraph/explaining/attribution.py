@@ -69,10 +69,6 @@ class Owned(NamedTuple):
         """Of each node, (n, V)."""
         return self.units.sum((2, 3))
 
-    def take(self, rows: Sequence[int]) -> Owned:
-        """Keep some of the nodes."""
-        return Owned([self.filters[k] for k in rows], self.units[:, list(rows)])
-
 
 class Places:
     """Where a graph's nodes are in a batch, and what is their own there."""
@@ -153,9 +149,14 @@ class Places:
         """
         # sums over units are too coarse in float16
         maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
-        weights = self.weights(nodes, positions, maps, place=place, sharing=sharing)
+        return self.weighted(
+            nodes, maps, self.weights(nodes, positions, maps, place=place, sharing=sharing)
+        )
+
+    def weighted(self, nodes: Sequence[str], maps: Tensor, weights: Tensor) -> Owned:
+        """Give what is the nodes' own, whose `weights` are known."""
         filters = self.filters(nodes)
-        return Owned(filters, maps[:, filters].relu() * weights)
+        return Owned(filters, maps[:, filters].to(weights).relu() * weights)
 
 
 def _shared(weights: Tensor, near: Tensor, filters: Sequence[int], sharing: Sharing) -> Tensor:

@@ -34,8 +34,18 @@ from explgraph.network.hooks import (
     split_layer,
     tensors_of,
 )
+from explgraph.progress import Shown
 
-__all__ = ["Change", "Run", "class_scores", "is_output", "run", "watched", "with_gradients"]
+__all__ = [
+    "Change",
+    "Run",
+    "class_scores",
+    "is_output",
+    "mapped",
+    "run",
+    "watched",
+    "with_gradients",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Change = Callable[[Tensor], Tensor]
@@ -64,6 +74,7 @@ def run(
     changes: Mapping[str, Change] | None = None,
     *,
     gradients: bool = False,
+    left_out: Mapping[str, int] | None = None,
 ) -> Run:
     """Run a model on a batch and keep, or change, some layers' maps.
 
@@ -78,6 +89,8 @@ def run(
         By layer; see `Change`. It sees what the changes below have made of its layer.
     gradients : bool
         Keep the graph from the lowest of `layers` upwards.
+    left_out : mapping of str to int, optional
+        How many calls of a module won't happen, before those that are wanted: see `rerun`.
 
     Raises
     ------
@@ -86,7 +99,7 @@ def run(
     """
     changes = changes or {}
     wanted = {split_layer(model, layer.name): layer for layer in layers}
-    calls = dict.fromkeys((name for name, _ in wanted), 0)
+    calls = {name: (left_out or {}).get(name, 0) for name, _ in wanted}
     maps: dict[str, Tensor] = {}
     shapes = {
         layer.name: (len(batch), (layer.channels, layer.height, layer.width), layer.name)
@@ -109,7 +122,7 @@ def run(
             maps[layer.name] = here
             passed_on = given.clone()
             read_maps(passed_on, *shapes[layer.name]).copy_(here)
-            return _swapped(output, given, passed_on)
+            return mapped(output, lambda tensor: passed_on if tensor is given else tensor)
 
         return hook
 
@@ -167,16 +180,16 @@ def with_gradients(function: F) -> F:
     return cast(F, inside)
 
 
-def _swapped(output: Any, old: Tensor, new: Tensor) -> Any:
-    """Put one tensor in the place of another in nested tuples, lists and mappings."""
-    if output is old:
-        return new
+def mapped(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Put others in the place of all tensors in nested tuples, lists and mappings."""
+    if isinstance(output, Tensor):
+        return function(output)
     if isinstance(output, Mapping):
         changed: Any = copy.copy(output)
-        changed.update({key: _swapped(value, old, new) for key, value in output.items()})
+        changed.update({key: mapped(value, function) for key, value in output.items()})
         return changed
     if isinstance(output, (tuple, list)):
-        values = [_swapped(value, old, new) for value in output]
+        values = [mapped(value, function) for value in output]
         return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
     return output
 
@@ -205,7 +218,7 @@ def watched(
     *,
     batch_size: int,
     device: str,
-    progress: bool = False,
+    progress: Shown = None,
 ) -> Iterator[tuple[tuple[str, ...], Tensor]]:
     """Go through images in batches on the model's device, the model checked to be the graph's.
 

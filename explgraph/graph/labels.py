@@ -39,6 +39,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from explgraph.atomic import atomic_write
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.paths import checked_path
 
@@ -70,6 +71,10 @@ class DecidedPart(NamedTuple):
     nodes: tuple[str, ...]
     place: tuple[float, float]
 
+    def __repr__(self) -> str:
+        state = ", rejected" if self.rejected else ""
+        return f"DecidedPart({self.id!r}, {few([self.name])!r}: {len(self.nodes):,} nodes{state})"
+
 
 class Labels(NamedTuple):
     """Decisions that were read.
@@ -92,6 +97,12 @@ class Labels(NamedTuple):
     rejected: tuple[str, ...]
     model_fingerprint: str
     parts: tuple[DecidedPart, ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"Labels: {len(self.labels):,} names, {len(self.merged):,} merged groups, "
+            f"{len(self.rejected):,} rejected nodes, {len(self.parts):,} parts"
+        )
 
 
 def read_labels(source: str | os.PathLike[str] | Mapping[str, Any]) -> Labels:

@@ -19,6 +19,7 @@ import networkx
 import numpy as np
 from numpy.typing import NDArray
 
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.graph.labels import DecidedPart
 from explgraph.network.geometry import Layer
@@ -117,6 +118,13 @@ class Part:
     reliability: float
     follows: float
     exemplars: tuple[tuple[str, float, float, float], ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"Part({self.id!r}, {few([self.title])!r}: {len(self.nodes):,} nodes in "
+            f"{len(self.layers):,} layers, support {self.support:.0%}, reliability "
+            f"{self.reliability:.2f})"
+        )
 
     @property
     def title(self) -> str:

@@ -25,11 +25,11 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
 from explgraph.images.ahead import ahead
 from explgraph.paths import checked_path
+from explgraph.progress import Shown, bar
 from explgraph.textfiles import read_csv
 
 __all__ = ["ImageFolder", "made_ready", "normalised"]
@@ -95,7 +95,7 @@ class ImageFolder(Dataset[Tensor]):
     unreadable : {"refuse", "skip"}
         What to do about images that can't be decoded. All are read once at the start; they are
         named in the error, or in a warning and in `skipped`.
-    progress : bool
+    progress : bool or None
         Show a bar while they are read, on a terminal, if it takes longer than two seconds.
 
     Attributes
@@ -131,7 +131,7 @@ class ImageFolder(Dataset[Tensor]):
         boxes: str | os.PathLike[str] | Boxes | None = None,
         names: Sequence[str] | None = None,
         unreadable: Literal["refuse", "skip"] = "refuse",
-        progress: bool = False,
+        progress: Shown = None,
     ) -> None:
         self.path = checked_path(path)
         self.size = checked_size(size)
@@ -442,7 +442,7 @@ def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:
 
 
 def _photo_sizes(
-    folder: Path, files: Iterable[str], progress: bool
+    folder: Path, files: Iterable[str], progress: Shown
 ) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     """Decode all photographs once: sizes ``(width, height)``, and why others are unreadable."""
 
@@ -467,15 +467,14 @@ def _photo_sizes(
     sizes, broken = {}, {}
     peaks: list[int] = []  # of photographs of 16 bits
     files = list(files)
-    bar = tqdm(
+    checked = bar(
         zip(files, ahead(check, files, 64), strict=True),
+        shown=progress,
         desc="checking",
         total=len(files),
         unit="file",
-        delay=2,
-        disable=None if progress else True,
     )
-    for file, found in bar:
+    for file, found in checked:
         if isinstance(found, str):
             broken[file] = found
         else:

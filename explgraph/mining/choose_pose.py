@@ -18,6 +18,7 @@ from explgraph.mining.layer_maps import LayerMaps, by_grid
 from explgraph.mining.learn_pose import Learnt, learn_reader, packed, unpacked
 from explgraph.mining.patterns import Motions, pose_worth, still_places
 from explgraph.mining.settings import Settings, rules_for
+from explgraph.progress import Part
 from explgraph.statistics.mixture import Grid
 
 __all__ = ["choose_pose", "learn_poses", "motions_of"]
@@ -30,17 +31,26 @@ _TRIED = 64  # filters of a layer by which a pose is chosen for it
 
 
 def learn_poses(
-    layers: Sequence[LayerMaps], sample: Tensor, settings: Settings, seed: int, area: float
+    layers: Sequence[LayerMaps],
+    sample: Tensor,
+    settings: Settings,
+    seed: int,
+    area: float,
+    part: Part,
 ) -> list[Learnt]:
-    """Learn a pose for every grid that has a filter which fires."""
+    """Learn a pose for every grid that has a filter which fires; `part` moves the bar."""
     learnt = []
-    for group in by_grid(layers):
+    grids = by_grid(layers)
+    for group in grids:
         firing = [maps for maps in group if bool((maps.scale > 0).any())]
         if not firing:
             continue
 
+        def ticking(done: float) -> None:
+            part(done / len(grids))
+
         def learn(firing: list[LayerMaps] = firing) -> Sequence[Tensor]:
-            return packed(_learn_pose(firing, sample, settings, seed, area))
+            return packed(_learn_pose(firing, sample, settings, seed, area, ticking))
 
         learnt.append(unpacked(list(firing[0].images.once(learn))))
     if not learnt:
@@ -49,7 +59,12 @@ def learn_poses(
 
 
 def _learn_pose(
-    layers: Sequence[LayerMaps], sample: Tensor, settings: Settings, seed: int, area: float
+    layers: Sequence[LayerMaps],
+    sample: Tensor,
+    settings: Settings,
+    seed: int,
+    area: float,
+    part: Part,
 ) -> Learnt:
     """Learn the pose of one grid: with half the numbers, unless all explain clearly more.
 
@@ -69,15 +84,17 @@ def _learn_pose(
                 seed=seed + layers[0].layer.index,
             )
         )
+        part(1 / 4)  # measuring what either is worth takes about as long
         if options[-1].poses.shape[1] < numbers:
             return options[-1]  # there are no more
     few, all_ = options[0], options[-1]
     if few is all_:
         return few
-    worth = [
-        sum(_worth(one, layer, maps[layer.layer.index], settings, area, seed) for layer in layers)
-        for one in options
-    ]
+    worth = [0.0, 0.0]
+    for k, one in enumerate(options):
+        for layer in layers:
+            worth[k] += _worth(one, layer, maps[layer.layer.index], settings, area, seed)
+            part(1 / 4 / len(layers))
     return all_ if worth[1] > _MORE_NUMBERS * worth[0] else few
 
 

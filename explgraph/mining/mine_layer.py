@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,13 +17,18 @@ from explgraph.mining.learn_pose import Learnt
 from explgraph.mining.patterns import Motions, Patterns, Rules, find_patterns
 from explgraph.mining.settings import Settings, rules_for
 from explgraph.mining.tracks import Tracks, track
+from explgraph.progress import Part, Stages
 from explgraph.statistics.fitted import FittedLayer
 from explgraph.statistics.inference import infer
 from explgraph.statistics.mixture import Mixture
 from explgraph.statistics.reliability import rated, together
 
-__all__ = ["mine_layer"]
+__all__ = ["LAYER", "mine_layer"]
 
+# how long stages take beside one another, for the bar
+_PATTERNS, _LOOKING = 7.0, 1.0
+LAYER = _PATTERNS + _LOOKING
+"""How long a layer takes in all, in the same unit."""
 _DECOYS = 128  # filters of a layer that are looked at as decoys, at most
 
 
@@ -57,6 +62,7 @@ def mine_layer(
     *,
     area: float,
     seed: int,
+    stages: Stages,
 ) -> MinedLayer:
     """Find a layer's patterns in the sample, look for them in all images, and measure them.
 
@@ -74,19 +80,26 @@ def mine_layer(
     area : float
         Of an image, px^2.
     seed : int
+    stages : Stages
+        The bar, which goes on by `LAYER`.
 
     Returns
     -------
     MinedLayer
     """
     motions = motions_of(learnt, maps.grid)
-    patterns, decoys = _find(maps, sample, sample_poses, motions, settings, area, seed)
+    with stages.stage(_PATTERNS, f"{maps.layer.name}: patterns") as part:
+        patterns, decoys = _find(maps, sample, sample_poses, motions, settings, area, seed, part)
     images, mixture = maps.images, patterns.mixture
     fitted = _fitted(maps.scale, patterns)
-    found = track(
-        images,
-        (infer(fitted, block, poses.read(here), maps.grid, area) for here, block in maps.blocks()),
-    )
+    with stages.stage(_LOOKING, f"{maps.layer.name}: places") as part:
+
+        def places() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+            for here, block in maps.blocks():
+                yield infer(fitted, block, poses.read(here), maps.grid, area)
+                part(len(block) / images.n)
+
+        found = track(images, places())
     support = _support(images, found)
     alive = (mixture.share > 0).flatten()
     moving = motions.moves[patterns.motion].flatten()
@@ -125,6 +138,7 @@ def _find(
     settings: Settings,
     area: float,
     seed: int,
+    part: Part,
 ) -> tuple[Patterns, _Decoys]:
     """Find a layer's patterns, and those of decoys."""
     c = maps.layer.channels
@@ -139,8 +153,11 @@ def _find(
             sampled.append(maps.sampled(sample))
         return sampled[0][:, which]
 
+    def ticking(filters: float) -> None:
+        part(filters / (c + len(chosen)))
+
     def work(here: slice) -> Sequence[Tensor]:
-        found = find_patterns(some(here), poses, motions, maps.grid, rules)
+        found = find_patterns(some(here), poses, motions, maps.grid, rules, ticking)
         return [*found.mixture, *found[1:]]
 
     def decoy(here: slice) -> Sequence[Tensor]:
@@ -148,7 +165,7 @@ def _find(
         shuffled = values.gather(
             0, order[:, here].to(values.device)[..., None, None].expand_as(values)
         )
-        found = find_patterns(shuffled, poses, motions, maps.grid, rules)
+        found = find_patterns(shuffled, poses, motions, maps.grid, rules, ticking)
         filled = _filled(found, rules)
         scale = maps.scale[chosen[here].to(maps.scale.device)]
         there = infer(_fitted(scale, filled), shuffled, poses, maps.grid, area)

@@ -32,7 +32,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from explgraph.activations.checkpoint import Checkpoint
 from explgraph.activations.processes import Team
@@ -45,12 +44,13 @@ from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
 from explgraph.images.whereabouts import only, whereabouts
-from explgraph.mining.assemble import MinedLayer, assemble, versions
+from explgraph.mining.assemble import assemble, versions
 from explgraph.mining.choose_pose import choose_pose, learn_poses
 from explgraph.mining.layer_maps import LayerMaps, by_grid, layer_maps, side_by_side
-from explgraph.mining.mine_layer import mine_layer
+from explgraph.mining.mine_layer import LAYER, mine_layer
 from explgraph.mining.settings import Settings
 from explgraph.network.forward import checked_device
+from explgraph.progress import Shown, Stages
 from explgraph.statistics.fitted import Fitted
 
 __all__ = ["mine", "mine_activations"]
@@ -58,6 +58,8 @@ __all__ = ["mine", "mine_activations"]
 
 _SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
 _LEAST_SAMPLE = 64
+# how long stages take beside one another, for the bar; see `mine_layer.LAYER`
+_SCALES, _POSES, _EDGES = 0.2, 5.0, 2.0
 _MOST_SEED = 2**40  # seeds are multiplied to give each layer its own draws
 
 
@@ -72,7 +74,7 @@ def mine(
     device: str = "auto",
     batch_size: int = 32,
     settings: Settings | None = None,
-    progress: bool = False,
+    progress: Shown = None,
 ) -> ExplanatoryGraph:
     """Mine an explanatory graph from a trained network and images, or from a store of activations.
 
@@ -98,8 +100,8 @@ def mine(
     batch_size : int
         Images per forward pass; the result does not depend on it beyond rounding.
     settings : Settings, optional
-    progress : bool
-        Show bars on a terminal.
+    progress : bool or None
+        Show bars: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------
@@ -158,7 +160,7 @@ def mine_activations(
     images: ImageFolder | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     device: str = "cpu",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> ExplanatoryGraph:
     """Mine an explanatory graph from activations that were recorded before: see `mine`.
 
@@ -178,7 +180,7 @@ def mine_activations(
         is saved.
     device : str
         Where the arithmetic is done; "auto" is the GPU if there is one.
-    progress : bool
+    progress : bool or None
 
     Returns
     -------
@@ -198,14 +200,12 @@ def mine_activations(
         )
     target = checked_device(device)
     team = Team()
-    bar = tqdm(
-        total=2 * len(activations.layers),
-        desc="mining",
-        unit="step",
-        delay=2,
-        disable=None if progress and team.rank == 0 else True,
+    stages = Stages(
+        len(activations.layers) * (_SCALES + LAYER) + _POSES + _EDGES,
+        shown=progress if team.rank == 0 else False,
+        about="mining",
     )
-    with bar, torch.no_grad(), ExitStack() as stack:
+    with stages.bar, torch.no_grad(), ExitStack() as stack:
         kept = folder = None
         if checkpoint is not None:
             kept = Checkpoint(checkpoint, _job(activations, settings, seed), team)
@@ -216,9 +216,9 @@ def mine_activations(
         )
         layers = []
         for layer in reversed(activations.layers):
-            layers.append(layer_maps(rows, activations, layer))
-            bar.update()
-        graph = _mine(rows, activations, layers, settings, seed, preprocessing or {}, bar.update)
+            with stages.stage(_SCALES, f"{layer.name}: scales"):
+                layers.append(layer_maps(rows, activations, layer))
+        graph = _mine(rows, activations, layers, settings, seed, preprocessing or {}, stages)
     if not any(reliability > 0 for _, reliability in graph.nx.nodes(data="reliability")):
         warnings.warn(
             f"no filter follows what moves in these {rows.n} images, so that no node is "
@@ -266,30 +266,33 @@ def _mine(
     settings: Settings,
     seed: int,
     preprocessing: dict[str, Any],
-    tick: Any,
+    stages: Stages,
 ) -> ExplanatoryGraph:
     """Do all the steps: see the module."""
     height, width = activations.image_size
     area = float(height * width)
     sample = _sample(images, layers, settings, seed)
-    poses_learnt = learn_poses(layers, sample, settings, seed, area)
-    learnt = choose_pose(layers, sample, poses_learnt, settings, area, seed)
-    reading = Fitted(learnt.reader, {})
-    grids = {maps.layer.index: maps.grid for maps in layers}
-    prepared = reading.prepared(grids)
-    guiding = [m for m in layers if m.layer.index in learnt.reader.guides.layers()]
-    poses = images.table(
-        reading.poses(block, grids, prepared) for _, block in side_by_side(guiding)
-    )
-    sample_poses = images.rows(poses, sample)
-    mined: list[MinedLayer] = []
-    for maps in layers:
-        mined.append(
-            mine_layer(maps, learnt, poses, sample, sample_poses, settings, area=area, seed=seed)
+    with stages.stage(_POSES, "poses") as part:
+        poses_learnt = learn_poses(layers, sample, settings, seed, area, part)
+        learnt = choose_pose(layers, sample, poses_learnt, settings, area, seed)
+        reading = Fitted(learnt.reader, {})
+        grids = {maps.layer.index: maps.grid for maps in layers}
+        prepared = reading.prepared(grids)
+        guiding = [m for m in layers if m.layer.index in learnt.reader.guides.layers()]
+        poses = images.table(
+            reading.poses(block, grids, prepared) for _, block in side_by_side(guiding)
         )
-        tick()
+    sample_poses = images.rows(poses, sample)
+    mined = [
+        mine_layer(
+            maps, learnt, poses, sample, sample_poses, settings,
+            area=area, seed=seed, stages=stages,
+        )
+        for maps in layers
+    ]  # fmt: skip
     fitted = Fitted(learnt.reader, {m.layer.index: m.fitted for m in mined})
-    return assemble(images, activations, mined, fitted, sample, settings, seed, preprocessing)
+    with stages.stage(_EDGES, "edges"):
+        return assemble(images, activations, mined, fitted, sample, settings, seed, preprocessing)
 
 
 def _sample(images: Images, layers: Sequence[LayerMaps], settings: Settings, seed: int) -> Tensor:

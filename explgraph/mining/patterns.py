@@ -41,6 +41,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from explgraph.progress import Part
 from explgraph.statistics.mixture import (
     Bounds,
     Counts,
@@ -145,6 +146,8 @@ _NEW_SHARE = 0.3  # that a new pattern starts with; EM forgets it
 _TINY = 1e-9
 _CELLS = 1 << 25  # floats that are worked on at a time
 _DOUBTED = 3.0  # standard errors, for a filter has the best of some hundred motions
+# of a filter's time, for the bar: until nothing more that moves is found, that stands still
+_MOVING, _STILL = 0.5, 0.1
 _EXCHANGES = (1 / 3, 2 / 3)  # images whose motion is taken are so far ahead, as shares of all
 
 
@@ -324,7 +327,12 @@ class _State(NamedTuple):
 
 
 def find_patterns(
-    maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rules
+    maps: Tensor,
+    poses: Tensor,
+    motions: Motions,
+    grid: Grid,
+    rules: Rules,
+    tick: Part | None = None,
 ) -> Patterns:
     """Take filters apart: see the module.
 
@@ -336,6 +344,8 @@ def find_patterns(
     motions : Motions
     grid : Grid
     rules : Rules
+    tick : callable, optional
+        Is told now and then how many more filters are done, 0.3 of one that is nearly.
 
     Returns
     -------
@@ -345,13 +355,17 @@ def find_patterns(
     n, c = maps.shape[:2]
     step = max(1, _CELLS // max(1, n * maps.shape[2] * maps.shape[3]))
     parts = [
-        _find(maps[:, i : i + step].contiguous(), poses, motions, grid, rules)
+        _find(maps[:, i : i + step].contiguous(), poses, motions, grid, rules, tick or _untold)
         for i in range(0, c, step)
     ]
     most = max(p.motion.shape[1] for p in parts)
     columns = zip(*(_flat(p, most) for p in parts), strict=True)
     *mixture, loading, motion, gain, following = (torch.cat(column) for column in columns)
     return Patterns(Mixture(*mixture), loading, motion, gain, following)
+
+
+def _untold(_filters: float) -> None:
+    """Tell nobody."""
 
 
 def pose_worth(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rules) -> Tensor:
@@ -366,7 +380,7 @@ def pose_worth(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules:
     """
     search = _Search(maps, poses, motions, grid, rules)
     state, which, fires = _begin(search)
-    state = _grow(search, state, fires, moving=True)
+    state = _grow(search, state, fires, _untold, moving=True)
     return _follow(search, which, state).sum(1)
 
 
@@ -380,13 +394,15 @@ def _flat(patterns: Patterns, most: int) -> list[Tensor]:
     ]
 
 
-def _find(maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rules) -> Patterns:
+def _find(
+    maps: Tensor, poses: Tensor, motions: Motions, grid: Grid, rules: Rules, tick: Part
+) -> Patterns:
     """Take as many filters apart as memory bears."""
     search = _Search(maps, poses, motions, grid, rules)
     state, which, fires = _begin(search)
     for moving in (True, False):  # what stands still is last
         if bool((motions.moves == moving).any()):
-            state = _grow(search, state, fires, moving=moving)
+            state = _grow(search, state, fires, tick, moving=moving)
     mixture = search.fit(None, which, state.middle(), state.motion, _LAST)
     # one that stood in for a part until the right one joined has lost its share
     stays = mixture.share > rules.least_share
@@ -433,12 +449,13 @@ def _begin(search: _Search) -> tuple[_State, Tensor, Tensor]:
     return state, which, which[search.maps.flatten(2).amax((0, 2)) > 0]
 
 
-def _grow(search: _Search, state: _State, active: Tensor, *, moving: bool) -> _State:
+def _grow(search: _Search, state: _State, active: Tensor, tick: Part, *, moving: bool) -> _State:
     """Add patterns that move, or that stand still, to some filters as long as it is worth it."""
     while len(active):
         if bool(state.alive()[active].all(1).any()):
             state = state.wider()
         better, accepted = _improve(search, active, state.take(active), moving=moving)
+        tick((_MOVING if moving else _STILL) * (len(active) - int(accepted.sum())))
         active = active[accepted]
         state = state.put(active, better.take(accepted))
     return state

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from explgraph import rows as tables
 from explgraph.errors import ExplgraphError
@@ -39,6 +38,7 @@ from explgraph.markup import table
 from explgraph.naming.encoders import Encoder
 from explgraph.parsed_parts import ParsedParts
 from explgraph.parsing import Parse, parts_in
+from explgraph.progress import Shown, bar
 from explgraph.views.pictures import (
     Drawable,
     Pictures,
@@ -157,7 +157,7 @@ def name_parts(
     overwrite: bool = False,
     batch_size: int = 64,
     seed: int = 0,
-    progress: bool = False,
+    progress: Shown = None,
 ) -> tuple[G, PartNames]:
     """Name the parts of a graph by words: see `ExplanatoryGraph.name_parts`."""
     words = _checked(vocabulary, encoder, fdr, permutations, batch_size)
@@ -183,10 +183,7 @@ def name_parts(
     texts = _encoded(encoder, "encode_texts", words)
     everything = np.concatenate([cut_at[part].reshape(-1, 3) for part in seen])
     encoded: list[Array] = []
-    starts = tqdm(
-        range(0, len(everything), batch_size), desc="naming", unit="batch", delay=2,
-        disable=None if progress else True,
-    )  # fmt: skip
+    starts = bar(range(0, len(everything), batch_size), shown=progress, desc="naming", unit="batch")
     for start in starts:
         batch = _cut(pictures, everything[start : start + batch_size], side)
         encoded.append(_encoded(encoder, "encode_images", batch))

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from explgraph.errors import ExplgraphError, one_line
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import alone, catch, check_model, model_device, model_dtype, read_maps
+from explgraph.progress import Shown, bar
 
 __all__ = [
     "check_finite",
@@ -44,7 +44,7 @@ def stream(
     image_size: tuple[int, int],
     batch_size: int = 32,
     device: str | torch.device = "auto",
-    progress: bool = False,
+    progress: Shown = None,
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Go through the rectified activations of layers that were measured before.
 
@@ -194,13 +194,11 @@ def rectified_maps(
 def with_bar(
     runs: Iterable[tuple[tuple[str, ...], T]],
     total: int | None,
-    progress: bool,
+    progress: Shown,
     told: str = "recording",
 ) -> Iterator[tuple[tuple[str, ...], T]]:
     """Show a progress bar beside."""
-    # disable=None: only on a terminal
-    disable = None if progress else True
-    with tqdm(total=total, desc=told, unit="image", delay=2, disable=disable) as bar:
+    with bar(shown=progress, total=total, desc=told, unit="image") as shown:
         for names, caught in runs:
             yield names, caught
-            bar.update(len(names))
+            shown.update(len(names))

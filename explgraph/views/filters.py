@@ -63,6 +63,13 @@ class EffectiveField(NamedTuple):
     weight: NDArray[np.float64]
     size: float
 
+    def __repr__(self) -> str:
+        (row, column), (x, y) = self.unit, self.centre
+        return (
+            f"EffectiveField: unit {row}, {column} at ({x:.0f}, {y:.0f}) px, "
+            f"{self.size:.0f} px wide"
+        )
+
 
 def effective_field(
     model: nn.Module,

@@ -7,11 +7,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.graph.graph import Graph
 from explgraph.parsing import Parse
+from explgraph.progress import Shown, bar
 from explgraph.suffixes import DRAWINGS
 from explgraph.views.export import write
 from explgraph.views.pictures import Drawable
@@ -26,7 +25,7 @@ def write_formats(
     *,
     images: Drawable | None = None,
     parse: Parse | None = None,
-    progress: bool = False,
+    progress: Shown = None,
 ) -> list[Path]:
     """Write ``graph.FORMAT`` files; one that can't be made does not cost the others.
 
@@ -39,8 +38,8 @@ def write_formats(
     images, parse
         For the pictures of drawings and of the explorer page (`explgraph.views.viewer.page`);
         without, those that the graph remembers.
-    progress : bool
-        Show a bar on a terminal.
+    progress : bool or None
+        Show a bar: by default in notebooks alone, if True on a terminal too.
 
     Returns
     -------
@@ -54,8 +53,7 @@ def write_formats(
     """
     written = []
     failed: dict[str, list[str]] = {}
-    bar = tqdm(formats, desc="writing", unit="file", delay=2, disable=None if progress else True)
-    for suffix in bar:
+    for suffix in bar(formats, shown=progress, desc="writing", unit="file"):
         path = Path(folder) / f"graph.{suffix}"
         try:
             if suffix == "html" and images is not None:

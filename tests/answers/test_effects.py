@@ -203,6 +203,62 @@ def test_on_creatures_estimates_agree_with_ablation():
     assert effects.check_effects(model, measured, images, edges=40).rank_correlation >= 0.8
 
 
+def test_effects_are_gradients_written_out_node_by_node_and_image_by_image(curved):
+    """One backward pass serves many parents: each for itself, in float64, gives the same."""
+    model, graph = curved
+    images = pictures(5, seed=8)
+    images[1:3] = 0  # of what has a negative bias there is nothing
+    measured = effects.edge_effects(model, graph, images, classes={"a": 2}, batch_size=4)
+    positions = graph.parse(model, images).positions
+    exact = network(positive=False).double()
+    number = {node: k for k, node in enumerate(graph.node_ids)}
+    lost = dict.fromkeys(graph.nx.edges, 0.0)
+    total = dict.fromkeys(graph.nx, 0.0)
+    on_class = dict.fromkeys(graph.nx, 0.0)
+    absent = 0
+    for i, image in enumerate(images.double()):
+        lower = exact.lower(image[None]).detach().requires_grad_()
+        upper, scores = exact.tail(lower)
+        maps = {"lower": lower, "upper": upper}
+
+        def own(node, i=i, maps=maps):
+            values = graph.nx.nodes[node]
+            share = place(graph, node, positions[i, number[node]])
+            return maps[values["layer"]][0, values["filter"]].relu() * share
+
+        slopes = torch.autograd.grad(scores[0, 2], list(maps.values()), retain_graph=True)
+        slopes = dict(zip(maps, slopes, strict=True))
+        for node, values in graph.nx.nodes.items():
+            total[node] += own(node).sum().item()
+            slope = slopes[values["layer"]][0, values["filter"]]
+            on_class[node] += (slope * own(node)).sum().item() / len(images)
+        for parent, child in graph.nx.edges:
+            absent += not own(parent).any() or not own(child).any()
+            (slope,) = torch.autograd.grad(own(parent).sum(), lower, retain_graph=True)
+            slope = slope[0, graph.nx.nodes[child]["filter"]]
+            lost[parent, child] += (slope * own(child)).sum().item()
+    assert 0 < absent < len(images) * len(lost)
+    for (parent, child), loss in lost.items():
+        expected = loss / total[parent] if total[parent] else 0.0
+        found = measured.nx.edges[parent, child]["effect"]
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    for node, expected in on_class.items():
+        found = measured.nx.nodes[node]["effect_on_a"]
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_a_long_wait_is_told_ahead(curved, monkeypatch, capsys):
+    model, graph = curved
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(effects.time, "monotonic", lambda: next(clock))
+    effects.edge_effects(model, graph, pictures(4), progress=True)
+    said = capsys.readouterr().err
+    assert said.startswith(f"effects of {len(graph)} nodes over 4 images: about ")
+    assert "fewer nodes (graph.prune(top=...)) or images take less" in said
+    effects.edge_effects(model, graph, pictures(4))
+    assert capsys.readouterr().err == ""
+
+
 def test_an_absent_parent_has_no_effects(linear):
     _, graph = linear
     silent = network()

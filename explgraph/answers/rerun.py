@@ -1,0 +1,316 @@
+"""Running a network again from a layer upwards: what lies below gives what it gave before.
+
+Whoever takes nodes away one by one runs the network many times over on the same images, and each
+time nothing changes below the node's layer. So:
+
+1. *Steps* (`_learn`), once for each layer, from one image: which modules have run when the layer
+   has, and which of them lie in no other such module. Those are not run again; the modules that
+   the layer itself lies in are.
+2. What *matters* of their outputs (a layer's own, a shortcut's that is added later on) is found by
+   trying: with NaN in an output's place, does all come out above as it did? Many at a time, in
+   halves where it doesn't. Outputs that don't matter are not kept.
+3. `Rerun.whole` runs a batch and keeps what matters; `Rerun.changed` runs it again, changed.
+
+That a network gives the same again is tried in step 2, not believed: one that doesn't, or whose
+modules run in another order for another batch, runs whole, as slowly as ever.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from explgraph.errors import ExplgraphError
+from explgraph.explaining.intervene import Change, Run, mapped, run
+from explgraph.network.geometry import Layer
+from explgraph.network.hooks import alone, split_layer
+
+__all__ = ["Rerun"]
+
+Call = Callable[[], Any]
+Around = Callable[[str, Call], Any]
+"""Is called in a module's place with its name and what runs it; gives its output."""
+
+_CLOSE = 1e-4  # of the largest value: outputs alike; arithmetic on a GPU may not repeat exactly
+
+
+class _Step(NamedTuple):
+    """A module's call before the layer has run."""
+
+    name: str
+    enters: bool  # runs, for the layer lies in it
+    matters: bool  # otherwise: whether what it gives is read again
+
+
+class _Steps(NamedTuple):
+    """All of them for one layer, the last being the layer's own; how often modules ran by then."""
+
+    steps: tuple[_Step, ...]
+    calls: Counter[str]
+
+
+class _Elsewhere(BaseException):
+    """Modules run in another order; no ``Exception``, lest a model's own handlers swallow it."""
+
+
+class Rerun:
+    """Runs batches whole, and again with some layers' maps changed.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    layers : sequence of Layer
+    starts : iterable of str
+        Layers that will be the lowest to be changed.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[Layer], starts: Iterable[str]) -> None:
+        self._model = model
+        self._layers = tuple(layers)
+        self._starts = tuple(dict.fromkeys(starts))
+        self._known: dict[str, _Steps | None] | None = None
+        self._batch = torch.empty(0)
+        self._order: list[str] = []
+        self._kept: dict[str, list[Any]] = {}
+
+    def whole(self, batch: Tensor) -> Run:
+        """Run a batch, unchanged, and keep what `changed` needs.
+
+        Raises
+        ------
+        ExplgraphError
+            As `intervene.run`.
+        """
+        if self._known is None:
+            one = batch[:1]
+            self._known = {
+                name: _learn(self._model, self._layers, name, one) for name in self._starts
+            }
+        keepers = {name: _Keeper(steps) for name, steps in self._known.items() if steps is not None}
+
+        def around(name: str, call: Call) -> Any:
+            for keeper in keepers.values():
+                call = keeper.follow(name, call)
+            return call()
+
+        with _around(self._model, around if keepers else None):
+            done = run(self._model, batch, self._layers)
+        self._batch, self._order = batch, list(done.maps)
+        self._kept = {name: keeper.kept for name, keeper in keepers.items() if keeper.complete}
+        return done
+
+    def changed(self, changes: Mapping[str, Change]) -> Run:
+        """Run the same batch again with some layers' maps changed.
+
+        Parameters
+        ----------
+        changes : mapping of str to callable
+            By layer; see `intervene.Change`.
+
+        Returns
+        -------
+        Run
+            `maps` from the lowest changed layer upwards.
+
+        Raises
+        ------
+        ExplgraphError
+            As `intervene.run`.
+        """
+        start = min(changes, key=self._order.index)
+        above = self._order[self._order.index(start) :]
+        layers = [layer for layer in self._layers if layer.name in above]
+        steps = (self._known or {}).get(start)
+        if steps is not None and start in self._kept:
+            try:
+                return _again(self._model, self._batch, layers, steps, self._kept[start], changes)
+            except _Elsewhere:
+                self._kept.pop(start)
+        return run(self._model, self._batch, layers, changes)
+
+
+class _Keeper:
+    """Goes along the steps of a layer while the whole model runs, and keeps what matters."""
+
+    def __init__(self, steps: _Steps) -> None:
+        self._steps = steps.steps
+        self._at = 0
+        self._inside = False  # a module that is not run again
+        self._lost = False
+        self.kept: list[Any] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether the model took all the steps."""
+        return self._at == len(self._steps) and not self._lost
+
+    def follow(self, name: str, call: Call) -> Call:
+        """Give what is to be run in the place of a call."""
+        if self._inside or self._lost or self._at == len(self._steps):
+            return call
+        step = self._steps[self._at]
+        if step.name != name:
+            self._lost = True
+            return call
+        self._at += 1
+        if step.enters:
+            self.kept.append(None)
+            return call
+
+        def keeping() -> Any:
+            self._inside = True
+            output = call()
+            self._inside = False
+            self.kept.append(mapped(output, Tensor.clone if step.matters else _nothing))
+            return output
+
+        return keeping
+
+
+def _nothing(tensor: Tensor) -> Tensor:
+    """Give NaN of a tensor's shape, in no memory; what is no number stays."""
+    if not tensor.is_floating_point():
+        return tensor.clone()
+    return tensor.new_full((), torch.nan).expand(tensor.shape)
+
+
+@contextmanager
+def _around(model: nn.Module, around: Around | None) -> Iterator[None]:
+    """Let a function stand around all modules' ``forward``, for this thread alone."""
+    mine = threading.get_ident()
+
+    def stands(name: str, forward: Callable[..., Any], around: Around) -> Callable[..., Any]:
+        def inside(*args: Any, **options: Any) -> Any:
+            if threading.get_ident() != mine:
+                return forward(*args, **options)
+            return around(name, lambda: forward(*args, **options))
+
+        return inside
+
+    if around is None:
+        yield
+        return
+    with alone(model):
+        before: list[tuple[dict[str, Any], Any]] = []
+        try:
+            for name, module in model.named_modules():
+                if name:
+                    own = vars(module)
+                    before.append((own, own.get("forward")))
+                    own["forward"] = stands(name, module.forward, around)
+            yield
+        finally:
+            for own, forward in before:
+                if forward is None:
+                    own.pop("forward", None)
+                else:
+                    own["forward"] = forward
+
+
+def _again(
+    model: nn.Module,
+    batch: Tensor,
+    layers: Sequence[Layer],
+    steps: _Steps,
+    kept: Sequence[Any],
+    changes: Mapping[str, Change],
+) -> Run:
+    """Run a model with what was kept in the place of the modules that gave it."""
+    at = 0
+
+    def around(name: str, call: Call) -> Any:
+        nonlocal at
+        if at == len(steps.steps):
+            return call()
+        step, given = steps.steps[at], kept[at]
+        if step.name != name:
+            raise _Elsewhere
+        at += 1
+        # a copy: what comes next may change it in place
+        return call() if step.enters else mapped(given, Tensor.clone) if step.matters else given
+
+    left_out = steps.calls - Counter(step.name for step in steps.steps)
+    with _around(model, around):
+        done = run(model, batch, layers, changes, left_out=left_out)
+    if at < len(steps.steps):
+        raise _Elsewhere
+    return done
+
+
+def _learn(model: nn.Module, layers: Sequence[Layer], start: str, image: Tensor) -> _Steps | None:
+    """Find a layer's steps, and which outputs matter; None if the model has to be run whole."""
+    if any(hasattr(module, "_orig_mod") for module in model.modules()):
+        return None  # torch.compile would compile it anew each time
+    target, number = split_layer(model, start)
+    calls: Counter[str] = Counter()
+    running: list[tuple[int, str]] = []
+    ended: list[tuple[int, str, Any]] = []
+    found: list[tuple[int, _Step, Any]] = []
+    until: Counter[str] = Counter()
+
+    def around(name: str, call: Call) -> Any:
+        began = calls.total()
+        this_call = calls[name]
+        calls[name] += 1
+        running.append((began, name))
+        output = call()
+        running.pop()
+        if not found:
+            ended[:] = [one for one in ended if one[0] < began]
+            ended.append((began, name, mapped(output, Tensor.clone)))
+            if (name, this_call) == (target, number or 0):
+                found.extend((t, _Step(n, False, True), given) for t, n, given in ended)
+                found.extend((t, _Step(n, True, False), None) for t, n in running)
+                until.update(calls)
+        return output
+
+    with _around(model, around):
+        whole = run(model, image, layers)
+    found.sort(key=lambda one: one[0])
+    steps = [step for _, step, _ in found]
+    kept = [given for *_, given in found]
+    names = list(whole.maps)
+    above = [layer for layer in layers if names.index(layer.name) >= names.index(start)]
+
+    def works() -> bool:
+        given = [
+            value if step.enters or step.matters else mapped(value, _nothing)
+            for step, value in zip(steps, kept, strict=True)
+        ]
+        try:
+            done = _again(model, image, above, _Steps(tuple(steps), until), given, {})
+        except (ExplgraphError, _Elsewhere):
+            return False
+        pairs = [(done.maps[layer.name], whole.maps[layer.name]) for layer in above]
+        return all(_alike(a, b) for a, b in [*pairs, (done.scores, whole.scores)])
+
+    def drop(some: Sequence[int]) -> None:
+        """Keep no more of some outputs than matters."""
+        if not some:
+            return
+        for k in some:
+            steps[k] = steps[k]._replace(matters=False)
+        if works():
+            return
+        for k in some:
+            steps[k] = steps[k]._replace(matters=True)
+        if len(some) > 1:
+            drop(some[: len(some) // 2])
+            drop(some[len(some) // 2 :])
+
+    if not steps or not works():
+        return None
+    drop([k for k, step in enumerate(steps[:-1]) if not step.enters])
+    return _Steps(tuple(steps), until)
+
+
+def _alike(values: Tensor, expected: Tensor) -> bool:
+    """Whether values are as expected, to rounding; NaN never is."""
+    scale = float(expected.abs().max()) if expected.numel() else 0.0
+    return bool(((values - expected).abs() <= _CLOSE * scale).all())
