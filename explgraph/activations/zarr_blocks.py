@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from explgraph.activations.image_blocks import ImageBlocks
 from explgraph.activations.processes import Team
+from explgraph.atomic import locked
 from explgraph.errors import ExplgraphError
 
 if TYPE_CHECKING:
@@ -399,7 +400,38 @@ def fill(
     ExplgraphError
         If the place can't be written, or holds something else or what was made of something else.
     """
-    shown, team = str(path), Team()
+    with _sweeping(str(path)):
+        _fill(kind, str(path), about, texts, arrays, images, blocks)
+
+
+@contextmanager
+def _sweeping(path: str) -> Iterator[None]:
+    """Delete what killed processes left half written, if nobody else is writing in this folder."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:  # nothing there yet, a URL, or Windows
+        yield
+        return
+    try:
+        if Team().rank == 0 and locked(handle):
+            for left in Path(path).rglob("*.partial"):  # as zarr names them
+                left.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _fill(
+    kind: Kind,
+    shown: str,
+    about: dict[str, Any],
+    texts: Mapping[str, tuple[str, ...]],
+    arrays: Mapping[str, Array],
+    images: ImageBlocks,
+    blocks: Callable[[list[int]], Iterable[tuple[int, Mapping[str, NDArray[Any]]]]],
+) -> None:
+    """Do what `fill` says."""
+    team = Team()
     about = {"version": kind.version, **about}
     with explained(kind, f"{shown!r} can't be written"):
         if team.rank == 0:

@@ -516,6 +516,13 @@ def test_photographs_of_equal_size_that_are_exchanged_are_noticed(tmp_path):
     assert_array_equal(maps_of(found, 1), maps_of(fresh, 1))
 
 
+def test_what_a_killed_process_left_half_written_is_deleted(network, images, place):
+    left = place / "1" / "c" / "2" / "0" / "0" / "0.0123456789abcdef.partial"
+    left.write_bytes(b"half")
+    record(network, images, LAYERS, store=place)
+    assert not left.exists()
+
+
 def test_a_store_of_an_earlier_version_is_refused_with_the_remedy(place):
     change(place, lambda about: about.update(version=1))
     with pytest.raises(ExplgraphError, match=r"version 1, this explgraph reads 2; .*record again"):
