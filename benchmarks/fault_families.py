@@ -20,6 +20,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -686,17 +687,20 @@ def _job(folder: Path, pause: float = 0.0) -> None:
     """Do everything that writes."""
     model, (images, _) = Small(pause).eval(), pictures()
     graph = mine(model, images, LAYERS, store=folder / "store", checkpoint=folder / "unfinished")
+    parse = graph.parse(model, images, out=folder / "parsed")
     if distributed.is_initialized() and distributed.get_rank():
         return
     graph.save(folder / "a.explgraph")
     graph.write(folder / "a.graphml")
-    parse = graph.parse(model, images, out=folder / "parsed")
     parse[:8].write(folder / "a.npz")
     graph.write(folder / "a.html")
 
 
-def _child(work: Callable[[], None]) -> int:
-    """Fork; the exit code says how it ended, what was raw lies in a file."""
+_RAW = Path("raw.txt")  # what a process that was forked raised
+
+
+def _child(work: Callable[[], None], place: Path) -> int:
+    """Fork; the exit code says how it ended."""
     pid = os.fork()
     if pid:
         return pid
@@ -708,12 +712,16 @@ def _child(work: Callable[[], None]) -> int:
         code = 1
     except KeyboardInterrupt:
         code = 130
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
+    except BaseException as err:
+        where = traceback.extract_tb(err.__traceback__)[-1]
+        (place / _RAW).write_text(f"{type(err).__name__}: {err} ({where.filename}:{where.lineno})")
     finally:
         os._exit(code)
+
+
+def _said(place: Path, code: int | None) -> str:
+    """Say how a process ended."""
+    return (place / _RAW).read_text() if code == 3 and (place / _RAW).exists() else f"code {code}"
 
 
 def _ended(pid: int, tick: Callable[[], None], until: float | None = None) -> int | None:
@@ -750,7 +758,7 @@ def _whole(place: Path) -> dict[str, bytes]:
     folder = place / "whole"
     if not folder.exists():
         folder.mkdir()
-        if _ended(_child(lambda: _job(folder)), lambda: None):
+        if _ended(_child(lambda: _job(folder), place), lambda: None):
             raise RuntimeError("the undisturbed run failed")
     return {n: (folder / n).read_bytes() for n in ("a.explgraph", "a.graphml", "a.npz", "a.html")}
 
@@ -766,14 +774,14 @@ def kills(_: Path, place: Path) -> Attempt:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         for _ in range(rng.choice((1, 1, 2, 3))):
-            pid = _child(lambda: _job(folder))
+            pid = _child(lambda: _job(folder), place)
             if _ended(pid, tick, rng.uniform(0, 1.1 * usual)) is None:
                 os.kill(pid, rng.choice((signal.SIGKILL, signal.SIGINT, signal.SIGTERM)))
                 code = _ended(pid, tick)
                 if code not in (0, 130, -signal.SIGKILL, -signal.SIGTERM):
-                    return f"a killed process ended with {code}"
-        code = _ended(_child(lambda: _job(folder)), tick)
-        return _as_it_should_be(folder, whole) if code == 0 else f"it went on to {code}"
+                    return f"a killed process ended by {_said(place, code)}"
+        code = _ended(_child(lambda: _job(folder), place), tick)
+        return _as_it_should_be(folder, whole) if code == 0 else f"went on to {_said(place, code)}"
 
     return attempt
 
@@ -786,10 +794,12 @@ def ranks(_: Path, place: Path) -> Attempt:
             distributed.init_process_group(
                 "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
             )
+            (folder / f"met {rank}").touch()
             _job(folder, pause=0.05)
 
-        (folder / "meeting").unlink(missing_ok=True)
-        return [_child(lambda rank=rank: work(rank)) for rank in range(2)]
+        for left in ("meeting", "met 0", "met 1"):
+            (folder / left).unlink(missing_ok=True)
+        return [_child(lambda rank=rank: work(rank), place) for rank in range(2)]
 
     whole_folder = place / "whole"
     begun = time.monotonic()
@@ -805,15 +815,19 @@ def ranks(_: Path, place: Path) -> Attempt:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         pids = start(folder)
+        while not all((folder / f"met {rank}").exists() for rank in range(2)):
+            time.sleep(0.01)  # meeting is torchrun's work
         unlucky = rng.randrange(2)
         if _ended(pids[unlucky], tick, rng.uniform(0.05, usual)) is None:
             os.kill(pids[unlucky], signal.SIGKILL)
             _ended(pids[unlucky], tick)
         code = _ended(pids[1 - unlucky], tick)
         if code not in (0, 1):
-            return f"the other process ended with {code}"
+            return f"the other process ended by {_said(place, code)}"
         codes = [_ended(pid, tick) for pid in start(folder)]
-        return _as_it_should_be(folder, whole) if codes == [0, 0] else f"it went on to {codes}"
+        if codes != [0, 0]:
+            return f"it went on to {codes}: {_said(place, max(codes))}"
+        return _as_it_should_be(folder, whole)
 
     return attempt
 
@@ -837,14 +851,14 @@ def disks(_: Path, place: Path) -> Attempt:
                 _full_at(number, code)
             _job(folder)
 
-        ended = _ended(_child(narrow), tick)
+        ended = _ended(_child(narrow, place), tick)
         if ended not in (0, 1):
-            return f"write {number}: a raw error ({ended})"
+            return f"write {number}: {_said(place, ended)}"
         stray = [file.name for file in folder.rglob("*") if "-explgraph-" in file.name]
         if stray:
             return f"write {number}: left behind {stray}"
-        code = _ended(_child(lambda: _job(folder)), tick)
-        return _as_it_should_be(folder, whole) if code == 0 else f"it went on to {code}"
+        code = _ended(_child(lambda: _job(folder), place), tick)
+        return _as_it_should_be(folder, whole) if code == 0 else f"went on to {_said(place, code)}"
 
     return attempt
 
@@ -909,8 +923,8 @@ def clocks(_: Path, place: Path) -> Attempt:
                 )
             _job(folder)
 
-        code = _ended(_child(work), tick)
-        return _as_it_should_be(folder, whole) if code == 0 else f"it ended with {code}"
+        code = _ended(_child(work, place), tick)
+        return _as_it_should_be(folder, whole) if code == 0 else f"it ended by {_said(place, code)}"
 
     return attempt
 
