@@ -938,16 +938,16 @@ class Family(NamedTuple):
 
 
 FAMILIES: Mapping[str, Family] = {
-    "sealed": Family(sealed, 0.2, "graphs, localizers, trees, biases: bytes"),
-    "contents": Family(contents, 0.2, "the same: contents with right checksums"),
-    "tables": Family(tables, 0.2, "tables, parses, labels, marks, boxes"),
+    "sealed": Family(sealed, 0.25, "graphs, localizers, trees, biases: bytes"),
+    "contents": Family(contents, 0.25, "the same: contents with right checksums"),
+    "tables": Family(tables, 0.25, "tables, parses, labels, marks, boxes"),
     "weights": Family(weights, 0.08, "weights"),
     "photographs": Family(photographs, 0.08, "photographs"),
-    "stores": Family(stores, 0.08, "stores: damaged, exchanged, lost, foreign files"),
-    "checkpoints": Family(checkpoints, 0.02, "unfinished jobs: damaged, exchanged files"),
-    "sources": Family(sources, 0.02, "images that change meanwhile"),
-    "kills": Family(kills, 0.02, "processes killed"),
-    "ranks": Family(ranks, 0.005, "one of two processes killed"),
-    "disks": Family(disks, 0.02, "full disks"),
-    "clocks": Family(clocks, 0.005, "clocks that jump"),
+    "stores": Family(stores, 0.05, "stores: damaged, exchanged, lost, foreign files"),
+    "checkpoints": Family(checkpoints, 0.01, "unfinished jobs: damaged, exchanged files"),
+    "sources": Family(sources, 0.01, "images that change meanwhile"),
+    "kills": Family(kills, 0.01, "processes killed"),
+    "ranks": Family(ranks, 0.003, "one of two processes killed"),
+    "disks": Family(disks, 0.01, "full disks"),
+    "clocks": Family(clocks, 0.003, "clocks that jump"),
 }

@@ -5,8 +5,9 @@
 Each try damages, exchanges or forges something, ends a process or fills a disk, and then does what
 a user would do next. It ends *right* (the result that it should be), with a *clear error* (an
 `ExplgraphError`), *wrong* (another result, or numbers that are none), with a *raw* error of any
-other kind (a crash, too), or it *hangs* (`LIMIT` seconds without a sign of life). *Left* counts
-temporary files that were still there at the end. What is tried is in `fault_families`, and in
+other kind (a crash, too), or it *hangs*: 10 s of computing without a sign of life, or a minute of
+waiting, for the machine may be busy. *Left* counts temporary files that were still there at the
+end. What is tried is in `fault_families`, and in
 `kernel_faults` for the compiled kernel, which runs under gcc's sanitizers if they are there.
 
 Each family has a process of its own, so that a crash or a hang costs one try. Try number ``i`` of a
@@ -41,7 +42,8 @@ import torch
 from benchmarks import fault_families, kernel_faults, setting
 from explgraph.errors import ExplgraphError
 
-LIMIT = 10.0  # s
+LIMIT = 10.0  # s of computing
+WAITING = 60.0  # s
 COLUMNS = ("tried", "right", "clear error", "wrong", "raw", "hung", "left")
 BAD = ("wrong", "raw", "hung", "left")
 
@@ -126,7 +128,7 @@ def _run(family: str, folder: Path, seed: int, which: list[int], told: list[str]
             os.setpgid(0, 0)  # what it starts ends with it
             _work(family, folder / "world", place, seed, which, os.fdopen(writing, "w"))
         os.close(writing)
-        at, ended = which[0], _follow(reading, row, told, family)
+        at, ended = which[0], _follow(pid, reading, row, told, family)
         os.close(reading)
         _end(pid)
         if ended is None:
@@ -142,14 +144,19 @@ def _run(family: str, folder: Path, seed: int, which: list[int], told: list[str]
 
 
 def _follow(
-    reading: int, row: Counter[str], told: list[str], family: str
+    pid: int, reading: int, row: Counter[str], told: list[str], family: str
 ) -> tuple[int, str] | None:
     """Count what a process says; give the try at which it hung or died, if it did."""
     at, rest = -1, b""
+    sign, used = time.monotonic(), 0.0
     while True:
-        # setting up takes its time on a busy machine
-        if not select.select([reading], [], [], LIMIT if at >= 0 else 12 * LIMIT)[0]:
-            return at, "hung"
+        if not select.select([reading], [], [], 0.5)[0]:
+            longer = 4 if at < 0 else 1  # setting up takes its time
+            waited, computed = time.monotonic() - sign, _computed(pid) - used
+            if waited > longer * WAITING or computed > longer * LIMIT:
+                return at, "hung"
+            continue
+        sign, used = time.monotonic(), _computed(pid)
         piece = os.read(reading, 1 << 16)
         if not piece:
             return at, "raw"

@@ -42,14 +42,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent, prefix, target.suffix)
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=target.parent)
+        handle, temporary = _begun(target, prefix)
     except OSError as err:
         raise ExplgraphError(
             f"can't write {str(target)!r}: {err.strerror or err}; choose a folder that is writable"
         ) from err
-    temporary = Path(name)
     try:
-        locked(handle)  # as long as it is being written
         # mkstemp makes files private; a result should be as readable as any other new file
         umask = os.umask(0)
         os.umask(umask)
@@ -70,6 +68,19 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         if fcntl is not None:
             os.close(handle)
+
+
+def _begun(target: Path, prefix: str) -> tuple[int, Path]:
+    """Make a temporary file, and lock it as long as it is being written."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=target.parent)
+        if fcntl is not None:
+            with suppress(OSError):  # no locks here: nobody sweeps, either
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        # somebody may have swept it away before it was locked
+        if fcntl is None or os.path.exists(name):
+            return handle, Path(name)
+        os.close(handle)
 
 
 def locked(handle: int) -> bool:

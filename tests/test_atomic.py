@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -45,6 +46,23 @@ def test_a_file_that_somebody_is_writing_is_left_alone(tmp_path):
             two.write_text("two")
             assert one.exists()
     assert (tmp_path / "a.txt").read_text() == "one"
+
+
+def test_what_was_swept_away_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    usual, made = tempfile.mkstemp, []
+
+    def swept(**options):
+        handle, name = usual(**options)
+        made.append(name)
+        if len(made) < 3:
+            os.unlink(name)  # by another process, at the worst moment
+        return handle, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", swept)
+    with atomic_write(tmp_path / "a.txt") as path:
+        path.write_text("x")
+    assert len(made) == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
