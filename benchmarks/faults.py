@@ -174,6 +174,14 @@ def _follow(
                     told.append(f"{family} {at}: {said[0]}: {said[1]}")
 
 
+def _computed(pid: int) -> float:
+    """Give the seconds for which a process has been computing; 0 where nobody tells."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def _work(family: str, world: Path, place: Path, seed: int, which: list[int], out: object) -> None:
     """Do tries, and say how each ended."""
 
