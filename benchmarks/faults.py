@@ -19,6 +19,7 @@ or left.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
