@@ -23,6 +23,7 @@ import time
 import traceback
 import zipfile
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -276,9 +277,10 @@ def forged(content: Any, rng: random.Random) -> Any:
             holder.append(holder[key])
         else:
             other, where = rng.choice(places)
-            holder[key], other[where] = other[where], holder[key]
-            if any(one is holder[key] for one in (holder, other)):  # now it would hold itself
-                holder[key] = None
+            one, two = deepcopy(holder[key]), deepcopy(other[where])
+            holder[key] = two
+            with contextlib.suppress(LookupError):  # what was replaced held it
+                other[where] = one
     try:
         json.dumps(whole[0])
     except (ValueError, RecursionError):
@@ -946,8 +948,8 @@ FAMILIES: Mapping[str, Family] = {
     "stores": Family(stores, 0.05, "stores: damaged, exchanged, lost, foreign files"),
     "checkpoints": Family(checkpoints, 0.01, "unfinished jobs: damaged, exchanged files"),
     "sources": Family(sources, 0.01, "images that change meanwhile"),
-    "kills": Family(kills, 0.01, "processes killed"),
-    "ranks": Family(ranks, 0.003, "one of two processes killed"),
-    "disks": Family(disks, 0.01, "full disks"),
-    "clocks": Family(clocks, 0.003, "clocks that jump"),
+    "kills": Family(kills, 0.005, "processes killed"),
+    "ranks": Family(ranks, 0.0015, "one of two processes killed"),
+    "disks": Family(disks, 0.005, "full disks"),
+    "clocks": Family(clocks, 0.0015, "clocks that jump"),
 }

@@ -58,7 +58,8 @@ def write(
         raise ExplgraphError(f"a {suffix} file has no pictures; write .html with them")
     text = _page(tree, depth, pictures) if suffix == ".html" else _WRITERS[suffix](tree, depth)
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # names of files may be no UTF-8
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _json(tree: networkx.DiGraph, _depth: int) -> str:
