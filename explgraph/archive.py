@@ -31,7 +31,11 @@ __all__ = ["Arrays", "Format", "check", "read", "texts", "write"]
 
 T = TypeVar("T")
 _MANIFEST = "manifest.json"
-_MOST = 2**16, 2**30, 2**33  # bytes of the manifest, the JSON file and the arrays, unpacked
+_MOST = 2**16, 2**28, 2**33  # bytes of the manifest, the JSON file and the arrays, unpacked
+# by which text that people or programs write is compressed at most; blanks are by a thousand
+_DENSE = 100
+_SMALL = 2**22  # bytes that cost nobody anything, however they are packed
+_MOST_NUMBER = 1e60  # what is computed of it must be finite, too
 
 
 class Format(NamedTuple):
@@ -83,6 +87,11 @@ def write(
         If the file can't be written.
     """
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
+    if len(text) > _MOST[1]:
+        raise ExplgraphError(
+            f"{form.what} of {len(text):,} characters can't be written to {str(path)!r}; at most "
+            f"{_MOST[1]:,} are read: prune it, or take fewer images"
+        )
     members = {
         # a file name may hold bytes that are no UTF-8, which Python keeps as surrogates
         form.content: text.encode("utf-8", "backslashreplace"),
@@ -159,6 +168,8 @@ def read(
         LookupError,
         TypeError,
         AttributeError,
+        ArithmeticError,
+        MemoryError,
         RecursionError,
         SafetensorError,
     ) as err:
@@ -207,6 +218,7 @@ def _members(form: Format, file: Any, shown: str) -> tuple[dict[str, Any], dict[
         RuntimeError,
         LookupError,
         OverflowError,
+        MemoryError,
         struct.error,
         zlib.error,
     ) as err:
@@ -219,6 +231,11 @@ def _member(archive: zipfile.ZipFile, name: str, most: int, shown: str) -> bytes
     if info.file_size > most:
         raise ExplgraphError(
             f"{shown}: {name} claims {info.file_size:,} bytes; at most {most:,} are read"
+        )
+    if info.file_size > _SMALL and info.file_size > _DENSE * info.compress_size:
+        raise ExplgraphError(
+            f"{shown}: {name} claims {info.file_size:,} bytes, packed into {info.compress_size:,}; "
+            f"nothing that explgraph writes is packed more than {_DENSE} times"
         )
     with archive.open(info) as member:
         return member.read(most)
@@ -237,8 +254,8 @@ class Arrays:
         self,
         name: str,
         shape: tuple[int | None, ...],
-        low: float = -np.inf,
-        high: float = np.inf,
+        low: float = -_MOST_NUMBER,
+        high: float = _MOST_NUMBER,
         *,
         dtype: type = np.float64,
         gaps: bool = False,

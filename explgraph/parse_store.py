@@ -23,38 +23,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from explgraph.activations.image_blocks import ImageBlocks, Runs, whole_blocks
 from explgraph.activations.streaming import BLOCK as BATCH
-from explgraph.activations.zarr_blocks import (
-    Array,
-    Kind,
-    Runs,
-    array_of,
-    check_array,
-    explained,
-    fill,
-    in_batches,
-    open_group,
-    whole_blocks,
-)
+from explgraph.activations.zarr_blocks import Array, Blocks, Kind, explained, fill, open_blocks
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.weak_pose import warn_if_weak
-from explgraph.images.batches import (
-    AnyImages,
-    check_batch_size,
-    image_names,
-    images_fingerprint,
-)
+from explgraph.images.batches import AnyImages, check_batch_size
 from explgraph.images.folder import ImageFolder
 from explgraph.network.forward import (
     checked_device,
@@ -68,9 +53,6 @@ from explgraph.network.hooks import check_model
 from explgraph.parsing import Parse, Parser, check_weights
 from explgraph.progress import Shown
 
-if TYPE_CHECKING:
-    import zarr
-
 __all__ = ["ParseStore", "open_parse", "parse_to_store"]
 
 BLOCK = 8 * BATCH
@@ -78,7 +60,7 @@ BLOCK = 8 * BATCH
 
 _KIND = Kind(
     "explgraph_parse",
-    1,
+    2,
     "store of a parse",
     "graph.parse(model, images, out=...)",
     "parse",
@@ -125,7 +107,7 @@ class ParseStore:
     model_fingerprint: str
     images_fingerprint: str
     graph_fingerprint: str
-    _group: zarr.Group = field(compare=False)
+    _blocks: Blocks = field(compare=False)
 
     def __repr__(self) -> str:
         return f"ParseStore({self.path!r}, {len(self.nodes)} nodes in {len(self)} images)"
@@ -150,20 +132,9 @@ class ParseStore:
         here = slice(start, max(start, stop))
         with explained(_KIND, f"{self.path!r}, images {here.start} to {here.stop}"):
             positions, expected, scores = (
-                np.asarray(array_of(self._group, name)[here])
-                for name in ("positions", "expected", "scores")
+                self._blocks.rows(name, here) for name in ("positions", "expected", "scores")
             )
-            photo = None
-            if "photo" in self._group:
-                photo = np.asarray(array_of(self._group, "photo")[here])
-        for values in (positions, expected, scores, photo):
-            # what was never written is NaN
-            if values is not None and not np.isfinite(values).all():
-                row = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(1)))
-                raise ExplgraphError(
-                    f"the store {self.path!r} is damaged: image {here.start + row} is missing; "
-                    "parse again, only what is missing will be"
-                )
+            photo = self._blocks.rows("photo", here) if self._blocks.about["photo"] else None
         to_original = None if photo is None else partial(_to_photo, photo)
         return Parse(
             self.nodes, self.names[here], positions, expected, scores, self.image_size, to_original
@@ -198,28 +169,33 @@ def open_parse(path: str | os.PathLike[str]) -> ParseStore:
         doesn't fit its checksum or its arrays.
     """
     shown = str(path)
-    group, about, texts = open_group(_KIND, shown)
-    sizes = len(texts["names"]), len(texts["nodes"])
-    for name, array in _arrays(*sizes, photo=about["photo"]).items():
-        check_array(_KIND, shown, group, name, name, array)
+    blocks = open_blocks(_KIND, shown, _arrays_of)
+    about = blocks.about
     return ParseStore(
         shown,
-        texts["nodes"],
-        texts["names"],
+        blocks.texts["nodes"],
+        blocks.texts["names"],
         (about["image_size"][0], about["image_size"][1]),
         about["model"],
-        about["images"],
+        about["content"],
         about["graph"],
-        group,
+        blocks,
     )
+
+
+def _arrays_of(about: dict[str, Any], texts: Mapping[str, tuple[str, ...]]) -> dict[str, Array]:
+    """Name the arrays of a store of some description."""
+    return _arrays(len(texts["names"]), len(texts["nodes"]), photo=about["photo"])
 
 
 def _arrays(n: int, v: int, *, photo: bool) -> dict[str, Array]:
     """Name the arrays of a store of `n` images and `v` nodes."""
     shapes = {"positions": (n, v, 2), "expected": (n, v, 2), "scores": (n, v)}
     nan = float("nan")
-    arrays = {k: Array(shape, BLOCK, "float32", nan, "shuffle") for k, shape in shapes.items()}
-    return arrays | ({"photo": Array((n, 4), BLOCK, "float64", nan, "shuffle")} if photo else {})
+    arrays = {k: Array(shape, BLOCK, "float32", k, nan, "shuffle") for k, shape in shapes.items()}
+    if photo:
+        arrays["photo"] = Array((n, 4), BLOCK, "float64", "photo", nan, "shuffle")
+    return arrays
 
 
 def parse_to_store(
@@ -264,14 +240,15 @@ def parse_to_store(
     check_batch_size(batch_size)
     if not len(graph):
         raise ExplgraphError("the graph has no nodes; mine again, or prune less")
-    names, weights = image_names(images), fingerprint(model)
+    blocks_of, weights = ImageBlocks(images, BLOCK), fingerprint(model)
+    names = blocks_of.names
     check_weights(graph, weights)
     warn_if_weak(graph.nx.graph["config"])
     folder = images if isinstance(images, ImageFolder) else None
     about = {
         "graph": _graph_fingerprint(graph),
         "model": weights,
-        "images": images_fingerprint(images),
+        "images": blocks_of.identity,
         "preprocessing": folder.describe() if folder is not None else {},
         "image_size": list(graph.image_size),
         "photo": folder is not None,
@@ -279,7 +256,7 @@ def parse_to_store(
     parser = Parser(graph, checked_device(device))
 
     def blocks(missing: list[int]) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
-        source = of_size(in_batches(images, names, missing, batch_size, BLOCK), graph.image_size)
+        source = of_size(blocks_of.batches(missing, batch_size), graph.image_size)
         runs = with_bar(rectified_maps(model, source, graph.layers), len(missing) * BLOCK, progress)
         for block, rows in whole_blocks(_rows(parser, graph, runs), missing, len(names), BLOCK):
             values = {name: part.numpy() for name, part in rows.items()}
@@ -291,7 +268,8 @@ def parse_to_store(
 
     with torch.inference_mode(False), on_device(model, device):
         arrays = _arrays(len(names), len(graph), photo=folder is not None)
-        fill(_KIND, path, about, {"names": names, "nodes": graph.node_ids}, arrays, blocks)
+        texts = {"names": names, "nodes": graph.node_ids}
+        fill(_KIND, path, about, texts, arrays, blocks_of, blocks)
     return open_parse(path)
 
 

@@ -7,6 +7,7 @@ that gives back what mining found.
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import warnings
@@ -515,6 +516,7 @@ class Parser:
         ]
         self.node_layer = torch.tensor([i for i, _ in where], dtype=torch.int64)
         self.node = torch.tensor([v for _, v in where], dtype=torch.int64)
+        self._ids = graph.node_ids
 
     def scaled(self, maps: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Divide rectified maps (n, C, H, W) by their filters' scales, by layer index."""
@@ -535,6 +537,11 @@ class Parser:
             Rectified maps by layer index.
         evidence : mapping of int to (n, C, H, W), optional
             Maps in which nodes are looked for, if others than those that poses are read off.
+
+        Raises
+        ------
+        ExplgraphError
+            If what the graph's parameters make of the maps is not finite.
         """
         values = self.scaled(maps)
         poses = self.fitted.poses(values, self.grids, self._prepared)
@@ -553,4 +560,12 @@ class Parser:
             positions[:, here] = found.positions[:, nodes].cpu()
             expected[:, here] = found.expected[:, nodes].cpu()
             scores[:, here] = found.scores[:, nodes].cpu()
+        for what in (positions, expected, scores):
+            if not math.isfinite(what.sum()):
+                node = int((~what.isfinite()).reshape(n, v, -1).any(2).any(0).nonzero()[0])
+                raise ExplgraphError(
+                    f"node {self._ids[node]!r} gets a place or score that is not finite; the "
+                    "graph's parameters don't go with these activations: check the model's weights "
+                    "and the images, or mine the graph again"
+                )
         return positions, expected, scores

@@ -234,7 +234,7 @@ def _value(value: Any, kind: type, gap: bool, where: str) -> Any:
             return value
         if kind is bool:
             return _FLAGS[str(value).lower()]
-        if kind is int and not isinstance(value, (bool, float)):
+        if kind is int and not isinstance(value, (bool, float)) and abs(int(value)) < 2**63:
             return int(value)
         if kind is float and not isinstance(value, bool) and math.isfinite(float(value)):
             return float(value)

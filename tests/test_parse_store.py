@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import explgraph
 from explgraph import ExplgraphError, ExplgraphWarning, open_parse, parse_store
-from explgraph.activations.zarr_blocks import BLOCK
+from explgraph.activations.streaming import BLOCK
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
@@ -200,7 +200,7 @@ import torch
 from small_network import network, pictures
 import explgraph
 from explgraph import parse_store
-from explgraph.activations.zarr_blocks import BLOCK
+from explgraph.activations.streaming import BLOCK
 
 class Deadly(torch.utils.data.Dataset):
     def __init__(self, images):
@@ -230,15 +230,19 @@ def test_a_killed_run_goes_on_to_the_same_result(graph, model, images, tmp_path)
         open_parse(tmp_path / "killed")
     source = Counted(images)
     graph.parse(model, source, out=tmp_path / "killed")
-    some = sorted({round(i) for i in np.linspace(0, N - 1, 16)})  # by which images are known
-    assert source.seen[len(some) :] == list(range(BLOCK, N))
+    # those of the finished block only to see that they are what they were
+    assert source.seen == list(range(N))
     graph.parse(model, Counted(images), out=tmp_path / "whole")
     found, whole = open_parse(tmp_path / "killed"), open_parse(tmp_path / "whole")
     for name in ARRAYS:
         assert_array_equal(getattr(found[:], name), getattr(whole[:], name))
     source.seen.clear()
+    ran = []
+    handle = model.register_forward_pre_hook(lambda *_: ran.append(1))
     graph.parse(model, source, out=tmp_path / "killed")  # finished: nothing is done again
-    assert source.seen == some
+    handle.remove()
+    assert source.seen == list(range(N))
+    assert not ran
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -247,7 +251,7 @@ def test_a_block_of_which_a_part_is_missing_is_done_again(graph, model, images, 
     chunk = place / name / "c" / "1" / "0"
     chunk = chunk if name == "scores" else chunk / "0"
     chunk.unlink()
-    with pytest.raises(ExplgraphError, match=r"image 32 is missing; parse again, only what is mis"):
+    with pytest.raises(ExplgraphError, match=rf"chunk 1 of {name} is missing .*; parse again"):
         open_parse(place)[30:40]
     open_parse(place)[:BLOCK]
     graph.parse(model, images, out=place)
@@ -307,7 +311,7 @@ def test_damage_is_noticed_on_opening(place, tmp_path):
         open_parse(other)
     content["attributes"]["explgraph_parse"]["version"] = 99
     file.write_text(json.dumps(content))
-    with pytest.raises(ExplgraphError, match="is of version 99, this explgraph reads 1"):
+    with pytest.raises(ExplgraphError, match="is of version 99, this explgraph reads 2"):
         open_parse(other)
     names = zarr.open_group(str(place), mode="r+")["names"]
     names[:] = np.frombuffer(np.asarray(names[:]).tobytes().replace(b'"00"', b'"xx"'), np.uint8)
@@ -335,3 +339,24 @@ def test_a_changed_bit_is_noticed_on_reading(place):
     store[:BLOCK]
     with pytest.raises(ExplgraphError, match=r"images 32 to 40: .*(checksum|crc32c).*parse again"):
         store[BLOCK:40]
+
+
+@pytest.mark.parametrize("name", [*ARRAYS, "seals"])
+def test_exchanged_blocks_are_noticed_and_parsed_again(graph, model, images, place, name):
+    before = open_parse(place)[:]
+    one, two = (place / name / "c" / str(i) for i in (0, 1))
+    one.rename(place / "aside")
+    two.rename(one)
+    (place / "aside").rename(two)
+    with pytest.raises(ExplgraphError, match=r"or not in (its|their) place.*; parse again"):
+        open_parse(place)[:]
+    found = graph.parse(model, images, out=place)[:]
+    for each in ARRAYS:
+        assert_array_equal(getattr(found, each), getattr(before, each))
+
+
+def test_one_image_that_changes_is_noticed(graph, model, images, place):
+    other = images.clone()
+    other[BLOCK + 1] += 0.01
+    with pytest.raises(ExplgraphError, match="was parsed from other images"):
+        graph.parse(model, other, out=place)

@@ -118,7 +118,7 @@ def joined(device: str | torch.device = "auto") -> Iterator[Team]:
     gpu = torch.cuda.is_available() and str(device) != "cpu"
     if gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if gpu else "gloo")
+    _exchanged(lambda: distributed.init_process_group("nccl" if gpu else "gloo"))
     try:
         yield Team()
     finally:

@@ -16,41 +16,30 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph.activations.image_blocks import ImageBlocks, whole_blocks
 from explgraph.activations.processes import Team
 from explgraph.activations.streaming import BLOCK
 from explgraph.activations.zarr_blocks import (
     Array,
+    Blocks,
     Kind,
-    array_of,
-    check_array,
     explained,
     fill,
-    has_chunk,
-    in_batches,
     keep_text,
     kept_text,
-    open_group,
-    whole_blocks,
+    open_blocks,
 )
 from explgraph.errors import ExplgraphError
 from explgraph.images.ahead import ahead
-from explgraph.images.batches import (
-    AnyImages,
-    batches,
-    check_batch_size,
-    image_names,
-    images_fingerprint,
-    subset,
-)
+from explgraph.images.batches import AnyImages, batches, check_batch_size, subset
 from explgraph.images.folder import ImageFolder
 from explgraph.images.whereabouts import whereabouts
 from explgraph.network.forward import (
@@ -63,12 +52,9 @@ from explgraph.network.forward import (
 from explgraph.network.geometry import Layer, measure_layers
 from explgraph.progress import Shown
 
-if TYPE_CHECKING:
-    import zarr
-
 __all__ = ["STORE_VERSION", "ActivationStore", "open_store", "record_to_store"]
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 _DTYPES = ("float16", "uint8")
 _WHEREABOUTS = "whereabouts"
 _LARGEST = 65504.0  # of float16
@@ -128,7 +114,7 @@ class ActivationStore:
     preprocessing: dict[str, Any]
     dtype: str
     fingerprint: str
-    _group: zarr.Group = field(compare=False)
+    _blocks: Blocks = field(compare=False)
 
     def __repr__(self) -> str:
         layers = ", ".join(layer.name for layer in self.layers)
@@ -147,10 +133,10 @@ class ActivationStore:
     @property
     def whereabouts(self) -> dict[str, Any] | None:
         """Where the images are (`explgraph.images.whereabouts`); None if they were no folder's."""
-        text = kept_text(_KIND, self.path, self._group, _WHEREABOUTS)
+        text = kept_text(_KIND, self.path, _WHEREABOUTS)
         try:
             record: dict[str, Any] | None = None if text is None else json.loads(text)
-        except json.JSONDecodeError as err:
+        except (ValueError, RecursionError) as err:
             raise ExplgraphError(
                 f"the store {self.path!r} is damaged: {_WHEREABOUTS} isn't JSON; record again"
             ) from err
@@ -198,33 +184,16 @@ class ActivationStore:
 
     def _read(self, layer_index: int, here: slice) -> Tensor:
         """Give some images' maps."""
-        array = array_of(self._group, str(layer_index))
-        maps = torch.from_numpy(np.asarray(array[here])).float()
-        chunks = slice(here.start // BLOCK, math.ceil(here.stop / BLOCK))
-        for chunk in range(chunks.start, chunks.stop):
-            # zarr fills in zeros where a chunk is missing
-            part = maps[max(0, chunk * BLOCK - here.start) : (chunk + 1) * BLOCK - here.start]
-            if not part.any() and not has_chunk(self.path, array, chunk):
-                raise ExplgraphError(
-                    f"chunk {chunk} of layer {layer_index} is missing in the store {self.path!r}; "
-                    "record again, only what is missing will be"
-                )
-        if self.dtype == "uint8":
-            scales = array_of(self._group, f"scale{layer_index}")
-            scale = torch.from_numpy(np.asarray(scales[chunks]))
-            for chunk, row in enumerate(scale, chunks.start):
-                if not row.any() and not has_chunk(self.path, scales, chunk):
-                    raise ExplgraphError(
-                        f"the scale of chunk {chunk}, layer {layer_index}, is missing in the store "
-                        f"{self.path!r}; record again, only what is missing will be"
-                    )
-                if not (row.isfinite() & (row >= 0)).all():
-                    raise ExplgraphError(
-                        f"the scale of chunk {chunk} of layer {layer_index} in the store "
-                        f"{self.path!r} holds what is none; delete it and record again"
-                    )
-            of_images = torch.arange(here.start, here.stop) // BLOCK - chunks.start
-            maps *= (scale / 255)[of_images, :, None, None]
+        layer = self.layers[layer_index]
+        maps = torch.empty((here.stop - here.start, layer.channels, layer.height, layer.width))
+        for number in range(here.start // BLOCK, math.ceil(here.stop / BLOCK)):
+            first = number * BLOCK
+            start, stop = max(first, here.start), min(first + BLOCK, here.stop)
+            part = self._blocks.read(str(layer_index), number)[start - first : stop - first]
+            kept = maps[start - here.start : stop - here.start].copy_(torch.from_numpy(part))
+            if self.dtype == "uint8":
+                scale = torch.from_numpy(self._blocks.read(f"scale{layer_index}", number)[0])
+                kept *= (scale / 255)[:, None, None]
         return maps
 
 
@@ -243,32 +212,41 @@ def open_store(path: str | os.PathLike[str]) -> ActivationStore:
         says of itself doesn't fit its checksum or its arrays.
     """
     shown = str(path)
-    group, about, texts = open_group(_KIND, shown)
-    layers = tuple(Layer.from_dict(values) for values in about["layers"])
-    for name, array in _arrays(layers, len(texts["names"]), about["dtype"]).items():
-        layer = layers[int(name.removeprefix("scale"))].name
-        check_array(_KIND, shown, group, name, f"layer {layer!r}", array)
+    blocks = open_blocks(_KIND, shown, _arrays_of)
+    about = blocks.about
     return ActivationStore(
         shown,
-        layers,
-        texts["names"],
+        tuple(Layer.from_dict(values) for values in about["layers"]),
+        blocks.texts["names"],
         (about["image_size"][0], about["image_size"][1]),
         about["model"],
-        about["images"],
+        about["content"],
         about["preprocessing"],
         about["dtype"],
         about["checksum"],
-        group,
+        blocks,
     )
+
+
+def _arrays_of(about: dict[str, Any], texts: Mapping[str, tuple[str, ...]]) -> dict[str, Array]:
+    """Name the arrays of a store of some description."""
+    layers = tuple(Layer.from_dict(values) for values in about["layers"])
+    return _arrays(layers, len(texts["names"]), about["dtype"])
 
 
 def _arrays(layers: Sequence[Layer], n: int, dtype: str) -> dict[str, Array]:
     """Name the arrays of a store of `n` images."""
     # without shuffling: long runs of zeros are what there is to compress
-    arrays = {str(x.index): Array((n, x.channels, x.height, x.width), BLOCK, dtype) for x in layers}
+    arrays = {
+        str(x.index): Array((n, x.channels, x.height, x.width), BLOCK, dtype, f"layer {x.name!r}")
+        for x in layers
+    }
     if dtype == "uint8":
-        blocks = math.ceil(n / BLOCK)
-        arrays |= {f"scale{x.index}": Array((blocks, x.channels), 1, "float32") for x in layers}
+        for x in layers:
+            shape = (math.ceil(n / BLOCK), x.channels)
+            arrays[f"scale{x.index}"] = Array(
+                shape, 1, "float32", f"the scales of layer {x.name!r}"
+            )
     return arrays
 
 
@@ -287,7 +265,8 @@ def record_to_store(
     if dtype not in _DTYPES:
         raise ExplgraphError(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}")
     check_batch_size(batch_size)
-    names = image_names(images)
+    blocks_of = ImageBlocks(images)
+    names = blocks_of.names
     with torch.inference_mode(False), on_device(model, device):
         first = next(batches(subset(images, [0], 1), 1))[1]
         size = (int(first.shape[2]), int(first.shape[3]))
@@ -296,19 +275,20 @@ def record_to_store(
             "layers": [layer.as_dict() for layer in measured],
             "image_size": list(size),
             "model": fingerprint(model),
-            "images": images_fingerprint(images),
+            "images": blocks_of.identity,
             "preprocessing": images.describe() if isinstance(images, ImageFolder) else {},
             "dtype": dtype,
         }
 
         def blocks(missing: list[int]) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
-            source = in_batches(images, names, missing, batch_size)
+            source = blocks_of.batches(missing, batch_size)
             runs = with_bar(rectified_maps(model, source, measured), len(missing) * BLOCK, progress)
             for block, caught in whole_blocks(runs, missing, len(names)):
                 kept = [caught[layer.name] for layer in measured]
                 yield block, _encoded(kept, [layer.name for layer in measured], dtype)
 
-        fill(_KIND, path, about, {"names": names}, _arrays(measured, len(names), dtype), blocks)
+        arrays = _arrays(measured, len(names), dtype)
+        fill(_KIND, path, about, {"names": names}, arrays, blocks_of, blocks)
         if isinstance(images, ImageFolder) and Team().rank == 0:
             keep_text(_KIND, str(path), _WHEREABOUTS, json.dumps(whereabouts(images)))
     return open_store(path)

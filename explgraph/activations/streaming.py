@@ -13,10 +13,11 @@ for each image, is kept in a `Table`, in memory for small jobs and in a file oth
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ from explgraph.activations.processes import Team
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
 from explgraph.network.geometry import Layer
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
 
 __all__ = ["BLOCK", "Images", "Source", "Table"]
 
@@ -93,6 +97,8 @@ class Table:
         Where rows are kept (.npy); in memory by default.
     device : torch.device
         Where rows are given.
+    digest : hashlib's, optional
+        Goes on over what is written, and ends the file.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class Table:
         parts: Iterable[Tensor] | None,
         file: Path | None = None,
         device: str | torch.device = "cpu",
+        digest: Digest | None = None,
     ) -> None:
         self._first = rows.start
         self._device = device
@@ -111,7 +118,7 @@ class Table:
             self.shape = tuple(self._rows.shape)
             return
         if parts is not None:
-            _write(file, len(rows), parts)
+            _write(file, len(rows), parts, digest)
         with file.open("rb") as begin:
             np.lib.format.read_magic(begin)
             self.shape = np.lib.format.read_array_header_1_0(begin)[0]
@@ -150,15 +157,25 @@ def _collect(n: int, parts: Iterable[Tensor], device: str | torch.device) -> Ten
     return rows
 
 
-def _write(file: Path, n: int, parts: Iterable[Tensor]) -> None:
+def _write(file: Path, n: int, parts: Iterable[Tensor], digest: Digest | None) -> None:
     """Write the rows of blocks to a .npy file."""
     with atomic_write(file) as path, path.open("wb") as out:
-        header = None
+
+        def put(content: bytes | memoryview) -> None:
+            out.write(content)
+            if digest is not None:
+                digest.update(content)
+
+        begun = False
         for part in parts:
-            if header is None:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (n, *part.shape[1:])}
-                np.lib.format.write_array_header_1_0(out, header)
-            out.write(part.cpu().contiguous().numpy().data)
+            if not begun:
+                header, begun = io.BytesIO(), True
+                about = {"descr": "<f4", "fortran_order": False, "shape": (n, *part.shape[1:])}
+                np.lib.format.write_array_header_1_0(header, about)
+                put(header.getvalue())
+            put(part.cpu().contiguous().numpy().data)
+        if digest is not None:
+            out.write(digest.digest())  # readers of .npy take no notice of what follows
 
 
 class Images:
@@ -243,8 +260,8 @@ class Images:
     def table(self, parts: Iterable[Tensor]) -> Table:
         """Keep a row for every image where tables are kept."""
         if self._checkpoint is not None:
-            file, done = self._checkpoint.table(self._rows)
-            return Table(self._rows, None if done else parts, file, self.device)
+            file, done, digest = self._checkpoint.table(self._rows)
+            return Table(self._rows, None if done else parts, file, self.device, digest)
         if self._folder is None:
             return self.keep(parts)
         self._tables += 1

@@ -4,10 +4,15 @@ A store is a zarr group (format 3) in a folder or at any URL that fsspec knows. 
 chunk for each block of images, which is compressed (lz4) and carries a checksum (CRC-32C) that is
 checked whenever it is read. Texts (the images' names) are JSON in UTF-8.
 
-An attribute of the group says what the store was made of and its version and, once all chunks are
+Beside them, ``seals`` holds for each block a SHA-256 of every array's chunk, with the array's name,
+the block's number and what the store was made of, and one of the block's images (`ImageBlocks`). It
+is written after the chunks. So a block is finished if its chunks are those of its seals, and chunks
+that were exchanged, or come from another store, are noticed whenever they are read.
+
+An attribute of the group says what the store was made of and its version and, once all blocks are
 there, carries a checksum of itself. Chunks appear whole or not at all, so what was interrupted goes
-on where it was, with at most one block of images (for each process) done again. Nothing is ever
-unpickled.
+on where it was, with at most one block of images (for each process) done again; what is damaged is
+done again, too. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -23,33 +28,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from explgraph.activations.image_blocks import ImageBlocks
 from explgraph.activations.processes import Team
-from explgraph.activations.streaming import BLOCK
+from explgraph.atomic import locked
 from explgraph.errors import ExplgraphError
-from explgraph.images.batches import AnyImages, batches, subset
 
 if TYPE_CHECKING:
     import zarr
 
-__all__ = [
-    "Array",
-    "Kind",
-    "Runs",
-    "array_of",
-    "check_array",
-    "explained",
-    "fill",
-    "has_chunk",
-    "in_batches",
-    "keep_text",
-    "kept_text",
-    "open_group",
-    "whole_blocks",
-]
+__all__ = ["Array", "Blocks", "Kind", "explained", "fill", "keep_text", "kept_text", "open_blocks"]
 
-Runs = Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]
+_SEALS = "seals"
+_DIGEST = 32  # bytes of a SHA-256
+_MOST_TEXT = 2**30  # bytes of names
+_FINISHED = ("content", "checksum")  # in the description of a finished store only
 
 
 class Kind(NamedTuple):
@@ -84,13 +78,22 @@ class Kind(NamedTuple):
 
 
 class Array(NamedTuple):
-    """One of a store's arrays, whose first dimension goes with the images: `chunk` a block."""
+    """One of a store's arrays, whose first dimension goes with the images: `chunk` a block.
+
+    Users know it as `what`.
+    """
 
     shape: tuple[int, ...]
     chunk: int
     dtype: str
+    what: str
     fill: float = 0
     shuffle: str = "noshuffle"
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """The shape of a chunk."""
+        return (self.chunk, *self.shape[1:])
 
 
 @contextmanager
@@ -100,7 +103,7 @@ def explained(kind: Kind, where: str) -> Iterator[None]:
         yield
     except ExplgraphError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as err:
+    except Exception as err:  # zarr raises almost anything for what is damaged
         reason = " ".join(str(err).split()) or type(err).__name__
         raise ExplgraphError(
             f"store {where}: {reason}; if it is damaged, delete it and {kind.verb} again"
@@ -119,28 +122,186 @@ def _zarr() -> Any:
     return zarr
 
 
-def array_of(group: zarr.Group, name: str) -> Any:
-    """Give one of a store's arrays."""
-    return group[name]
+class Blocks:
+    """The blocks of a store that is open: checked whenever they are read.
+
+    Attributes
+    ----------
+    about : dict
+        The description; the ``checksum`` of a finished store is of all that, texts included.
+    texts : dict of str to tuple of str
+
+    Parameters
+    ----------
+    kind : Kind
+    path : str
+    group : zarr.Group
+    about, texts
+    arrays : mapping of str to Array
+        All in equally many chunks.
+
+    Raises
+    ------
+    ExplgraphError
+        If an array is missing, or is another one.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        path: str,
+        group: zarr.Group,
+        about: dict[str, Any],
+        texts: Mapping[str, tuple[str, ...]],
+        arrays: Mapping[str, Array],
+    ) -> None:
+        self.about, self.texts = about, texts
+        self._kind, self._path = kind, path
+        self._arrays = _with_seals(arrays)
+        begun = {name: value for name, value in about.items() if name not in _FINISHED}
+        self._key = _checksum(begun, texts)
+        self._opened = {
+            name: _open(kind, path, group, name, array) for name, array in self._arrays.items()
+        }
+
+    def __len__(self) -> int:
+        """Give the number of blocks."""
+        return self._arrays[_SEALS].shape[0]
+
+    def read(self, name: str, number: int) -> NDArray[Any]:
+        """Read an array's chunk of a block.
+
+        Raises
+        ------
+        ExplgraphError
+            If it is missing, damaged, or not what was written there.
+        """
+        seals = self._chunk(_SEALS, number)[0]
+        return self._checked(name, number, seals)
+
+    def rows(self, name: str, here: slice) -> NDArray[Any]:
+        """Read some images' rows of an array that has one for each."""
+        array = self._arrays[name]
+        rows = np.empty((here.stop - here.start, *array.shape[1:]), array.dtype)
+        for number in range(here.start // array.chunk, math.ceil(here.stop / array.chunk)):
+            first = number * array.chunk
+            start, stop = max(first, here.start), min(first + array.chunk, here.stop)
+            values = self.read(name, number)
+            rows[start - here.start : stop - here.start] = values[start - first : stop - first]
+        return rows
+
+    def write(self, number: int, values: Mapping[str, NDArray[Any]], origin: bytes) -> None:
+        """Write a block, and its seals when all of it is there; `origin` is its images' digest."""
+        seals = [self._seal(name, number, values[name], origin) for name in self._of_images()]
+        for name in self._of_images():
+            self._opened[name][self._where(name, number)] = values[name]
+        row = np.frombuffer(b"".join([*seals, origin]), np.uint8).reshape(1, -1, _DIGEST)
+        self._opened[_SEALS][self._where(_SEALS, number)] = row
+
+    def origin(self, number: int) -> bytes:
+        """Give the digest of a block's images; empty if the block isn't there as it was written."""
+        if not self._has(_SEALS, number):
+            return b""
+        try:
+            seals = self._chunk(_SEALS, number)[0]
+            for name in self._of_images():
+                self._checked(name, number, seals)
+        except Exception:  # whatever is wrong with it, it will be made again
+            return b""
+        return bytes(seals[-1].tobytes())
+
+    def content(self) -> str:
+        """Digest what all images were: SHA-256, hexadecimal."""
+        digest = hashlib.sha256()
+        for number in range(len(self)):
+            digest.update(self._chunk(_SEALS, number)[0, -1].tobytes())
+        return digest.hexdigest()
+
+    def _of_images(self) -> list[str]:
+        return [name for name in self._arrays if name != _SEALS]
+
+    def _where(self, name: str, number: int) -> slice:
+        """Say which rows a chunk is."""
+        array = self._arrays[name]
+        return slice(number * array.chunk, min((number + 1) * array.chunk, array.shape[0]))
+
+    def _chunk(self, name: str, number: int) -> NDArray[Any]:
+        """Read a chunk as it is."""
+        return np.ascontiguousarray(self._opened[name][self._where(name, number)])
+
+    def _checked(self, name: str, number: int, seals: NDArray[Any]) -> NDArray[Any]:
+        """Read a chunk, and compare it with its seal."""
+        values = self._chunk(name, number)
+        seal = seals[self._of_images().index(name)].tobytes()
+        if self._seal(name, number, values, seals[-1].tobytes()) == seal:
+            return values
+        there = all(self._has(one, number) for one in (name, _SEALS))
+        what = "damaged, or not in its place," if there else "missing"
+        raise ExplgraphError(
+            f"chunk {number} of {self._arrays[name].what} is {what} in the store {self._path!r}; "
+            f"{self._kind.verb} again, only what is missing or damaged will be"
+        )
+
+    def _seal(self, name: str, number: int, values: NDArray[Any], origin: bytes) -> bytes:
+        """Digest a chunk, its place, and what it was made of."""
+        digest = hashlib.sha256(json.dumps([self._key, name, number]).encode() + origin)
+        digest.update(np.ascontiguousarray(values).data)
+        return digest.digest()
+
+    def _has(self, name: str, number: int) -> bool:
+        """Whether a chunk has been written.
+
+        zarr has no public way to ask, so its file is looked for, by the name that the specification
+        of zarr 3 gives it.
+        """
+        from fsspec.core import url_to_fs
+
+        files, root = url_to_fs(self._path)
+        zeros = ("0" for _ in self._arrays[name].shape[1:])
+        return bool(files.exists("/".join([root, name, "c", str(number), *zeros])))
 
 
-def open_group(
-    kind: Kind, path: str
-) -> tuple[zarr.Group, dict[str, Any], dict[str, tuple[str, ...]]]:
+def _with_seals(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Add the array of seals: for each block one of every array, and one of the images."""
+    number = max(math.ceil(array.shape[0] / array.chunk) for array in arrays.values())
+    return {**arrays, _SEALS: Array((number, len(arrays) + 1, _DIGEST), 1, "uint8", "the seals")}
+
+
+def _open(kind: Kind, path: str, group: zarr.Group, name: str, is_: Array) -> Any:
+    """Open one of a store's arrays; refuse a store in which it is missing or another one."""
+    with explained(kind, f"{path!r}, {is_.what}, can't be opened"):
+        array: Any = group.get(name)
+        found = "nothing"
+        if array is not None:
+            found = f"{getattr(array, 'dtype', 'a group')} of {getattr(array, 'shape', ())}"
+            same = (is_.shape, is_.chunks, is_.dtype)
+            if (tuple(array.shape), tuple(array.chunks), str(array.dtype)) == same:
+                return array
+    raise ExplgraphError(
+        f"the store {path!r} is damaged: {is_.what} should be {is_.dtype} of {is_.shape}, found "
+        f"{found}; delete it and {kind.verb} again"
+    )
+
+
+def open_blocks(
+    kind: Kind,
+    path: str,
+    arrays: Callable[[dict[str, Any], Mapping[str, tuple[str, ...]]], Mapping[str, Array]],
+) -> Blocks:
     """Open a finished store.
 
-    Returns
-    -------
-    group : zarr.Group
-    about : dict
-        Its description; its ``checksum`` is of all that, texts included.
-    texts : dict of str to tuple of str
+    Parameters
+    ----------
+    kind : Kind
+    path : str
+    arrays : callable
+        Names the arrays of a store of some description and texts.
 
     Raises
     ------
     ExplgraphError
         If there is no store, it isn't finished, another version wrote it, or its description
-        doesn't fit its checksum.
+        doesn't fit its checksum or its arrays.
     """
     zarr = _zarr()
     with explained(kind, f"{path!r} can't be opened"):
@@ -149,21 +310,24 @@ def open_group(
         except FileNotFoundError as err:
             raise ExplgraphError(f"{path!r} is no {kind.what}; {kind.maker} makes one") from err
         about = _read_about(kind, group, path)
-        texts = {
-            name: tuple(json.loads(np.asarray(array_of(group, name)[:]).tobytes()))
-            for name in kind.texts
-        }
-    if about.get("checksum") is None:
-        raise ExplgraphError(
-            f"the store {path!r} isn't finished; run the same command or call again, it goes on "
-            "where it was"
-        )
-    if about["checksum"] != _checksum(about, texts):
-        raise ExplgraphError(
-            f"the store {path!r} is damaged: its description doesn't fit its checksum; delete it "
-            f"and {kind.verb} again"
-        )
-    return group, about, texts
+        texts = {name: _read_text(kind, path, group, name) for name in kind.texts}
+        if about.get("checksum") is None:
+            raise ExplgraphError(
+                f"the store {path!r} isn't finished; run the same command or call again, it goes "
+                "on where it was"
+            )
+        if about["checksum"] != _checksum(about, texts):
+            raise ExplgraphError(
+                f"the store {path!r} is damaged: its description doesn't fit its checksum; delete "
+                f"it and {kind.verb} again"
+            )
+        blocks = Blocks(kind, path, group, about, texts, arrays(about, texts))
+        if about["content"] != blocks.content():
+            raise ExplgraphError(
+                f"the store {path!r} is damaged: seals are missing, or not in their place; "
+                f"{kind.verb} again, only what is missing or damaged will be"
+            )
+        return blocks
 
 
 def keep_text(kind: Kind, path: str, name: str, text: str) -> None:
@@ -171,33 +335,44 @@ def keep_text(kind: Kind, path: str, name: str, text: str) -> None:
 
     It is no part of what the store is: neither of its checksum nor of what it was made of.
     """
-    content = np.frombuffer(text.encode(errors="surrogatepass"), dtype=np.uint8)
+    content = np.frombuffer(json.dumps([text]).encode(), dtype=np.uint8)
     with explained(kind, f"{path!r} can't be written"):
-        group = _zarr().open_group(path, mode="r+")
-        array = group.create_array(
-            name, shape=content.shape, chunks=content.shape, dtype="uint8", overwrite=True
-        )
+        from zarr.codecs import Crc32cCodec
+
+        array = (
+            _zarr()
+            .open_group(path, mode="r+")
+            .create_array(
+                name, shape=content.shape, chunks=content.shape, dtype="uint8",
+                compressors=[Crc32cCodec()], config={"write_empty_chunks": True}, overwrite=True,
+            )
+        )  # fmt: skip
         array[:] = content
 
 
-def kept_text(kind: Kind, path: str, group: zarr.Group, name: str) -> str | None:
+def kept_text(kind: Kind, path: str, name: str) -> str | None:
     """Give what `keep_text` put there; None if it did not."""
     with explained(kind, f"{path!r}, {name}"):
-        array: Any = group.get(name)
-        if array is None:
-            return None
-        return np.asarray(array[:]).tobytes().decode(errors="surrogatepass")
+        group = _zarr().open_group(path, mode="r")
+        return _read_text(kind, path, group, name)[0] if name in group else None
 
 
-def check_array(kind: Kind, path: str, group: zarr.Group, name: str, what: str, is_: Array) -> None:
-    """Refuse a store in which an array is missing or another one."""
+def _read_text(kind: Kind, path: str, group: zarr.Group, name: str) -> tuple[str, ...]:
+    """Read what is text."""
     array: Any = group.get(name)
-    if array is None or tuple(array.shape) != is_.shape or str(array.dtype) != is_.dtype:
-        found = "nothing" if array is None else f"{array.dtype} of {tuple(array.shape)}"
+    shape: tuple[int, ...] = tuple(getattr(array, "shape", ()))
+    # zarr would make room for whatever the description says
+    if len(shape) != 1 or shape != tuple(array.chunks) or not 0 < shape[0] <= _MOST_TEXT:
         raise ExplgraphError(
-            f"the store {path!r} is damaged: {what} should be {is_.dtype} of {is_.shape}, found "
-            f"{found}; delete it and {kind.verb} again"
+            f"the store {path!r} is damaged: {name} should be text, found {shape} bytes; delete "
+            f"it and {kind.verb} again"
         )
+    text = json.loads(np.asarray(array[:]).tobytes())
+    if not isinstance(text, list) or not all(isinstance(one, str) for one in text):
+        raise ExplgraphError(
+            f"the store {path!r} is damaged: {name} are no texts; delete it and {kind.verb} again"
+        )
+    return tuple(text)
 
 
 def _read_about(kind: Kind, group: zarr.Group, path: str) -> dict[str, Any]:
@@ -224,11 +399,14 @@ def fill(
     kind: Kind,
     path: str | os.PathLike[str],
     about: dict[str, Any],
-    texts: Mapping[str, Sequence[str]],
+    texts: Mapping[str, tuple[str, ...]],
     arrays: Mapping[str, Array],
-    blocks: Callable[[list[int]], Iterable[tuple[int, Mapping[str, Any]]]],
+    images: ImageBlocks,
+    blocks: Callable[[list[int]], Iterable[tuple[int, Mapping[str, NDArray[Any]]]]],
 ) -> None:
     """Make a store, or go on with one; several processes share out the blocks.
+
+    What is there is checked, and compared with the images; what is missing or damaged is made.
 
     Parameters
     ----------
@@ -236,9 +414,10 @@ def fill(
     path : str or path
     about : dict
         Its description, as JSON values.
-    texts : mapping of str to sequence of str
+    texts : mapping of str to tuple of str
     arrays : mapping of str to Array
         All in equally many chunks.
+    images : ImageBlocks
     blocks : callable
         Gives, for the numbers of the blocks that are missing, each block's number and what belongs
         in the arrays' chunk of that number.
@@ -248,26 +427,69 @@ def fill(
     ExplgraphError
         If the place can't be written, or holds something else or what was made of something else.
     """
-    shown, team = str(path), Team()
+    with _sweeping(str(path)):
+        _fill(kind, str(path), about, texts, arrays, images, blocks)
+
+
+@contextmanager
+def _sweeping(path: str) -> Iterator[None]:
+    """Delete what killed processes left half written, if nobody else is writing in this folder."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:  # nothing there yet, a URL, or Windows
+        yield
+        return
+    try:
+        if Team().rank == 0 and locked(handle):
+            for left in Path(path).rglob("*.partial"):  # as zarr names them
+                left.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _fill(
+    kind: Kind,
+    shown: str,
+    about: dict[str, Any],
+    texts: Mapping[str, tuple[str, ...]],
+    arrays: Mapping[str, Array],
+    images: ImageBlocks,
+    blocks: Callable[[list[int]], Iterable[tuple[int, Mapping[str, NDArray[Any]]]]],
+) -> None:
+    """Do what `fill` says."""
+    team = Team()
     about = {"version": kind.version, **about}
     with explained(kind, f"{shown!r} can't be written"):
         if team.rank == 0:
-            _begin(kind, shown, about, texts, arrays)
+            _begin(kind, shown, about, texts, _with_seals(arrays))
         team.all_of(True)
-        group = _zarr().open_group(shown, mode="r+")
-        number = max(math.ceil(a.shape[0] / a.chunk) for a in arrays.values())
-        opened = [array_of(group, name) for name in arrays]
-        missing = [b for b in range(number) if not all(has_chunk(shown, a, b) for a in opened)]
-        team.all_of(True)  # nobody writes before all have looked
-    mine = [missing[i] for i in team.share(len(missing))]
-    for block, values in blocks(mine) if mine else ():
+        store = Blocks(kind, shown, _zarr().open_group(shown, mode="r+"), about, texts, arrays)
+        missing, others = torch.zeros(len(store)), torch.zeros(len(store))
+        origins = {number: store.origin(number) for number in team.share(len(store))}
+        missing[[number for number, origin in origins.items() if not origin]] = 1
+        there = [number for number, origin in origins.items() if origin]
+        for number, now in zip(there, images.digests(there), strict=True):
+            others[number] = origins[number] != now
+        # nobody writes before all have looked
+        missing, others = team.sum([missing, others])
+    if others.any():
+        number = int(others.nonzero()[0])
+        first = next(iter(arrays.values())).chunk * number
+        raise ExplgraphError(
+            f"the store {shown!r} was {kind.done} other images: {images.names[first]!r}, or one of "
+            f"those after it, has changed since; {kind.verb} into another place, or delete it"
+        )
+    left = missing.nonzero().flatten().tolist()
+    mine = [left[i] for i in team.share(len(left))]
+    for number, values in blocks(mine) if mine else ():
         with explained(kind, f"{shown!r} can't be written"):
-            for name, part in values.items():
-                chunk = arrays[name].chunk
-                array_of(group, name)[block * chunk : block * chunk + len(part)] = part
+            store.write(number, values, *images.digests([number]))
     team.all_of(True)
     if team.rank == 0:
         with explained(kind, f"{shown!r} can't be written"):
+            about |= {"content": store.content()}
+            group = _zarr().open_group(shown, mode="r+")
             group.attrs[kind.attribute] = about | {"checksum": _checksum(about, texts)}
     team.all_of(True)
 
@@ -276,7 +498,7 @@ def _begin(
     kind: Kind,
     path: str,
     about: dict[str, Any],
-    texts: Mapping[str, Sequence[str]],
+    texts: Mapping[str, tuple[str, ...]],
     arrays: Mapping[str, Array],
 ) -> None:
     """Make a store's arrays, or see that those that are there are of the same making."""
@@ -301,69 +523,22 @@ def _begin(
         name: np.frombuffer(json.dumps(list(text)).encode(), dtype=np.uint8)
         for name, text in texts.items()
     }
-    whole = {name: Array(text.shape, len(text), "uint8") for name, text in encoded.items()}
+    whole = {name: Array(text.shape, len(text), "uint8", name) for name, text in encoded.items()}
     for name, array in {**arrays, **whole}.items():
         group.create_array(
             name,
             shape=array.shape,
-            chunks=(array.chunk, *array.shape[1:]),
+            chunks=array.chunks,
             dtype=array.dtype,
             fill_value=array.fill,
             compressors=[
                 BloscCodec(cname="lz4", clevel=5, shuffle=array.shuffle),  # type: ignore[arg-type]
                 Crc32cCodec(),
             ],
-            chunk_key_encoding={"name": "default", "separator": "/"},  # as in `has_chunk`
+            chunk_key_encoding={"name": "default", "separator": "/"},  # as in `Blocks`
             config={"write_empty_chunks": True},
             overwrite=True,
         )
     for name, text in encoded.items():
-        array_of(group, name)[:] = text
+        group[name][:] = text
     group.attrs[kind.attribute] = about  # last: now it is a store
-
-
-def has_chunk(path: str, array: Any, chunk: int) -> bool:
-    """Whether a chunk of images of one of a store's arrays has been written.
-
-    zarr has no public way to ask, so its file is looked for, by the name that the specification
-    of zarr 3 gives it.
-    """
-    from fsspec.core import url_to_fs
-
-    files, root = url_to_fs(path)
-    name = "/".join([root, array.path, "c", str(chunk), *("0" for _ in array.shape[1:])])
-    return bool(files.exists(name))
-
-
-def in_batches(
-    images: AnyImages,
-    names: Sequence[str],
-    blocks: Sequence[int],
-    batch_size: int,
-    block: int = BLOCK,
-) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    """Read some blocks of images, in batches that don't run from one block into the next.
-
-    What a network gives rounds differently in another batch, so batches must not depend on where
-    the work was interrupted. They hold at most `BLOCK` images; `block` is a multiple of that.
-    """
-    chosen = [i for b in blocks for i in range(b * block, min((b + 1) * block, len(names)))]
-    done = 0
-    for _, batch in batches(subset(images, chosen, BLOCK), BLOCK):
-        here = tuple(names[i] for i in chosen[done : done + len(batch)])
-        done += len(batch)
-        for start in range(0, len(batch), batch_size):
-            piece = slice(start, start + batch_size)
-            yield here[piece], batch[piece]
-
-
-def whole_blocks(
-    runs: Runs, blocks: Sequence[int], n: int, block: int = BLOCK
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Put the batches of each block together; there are `n` images in all."""
-    for number in blocks:
-        length = min(block, n - number * block)
-        pieces: list[dict[str, Tensor]] = []
-        while sum(len(next(iter(piece.values()))) for piece in pieces) < length:
-            pieces.append(next(runs)[1])
-        yield number, {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}

@@ -165,14 +165,21 @@ class Localizer:
         Raises
         ------
         ExplgraphError
-            If nothing was fitted yet, or the parse is of another graph.
+            If nothing was fitted yet, the parse is of another graph, or a place isn't finite.
         """
         nodes, positions, strengths = self._seen(parse)
         places, radii, presence = {}, {}, {}
         for name, part in self._parts.items():
-            found = guess(nodes, part.templates, part.shots, positions, strengths)
-            places[name] = voting.correct(part.residual, positions, found.place, nodes.diagonal)
-            radii[name] = part.ratio * found.scale
+            with np.errstate(all="ignore"):  # what comes of it is checked
+                found = guess(nodes, part.templates, part.shots, positions, strengths)
+                place = voting.correct(part.residual, positions, found.place, nodes.diagonal)
+                radius = part.ratio * found.scale
+            if not (np.isfinite(place).all() and np.isfinite(radius).all()):
+                raise ExplgraphError(
+                    f"part {name!r} gets a place that is not finite; what was fitted doesn't go "
+                    "with this parse: fit it again"
+                )
+            places[name], radii[name] = place, radius
             presence[name] = np.full(len(positions), np.nan)
             if part.presence is not None:
                 slope, intercept = part.presence
@@ -252,6 +259,7 @@ class Localizer:
                     f"graph's nodes have another {name}; give the graph that it was fitted with",
                 )
             names = archive.texts((part["name"] for part in content["parts"]), "parts")
+            archive.check(bool(names), "it has no part")
             localizer._nodes = nodes
             localizer._parts = {
                 name: _read_part(values, arrays, str(k), len(graph))
@@ -461,14 +469,15 @@ def _read_part(values: Mapping[str, Any], arrays: archive.Arrays, here: str, v: 
         return Template(
             voters,
             arrays.take(f"{here}/{name}/offset", (m, 2)),
-            arrays.take(f"{here}/{name}/spread", (m,), 0),
+            arrays.take(f"{here}/{name}/spread", (m,), 1e-12),  # votes are divided by it
         )
 
     shots, ratio, presence = values["shots"], values["ratio"], values["presence"]
     archive.check(type(shots) is int and shots > 0, f"shots is {shots!r}")
     numbers = [ratio, *(presence or ())]
     archive.check(
-        len(numbers) in (1, 3) and all(type(x) is float and np.isfinite(x) for x in numbers),
+        len(numbers) == (1 if presence is None else 3)
+        and all(type(x) is float and np.isfinite(x) for x in numbers),
         f"ratio and presence are {ratio!r}, {presence!r}",
     )
     templates = tuple(template(f"template {t}") for t in range(values["templates"]))

@@ -93,7 +93,8 @@ def write(
         _page(tree, depth, pictures, seen) if suffix == ".html" else _WRITERS[suffix](tree, depth)
     )
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # names of files may be no UTF-8
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _json(tree: networkx.DiGraph, _depth: int) -> str:

@@ -27,7 +27,8 @@ __all__ = [
 
 def made_ready_as(options: argparse.Namespace, graph: Graph | None) -> dict[str, Any]:
     """Say how photographs are made ready: as the options say or as they were for the graph."""
-    ready = dict(graph.nx.graph["preprocessing"]) if graph is not None else {}
+    told = graph.nx.graph["preprocessing"] if graph is not None else {}
+    ready = {name: told[name] for name in ("size", "mean", "std", "fit") if name in told}
     if graph is not None and not ready:
         # a tensor was mined, so only its size is known
         ready["size"] = graph.image_size
@@ -169,5 +170,7 @@ def _read_json(file: str, option: str) -> Any:
     """Read a JSON file that an option names."""
     try:
         return json.loads(read_text(file, option))
-    except json.JSONDecodeError as err:
+    except ExplgraphError:
+        raise
+    except (ValueError, RecursionError) as err:
         raise ExplgraphError(f"{option} {file!r} isn't JSON: {err}") from err

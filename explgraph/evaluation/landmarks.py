@@ -219,7 +219,9 @@ def _read_json(file: Path) -> Landmarks:
     """Read the layout of parts.json."""
     try:
         content = json.loads(read_text(file))
-    except json.JSONDecodeError as err:
+    except ExplgraphError:
+        raise
+    except (ValueError, RecursionError) as err:
         raise ExplgraphError(f"{str(file)!r} isn't JSON: {err}") from err
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, dict) or not all(isinstance(v, dict) for v in images.values()):

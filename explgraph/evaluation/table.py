@@ -218,7 +218,7 @@ def write(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
         files.write(path, files.columns_of(rows))
         return
     with atomic_write(path) as temporary:
-        temporary.write_text(markdown(rows) + "\n", encoding="utf-8")
+        temporary.write_text(markdown(rows) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read(path: str | os.PathLike[str]) -> list[Row]:

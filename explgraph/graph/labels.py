@@ -222,7 +222,8 @@ def write_labels(labels: Labels, path: str | os.PathLike[str]) -> None:
         ],
     }
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        temporary.write_text(text, "utf-8", "backslashreplace")
 
 
 def _check_ids(where: str, ids: Any) -> None:

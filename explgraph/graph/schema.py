@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import networkx
@@ -88,6 +88,8 @@ _RESERVED = frozenset({
 })
 # fmt: on
 _LEGAL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_MOST_SIDE = 16384  # px, as ImageFolder takes
+_FINEST = 8  # units for a pixel; networks that enlarge images have four
 _EXACT_INTEGER = 2**53  # beyond it, programs that hold numbers as doubles lose digits
 # what no XML 1.0 document can hold, not even escaped
 _ILLEGAL_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -160,9 +162,10 @@ def _check_graph_attributes(graph: Mapping[str, Any]) -> None:
             )
     check_version("the graph", graph["format_version"])
     size = graph["image_size"]
-    if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+    if len(size) != 2 or not all(type(side) is int and 0 < side <= _MOST_SIDE for side in size):
         raise ExplgraphError(
-            f"graph attribute 'image_size' is {size!r}; expected [height, width], int, px"
+            f"graph attribute 'image_size' is {size!r}; expected [height, width], int, px, "
+            f"{_MOST_SIDE} at most"
         )
     if graph["n_images"] < 1:
         raise ExplgraphError(
@@ -172,10 +175,49 @@ def _check_graph_attributes(graph: Mapping[str, Any]) -> None:
         if name not in GRAPH_FIELDS:
             _check_name("the graph", name)
         _check_plain(f"graph attribute {name!r}", value)
-    _check_layer_table(graph["layers"])
+    _check_layer_table(graph["layers"], size)
+    _check_told(graph)
 
 
-def _check_layer_table(layers: list[Any]) -> None:
+def _check_told(graph: Mapping[str, Any]) -> None:
+    """Check what is told of how the graph was made, as far as programs read it."""
+    following = graph["config"].get("following", {})
+    if not isinstance(following, dict) or any(type(v) is not float for v in following.values()):
+        raise ExplgraphError(
+            f"graph attribute 'config': following is {following!r}; expected {{layer: nats}}"
+        )
+    for name, found in graph["versions"].items():
+        if not isinstance(found, str):
+            raise ExplgraphError(
+                f"graph attribute 'versions': {name!r} is {found!r}; expected a str"
+            )
+    for name, fits in _READY.items():
+        found = graph["preprocessing"].get(name)
+        if name in graph["preprocessing"] and not fits(found):
+            raise ExplgraphError(
+                f"graph attribute 'preprocessing': {name} is {found!r}; expected what "
+                "ImageFolder.describe() gives"
+            )
+
+
+def _is_triple(found: Any, low: float = -math.inf) -> bool:
+    """Whether this is a number for each colour, above `low`."""
+    return (
+        isinstance(found, list)
+        and len(found) == 3
+        and all(type(v) in (int, float) and v > low for v in found)
+    )
+
+
+_READY: Mapping[str, Callable[[Any], bool]] = {
+    "size": lambda found: isinstance(found, list) and [type(v) for v in found] == [int, int],
+    "mean": _is_triple,
+    "std": lambda found: _is_triple(found, 0),
+    "fit": lambda found: found in ("stretch", "crop", "pad"),
+}
+
+
+def _check_layer_table(layers: list[Any], image_size: list[int]) -> None:
     """Check that the layers are whole, numbered by their place and named apart."""
     names = set()
     for index, values in enumerate(layers):
@@ -198,10 +240,18 @@ def _check_layer_table(layers: list[Any]) -> None:
                 raise ExplgraphError(
                     f"{where}: {name} is {getattr(layer, name)!r}; expected an int, 1 or more"
                 )
+        for name, side in zip(("height", "width"), image_size, strict=True):
+            if getattr(layer, name) > _FINEST * side:
+                raise ExplgraphError(
+                    f"{where}: {name} is {getattr(layer, name)}, in images of {side} px; expected "
+                    f"{_FINEST} units for a pixel at most"
+                )
         for name in ("stride", "offset", "receptive_field"):
             pair = getattr(layer, name)
             if not isinstance(pair, tuple) or [type(v) for v in pair] != [float, float]:
                 raise ExplgraphError(f"{where}: {name} is {pair!r}; expected two floats, px")
+            if min(pair) < 0 and name != "offset":
+                raise ExplgraphError(f"{where}: {name} is {pair!r}; expected 0 or more, px")
 
 
 def _check_values(

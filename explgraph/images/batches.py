@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
@@ -30,7 +27,6 @@ __all__ = [
     "check_batch_size",
     "count",
     "image_names",
-    "images_fingerprint",
     "subset",
 ]
 
@@ -134,28 +130,6 @@ def subset(images: AnyImages, indices: Sequence[int], batch_size: int) -> AnyIma
             collate_fn=images.collate_fn,
         )
     return Subset(images, indices)  # type: ignore[arg-type]
-
-
-def images_fingerprint(images: AnyImages) -> str:
-    """Give a digest by which it is noticed that images are others than they were.
-
-    Of a folder: names, what is cut out of which file, sizes of files and how they are made ready;
-    of other sources: their number, names, and the pixels of sixteen of them.
-
-    Returns
-    -------
-    str
-        SHA-256, hexadecimal.
-    """
-    names = image_names(images)
-    digest = hashlib.sha256(json.dumps(names).encode())
-    if isinstance(images, ImageFolder):
-        digest.update(json.dumps([images.describe(), images.sources()]).encode())
-    else:
-        some = sorted({round(i) for i in np.linspace(0, len(names) - 1, 16)})
-        for _, batch in batches(subset(images, some, len(some)), len(some)):
-            digest.update(batch.cpu().contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _raw_batches(images: AnyImages, batch_size: int) -> Iterator[Tensor | list[Any]]:

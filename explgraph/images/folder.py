@@ -9,6 +9,7 @@ at ``(0.5, 0.5)``), of the photograph the right way up, after its EXIF orientati
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -229,11 +230,19 @@ class ImageFolder(Dataset[Tensor]):
         return other
 
     def sources(self) -> list[Any]:
-        """Give what each image is cut out of, and the size of its file in bytes, as JSON values."""
-        return [
-            [crop.file, crop.source, crop.target, (self.path / crop.file).stat().st_size]
-            for crop in self._crops
-        ]
+        """Give what each image is cut out of, and the SHA-256 of its file, as JSON values."""
+
+        def digest(file: str) -> str:
+            try:
+                return hashlib.sha256((self.path / file).read_bytes()).hexdigest()
+            except OSError as err:
+                raise ExplgraphError(
+                    f"{self.path / file}: can't be read any more ({_reason(err)})"
+                ) from err
+
+        files = list(dict.fromkeys(crop.file for crop in self._crops))
+        sums = dict(zip(files, ahead(digest, files, 8), strict=True))
+        return [[crop.file, crop.source, crop.target, sums[crop.file]] for crop in self._crops]
 
     def cuts(self) -> dict[str, tuple[Any, ...]]:
         """Say for each image, by name, of which file it is cut, what of it, and where that goes."""

@@ -6,6 +6,7 @@ indices and finite numbers, so that parsing never stumbles over them later.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -134,6 +135,11 @@ class Fitted(NamedTuple):
         return cls(reader, fitted)
 
 
+_FAR = 1e6  # px, and poses; images have 16384 px a side at most
+_NARROW = 1e-3  # px; the reciprocal's square must be finite in float32
+_LARGE = 1e15  # of activations, whose squares must be finite in float32
+_LEAST = 1e-6  # of the background's share; mining leaves it more
+_WHOLE = 1e-3  # by which shares may miss 1
 _PLAIN = ("reach", "exemplars", "checks", "check_sigma", "check_scale")
 
 
@@ -157,14 +163,14 @@ class _Reader:
         return int(array.shape[axis])
 
     def number(
-        self, name: str, shape: tuple[int, ...], low: float = -np.inf, *, above: bool = False
+        self, name: str, shape: tuple[int, ...], low: float = -_FAR, high: float = _FAR
     ) -> Tensor:
-        """Read finite float32 numbers of a shape, none below `low` (or none that is not above)."""
+        """Read finite float32 numbers of a shape, from `low` to `high`."""
         array = self._checked(name, shape, np.float32)
         if not np.isfinite(array).all():
             raise _wrong(name, "holds a number that is not finite")
-        if (array <= low).any() if above else (array < low).any():
-            raise _wrong(name, f"holds a number {'not above' if above else 'below'} {low:g}")
+        if (array < np.float32(low)).any() or (array > np.float32(high)).any():
+            raise _wrong(name, f"holds a number that is not from {low:g} to {high:g}")
         return torch.from_numpy(np.array(array)).to(self._device)
 
     def index(self, name: str, shape: tuple[int, ...], below: int) -> Tensor:
@@ -194,16 +200,19 @@ def _wrong(name: str, what: str) -> ExplgraphError:
 
 def _unpack_layer(read: _Reader, here: str, layer: Layer, q: int) -> FittedLayer:
     c = layer.channels
-    k = read.size(f"{here}/sigma", 1, 2)
-    return FittedLayer(
-        read.number(f"{here}/scale", (c,), 0),
+    k = read.size(f"{here}/sigma", 1, 2, least=1)
+    fitted = FittedLayer(
+        read.number(f"{here}/scale", (c,), 0, _LARGE),
         read.number(f"{here}/mean", (c, k, 2)),
         read.number(f"{here}/loading", (c, k, 2, q)),
-        read.number(f"{here}/sigma", (c, k), 0, above=True),
-        read.number(f"{here}/share", (c, k), 0),
-        read.number(f"{here}/background", (c,), 0, above=True),
-        read.number(f"{here}/decoys", (read.size(f"{here}/decoys", 0, 1),), 0),
+        read.number(f"{here}/sigma", (c, k), _NARROW),
+        read.number(f"{here}/share", (c, k), 0, 1 + _WHOLE),
+        read.number(f"{here}/background", (c,), _LEAST, 1 + _WHOLE),
+        read.number(f"{here}/decoys", (read.size(f"{here}/decoys", 0, 1),), 0, 1),
     )
+    if ((fitted.share.sum(1) + fitted.background - 1).abs() > _WHOLE).any():
+        raise _wrong(f"{here}/share", "and the background don't add up to 1")
+    return fitted
 
 
 def _unpack_reader(read: _Reader, here: str, layers: Sequence[Layer]) -> PoseReader:
@@ -216,6 +225,10 @@ def _unpack_reader(read: _Reader, here: str, layers: Sequence[Layer]) -> PoseRea
     for index, filter_ in zip(guides.layer.tolist(), guides.filter.tolist(), strict=True):
         if filter_ >= channels.get(index, 0):
             raise _wrong(f"{here}/guide_filter", f"names filter {filter_} of layer {index}")
+    # maps are put side by side layer by layer, so guides and checks must come in that order
+    runs = [i for i, _ in itertools.groupby(guides.layer.tolist())]
+    if len(set(runs)) < len(runs):
+        raise _wrong(f"{here}/guide_layer", "has a layer in two places")
     stages: list[Stage] = []
     while not stages or read.has(f"{here}/{len(stages)}/"):
         look = f"{here}/{len(stages)}"
@@ -223,20 +236,23 @@ def _unpack_reader(read: _Reader, here: str, layers: Sequence[Layer]) -> PoseRea
         model = PoseModel(
             read.number(f"{look}/mean", (u, 2)),
             read.number(f"{look}/loading", (u, 2, q)),
-            read.number(f"{look}/variance", (u,), 0, above=True),
+            read.number(f"{look}/variance", (u,), _NARROW**2, _FAR**2),
         )
         # the first look is for peaks, the others have a window
-        window = read.number(f"{look}/window", (1,), 0, above=bool(stages))
-        stages.append(Stage(window, read.number(f"{look}/scale", (u,), 0), model))
+        window = read.number(f"{look}/window", (1,), _NARROW if stages else 0)
+        stages.append(Stage(window, read.number(f"{look}/scale", (u,), 0, _LARGE), model))
     q = stages[-1].model.loading.shape[2]
     exemplars = read.size(f"{here}/exemplars", 0, 2, least=1)
     checks = read.size(f"{here}/checks", 0, 1, least=1)
+    checked = read.index(f"{here}/checks", (checks,), u)
+    if (checked.diff() <= 0).any():
+        raise _wrong(f"{here}/checks", "is not ascending")
     return PoseReader(
         guides,
         tuple(stages),
         read.number(f"{here}/reach", (1,), 0),
         read.number(f"{here}/exemplars", (exemplars, q)),
-        read.index(f"{here}/checks", (checks,), u),
-        read.number(f"{here}/check_sigma", (1,), 0, above=True),
-        read.number(f"{here}/check_scale", (checks,), 0),
+        checked,
+        read.number(f"{here}/check_sigma", (1,), _NARROW),
+        read.number(f"{here}/check_scale", (checks,), 0, _LARGE),
     )

@@ -65,7 +65,7 @@ def write_html(
     """Write the explorer page: see `page` for the options."""
     content = page(graph, images=images, parse=parse, strip=strip, title=Path(path).stem)
     with atomic_write(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+        temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def page(

@@ -1,6 +1,8 @@
 """Interrupted runs: killed at random moments they end with the graph of an undisturbed one."""
 
 import json
+import random
+import shutil
 import subprocess
 import sys
 
@@ -72,6 +74,54 @@ def test_a_damaged_step_is_named(tmp_path):
     (tmp_path / "000001.safetensors").write_bytes(b"nothing")
     with pytest.raises(ExplgraphError, match=r"000001.safetensors' is damaged"):
         checkpoint(tmp_path).once(lambda: [torch.ones(1)])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small job's activations, its graph, and all of its steps."""
+    activations, folder = plant(40).activations, tmp_path_factory.mktemp("finished")
+    return activations, mine_activations(activations, checkpoint=folder), folder
+
+
+def test_no_changed_byte_gives_another_graph(finished, tmp_path):
+    activations, graph, folder = finished
+    files = sorted(folder.iterdir())
+    assert len(files) > 8
+    rng = random.Random(0)
+    for number, file in enumerate(files):
+        content = file.read_bytes()
+        changed = bytearray(content)
+        changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        for wrong in [changed, content[:-1]][: 1 + (number < 2)]:
+            copy = shutil.copytree(folder, tmp_path / "copy", dirs_exist_ok=True)
+            (copy / file.name).write_bytes(wrong)
+            with pytest.raises(ExplgraphError, match=r"damaged|another job|can't be read"):
+                mine_activations(activations, checkpoint=copy)
+    assert mine_activations(activations, checkpoint=folder) == graph
+
+
+def test_steps_that_are_exchanged_or_of_another_job_are_noticed(finished, tmp_path):
+    activations, _, folder = finished
+    other = tmp_path / "other"
+    mine_activations(activations, checkpoint=other, seed=1)
+    steps = sorted(file.name for file in folder.glob("0*"))
+    for kind in ("safetensors", "npy"):
+        one, two = [name for name in steps if name.endswith(kind)][:2]
+        copy = shutil.copytree(folder, tmp_path / kind)
+        (copy / one).write_bytes((folder / two).read_bytes())
+        (copy / two).write_bytes((folder / one).read_bytes())
+        with pytest.raises(ExplgraphError, match=r"damaged, or not in its place; delete its fol"):
+            mine_activations(activations, checkpoint=copy)
+    copy = shutil.copytree(folder, tmp_path / "mixed")
+    shutil.copy(other / steps[0], copy)
+    with pytest.raises(ExplgraphError, match=f"{steps[0]}' is damaged, or not in its place"):
+        mine_activations(activations, checkpoint=copy)
+
+
+def test_a_job_nested_without_end_is_refused(tmp_path):
+    (tmp_path / "job.json").write_text("[" * 100_000)
+    with pytest.raises(ExplgraphError, match=r"job.json' can't be read"):
+        checkpoint(tmp_path)
 
 
 def test_discarding_takes_only_its_own_files(tmp_path):

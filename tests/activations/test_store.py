@@ -1,7 +1,9 @@
 """Activations on disk against those in memory, and everything that can be wrong with a store."""
 
+import contextlib
 import itertools
 import json
+import os
 import shutil
 
 import numpy as np
@@ -264,7 +266,7 @@ def test_damage_is_noticed_on_opening(place, recorded, tmp_path):
     with pytest.raises(ExplgraphError, match="doesn't fit its checksum; delete it"):
         open_store(place)
     change(place, lambda about: about.update(version=99))
-    with pytest.raises(ExplgraphError, match=r"is of version 99, this explgraph reads 1"):
+    with pytest.raises(ExplgraphError, match=r"is of version 99, this explgraph reads 2"):
         open_store(place)
     place = shutil.copytree(recorded / "float16", tmp_path / "other")
     shutil.rmtree(place / "0")
@@ -296,7 +298,9 @@ def test_a_changed_bit_is_noticed_on_reading(place):
 
 def test_a_missing_chunk_is_noticed_on_reading(place):
     (place / "1" / "c" / "2" / "0" / "0" / "0").unlink()
-    with pytest.raises(ExplgraphError, match=r"chunk 2 of layer 1 is missing .* record again"):
+    with pytest.raises(
+        ExplgraphError, match=r"chunk 2 of layer 'stage4' is missing .* record again"
+    ):
         list(open_store(place).blocks(1, BLOCK))
 
 
@@ -345,7 +349,7 @@ def test_a_missing_scale_is_noticed_and_recorded_again(network, images, memory, 
     """zarr would fill in zeros, and the layer be silent."""
     place = shutil.copytree(recorded / "uint8", tmp_path / "copy")
     (place / "scale1" / "c" / "0" / "0").unlink()
-    with pytest.raises(ExplgraphError, match="the scale of chunk 0, layer 1, is missing"):
+    with pytest.raises(ExplgraphError, match=r"chunk 0 of the scales of layer 'stage4' is missing"):
         maps_of(open_store(place), 1)
     record(network, images, LAYERS, store=place, dtype="uint8")
     found = maps_of(open_store(place), 1)
@@ -356,7 +360,7 @@ def test_a_scale_that_is_none_is_noticed(recorded, tmp_path):
     place = shutil.copytree(recorded / "uint8", tmp_path / "copy")
     group = zarr.open_group(place, mode="r+")
     group["scale0"][0, 3] = np.nan
-    with pytest.raises(ExplgraphError, match="holds what is none"):
+    with pytest.raises(ExplgraphError, match="is damaged, or not in its place"):
         maps_of(open_store(place), 0)
 
 
@@ -373,3 +377,153 @@ def test_what_float16_cannot_hold_is_refused_with_the_remedy(tmp_path, times):
     truth = record(model, some, ["1"]).maps[0]
     kept = maps_of(open_store(tmp_path / "eighth"), 0)
     assert (kept - truth).abs().max() <= truth.max() / 255
+
+
+# ------------------------------------------------------------------------------------ in its place
+
+
+TWINS = ["0", "2"]  # two layers of one shape
+
+
+def twins(seed=0):
+    torch.manual_seed(seed)
+    convolutions = torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.Conv2d(4, 4, 3, 1, 1)
+    return torch.nn.Sequential(convolutions[0], torch.nn.ReLU(), convolutions[1]).eval()
+
+
+def swapped(one, two):
+    """Exchange two files or folders."""
+    aside = one.with_name("aside")
+    one.rename(aside)
+    two.rename(one)
+    aside.rename(two)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+def test_whatever_is_not_in_its_place_is_noticed_and_recorded_again(tmp_path, dtype):
+    model, some = twins(), torch.randn(2 * BLOCK + 3, 3, 16, 16)
+    place, other = tmp_path / "s", tmp_path / "other"
+    record(model, some, TWINS, store=place, dtype=dtype)
+    record(model, some.flip(0), TWINS, store=other, dtype=dtype)
+    whole = [maps_of(open_store(place), i) for i in (0, 1)]
+    layers = ["0/c", "1/c"] + ["scale0/c", "scale1/c"] * (dtype == "uint8")
+
+    def foreign(name, number):
+        shutil.copytree(other / name / str(number), copy / name / str(number), dirs_exist_ok=True)
+
+    damages = {
+        **{f"two chunks of {n}": [(f"{n}/0", f"{n}/1")] for n in (*layers, "seals/c")},
+        "two layers": list(zip(layers[::2], layers[1::2], strict=True)),
+        "two blocks, and their seals": [(f"{n}/0", f"{n}/1") for n in (*layers, "seals/c")],
+    }
+    for what, pairs in damages.items():
+        copy = shutil.copytree(place, tmp_path / "copy")
+        for one, two in pairs:
+            swapped(copy / one, copy / two)
+        assert_noticed_and_mended(copy, model, some, dtype, whole, what)
+    for name in layers:
+        copy = shutil.copytree(place, tmp_path / "copy")
+        foreign(name, 1)
+        assert_noticed_and_mended(copy, model, some, dtype, whole, name)
+    copy = shutil.copytree(place, tmp_path / "copy")
+    for name in (*layers, "seals/c"):
+        foreign(name, 1)
+    with pytest.raises(ExplgraphError, match="seals are missing, or not in their place"):
+        open_store(copy)
+    with pytest.raises(ExplgraphError, match="was recorded from other images"):
+        record(model, some, TWINS, store=copy, dtype=dtype)
+
+
+def assert_noticed_and_mended(copy, model, some, dtype, whole, what):
+    with pytest.raises(ExplgraphError, match=r"or not in (its|their) place"):
+        pytest.fail(f"{what}: {[maps_of(open_store(copy), i).sum() for i in (0, 1)]}")
+    record(model, some, TWINS, store=copy, dtype=dtype)
+    for i, maps in enumerate(whole):
+        assert_array_equal(maps_of(open_store(copy), i), maps)
+    shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+def test_no_file_of_a_store_can_change_or_vanish(tmp_path, dtype):
+    """Whatever happens to one file: another graph never comes of it."""
+    model, some = twins(), torch.randn(BLOCK + 3, 3, 16, 16)
+    place = tmp_path / "s"
+    record(model, some, TWINS, store=place, dtype=dtype)
+    whole = [maps_of(open_store(place), i) for i in (0, 1)]
+    rng = np.random.default_rng(0)
+    for file in sorted(p for p in place.rglob("*") if p.is_file()):
+        content = file.read_bytes()
+        flipped = bytearray(content)
+        flipped[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        for damaged in (None, b"", content[:-1], bytes(flipped), b"[" * 100_000, b"null"):
+            file.unlink() if damaged is None else file.write_bytes(damaged)
+            try:
+                found = open_store(place)
+                for i, maps in enumerate(whole):
+                    assert_array_equal(maps_of(found, i), maps)
+            except ExplgraphError:
+                pass
+            with contextlib.suppress(ExplgraphError):
+                found = record(model, some, TWINS, store=place, dtype=dtype)
+                for i, maps in enumerate(whole):
+                    assert_array_equal(maps_of(found, i), maps)
+            file.write_bytes(content)
+
+
+# ------------------------------------------------------------------------------- images that change
+
+
+@pytest.mark.parametrize("source", [lambda x: x, Items, list], ids=["tensor", "dataset", "list"])
+@pytest.mark.parametrize("number", [1, BLOCK + 2])
+def test_any_image_that_changes_is_noticed(tmp_path, source, number):
+    model, some = twins(), torch.randn(2 * BLOCK, 3, 16, 16)
+    before = record(model, source(some), TWINS, store=tmp_path / "s")
+    other = some.clone()
+    other[number, 1, 7, 7] += 0.5
+    with pytest.raises(ExplgraphError, match=r"was recorded from other images: '.*', or one of t"):
+        record(model, source(other), TWINS, store=tmp_path / "s")
+    after = record(model, source(other), TWINS, store=tmp_path / "t")
+    assert before.images_fingerprint != after.images_fingerprint
+    assert before.fingerprint != after.fingerprint
+
+
+def test_photographs_of_equal_size_that_are_exchanged_are_noticed(tmp_path):
+    """While the recording is interrupted, and after it: no time and no size tells of it."""
+    model, photos = twins(), tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(BLOCK + 4):
+        pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{i}.bmp")
+        os.utime(photos / f"{i}.bmp", (0, 0))
+    folder = explgraph.ImageFolder(photos, size=16)
+    whole = record(model, folder, TWINS, store=tmp_path / "s")
+    unfinished = shutil.copytree(tmp_path / "s", tmp_path / "u")
+    shutil.rmtree(unfinished / "1" / "c" / "1")
+    swapped(photos / "3.bmp", photos / "7.bmp")
+    for place in (tmp_path / "s", unfinished):
+        with pytest.raises(ExplgraphError, match=r"recorded from other images: '0.bmp', or one"):
+            record(model, folder, TWINS, store=place)
+    swapped(photos / "3.bmp", photos / "7.bmp")
+    found = record(model, folder, TWINS, store=unfinished)
+    assert_array_equal(maps_of(found, 1), maps_of(whole, 1))
+    # what had not been recorded yet may change: it is recorded as it is now
+    shutil.rmtree(unfinished / "1" / "c" / "1")
+    swapped(photos / "33.bmp", photos / "34.bmp")
+    found = record(model, folder, TWINS, store=unfinished)
+    fresh = record(model, folder, TWINS, store=tmp_path / "fresh")
+    assert found.fingerprint == fresh.fingerprint
+    assert_array_equal(maps_of(found, 1), maps_of(fresh, 1))
+
+
+def test_what_a_killed_process_left_half_written_is_deleted(network, images, place):
+    left = place / "1" / "c" / "2" / "0" / "0" / "0.0123456789abcdef.partial"
+    left.write_bytes(b"half")
+    record(network, images, LAYERS, store=place)
+    assert not left.exists()
+
+
+def test_a_store_of_an_earlier_version_is_refused_with_the_remedy(place):
+    change(place, lambda about: about.update(version=1))
+    with pytest.raises(ExplgraphError, match=r"version 1, this explgraph reads 2; .*record again"):
+        open_store(place)

@@ -433,3 +433,12 @@ def test_a_wrong_tree_is_refused(tree, tmp_path, change, message):
     damaged.edited(tmp_path / "x", change)
     with pytest.raises(ExplgraphError, match=f"holds no valid tree: .*({message})"):
         DecisionTree.load(tmp_path / "x")
+
+
+@pytest.mark.parametrize("suffix", ["html", "dot", "json"])
+def test_names_that_are_no_utf8_can_be_written(tree, tmp_path, suffix):
+    """As a file called b"\\xe9.png" gives them."""
+    names = tuple(f"{name}\udce9" for name in tree.fitted.names)
+    strange = dataclasses.replace(tree, fitted=tree.fitted._replace(names=names))
+    strange.write(tmp_path / f"tree.{suffix}")
+    assert (tmp_path / f"tree.{suffix}").read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ import math
 import re
 import sys
 import time
+import tracemalloc
 import zipfile
 
 import networkx
@@ -700,8 +701,12 @@ def infinite(fitted):
             "parameter 'pose/checks' holds an index that is not from 0 to 7",
         ),
         (
-            lambda f: f["layer/2/share"].fill(0),
+            lambda f: (f["layer/2/share"].fill(0), f["layer/2/background"].fill(1)),
             "node 'features.28/.*' has no pattern among the parameters",
+        ),
+        (
+            lambda f: f["layer/2/share"].fill(0),
+            "parameter 'layer/2/share' and the background don't add up to 1",
         ),
     ],
 )
@@ -757,6 +762,65 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
         ExplgraphError, match=r"graph\.json claims 10,\d+,\d+ bytes; at most 100,000"
     ):
         load(path)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_blanks_without_end_cost_nothing(tmp_path, packing):
+    """Refused by their number, or by how far they are packed, before they are unpacked."""
+    path = saved(random_graph(0, nodes=2), tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    content["graph.json"] += b" " * (2**28 if packing == zipfile.ZIP_STORED else 2**25)
+    with zipfile.ZipFile(path, "w", packing, compresslevel=1) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    del content
+    tracemalloc.start()
+    with pytest.raises(ExplgraphError, match=r"graph\.json claims .* bytes[;,] (packed|at most)"):
+        load(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preprocessing": {"size": "big"}}, "'preprocessing': size is 'big'"),
+        ({"preprocessing": {"mean": [0.1, None, 0.2]}}, "'preprocessing': mean is"),
+        ({"preprocessing": {"std": [0, 1, 1]}}, r"'preprocessing': std is \[0, 1, 1\]"),
+        ({"preprocessing": {"fit": []}}, r"'preprocessing': fit is \[\]"),
+        ({"config": {"following": {"a": "b"}}}, "'config': following is"),
+        ({"config": {"following": 3}}, "'config': following is 3"),
+        ({"versions": {"torch": 2}}, "'versions': 'torch' is 2; expected a str"),
+        ({"image_size": [10**9, 10]}, r"'image_size' is \[1000000000, 10\]"),
+    ],
+)
+def test_what_is_told_of_a_graph_is_checked_on_opening(tmp_path, change, message):
+    path = repacked(tmp_path, graph=edited(lambda content: content["graph"].update(change)))
+    with pytest.raises(ExplgraphError, match=f"graph attribute {message}"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("height", 10**6, "height is 1000000, in images of"),
+        ("stride", [-1.0, 1.0], "stride is .* expected 0 or more"),
+        ("receptive_field", [3.0, -3.0], "receptive_field is"),
+    ],
+)
+def test_layers_are_checked_on_opening(tmp_path, name, value, message):
+    def change(content):
+        content["graph"]["layers"][0][name] = value
+
+    with pytest.raises(ExplgraphError, match=f"'layers', entry 0: {message}"):
+        load(repacked(tmp_path, graph=edited(change)))
+
+
+@pytest.mark.parametrize("text", [b"[" * 200_000, b'{"graph":' * 100_000])
+def test_json_nested_without_end_is_refused(tmp_path, text):
+    with pytest.raises(ExplgraphError, match="holds no valid graph: RecursionError"):
+        load(repacked(tmp_path, graph=lambda _: text))
 
 
 def test_other_members_are_left_alone(tmp_path):

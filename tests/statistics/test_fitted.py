@@ -190,6 +190,34 @@ def test_a_look_without_a_window_is_named(look):
     assert f"{look}/window" in refused(f"{look}/window", np.zeros(1, np.float32))
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in INDICES])
+@pytest.mark.parametrize("value", [1e16, 3e38])
+def test_a_number_that_would_overflow_is_named(name, value):
+    values = ARRAYS[name].copy()
+    values.ravel()[-1] = value
+    assert repr(name) in refused(name, values)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.rsplit("/", 1)[1] in ALWAYS_ABOVE_0])
+def test_a_number_whose_reciprocal_would_overflow_is_named(name):
+    assert repr(name) in refused(name, np.full_like(ARRAYS[name], 1e-30))
+
+
+def test_shares_that_are_no_whole_are_named():
+    name = "layer/3/share"
+    assert f"{name!r} and the background don't add up to 1" in refused(name, ARRAYS[name] / 2)
+
+
+def test_guides_and_checks_in_another_order_are_named():
+    """Maps are put together layer by layer: another order would read them as one another's."""
+    checks = ARRAYS["pose/checks"]
+    assert "'pose/checks' is not ascending" in refused("pose/checks", checks[::-1].copy())
+    layer = ARRAYS["pose/guide_layer"].copy()
+    layer[[0, 1, 2]] = layer.min(), layer.max(), layer.min()
+    message = refused("pose/guide_layer", layer)
+    assert "has a layer in two places" in message or "guide_filter" in message
+
+
 def test_poses_of_other_lengths_are_named():
     assert "exemplars" in refused("pose/exemplars", ARRAYS["pose/exemplars"][:, :1])
     assert "loading" in refused("layer/3/loading", ARRAYS["layer/3/loading"][..., :1])
