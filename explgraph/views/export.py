@@ -71,7 +71,8 @@ def write(
     if unknown := options.keys() - known:
         takes = ", ".join(("max_nodes", *known))
         raise ExplgraphError(f"a {suffix} file has no option {min(unknown)!r}; it takes {takes}")
-    if suffix in (".html", *DRAWINGS) and not options.keys() - {"strip"}:
+    pictured = suffix == ".html" or (suffix in DRAWINGS and find_spec("matplotlib") is not None)
+    if pictured and not options.keys() - {"strip"}:
         images = remembered_for(graph, path)
         if images is not None:
             options["images"] = images

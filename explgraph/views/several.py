@@ -11,7 +11,6 @@ from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.graph.graph import Graph
 from explgraph.parsing import Parse
 from explgraph.progress import Shown, bar
-from explgraph.suffixes import DRAWINGS
 from explgraph.views.export import write
 from explgraph.views.pictures import Drawable
 
@@ -36,8 +35,8 @@ def write_formats(
     formats : sequence of str
         Suffixes without the dot.
     images, parse
-        For the pictures of drawings and of the explorer page (`explgraph.views.viewer.page`);
-        without, those that the graph remembers.
+        For the explorer page's pictures (`explgraph.views.viewer.page`); drawings have those that
+        the graph remembers, as the page has without `images`.
     progress : bool or None
         Show a bar: by default in notebooks alone, if True on a terminal too.
 
@@ -58,8 +57,6 @@ def write_formats(
         try:
             if suffix == "html" and images is not None:
                 write(graph, path, images=images, parse=parse)
-            elif path.suffix in DRAWINGS and images is not None:
-                write(graph, path, images=images)  # the graph knows the best places by itself
             else:
                 write(graph, path)
         except ExplgraphError as err:

@@ -452,3 +452,20 @@ def test_a_store_remembers(world, tmp_path):
     drawn = creatures.draw(12, seed=1).tensor()
     explgraph.record(model, drawn, ["stage4"], store=tmp_path / "tensor.zarr")
     assert explgraph.open_store(tmp_path / "tensor.zarr").whereabouts is None
+
+
+def test_without_matplotlib_graphviz_draws(world, tmp_path, monkeypatch):
+    _, graph = world
+    monkeypatch.setattr(
+        "explgraph.views.export.find_spec", lambda name: None if name == "matplotlib" else 1
+    )
+    monkeypatch.setattr("explgraph.views.export.render", lambda *_, **__: b"<svg/>")
+    graph.write(tmp_path / "x.svg")
+    assert (tmp_path / "x.svg").read_bytes() == b"<svg/>"
+
+
+def test_drawings_are_of_either_kind(world, tmp_path):
+    images, graph = world
+    with pytest.raises(ExplgraphError, match="time_limit is for drawings by Graphviz, images for"):
+        graph.write(tmp_path / "x.svg", images=images, time_limit=3)
+    assert not list(tmp_path.iterdir())
