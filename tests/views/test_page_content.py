@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from explgraph import creatures, mine
 from explgraph.errors import ExplgraphError
 from explgraph.parsing import parts_in
 from explgraph.views import viewer
+from explgraph.views.figure_style import PALETTE
 from explgraph.views.pictures import Pictures, part_sightings
 
 
@@ -174,6 +177,12 @@ def test_parts_are_in_the_page():
         for rank, sighting in enumerate(seen):
             tile = tiles[patches["first"][k] + rank]
             np.testing.assert_allclose(tile[48, 48], images[sighting.image, 0, 0], atol=4)
+
+
+def test_parts_have_the_colours_that_figures_give_them():
+    script = resources.files("explgraph.views").joinpath("page/elements.js").read_text("utf-8")
+    (palette,) = re.findall(r"const PALETTE = (\[.*?\]);", script)
+    assert tuple(json.loads(palette)) == PALETTE
 
 
 def test_parts_of_a_pruned_graph_are_found_in_the_parse_of_the_whole():

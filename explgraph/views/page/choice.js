@@ -6,6 +6,7 @@ let scope = -1;           // the part whose nodes are shown; -1 for all
 let chosen = null, over = null;  // things
 let merging = null;       // what the next click is merged with
 let current = -1;         // the chosen image
+const narrow = matchMedia("(max-width: 720px)");  // as in page.css
 let panel_tab = "thing";  // or "image"
 
 const is = (thing, kind, at) => thing !== null && thing.kind === kind && thing.at === at;
@@ -82,6 +83,7 @@ function open_nodes(k = -1, node = -1) {
 const lead_of_node = i => part_of[i] < 0 ? -1 : lead(part_of[i]);
 function after_view() {
   document.body.classList.toggle("nodes", view_kind === "nodes");
+  if (narrow.matches && chosen?.kind !== "node") $("panel").hidden = true;  // it lies over the graph
   if (view_kind === "nodes") document.body.dataset.tab = "graph";
   hover(null);
   show_crumbs(); show_tabs();

@@ -56,7 +56,7 @@ function card(k) {
 /** Tiles as large as can be without scrolling; else of a size that can be read. */
 function size_tiles() {
   const box = $("tiles-box").getBoundingClientRect(), n = shown_parts().length, gap = 10;
-  if (!box.width || document.body.offsetWidth <= 720) { $("tiles").style.gridTemplateColumns = ""; return; }
+  if (!box.width || narrow.matches) { $("tiles").style.gridTemplateColumns = ""; return; }
   const wide = box.width - 30, high = box.height - ($("more-parts").hidden ? 24 : 70), text = 84;  // px of a tile below its patches
   const side = c => (wide + gap) / c - gap, rows = c => Math.ceil(n / c) * (side(c) - 14 + text + gap) - gap;
   let columns = Math.max(1, Math.floor((wide + gap) / (LEAST_TILE + gap)));
