@@ -310,3 +310,39 @@ def test_training_is_repeatable():
 def test_wrong_options(options, message):
     with pytest.raises(ExplgraphError, match=message):
         creatures.draw(**{"n": 1, **options})
+
+
+def test_masks_show_the_parts(drawn):
+    for part in creatures.PARTS:
+        if part in ("chest", "rump"):
+            continue
+        mask = drawn.mask(part)
+        assert mask.shape == drawn.images.shape[:3]
+        assert mask.dtype == np.bool_
+        x, y = np.floor(drawn.parts[part][drawn.visible[part]]).astype(int).T
+        # heads may be seen through an ear or the snout at their middle
+        assert mask[drawn.visible[part], y, x].mean() > (0.9 if part == "head" else 0.99)
+    for part, attribute in (("horn", "horns"), ("wing", "wings")):
+        assert not drawn.mask(part)[~drawn.attributes[attribute]].any()
+    assert not (drawn.mask("eye") & drawn.mask("ear")).any()
+    assert drawn.mask("head")[drawn.mask("eye")].all()
+
+
+@pytest.mark.parametrize(("part", "attribute"), [("horn", "horns"), ("wing", "wings")])
+def test_a_mask_is_what_changes_with_the_part(part, attribute):
+    with_part, without = (
+        creatures.draw(20, seed=4, fixed={attribute: there}) for there in (True, False)
+    )
+    change = np.abs(with_part.images.astype(int) - without.images).max(-1) > 0
+    mask = with_part.mask(part)
+    assert change[mask].mean() > 0.95  # some parts have the colours of what lies behind
+    far = ~mask
+    for axis, step in ((1, 1), (1, -1), (2, 1), (2, -1)):  # the edge is blended
+        far &= ~np.roll(mask, step, axis)
+    assert change[far].mean() < 0.005
+
+
+@pytest.mark.parametrize("part", ["chest", "nose"])
+def test_parts_without_an_outline_have_no_mask(drawn, part):
+    with pytest.raises(ExplgraphError, match="expected a part with an outline"):
+        drawn.mask(part)

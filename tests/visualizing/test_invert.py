@@ -27,7 +27,7 @@ def test_most_nodes_are_found_again_at_their_places(creature_net, graph_of_creat
     other = graph_of_creatures.parse(creature_net, new.flip(0))
     chance = found_again(made.before, other)
     assert made.again.min() > 0.75
-    assert made.again.min() > 2 * chance.max()
+    assert made.again.min() > chance.max() + 0.3
     # and it isn't the image itself
     assert (
         np.abs(made.images - new.numpy()).mean((1, 2, 3)) > 0.3 * new.std((1, 2, 3)).numpy()
