@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     setting.announce()
     n = 48 if options.small else options.images
-    model, layers = creatures.network(), creatures.LAYERS[: 1 if options.small else None]
+    model, layers = creatures.network(), creatures.LAYERS[: 2 if options.small else None]
     drawn, fresh = creatures.draw(n, seed=1).tensor(), creatures.draw(50, seed=2).tensor()
     other = torch.randperm(n, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as name:
