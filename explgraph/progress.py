@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from tqdm import TqdmWarning, tqdm
 
-__all__ = ["Part", "Shown", "Stages", "ahead_of", "bar", "duration", "in_notebook"]
+__all__ = ["Part", "Shown", "Stages", "ahead_of", "bar", "duration", "in_notebook", "move"]
 
 Shown: TypeAlias = bool | None
 """Where progress is shown: see the module."""
@@ -66,6 +66,11 @@ def bar(iterable: Any = None, *, shown: Shown, fractions: bool = False, **option
     return tqdm(iterable, disable=None if shown else True, **options)
 
 
+def move(bar: Any, by: float) -> None:
+    """Move a bar by a fraction, and not beyond its end by rounding."""
+    bar.update(by if bar.total is None else max(0.0, min(by, bar.total - bar.n)))
+
+
 class Stages:
     """A bar over stages of different length, each of which moves it as it goes.
 
@@ -93,7 +98,7 @@ class Stages:
             nonlocal left
             done = min(done, left)
             left -= done
-            self.bar.update(length * done)
+            move(self.bar, length * done)
 
         yield part
         part(left)

@@ -44,7 +44,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT
 from explgraph.images.batches import AnyImages, count
-from explgraph.progress import Shown, ahead_of, bar
+from explgraph.progress import Shown, ahead_of, bar, move
 
 __all__ = [
     "Ablation",
@@ -313,13 +313,19 @@ def edge_effects(
     total = dict.fromkeys(graph.nx, 0.0)
     supports = {name: dict.fromkeys(graph.nx, 0.0) for name in classes}
     n_images = 0
-    told = _Told(len(graph), count(images), progress)
+    n = count(images)
+    told = _Told(
+        "effects",
+        f"effects of {len(graph)} nodes over {n} images",
+        "fewer nodes (graph.prune(top=...), or --top) or images take less, in proportion",
+        n,
+        progress,
+    )
     with told.bar:
         for names, batch in watched(
             model, graph, images, batch_size=batch_size, device=device, progress=False
         ):
             n_images += len(names)
-            told.begin(len(names))
             done = run(model, batch, graph.layers, gradients=True)
             _check_classes(classes, done.scores.shape[1])
             positions = places.positions(done.maps)
@@ -332,7 +338,7 @@ def edge_effects(
                 for layer, nodes in by_layer.items()
             }
             planned = [(family, family.passes(own)) for family in upward]
-            told.plan(sum(len(passes) for _, passes in planned) + len(classes) + 1)
+            told.plan(len(names), 1 + len(classes) + sum(len(passes) for _, passes in planned))
             told.tick()
             for name, number in classes.items():
                 for layer, parts in adds(done.scores[:, number], done.maps, own).items():
@@ -516,47 +522,38 @@ class _Family(NamedTuple):
 
 
 class _Told:
-    """The bar of `edge_effects`, which moves with every backward pass, and the word ahead.
+    """A bar over images that moves with every pass over a batch, and the word ahead.
 
     Parameters
     ----------
-    nodes : int
+    doing : str
+    what, fewer : str
+        Of what the word ahead says how long it takes; how to have it sooner.
     images : int, optional
         If known.
     shown : bool or None
     """
 
-    def __init__(self, nodes: int, images: int | None, shown: Shown) -> None:
-        self._nodes, self._images, self._shown = nodes, images, shown
-        self.bar = bar(shown=shown, total=images, desc="effects", unit="image", fractions=True)
-        self._batch = self._done = self._passes = self._seen = 0
-        self._began = self._from = time.monotonic()
+    def __init__(self, doing: str, what: str, fewer: str, images: int | None, shown: Shown) -> None:
+        self._what, self._fewer, self._images, self._shown = what, fewer, images, shown
+        self.bar = bar(shown=shown, total=images, desc=doing, unit="image", fractions=True)
+        self._batch = self._passes = self._seen = 0
+        self._began = self._first = time.monotonic()
 
-    def begin(self, batch: int) -> None:
-        """Take a batch of images up."""
-        self._batch = batch
-
-    def plan(self, passes: int) -> None:
-        """Know how many passes the batch takes, the forward pass being one."""
-        self._passes, self._done = passes, 0
+    def plan(self, batch: int, passes: int) -> None:
+        """Know how many passes a batch of images takes, the first being the forward pass."""
+        self._batch, self._passes = batch, passes
 
     def tick(self) -> None:
         """Say that a pass is done; after some passes of the first batch, how long all will take."""
-        self._done += 1
-        self.bar.update(self._batch / self._passes)
+        move(self.bar, self._batch / self._passes)
         self._seen += 1
         if self._seen == 1:
-            self._from = time.monotonic()  # the forward pass, apart
-        elif self._seen == 1 + min(_TRIED, self._passes - 1) and self._images is not None:
-            now = time.monotonic()
-            a_pass = (now - self._from) / (self._seen - 1)
-            a_batch = self._from - self._began + a_pass * (self._passes - 1)
-            ahead_of(
-                a_batch * self._images / self._batch,
-                f"effects of {self._nodes} nodes over {self._images} images",
-                "fewer nodes (graph.prune(top=...)) or images take less, in proportion",
-                self._shown,
-            )
+            self._first = time.monotonic()
+        if self._seen == min(1 + _TRIED, self._passes) and self._images is not None:
+            one = (time.monotonic() - self._first) / max(1, self._seen - 1)
+            a_batch = self._first - self._began + one * (self._passes - 1)
+            ahead_of(a_batch * self._images / self._batch, self._what, self._fewer, self._shown)
 
 
 def _check_classes(classes: Mapping[str, int], n: int) -> None:
@@ -767,11 +764,19 @@ def check_effects(
         of_child.setdefault(child, []).append(k)
     rerun = Rerun(model, graph.layers, (_lowest(graph, [child]) for child in of_child))
     source = watched(model, graph, images, batch_size=batch_size, device=device, progress=False)
-    with bar(
-        shown=progress, total=count(images), desc="checking", unit="image", fractions=True
-    ) as shown:
+    n = count(images)
+    told = _Told(
+        "checking",
+        f"ablation of {len(of_child)} nodes over {n} images, to check effects",
+        "fewer edges (edges=..., or --check) or images take less, in proportion",
+        n,
+        progress,
+    )
+    with told.bar:
         for names, batch in source:
             whole = rerun.whole(batch)
+            told.plan(len(names), 1 + len(of_child))
+            told.tick()
             positions = places.positions(whole.maps)
             shares = {
                 parent: (
@@ -791,7 +796,7 @@ def check_effects(
                 for k in edges_of:
                     total[k] += score(sample[k][0], whole)
                     left[k] += score(sample[k][0], changed)
-                shown.update(len(names) / len(of_child))
+                told.tick()
     ablated = np.divide(total - left, total, out=np.zeros(len(sample)), where=total > 0)
     estimated = np.array([graph.nx.edges[edge]["effect"] for edge in sample])
     return Check(tuple(sample), estimated, ablated, rank_correlation(estimated, ablated))

@@ -19,6 +19,7 @@ from explgraph.cli.options import (
     pairs,
     positive,
     seed,
+    top,
 )
 from explgraph.cli.outputs import check_out, print_table
 from explgraph.errors import ExplgraphError
@@ -123,6 +124,12 @@ def add(command: Command) -> None:
         help="classes to measure effects on, with their numbers in the model's output",
     )
     add_by(effects, "print the effects of nodes, or of parts: sums over their nodes")
+    effects.add_argument(
+        "--top",
+        type=top,
+        metavar="N",
+        help="the most reliable nodes alone: a number, or 0.25 of all (default: all)",
+    )
     effects.add_argument(
         "--check",
         type=positive,
@@ -255,6 +262,8 @@ def _effects(options: argparse.Namespace) -> None:
 
     check_out(options.out, GRAPHS)
     graph = load(options.graph)
+    if options.top is not None:
+        graph = graph.prune(top=options.top)
     if options.by == "part":
         find_parts(graph, None)  # are there any?
     images = open_photographs(options, graph)

@@ -2,7 +2,7 @@
 
 Exit codes: 0 all went well; 1 something that the user can mend, said in one line on stderr; 2 the
 command line itself is wrong; 130 stopped by Ctrl-C. Results go to stdout; warnings and progress
-bars (on a terminal, for what takes longer than two seconds) go to stderr.
+bars (on a terminal) go to stderr. Something is there within a second: a word on what is loaded.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, str(Path.cwd()))
     try:
         with _plain_warnings():
+            if not options.quiet and sys.stderr is not None and sys.stderr.isatty():
+                _load()
             options.run(options)
         sys.stdout.flush()
     except ExplgraphError as err:
@@ -64,6 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _load() -> None:
+    """Say at once, on a terminal, what is waited for: torch takes seconds to be imported."""
+    told = "loading torch ..."
+    print(told, end="\r", file=sys.stderr, flush=True)
+    import torch  # noqa: F401
+
+    print(" " * len(told), end="\r", file=sys.stderr, flush=True)
 
 
 def _failed(error: object) -> int:

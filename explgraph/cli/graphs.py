@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +27,12 @@ from explgraph.suffixes import DRAWINGS, GRAPHS, PART_GRAPHS
 
 if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
+    from explgraph.network.layers import LayerSummary
 
 __all__ = ["add"]
+
+_SCREEN = 24  # layers that are shown at once
+_REPEATING = ("pad", "identity", "dropout")  # modules that give what they were given
 
 # what may be left out at installation, and by which packages it is told to be there
 _EXTRAS = {
@@ -142,6 +147,7 @@ def add(command: Command) -> None:
     info.add_argument(
         "--size", type=size, default=(224, 224), metavar="N|HxW", help="px (default: 224)"
     )
+    info.add_argument("--all", action="store_true", help="all layers of the model, not a screen")
     add_model(info, required=False)
 
 
@@ -283,20 +289,53 @@ def _describe_graph(graph: Graph) -> None:
 
 
 def _describe_model(options: argparse.Namespace) -> None:
-    """Print which layers of a model can be mined, and suggest three."""
-    from explgraph.network.layers import list_layers, suggest_layers
+    """Print which layers of a model can be mined, in a screen or all, and suggest three."""
+    from explgraph.network.layers import list_layers, suggestions
     from explgraph.network.models import load_model
 
     summaries = list_layers(load_model(options.model, weights=options.weights), options.size)
-    rows = [
-        (
-            f"{s.name}@0..{s.calls - 1}" if s.calls > 1 else s.name,
-            s.type,
-            f"{s.channels} x {s.height} x {s.width}",
+    suggested = suggestions(summaries)
+    names = {suggestion.layer.name for suggestion in suggested}
+    shown = summaries if options.all else _screen(summaries, names)
+    print_table(
+        ("layer", "type", "C x H x W", ""),
+        [
+            (
+                f"{s.name}@0..{s.calls - 1}" if s.calls > 1 else s.name,
+                s.type,
+                f"{s.channels} x {s.height} x {s.width}",
+                "suggested" if s.name in names else "",
+            )
+            for s in shown
+        ],
+    )
+    if len(shown) < len(summaries):
+        print(
+            f"\n{len(shown)} of {len(summaries)} layers, the output's end last: what is suggested, "
+            "and of each grid the widest that run once, spread over it; --all shows all"
         )
-        for s in summaries
-    ]
-    print_table(("layer", "type", "C x H x W"), rows)
-    suggested = suggest_layers(summaries)
     if suggested:
-        print(f"\nsuggested: --layers {','.join(suggested)}")
+        print()
+        for one in suggested:
+            print(f"{one.layer.name}: {one.reason}")
+        print(f"\nsuggested: --layers {','.join(one.layer.name for one in suggested)}")
+    else:
+        print("\nno layer runs once only; choose a call of one, as name@0")
+
+
+def _screen(summaries: Sequence[LayerSummary], names: Collection[str]) -> list[LayerSummary]:
+    """Choose layers that fit a screen: the suggested, and a few of each grid."""
+    if len(summaries) <= _SCREEN:
+        return list(summaries)
+    grids: dict[tuple[int, int], list[LayerSummary]] = {}
+    for s in summaries:
+        if s.calls == 1 and not any(kind in s.type.lower() for kind in _REPEATING):
+            grids.setdefault((s.height, s.width), []).append(s)
+    most = max(1, (_SCREEN - len(names)) // max(1, len(grids)))
+    kept = {s.name for s in summaries if s.name in names}
+    for here in grids.values():
+        widest = max(s.channels for s in here)
+        wide = [s for s in here if 2 * s.channels >= widest]
+        step = max(1, -(-len(wide) // most))
+        kept |= {s.name for s in wide[::-1][::step]}
+    return [s for s in summaries if s.name in kept][-_SCREEN:]

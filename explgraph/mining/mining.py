@@ -58,8 +58,8 @@ __all__ = ["mine", "mine_activations"]
 
 _SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
 _LEAST_SAMPLE = 64
-# how long stages take beside one another, for the bar; see `mine_layer.LAYER`
-_SCALES, _POSES, _EDGES = 0.2, 5.0, 2.0
+# how far stages move the bar, as `mine_layer.LAYER`
+_SCALES, _POSES, _EDGES = 0.1, 7.5, 3.5
 _MOST_SEED = 2**40  # seeds are multiplied to give each layer its own draws
 
 

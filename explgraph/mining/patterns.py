@@ -147,7 +147,7 @@ _TINY = 1e-9
 _CELLS = 1 << 25  # floats that are worked on at a time
 _DOUBTED = 3.0  # standard errors, for a filter has the best of some hundred motions
 # of a filter's time, for the bar: until nothing more that moves is found, that stands still
-_MOVING, _STILL = 0.5, 0.1
+_MOVING, _STILL = 0.25, 0.45
 _EXCHANGES = (1 / 3, 2 / 3)  # images whose motion is taken are so far ahead, as shares of all
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from explgraph.images.folder import checked_size
 from explgraph.network.geometry import noise, undisturbed
 from explgraph.network.hooks import catch, check_model, feature_widths, find_format
 
-__all__ = ["LayerSummary", "list_layers", "suggest_layers"]
+__all__ = ["LayerSummary", "Suggestion", "list_layers", "suggest_layers", "suggestions"]
 
 
 class LayerSummary(NamedTuple):
@@ -84,16 +85,36 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[Lay
 
 # branches that only carry a block's input past it
 _SIDE_BRANCHES = ("shortcut", "downsample", "skip")
+# share of a network's layers; with layers that end below, parts were located worse
+# (`benchmarks/everywhere.py --layers suggested`)
+_LOWEST = 0.4
 _SUGGESTED_TYPES = ("conv", "norm", "relu", "elu", "silu", "swish", "mish", "activation")
 
 
+class Suggestion(NamedTuple):
+    """A layer that is worth mining, and why.
+
+    Attributes
+    ----------
+    layer : LayerSummary
+    reason : str
+        Half a sentence.
+    """
+
+    layer: LayerSummary
+    reason: str
+
+
 def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[str, ...]:
-    """Suggest layers to mine: for each of the last grid sizes, the last of its widest layers.
+    """Suggest layers to mine: of each of the last grid sizes, the last of its widest layers.
+
+    None of the lowest two fifths of a network, whose filters know edges and colours, no parts:
+    where there are fewer grid sizes above than `number`, more layers of the highest grid are taken,
+    the next widest first, and then layers at even steps.
 
     Convolutions, normalisations and activation functions that run once are preferred, and those
     off the side branches of residual blocks. In their place stands the outermost block that ends
-    with maps of the same shape: the sum of a residual block, not one of its terms. Where a
-    network has fewer grid sizes, layers are taken at even steps of its last half.
+    with maps of the same shape: the sum of a residual block, not one of its terms.
 
     Parameters
     ----------
@@ -107,6 +128,11 @@ def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[
     tuple of str
         Names, the highest layer first; none if no layer runs exactly once.
     """
+    return tuple(suggestion.layer.name for suggestion in suggestions(summaries, number))
+
+
+def suggestions(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[Suggestion, ...]:
+    """Suggest layers as `suggest_layers` does, with reasons."""
     once = [s for s in summaries if s.calls == 1]
     if not once:
         return ()
@@ -114,20 +140,41 @@ def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[
     usual = [s for s in once if any(t in s.type.lower() for t in _SUGGESTED_TYPES)] or once
     # a grid of a few units tells little about places
     fine = [s for s in usual if min(s.height, s.width) >= 4] or usual
+    upper = fine[math.ceil(_LOWEST * len(fine)) - 1 :]
     widest: dict[tuple[int, int], LayerSummary] = {}
     for summary in fine:
         grid = (summary.height, summary.width)
         if grid not in widest or summary.channels >= widest[grid].channels:
             widest[grid] = summary
-    chosen = sorted(widest.values(), key=fine.index)[-number:]
-    if len(chosen) < number:
-        last_half = fine[-max(number, len(fine) // 2) :]
-        count = min(number, len(last_half))
-        steps = [len(last_half) - 1 - k * len(last_half) // count for k in range(count)]
-        spare = [last_half[i] for i in steps if last_half[i] not in chosen]
-        chosen = sorted(chosen + spare[: number - len(chosen)], key=fine.index)
-    names = [_outermost(summary, once).name for summary in reversed(chosen)]
-    return tuple(dict.fromkeys(names))
+    chosen = {
+        summary: f"the widest and last of its grid, {summary.height} x {summary.width}"
+        for summary in [s for s in fine if s in widest.values() and s in upper][-number:]
+    }
+    for summary in _more(upper, list(chosen)):
+        if len(chosen) < number:
+            chosen[summary] = "of the highest grid too: layers of finer grids lie too low"
+    last_half = fine[-max(number, len(fine) // 2) :]
+    count = min(number, len(last_half))
+    for k in range(count):
+        spare = last_half[len(last_half) - 1 - k * len(last_half) // count]
+        if len(chosen) < number and spare not in chosen:
+            chosen[spare] = "at even steps of the network's last half, of one grid"
+    found: dict[str, Suggestion] = {}
+    for summary in sorted(chosen, key=fine.index, reverse=True):
+        layer = _outermost(summary, once)
+        found.setdefault(layer.name, Suggestion(layer, chosen[summary]))
+    return tuple(found.values())
+
+
+def _more(upper: Sequence[LayerSummary], chosen: Sequence[LayerSummary]) -> list[LayerSummary]:
+    """Give further layers of the highest grid that was chosen, of other widths, widest first."""
+    if not chosen:
+        return []
+    top = chosen[-1]
+    here = [s for s in upper if s[3:5] == top[3:5] and s.channels < top.channels]
+    last: dict[int, LayerSummary] = {s.channels: s for s in here}
+    # narrower than half, it is what a block is squeezed to
+    return [last[c] for c in sorted(last, reverse=True) if c >= top.channels / 2]
 
 
 def _outermost(summary: LayerSummary, others: Sequence[LayerSummary]) -> LayerSummary:

@@ -254,7 +254,7 @@ def test_a_long_wait_is_told_ahead(curved, monkeypatch, capsys):
     effects.edge_effects(model, graph, pictures(4), progress=True)
     said = capsys.readouterr().err
     assert said.startswith(f"effects of {len(graph)} nodes over 4 images: about ")
-    assert "fewer nodes (graph.prune(top=...)) or images take less" in said
+    assert "fewer nodes (graph.prune(top=...), or --top) or images take less" in said
     effects.edge_effects(model, graph, pictures(4))
     assert capsys.readouterr().err == ""
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from planted import IMAGE_SIZE, OBJECT, PARTS, a_layer, bumps, plant
-from tqdm import tqdm
 
 from explgraph import creatures
 from explgraph.activations.memory import Activations
@@ -29,6 +28,7 @@ from explgraph.mining.linking import Edges
 from explgraph.mining.mining import mine, mine_activations
 from explgraph.mining.settings import Settings
 from explgraph.parsing import parse_activations
+from explgraph.progress import Stages
 from explgraph.statistics.inference import scaled
 
 SINGLE = tuple(PARTS)
@@ -653,19 +653,36 @@ class Terminal(io.StringIO):
     [(True, Terminal, True), (True, io.StringIO, False), (False, Terminal, False)],
 )
 def test_the_bar_shows_on_a_terminal_only(monkeypatch, progress, stream, shown):
-    def at_once(**options):
-        return tqdm(**{**options, "delay": 0})
-
     out = stream()
-    monkeypatch.setattr(mining, "tqdm", at_once)
+    monkeypatch.setattr("explgraph.progress._DELAY", 0)
     monkeypatch.setattr(sys, "stderr", out)
     mine_activations(plant(5).activations, progress=progress)
     assert ("mining" in out.getvalue()) == shown
     assert shown or not out.getvalue()
 
 
+def test_the_bar_moves_within_a_layer(monkeypatch):
+    """Mining one layer ends at 100 %, and not in one step."""
+    seen = []
+
+    class Told(Stages):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            update = self.bar.update
+            self.bar.update = lambda n: (seen.append(n / self.bar.total), update(n))
+
+    monkeypatch.setattr(mining, "Stages", Told)
+    monkeypatch.setattr("explgraph.progress._DELAY", 0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    mine_activations(plant(5).activations, progress=True)
+    assert sum(seen) == pytest.approx(1)
+    assert len([step for step in seen if step > 0]) > 8
+    assert max(seen) < 0.5
+
+
 def test_a_quick_run_shows_no_bar(monkeypatch):
     out = Terminal()
+    monkeypatch.setattr("explgraph.progress._DELAY", 600)  # of a machine that is in no hurry
     monkeypatch.setattr(sys, "stderr", out)
     mine_activations(plant(5).activations, progress=True)
     assert "mining" not in out.getvalue()
