@@ -22,7 +22,7 @@ from PIL import Image
 
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
-from explgraph.graph.parts import Part, decisions, weights
+from explgraph.graph.parts import Part, decisions
 from explgraph.graph.schema import CLASS_EFFECT, class_effects
 from explgraph.parsed_parts import ParsedParts, Pooling
 from explgraph.parsing import Parse
@@ -128,15 +128,11 @@ def _rounded(value: float) -> float:
 def _parts_content(graph: Graph, index: Mapping[str, int]) -> dict[str, Any]:
     """Give parts as columns, and what joins them.
 
-    ``follows`` is the mean of the part's nodes: near 0 for what stands still, such as the corner
-    of a photograph. ``links`` is None where the graph lacks what it takes to work them out.
+    ``links`` is None where the graph lacks what it takes to work them out.
     """
     parts = graph.parts
     number = {part.id: k for k, part in enumerate(parts)}
-    weight = weights(graph)
-    follows = np.array([a["follows"] for a in graph.nx.nodes.values()])
     members = [[index[node] for node in part.nodes] for part in parts]
-    shares = [weight[mine] if weight[mine].sum() > 0 else None for mine in members]
     try:
         links = list(graph.part_graph().edges(data=True))
     except ExplgraphError:  # without what mining fitted
@@ -148,10 +144,8 @@ def _parts_content(graph: Graph, index: Mapping[str, int]) -> dict[str, Any]:
         "y": [_rounded(part.place[1]) for part in parts],
         "support": [_rounded(part.support) for part in parts],
         "reliability": [_rounded(part.reliability) for part in parts],
-        "follows": [
-            _rounded(float(np.average(follows[mine], weights=share)))
-            for mine, share in zip(members, shares, strict=True)
-        ],
+        "follows": [_rounded(part.follows) for part in parts],
+        "still": [part.still for part in parts],
         "nodes": members,
         "layers": [
             sorted({graph.nx.nodes[node]["layer_index"] for node in part.nodes}) for part in parts

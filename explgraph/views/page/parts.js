@@ -1,11 +1,10 @@
 // The opening view: a tile for each part, the most telling first.
 
 const DOZEN = 12;
-const STILL = .1;  // of a part's movement that goes with the object: below it stands still in the image
 const LEAST_TILE = 116, MOST_TILE = 230;  // px
 let all_parts = false;  // also those that are left out at first
 
-const moves = k => members(k).some(j => parts.follows[j] >= STILL);
+const moves = k => members(k).some(j => !parts.still[j]);
 /** Parts in the order of their tiles, and how many of them are shown unless more are asked for. */
 function ordered_parts() {
   const all = leads().filter(k => !is_out(k)), moving = all.filter(moves), still = all.filter(k => !moves(k));
