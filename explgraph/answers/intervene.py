@@ -29,11 +29,9 @@ from explgraph.network.hooks import (
     hooked,
     model_device,
     model_dtype,
-    only_grid,
-    read_maps,
     split_layer,
-    tensors_of,
 )
+from explgraph.network.map_formats import only_grid, read_maps, tensors_of, write_maps
 
 __all__ = ["Change", "Run", "class_scores", "is_output", "run", "watched", "with_gradients"]
 
@@ -88,10 +86,7 @@ def run(
     wanted = {split_layer(model, layer.name): layer for layer in layers}
     calls = dict.fromkeys((name for name, _ in wanted), 0)
     maps: dict[str, Tensor] = {}
-    shapes = {
-        layer.name: (len(batch), (layer.channels, layer.height, layer.width), layer.name)
-        for layer in layers
-    }
+    n, formats = len(batch), {layer.name: layer.format for layer in layers}
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -100,15 +95,16 @@ def run(
             layer = wanted.get((name, call)) or (wanted.get((name, None)) if not call else None)
             if layer is None:
                 return None
-            given = only_grid(output, len(batch), layer.name)
-            here = read_maps(given, *shapes[layer.name])
+            grid = formats[layer.name]
+            given = only_grid(output, n, layer.name, grid.images_axis)
+            here = read_maps(given, n, grid, layer.name)
             if layer.name in changes:
                 here = changes[layer.name](here)
             if gradients and not here.requires_grad:
                 here = here.detach().requires_grad_()
             maps[layer.name] = here
             passed_on = given.clone()
-            read_maps(passed_on, *shapes[layer.name]).copy_(here)
+            write_maps(passed_on, here, grid)
             return _swapped(output, given, passed_on)
 
         return hook
