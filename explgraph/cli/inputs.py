@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from explgraph.images.folder import ImageFolder
     from explgraph.mining.settings import Settings
 
-__all__ = ["open_others", "open_photographs", "pictures_for", "read_list", "read_settings"]
+__all__ = [
+    "open_others",
+    "open_photographs",
+    "pictures_for",
+    "read_layouts",
+    "read_list",
+    "read_settings",
+]
 
 
 def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageFolder:
@@ -83,6 +90,18 @@ def pictures_for(options: argparse.Namespace, graph: Graph) -> dict[str, Any]:
         progress=not options.quiet,
     )
     return {"images": images, "parse": found}
+
+
+def read_layouts(options: argparse.Namespace) -> dict[str, str]:
+    """Read what ``--layout`` states, by layer."""
+    stated: dict[str, str] = {}
+    for layer, layout in options.layout:
+        if layer in stated:
+            which = "all layers" if layer == "*" else repr(layer)
+            raise ExplgraphError(f"--layout is given twice for {which}")
+        stated[layer] = layout
+    for_all = stated.pop("*", None)
+    return stated if for_all is None else dict.fromkeys(options.layers, for_all) | stated
 
 
 def read_settings(pairs: Sequence[tuple[str, str]]) -> Settings:

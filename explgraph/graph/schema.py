@@ -201,6 +201,10 @@ def _check_layer_table(layers: list[Any]) -> None:
             pair = getattr(layer, name)
             if not isinstance(pair, tuple) or [type(v) for v in pair] != [float, float]:
                 raise ExplgraphError(f"{where}: {name} is {pair!r}; expected two floats, px")
+        try:
+            _ = layer.format
+        except (ExplgraphError, TypeError) as err:
+            raise ExplgraphError(f"{where}: {err}") from err
 
 
 def _check_values(

@@ -50,6 +50,7 @@ from explgraph.mining.layer_maps import LayerMaps, by_grid, layer_maps, side_by_
 from explgraph.mining.mine_layer import mine_layer
 from explgraph.mining.settings import Settings
 from explgraph.network.forward import checked_device
+from explgraph.network.layout import Layouts
 from explgraph.statistics.fitted import Fitted
 
 __all__ = ["mine", "mine_activations"]
@@ -68,6 +69,7 @@ def mine(
     store: str | os.PathLike[str] | ActivationStore | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    layout: Layouts = None,
     device: str = "auto",
     batch_size: int = 32,
     settings: Settings | None = None,
@@ -91,6 +93,8 @@ def mine(
     checkpoint : path, optional
         Folder for what is finished, from which an interrupted run goes on: see `mine_activations`.
     seed : int
+    layout : str or mapping of str to str, optional
+        See `explgraph.record`.
     device : str
         Where the model runs and the arithmetic of mining is done; "auto" is the GPU if there is
         one.
@@ -131,6 +135,7 @@ def mine(
             images,
             layers,
             store=store,
+            layout=layout,
             batch_size=batch_size,
             device=device,
             progress=progress,

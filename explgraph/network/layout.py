@@ -19,6 +19,7 @@ and attention, which mixes all places, is cut off; where that tells nothing, as 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import permutations
@@ -52,6 +53,10 @@ _EXPLAINED = 0.7
 _LEAST_RANGE = 0.02
 # and over no less than this share of what they are spread over along the other axis
 _LEAST_OF_OTHER = 0.1
+# So many of the rows at each side count as outermost; the middles of others may go back by this
+# share of their mean distance, as rounding and the mixing of all places have it.
+_OUTER = 0.15
+_BACK = 0.5
 # a value that changes by less than this share of what is usual sees nothing of the image
 _SEES = 1e-4
 # The gap between neighbouring rows of tokens in an order of their own, beside the rows' distance.
@@ -415,4 +420,8 @@ def _ascends(places: Array) -> bool:
         return False
     if rows.var() < _EXPLAINED * places.var():
         return False
-    return bool(np.corrcoef(known, rows)[0, 1] > _EXPLAINED)
+    # padding may turn the order of the outermost rows round, but no others'
+    steps, outer = np.diff(rows), math.ceil(_OUTER * (len(rows) - 1))
+    inner = steps[outer : len(steps) - outer]
+    back = _BACK * np.ptp(rows) / (len(rows) - 1)
+    return bool((inner >= -back).all() and np.corrcoef(known, rows)[0, 1] > _EXPLAINED)

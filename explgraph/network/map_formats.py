@@ -72,6 +72,11 @@ class MapFormat:
         Shape of one image's maps.
     order : tuple of int
         Which token stands for each unit, row by row; empty where the layout says it.
+
+    Raises
+    ------
+    ExplgraphError
+        If the layout isn't known, or the order isn't one of so many units.
     """
 
     layout: str
@@ -79,6 +84,16 @@ class MapFormat:
     height: int
     width: int
     order: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _taken_apart(self.layout)
+        if self.order or "L" in self.layout:
+            whole = all(type(token) is int and token >= 0 for token in self.order)
+            if not whole or not len(set(self.order)) == len(self.order) == self.height * self.width:
+                raise ExplgraphError(
+                    f"layout {self.layout!r}: order must name {self.height * self.width} tokens, "
+                    "each once"
+                )
 
     @property
     def shape(self) -> tuple[int, int, int]:
