@@ -105,6 +105,8 @@ class ImageFolder(Dataset[Tensor]):
         ``(H, W)`` px.
     names : tuple of str
         Path within the folder with ``/``, sorted naturally ("2.png" before "10.png").
+    all_names : frozenset of str
+        Also of the photographs and crops that weren't chosen.
     skipped : tuple of str
         Unreadable images that were skipped.
 
@@ -145,6 +147,7 @@ class ImageFolder(Dataset[Tensor]):
         crops: list[_Named] = [(f, f, None) for f in files]
         if boxes is not None:
             crops = _boxed(files, boxes)
+        self.all_names = frozenset(files) | {name for name, _, _ in crops}
         if names is not None:
             crops = _chosen(crops, names)
         needed = dict.fromkeys(file for _, file, _ in crops)
