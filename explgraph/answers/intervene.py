@@ -25,6 +25,7 @@ from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import (
+    bare,
     check_model,
     hooked,
     model_device,
@@ -100,6 +101,12 @@ def run(
             here = read_maps(given, n, grid, layer.name)
             if layer.name in changes:
                 here = changes[layer.name](here)
+            if gradients and not torch.is_grad_enabled():
+                raise ExplgraphError(
+                    f"the model runs its layer {layer.name!r} under torch.no_grad (or "
+                    "inference_mode), so that no gradient tells what follows from it; take that "
+                    "out of its forward pass"
+                )
             if gradients and not here.requires_grad:
                 here = here.detach().requires_grad_()
             maps[layer.name] = here
@@ -116,7 +123,7 @@ def run(
             torch.inference_mode(False),
             torch.set_grad_enabled(gradients),
         ):
-            output = model(batch)
+            output = bare(model)(batch)
     except ExplgraphError:
         raise
     except torch.OutOfMemoryError:
@@ -130,7 +137,13 @@ def run(
             f"layer {missing[0]!r} doesn't run in the model's forward pass, though the graph was "
             "mined from it; give the model that was mined"
         )
-    return Run(maps, class_scores(output, len(batch)))
+    scores = class_scores(output, len(batch))
+    if gradients and not scores.requires_grad:
+        raise ExplgraphError(
+            "no gradient leads from the model's output back to its layers: a part of its forward "
+            "pass runs under torch.no_grad, or detaches what it takes; take that out"
+        )
+    return Run(maps, scores)
 
 
 @contextmanager

@@ -177,14 +177,15 @@ def rationales(
         rows.append([mine.activation, parts, own, own >= done.scores.max(1).values])
         names.extend(here)
     activations, contributions, scores, first = (
-        torch.cat(column).detach().cpu().numpy() for column in zip(*rows, strict=True)
+        torch.cat(column).detach().cpu().to(torch.float64).numpy()
+        for column in zip(*rows, strict=True)
     )
     found = Rationales(
         nodes,
         tuple(names),
-        activations.astype(np.float64),
-        contributions.astype(np.float64),
-        scores.astype(np.float64),
-        first,
+        activations,
+        contributions,
+        scores,
+        first.astype(np.bool_),
     )
     return found if by == "node" else found.by_part(graph)

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
+from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.folder import ImageFolder
 from explgraph.paths import checked_path
 from explgraph.textfiles import read_csv, read_text
@@ -193,11 +192,9 @@ def warn_of_strays(
     # where no name is right there is an error to come, which says more
     if strays and not set(images).isdisjoint(marked):
         listed = ", ".join(map(repr, strays[:3])) + (", ..." if len(strays) > 3 else "")
-        warnings.warn(
+        warn(
             f"{what} of {len(strays)} of {len(marked)} images are left out, since no image has "
-            f"their name: {listed}{nearest(strays[0], images)}",
-            ExplgraphWarning,
-            stacklevel=3,
+            f"their name: {listed}{nearest(strays[0], images)}"
         )
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
+from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
 from explgraph.paths import checked_path
 from explgraph.textfiles import read_csv
@@ -162,7 +161,7 @@ class ImageFolder(Dataset[Tensor]):
                 )
             if len(broken) == len(sizes) + len(broken):
                 raise ExplgraphError(f"{message}; no readable image is left")
-            warnings.warn(f"{message}; skipped", ExplgraphWarning, stacklevel=2)
+            warn(f"{message}; skipped")
         self._crops = tuple(
             _placed(name, file, box, sizes[file], self.size, fit)
             for name, file, box in crops
@@ -350,11 +349,9 @@ def _image_files(path: Path) -> list[str]:
             )
     if others:
         kinds = ", ".join(sorted({one.suffix.lower() for one in others}))
-        warnings.warn(
+        warn(
             f"{path}: {len(others)} files of kinds that can't be read ({kinds}) are left out, the "
-            f"first {others[0].relative_to(path).as_posix()!r}; save them as .jpg or .png",
-            ExplgraphWarning,
-            stacklevel=4,
+            f"first {others[0].relative_to(path).as_posix()!r}; save them as .jpg or .png"
         )
     if not found:
         raise ExplgraphError(
@@ -470,11 +467,9 @@ def _photo_sizes(
         else:
             sizes[file] = found
     if peaks and max(peaks) < 4096:
-        warnings.warn(
+        warn(
             f"{folder}: the {len(peaks)} photographs of 16 bits reach {max(peaks)} at most, so "
-            "they are nearly black; if they are of 10 or 12 bits, scale them up first",
-            ExplgraphWarning,
-            stacklevel=3,
+            "they are nearly black; if they are of 10 or 12 bits, scale them up first"
         )
     return sizes, broken
 

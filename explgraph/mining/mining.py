@@ -21,7 +21,6 @@ Everything depends on the seed, the settings and the activations only.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -39,7 +38,7 @@ from explgraph.activations.processes import Team
 from explgraph.activations.recording import record
 from explgraph.activations.store import ActivationStore, open_store
 from explgraph.activations.streaming import BLOCK, Images, Source
-from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.errors import ExplgraphError, warn
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages
@@ -219,12 +218,10 @@ def mine_activations(
             bar.update()
         graph = _mine(images, activations, layers, settings, seed, preprocessing or {}, bar.update)
     if not any(reliability > 0 for _, reliability in graph.nx.nodes(data="reliability")):
-        warnings.warn(
+        warn(
             f"no filter follows what moves in these {images.n} images, so that no node is "
             "reliable; give some dozens of images or more, of one kind of object, normalised as "
-            "the model expects them (mean, std)",
-            ExplgraphWarning,
-            stacklevel=2,
+            "the model expects them (mean, std)"
         )
     else:
         warn_if_weak(graph.nx.graph["config"])

@@ -20,7 +20,6 @@ Unit centres and receptive fields are measured (`measure_layers`), by gradients:
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.errors import ExplgraphError, warn
 from explgraph.network.hooks import catch, check_model, model_device, split_layer, undisturbed
 from explgraph.network.layout import Layouts, Undecided, measure_formats, noise
 from explgraph.network.map_formats import MapFormat, only_grid, read_maps
@@ -527,11 +526,9 @@ def _from_centroids(probe: _Probe, layer: str) -> list[_Axis | None]:
 
 def _assumed(layer: str, grid: MapFormat, size: tuple[int, int], reason: str) -> list[_Axis]:
     """Give an even grid over the image, along ``[y, x]``, with a warning."""
-    warnings.warn(
+    warn(
         f"where the units of layer {layer!r} look can't be measured ({reason}); "
-        f"an even grid of {grid.height} x {grid.width} units over the image is assumed",
-        ExplgraphWarning,
-        stacklevel=2,
+        f"an even grid of {grid.height} x {grid.width} units over the image is assumed"
     )
     return [
         _Axis(n / count, n / count / 2, float(n))

@@ -14,6 +14,7 @@ k-th call (from 0) of a module that runs more than once in a forward pass.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -21,12 +22,14 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils import checkpoint
 from torch.utils.hooks import RemovableHandle
 
 from explgraph.errors import ExplgraphError, nearest, one_line
 
 __all__ = [
     "alone",
+    "bare",
     "catch",
     "check_model",
     "hooked",
@@ -56,7 +59,10 @@ def split_layer(model: nn.Module, layer: str) -> tuple[str, int | None]:
     ExplgraphError
         If the model has no such module (the nearest names are offered) or the call is no number.
     """
-    modules = {name for name, _ in model.named_modules() if name}
+    modules = {name for name, _ in bare(model).named_modules() if name}
+    for wrapper in _WRAPPERS:  # as a model that is wrapped names it
+        if layer not in modules and layer.startswith(wrapper):
+            layer = layer.removeprefix(wrapper)
     if layer in modules:
         return layer, None
     name, at, call = layer.rpartition("@")
@@ -87,20 +93,43 @@ def check_model(model: nn.Module) -> None:
     """
     if not isinstance(model, nn.Module):
         raise ExplgraphError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    for name, module in model.named_modules():
+    for name, module in bare(model).named_modules():
         if module.training:
             where = f"its module {name!r}" if name else "the model"
+            own = type(module).train is not nn.Module.train
             raise ExplgraphError(
                 f"the model must be in evaluation mode, but {where} is in training mode; "
                 "call model.eval() first"
+                + f" (if {type(module).__name__}.train keeps it from that, set .training = False)"
+                * own
             )
+
+
+# how the names of modules begin in a model that is wrapped to run in parallel, or compiled
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Give the model within DataParallel, DistributedDataParallel and torch.compile.
+
+    Explgraph runs it on one device, as it is; its weights and the names of its modules are the same
+    with and without.
+    """
+    inner: Any = model
+    while True:
+        if isinstance(inner, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = inner.module
+        elif isinstance(getattr(inner, "_orig_mod", None), nn.Module):
+            inner = inner._orig_mod
+        else:
+            return inner  # type: ignore[no-any-return]
 
 
 @contextmanager
 def alone(model: nn.Module) -> Iterator[None]:
     """Keep other threads that use explgraph away from a model."""
     with _GUARD:
-        lock = _LOCKS.setdefault(model, threading.RLock())
+        lock = _LOCKS.setdefault(bare(model), threading.RLock())
     with lock:
         yield
 
@@ -109,7 +138,7 @@ def alone(model: nn.Module) -> Iterator[None]:
 def hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
     """Put forward hooks on modules, by name, for this thread alone; remove them again."""
     mine = threading.get_ident()
-    modules = dict(model.named_modules())
+    modules = dict(bare(model).named_modules())
     handles: list[RemovableHandle] = []
 
     def here_only(hook: Hook) -> Hook:
@@ -118,7 +147,7 @@ def hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
 
         return inside
 
-    with alone(model):
+    with alone(model), _without_checkpoints():
         try:
             with _GUARD:
                 handles.extend(
@@ -130,6 +159,54 @@ def hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
             with _GUARD:
                 for handle in handles:
                     handle.remove()
+
+
+# how torch starts a checkpoint that is reentrant, and one that isn't
+_FUNCTION, _GENERATOR = "CheckpointFunction", "_checkpoint_without_reentrant_generator"
+_PLAIN_THREADS: Counter[int] = Counter()
+
+
+@contextmanager
+def _without_checkpoints() -> Iterator[None]:
+    """Let ``torch.utils.checkpoint`` keep what it would compute again, in this thread.
+
+    Again means after the hooks are gone, or outside the positive stand-in: something else then.
+    """
+    thread = threading.get_ident()
+    with _GUARD:
+        _PLAIN_THREADS[thread] += 1
+        if not isinstance(getattr(checkpoint, _FUNCTION), _Plain):
+            plain = _Plain(getattr(checkpoint, _FUNCTION), getattr(checkpoint, _GENERATOR))
+            setattr(checkpoint, _FUNCTION, plain)
+            setattr(checkpoint, _GENERATOR, plain.generator)
+    try:
+        yield
+    finally:
+        with _GUARD:
+            _PLAIN_THREADS[thread] -= 1
+            if not _PLAIN_THREADS[thread]:
+                del _PLAIN_THREADS[thread]
+            plain = getattr(checkpoint, _FUNCTION)
+            if not _PLAIN_THREADS and isinstance(plain, _Plain):
+                setattr(checkpoint, _FUNCTION, plain.reentrant)
+                setattr(checkpoint, _GENERATOR, plain.other)
+
+
+class _Plain:
+    """Stands in for torch's two kinds of checkpoints, in threads that want none."""
+
+    def __init__(self, reentrant: Any, other: Any) -> None:
+        self.reentrant, self.other = reentrant, other
+
+    def apply(self, function: Callable[..., Any], preserve: bool, *inputs: Any) -> Any:
+        if threading.get_ident() in _PLAIN_THREADS:
+            return function(*inputs)
+        return self.reentrant.apply(function, preserve, *inputs)
+
+    def generator(self, *args: Any, **options: Any) -> Any:
+        if threading.get_ident() in _PLAIN_THREADS:
+            return iter((None,))
+        return self.other(*args, **options)
 
 
 def catch(
@@ -192,7 +269,7 @@ def catch(
     failure: Exception | None = None
     try:
         with hooked(model, {name: hook_for(name) for name in wanted}):
-            model(batch)
+            bare(model)(batch)
     except _AllCaught:
         pass
     except ExplgraphError:

@@ -9,7 +9,7 @@ from torch import nn
 
 from explgraph.errors import ExplgraphError
 from explgraph.images.folder import checked_size
-from explgraph.network.hooks import check_model, undisturbed
+from explgraph.network.hooks import bare, check_model, undisturbed
 from explgraph.network.layout import measure_formats
 from explgraph.network.map_formats import MapFormat
 
@@ -64,7 +64,7 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[Lay
     """
     check_model(model)
     size = checked_size(image_size, "image_size")
-    modules = {name: module for name, module in model.named_modules() if name}
+    modules = {name: module for name, module in bare(model).named_modules() if name}
     with undisturbed(model):
         found, calls = measure_formats(model, list(modules), size, absent_ok=True)
     summaries = [
