@@ -14,7 +14,9 @@ in any order, with class tokens anywhere. So:
    order that makes a grid; an order that depends on the image is refused.
 
 The model is run as its positive stand-in (`structure.PositiveNetwork`), in which nothing cancels
-and attention, which mixes all places, is cut off; where that tells nothing, as it is.
+and attention is cut off: what attention gathers says where a token looks, not where it stands. So
+the branch of a block that is attention alone is refused; the sum behind it isn't. Only a model that
+can't be run in this way is measured as it is.
 """
 
 from __future__ import annotations
@@ -122,14 +124,13 @@ def measure_formats(
         wanted: Collection[str], *, standin: bool, seed: int = 0
     ) -> tuple[dict[str, _Seen], dict[str, int]]:
         def keep(layer: str, output: Any) -> _Seen:
+            shape: tuple[int, ...] = ()
             try:
                 tensor = only_grid(output, _IMAGES, layer, axis=None)
+                shape = tuple(tensor.shape)
+                return _Seen(shape, _format_of(tensor, size, layer))
             except ExplgraphError as err:
-                return _Seen((), err)
-            try:
-                return _Seen(tuple(tensor.shape), _format_of(tensor, size, layer))
-            except ExplgraphError as err:
-                return _Seen(tuple(tensor.shape), err)
+                return _Seen(shape, err)
 
         images = _images(size, seed).to(
             model_device(model), torch.float32 if standin else model_dtype(model)
@@ -137,17 +138,23 @@ def measure_formats(
         with torch.no_grad(), PositiveNetwork(changed=_IMAGES) if standin else nullcontext():
             return catch(model, images, list(wanted), keep, whole=True, absent_ok=absent_ok)
 
-    seen, calls = run(layers, standin=False)
+    # as it is, to learn which layers run, and of which errors the model itself is the cause
+    with torch.no_grad():
+        images = _images(size, 0).to(model_device(model), model_dtype(model))
+        ran, calls = catch(
+            model, images, list(layers), lambda *_: None, whole=True, absent_ok=absent_ok
+        )
+    standin = True
     try:
-        by_standin, _ = run(list(seen), standin=True)
-    except ExplgraphError:
-        by_standin = {}  # a model that can't be run in this way
-    for layer, here in by_standin.items():
-        if isinstance(here.found, MapFormat) or not isinstance(seen[layer].found, MapFormat):
-            seen[layer] = here
+        seen, _ = run(list(ran), standin=True)
+    except ExplgraphError:  # a model that can't be run in this way
+        standin, seen = False, {}
+    if unseen := [layer for layer in ran if layer not in seen]:
+        seen |= run(unseen, standin=False)[0]
+    seen = {layer: seen[layer] for layer in ran if layer in seen}
     special = [k for k, s in seen.items() if isinstance(s.found, MapFormat) and s.found.order]
     if special:
-        again, _ = run(special, standin=bool(by_standin), seed=1)
+        again, _ = run(special, standin=standin, seed=1)
         for layer in special:
             if again[layer].found != seen[layer].found:
                 seen[layer] = seen[layer]._replace(
