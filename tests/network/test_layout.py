@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from explgraph.activations.recording import record
 from explgraph.answers.intervene import run
+from explgraph.cli.entry import main, parser
+from explgraph.cli.inputs import read_layouts
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.network.geometry import measure_layers
 from explgraph.network.layers import list_layers
@@ -319,3 +321,26 @@ def test_other_sizes_and_numbers_of_images_do_not_matter() -> None:
         with torch.no_grad():
             expected = model.patches(images).clamp(min=0)
         torch.testing.assert_close(record(model, images, ["out"], batch_size=n).maps[0], expected)
+
+
+def test_the_command_line_states_layouts(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["mine", "--images", "i", "--model", "m:m", "--layers", "a,b", "--out", "o"]
+
+    def stated(*given: str) -> dict[str, str]:
+        return read_layouts(parser().parse_args([*command, *given]))
+
+    assert stated() == {}
+    assert stated("--layout", "NHWC") == {"a": "NHWC", "b": "NHWC"}
+    both = stated("--layout", "NHWC", "--layout", "b=N(1+HW)C")
+    assert both == {"a": "NHWC", "b": "N(1+HW)C"}
+    assert stated("--layout", "b=NCHW") == {"b": "NCHW"}
+    with pytest.raises(ExplgraphError, match="--layout is given twice for 'b'"):
+        stated("--layout", "b=NCHW", "--layout", "b=NHWC")
+    for wrong in ("", "=NCHW", "a="):
+        with pytest.raises(SystemExit):
+            stated("--layout", wrong)
+    assert "expected LAYOUT or LAYER=LAYOUT" in capsys.readouterr().err
+    alone = ["mine", "--store", "s", "--out", "o", "--layout", "NHWC"]
+    with pytest.raises(SystemExit):
+        main(alone)
+    assert "--layout is for recording" in capsys.readouterr().err
