@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+from pathlib import Path
 
-__all__ = ["ExplgraphError", "ExplgraphWarning", "MissingPackageError", "nearest", "one_line"]
+__all__ = [
+    "ExplgraphError",
+    "ExplgraphWarning",
+    "MissingPackageError",
+    "nearest",
+    "one_line",
+    "warn",
+]
 
 
 class ExplgraphError(ValueError):
@@ -18,6 +28,17 @@ class MissingPackageError(ExplgraphError, ImportError):
 
 class ExplgraphWarning(UserWarning):
     """Something that a user should know, though the result stands."""
+
+
+_HERE = str(Path(__file__).parent)
+
+
+def warn(message: str) -> None:
+    """Give an `ExplgraphWarning` that names the line outside of explgraph which led to it."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, ExplgraphWarning, stacklevel=level)
 
 
 def one_line(err: BaseException) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from explgraph import rows
 from explgraph.activations.memory import Activations
 from explgraph.atomic import atomic_write
-from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.errors import ExplgraphError, warn
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages
@@ -407,11 +406,9 @@ def check_weights(graph: Graph, fingerprint: str) -> None:
     """Warn of other weights than those that were mined, if both are known."""
     mined = graph.nx.graph["model_fingerprint"]
     if "" not in (mined, fingerprint) and mined != fingerprint:
-        warnings.warn(
+        warn(
             "the model's weights are not those that the graph was mined with; "
-            "nodes may sit elsewhere",
-            ExplgraphWarning,
-            stacklevel=4,
+            "nodes may sit elsewhere"
         )
 
 

@@ -2,7 +2,8 @@
 
 Results write themselves by `write` and read themselves by `read`, which checks every value. Numbers
 are written as short as they can be to be read back as they were. What isn't known (NaN, None) is an
-empty cell of a CSV and null elsewhere.
+empty cell of a CSV and null elsewhere. In a CSV a text that spreadsheets would take for a formula,
+for it begins with ``=``, ``+``, ``-`` or ``@``, has an apostrophe before it; `read` takes it away.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,6 +39,11 @@ Columns = Mapping[str, NDArray[Any]]
 """Of equal length, by name; texts are of dtype object."""
 
 
+# How spreadsheets recognise formulas, the wide signs of East Asian ones included. Behind a text's
+# own apostrophes, too, so that those that `write` puts there can be told from them.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
+
+
 def write(path: str | os.PathLike[str], columns: Columns) -> None:
     """Write a table in the format of the path's suffix, whole or not at all.
 
@@ -52,7 +59,7 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
         with atomic_write(path) as temporary:
             frame.to_parquet(temporary, index=False)
         return
-    plain = [_plain(column, suffix == ".json") for column in columns.values()]
+    plain = [_plain(column, suffix) for column in columns.values()]
     # names of files that aren't UTF-8 come out as they are on disk
     with (
         atomic_write(path) as temporary,
@@ -60,7 +67,7 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
     ):
         if suffix == ".csv":
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(columns)
+            table.writerow(map(_guarded, columns))
             table.writerows(zip(*plain, strict=True))
         else:
             lines = (json.dumps(dict(zip(columns, row, strict=True)), allow_nan=False)
@@ -155,17 +162,27 @@ def finite(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _plain(column: NDArray[Any], as_json: bool) -> list[Any]:
+def _plain(column: NDArray[Any], suffix: str) -> list[Any]:
     """Give a column's values as csv and json take them."""
     if column.dtype.kind == "f":
         texts = column.astype(str).tolist()  # the shortest that give the number back
-        if as_json:
+        if suffix == ".json":
             return [float(t) if math.isfinite(float(t)) else None for t in texts]
         return ["" if text == "nan" else text for text in texts]
-    if column.dtype.kind == "b" and not as_json:
+    if column.dtype.kind == "b" and suffix == ".csv":
         return ["true" if value else "false" for value in column.tolist()]
     values: list[Any] = column.tolist()
-    return values
+    return list(map(_guarded, values)) if suffix == ".csv" else values
+
+
+def _guarded(value: object) -> object:
+    """Put an apostrophe before a text that looks like a formula."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def _unguarded(text: str) -> str:
+    """Take it away again."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def read(
@@ -286,7 +303,8 @@ def _read_parquet(path: str | os.PathLike[str]) -> _Rows:
 def _read_csv(path: str | os.PathLike[str]) -> _Rows:
     """Read a CSV in which names may be no UTF-8."""
     columns, rows = read_csv(path, (), exact=True)
-    return columns, ((line, list(row.values())) for line, row in rows)
+    cells = ((line, [_unguarded(text) for text in row.values()]) for line, row in rows)
+    return [_unguarded(name) for name in columns], cells
 
 
 _READERS: Mapping[str, Callable[[str | os.PathLike[str]], _Rows]] = {

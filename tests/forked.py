@@ -46,7 +46,7 @@ class Slow(nn.Sequential):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) / 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.marks is not None and len(x) > 2:  # not those that measure unit centres
+        if self.marks is not None and len(x) > 4:  # not those that measure unit centres
             time.sleep(0.05)
             with self.marks.open("a") as file:
                 file.write(f"{len(x)}\n")

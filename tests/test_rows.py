@@ -48,6 +48,23 @@ def test_what_is_written_is_read_back(tmp_path, suffix):
         assert found[key].dtype == written[key].dtype
 
 
+FORMULAS = ["=1+1", "+x", "-a.png", "@SUM(A1)", "\t=1", "\n=1", "＝1", "'=1", "''-1", "'a"]
+
+
+def test_texts_that_spreadsheets_run_are_quoted(tmp_path):
+    table = {"name": np.array(FORMULAS, dtype=object), "=x": np.full(len(FORMULAS), -1.5)}
+    rows.write(tmp_path / "t.csv", table)
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["name", "'=x"]
+    assert [line[0] for line in lines] == [f"'{t}" for t in FORMULAS[:-1]] + ["'a"]
+    assert {line[1] for line in lines} == {"-1.5"}, "numbers are no formulas"
+    found = rows.read(tmp_path / "t.csv", {"name": str, "=x": float})
+    assert found["name"].tolist() == FORMULAS
+    rows.write(tmp_path / "t.json", table)
+    assert [row["name"] for row in json.loads((tmp_path / "t.json").read_text())] == FORMULAS
+
+
 @given(
     st.lists(
         st.tuples(

@@ -30,6 +30,7 @@ from explgraph.network.forward import (
 )
 from explgraph.network.geometry import measure_layers
 from explgraph.network.hooks import check_model
+from explgraph.network.layout import Layouts
 from explgraph.progress import Shown
 
 __all__ = ["record"]
@@ -43,6 +44,7 @@ def record(
     *,
     store: None = None,
     dtype: str = "float16",
+    layout: Layouts = None,
     batch_size: int = 32,
     device: str | torch.device = "auto",
     progress: Shown = None,
@@ -55,6 +57,7 @@ def record(
     *,
     store: str | os.PathLike[str],
     dtype: str = "float16",
+    layout: Layouts = None,
     batch_size: int = 32,
     device: str | torch.device = "auto",
     progress: Shown = None,
@@ -66,6 +69,7 @@ def record(
     *,
     store: str | os.PathLike[str] | None = None,
     dtype: str = "float16",
+    layout: Layouts = None,
     batch_size: int = 32,
     device: str | torch.device = "auto",
     progress: Shown = None,
@@ -87,6 +91,9 @@ def record(
         images that can be counted and taken in any order.
     dtype : str
         Of a store: "float16", or "uint8", which takes half the place.
+    layout : str or mapping of str to str, optional
+        How outputs are read as maps, "NCHW" or "NHWC" for example, of all layers or by layer. It is
+        measured on the model; state it where that fails. See `explgraph.network.map_formats`.
     batch_size : int
         Images at a time; at most 32 with a store.
     device : str or torch.device
@@ -101,7 +108,8 @@ def record(
     Raises
     ------
     ExplgraphError
-        For unknown layers (the nearest names are offered), layers without a spatial grid, a model
+        For unknown layers (the nearest names are offered), layers without a spatial grid or whose
+        layout can't be found, a stated layout that measuring contradicts, a model
         in training mode, images that don't fit, activations that are NaN or infinite or too many
         for this machine's memory, and a store that was recorded from something else.
     """
@@ -113,6 +121,7 @@ def record(
             layers,
             store,
             dtype=dtype,
+            layout=layout,
             batch_size=batch_size,
             device=device,
             progress=progress,
@@ -123,7 +132,7 @@ def record(
         source = batches(images, batch_size)
         first = next(source)
         size = (int(first[1].shape[2]), int(first[1].shape[3]))
-        measured = measure_layers(model, names, size)
+        measured = measure_layers(model, names, size, layout)
         total = count(images)
         shapes = [(layer.channels, layer.height, layer.width) for layer in measured]
         _check_memory(4 * (total or 0) * sum(map(math.prod, shapes)))

@@ -50,6 +50,7 @@ from explgraph.network.forward import (
     with_bar,
 )
 from explgraph.network.geometry import Layer, measure_layers
+from explgraph.network.layout import Layouts
 from explgraph.progress import Shown
 
 __all__ = ["STORE_VERSION", "ActivationStore", "open_store", "record_to_store"]
@@ -257,6 +258,7 @@ def record_to_store(
     path: str | os.PathLike[str],
     *,
     dtype: str = "float16",
+    layout: Layouts = None,
     batch_size: int = 32,
     device: str | torch.device = "auto",
     progress: Shown = None,
@@ -270,7 +272,7 @@ def record_to_store(
     with torch.inference_mode(False), on_device(model, device):
         first = next(batches(subset(images, [0], 1), 1))[1]
         size = (int(first.shape[2]), int(first.shape[3]))
-        measured = measure_layers(model, checked_layers(layers), size)
+        measured = measure_layers(model, checked_layers(layers), size, layout)
         about = {
             "layers": [layer.as_dict() for layer in measured],
             "image_size": list(size),

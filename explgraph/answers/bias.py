@@ -32,7 +32,6 @@ size in the output's unit, and a significance.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from numbers import Integral
 
@@ -45,7 +44,7 @@ from explgraph.answers.judged import judge
 from explgraph.answers.reading import fit_reading
 from explgraph.answers.relations import Bias, Relation, check_name
 from explgraph.answers.significance import permutation_p, regression_weights
-from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
+from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.explaining.by_part import By, Members, check_by
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
@@ -179,11 +178,9 @@ def find_bias(
     if unlearnt := [
         name for name, effect in zip(names, own, strict=True) if abs(effect) < margin * usual
     ]:
-        warnings.warn(
+        warn(
             f"the network hardly tells {', '.join(unlearnt)} at all; relations with it as the "
-            "target say little",
-            ExplgraphWarning,
-            stacklevel=2,
+            "target say little"
         )
     p = permutation_p(
         given, labels, weights, wanted, margin * usual, permutations=permutations, seed=seed

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import of_size, on_device, with_bar
-from explgraph.network.hooks import check_model, model_device, model_dtype
+from explgraph.network.hooks import bare, check_model, model_device, model_dtype
 from explgraph.progress import Shown
 
 __all__ = ["Evidence", "model_outputs", "node_evidence", "output_count"]
@@ -179,7 +179,7 @@ def model_outputs(
     with on_device(model, device), torch.inference_mode():
         source = of_size(batches(images, batch_size), image_size)
         for here, batch in with_bar(source, count(images), progress, "running"):
-            result = model(batch.to(model_device(model), model_dtype(model)))
+            result = bare(model)(batch.to(model_device(model), model_dtype(model)))
             scores = class_scores(result, len(batch))
             given.append(_columns(scores, outputs).float().cpu())
             names.extend(here)
@@ -191,12 +191,14 @@ def output_count(model: nn.Module, images: AnyImages, *, device: str = "auto") -
     check_model(model)
     with on_device(model, device), torch.inference_mode():
         _, batch = next(batches(images, 1))
-        result = model(batch.to(model_device(model), model_dtype(model)))
+        result = bare(model)(batch.to(model_device(model), model_dtype(model)))
         return class_scores(result, 1).shape[1]
 
 
 def _columns(scores: Tensor, outputs: Sequence[int]) -> Tensor:
     """Pick columns of a model's scores."""
+    if isinstance(outputs, str) or not isinstance(outputs, Iterable):
+        raise ExplgraphError(f"outputs must be a list of numbers of outputs, got {outputs!r}")
     wrong = [k for k in outputs if not is_output(k, scores.shape[1])]
     if wrong:
         raise ExplgraphError(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explgraph.errors import ExplgraphError, nearest
+from explgraph.evaluation.landmarks import warn_of_strays
 from explgraph.textfiles import read_csv, wrong_columns
 
 __all__ = ["read_absent", "read_attributes", "read_expected"]
@@ -23,7 +24,7 @@ _YES_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no
 
 
 def read_attributes(
-    path: str | os.PathLike[str], names: Sequence[str]
+    path: str | os.PathLike[str], names: Sequence[str], known: Collection[str] = ()
 ) -> dict[str, NDArray[np.bool_]]:
     """Read attributes' labels for some images.
 
@@ -31,7 +32,9 @@ def read_attributes(
     ----------
     path : path
     names : sequence of str
-        Of the N images; the file may hold others as well, in any order.
+        Of the N images, in any order.
+    known : collection of str
+        Of images that may be in the file as well, since they are there but weren't chosen.
 
     Returns
     -------
@@ -41,6 +44,11 @@ def read_attributes(
     ------
     ExplgraphError
         If the file can't be read, has other columns or values, or lacks an image.
+
+    Warns
+    -----
+    ExplgraphWarning
+        If the file has labels for images that aren't there.
     """
     columns, rows = read_csv(path, ())
     if columns[:1] != ["name"] or len(columns) < 3:
@@ -63,6 +71,7 @@ def read_attributes(
             f"{str(path)!r} has no labels for {len(missing)} of {len(names)} images, such as "
             f"{missing[0]!r}; label them, or choose images with --list"
         )
+    warn_of_strays(f"labels in {str(path)!r}", labels, names, {*names, *known})
     table = np.array([labels[name] for name in names])
     return {column: table[:, k] for k, column in enumerate(columns[1:])}
 

@@ -208,17 +208,18 @@ def rationales(
         rows.append([mine.activation, parts, own, first, positions[:, own_places]])
         names.extend(here)
     activations, contributions, scores, firsts, at = (
-        torch.cat(column).detach().cpu().numpy() for column in zip(*rows, strict=True)
+        torch.cat(column).detach().cpu().to(torch.float64).numpy()
+        for column in zip(*rows, strict=True)
     )
     found = Rationales(
         nodes,
         tuple(names),
-        activations.astype(np.float64),
-        contributions.astype(np.float64),
-        scores.astype(np.float64),
-        firsts,
+        activations,
+        contributions,
+        scores,
+        firsts.astype(np.bool_),
         told=names_of_nodes(graph, nodes),
-        places=at.astype(np.float64),
+        places=at,
         class_title=class_title(int(target), called),
     )
     return found if by == "node" else found.by_part(graph)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.intervene import Change, Run, mapped, run
 from explgraph.network.geometry import Layer
-from explgraph.network.hooks import alone, split_layer
+from explgraph.network.hooks import alone, bare, split_layer
 
 __all__ = ["Rerun"]
 
@@ -71,7 +71,7 @@ class Rerun:
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[Layer], starts: Iterable[str]) -> None:
-        self._model = model
+        self._model = bare(model)
         self._layers = tuple(layers)
         self._starts = tuple(dict.fromkeys(starts))
         self._known: dict[str, _Steps | None] | None = None

@@ -216,7 +216,7 @@ def _bias(options: argparse.Namespace) -> None:
         raise ExplgraphError("--parts needs --landmarks, where the parts are marked")
     graph = load(options.graph)
     images = open_photographs(options, graph)
-    attributes = read_attributes(options.attributes, images.names)
+    attributes = read_attributes(options.attributes, images.names, images.all_names)
     expected = read_expected(options.expected) if options.expected is not None else None
     marked = {}
     if options.landmarks is not None:

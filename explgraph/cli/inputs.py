@@ -20,6 +20,7 @@ __all__ = [
     "open_others",
     "open_photographs",
     "pictures_for",
+    "read_layouts",
     "read_list",
     "read_settings",
 ]
@@ -122,6 +123,18 @@ def _remembered(options: argparse.Namespace, graph: Graph, out: str) -> ImageFol
         )
     graph.whereabouts = None  # whoever writes the graph would look again, and warn again
     return None
+
+
+def read_layouts(options: argparse.Namespace) -> dict[str, str]:
+    """Read what ``--layout`` states, by layer."""
+    stated: dict[str, str] = {}
+    for layer, layout in options.layout:
+        if layer in stated:
+            which = "all layers" if layer == "*" else repr(layer)
+            raise ExplgraphError(f"--layout is given twice for {which}")
+        stated[layer] = layout
+    for_all = stated.pop("*", None)
+    return stated if for_all is None else dict.fromkeys(options.layers, for_all) | stated
 
 
 def read_settings(pairs: Sequence[tuple[str, str]]) -> Settings:

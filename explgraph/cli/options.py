@@ -19,6 +19,7 @@ __all__ = [
     "add_pictured",
     "colours",
     "formats",
+    "layout",
     "names",
     "numbered",
     "pairs",
@@ -54,6 +55,15 @@ def add_layers(parser: argparse.ArgumentParser, *, required: bool) -> None:
         type=names,
         metavar="A,B,C",
         help="modules to mine; 'explgraph info --model SPEC' lists them",
+    )
+    parser.add_argument(
+        "--layout",
+        type=layout,
+        action="append",
+        default=[],
+        metavar="[LAYER=]NCHW",
+        help="how outputs are read as maps, where that can't be measured: NCHW, NHWC, NLC or "
+        "'N(1+HW)C' (tokens, one in front), of all layers or of one; may be given several times",
     )
 
 
@@ -125,6 +135,14 @@ def add_pictured(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", metavar="FILE", help="of the model")
     _add_running(parser)
+
+
+def layout(text: str) -> tuple[str, str]:
+    """Read ``[LAYER=]LAYOUT``; without a layer it is meant for all, "*"."""
+    layer, equals, stated = text.rpartition("=")
+    if not stated or (equals and not layer):
+        raise argparse.ArgumentTypeError(f"expected LAYOUT or LAYER=LAYOUT, got {text!r}")
+    return layer or "*", stated
 
 
 def names(text: str) -> list[str]:

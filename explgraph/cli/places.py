@@ -168,7 +168,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     landmarks = read_landmarks(options.landmarks)
     images = open_photographs(options, graph)
     if not options.all_crops:
-        images = images.subset(landmarks.align(images.names).one_per_source())
+        images = images.subset(landmarks.to_network(images).one_per_source())
     model = load_model(options.model, weights=options.weights)
     rows = evaluation.evaluate(
         model,

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,11 +32,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from explgraph.brief import few
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, nearest, warn
+from explgraph.images.folder import ImageFolder
 from explgraph.paths import checked_path
 from explgraph.textfiles import read_csv, read_text
 
-__all__ = ["Landmarks", "from_creatures", "read_landmarks"]
+__all__ = ["Landmarks", "from_creatures", "read_landmarks", "warn_of_strays"]
 
 Array = NDArray[np.float64]
 
@@ -107,7 +108,19 @@ class Landmarks:
         ------
         ExplgraphError
             If none of the names has landmarks.
+
+        Warns
+        -----
+        ExplgraphWarning
+            If some of the names have no landmarks, and some landmarks are of no name: they may be
+            meant for each other.
         """
+        if not set(names) <= set(self.names):
+            warn_of_strays("landmarks", self.names, names, names)
+        return self._aligned(names)
+
+    def _aligned(self, names: Sequence[str]) -> Landmarks:
+        """Put the images into another order, leaving out some."""
         row = {name: i for i, name in enumerate(self.names)}
         index = np.array([row.get(name, -1) for name in names], dtype=np.int64)
         if not (index >= 0).any():
@@ -144,8 +157,17 @@ class Landmarks:
         -------
         Landmarks
             In the folder's order. A part outside the cut keeps a place outside the image.
+
+        Warns
+        -----
+        ExplgraphWarning
+            If there are landmarks of images that the folder doesn't have.
         """
-        aligned = self.align(images.names)
+        if isinstance(images, ImageFolder):
+            warn_of_strays("landmarks", self.names, images.names, images.all_names)
+            aligned = self._aligned(images.names)
+        else:
+            aligned = self.align(images.names)
         mapped = {name: part.copy() for name, part in aligned.parts.items()}
         for i in range(len(aligned.names)):
             # x and y are each mapped linearly, so the images of two points tell the whole map
@@ -153,6 +175,32 @@ class Landmarks:
             for part in mapped.values():
                 part[i] = (part[i] - origin) / (one - origin)
         return Landmarks(aligned.names, mapped, aligned.sources)
+
+
+def warn_of_strays(
+    what: str, marked: Collection[str], images: Sequence[str], known: Collection[str]
+) -> None:
+    """Warn of what is marked in images that are not there.
+
+    Parameters
+    ----------
+    what : str
+        "landmarks", say.
+    marked : collection of str
+        Names of the images that are marked.
+    images : sequence of str
+        Names of those that are asked for.
+    known : collection of str
+        Names that are no mistake, such as those of images that weren't chosen.
+    """
+    strays = [name for name in marked if name not in known]
+    # where no name is right there is an error to come, which says more
+    if strays and not set(images).isdisjoint(marked):
+        listed = ", ".join(map(repr, strays[:3])) + (", ..." if len(strays) > 3 else "")
+        warn(
+            f"{what} of {len(strays)} of {len(marked)} images are left out, since no image has "
+            f"their name: {listed}{nearest(strays[0], images)}"
+        )
 
 
 def read_landmarks(path: str | os.PathLike[str]) -> Landmarks:

@@ -25,15 +25,14 @@ from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import (
+    bare,
     check_model,
     hooked,
     model_device,
     model_dtype,
-    only_grid,
-    read_maps,
     split_layer,
-    tensors_of,
 )
+from explgraph.network.map_formats import only_grid, read_maps, tensors_of, write_maps
 from explgraph.progress import Shown
 
 __all__ = [
@@ -101,10 +100,7 @@ def run(
     wanted = {split_layer(model, layer.name): layer for layer in layers}
     calls = {name: (left_out or {}).get(name, 0) for name, _ in wanted}
     maps: dict[str, Tensor] = {}
-    shapes = {
-        layer.name: (len(batch), (layer.channels, layer.height, layer.width), layer.name)
-        for layer in layers
-    }
+    n, formats = len(batch), {layer.name: layer.format for layer in layers}
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -113,15 +109,22 @@ def run(
             layer = wanted.get((name, call)) or (wanted.get((name, None)) if not call else None)
             if layer is None:
                 return None
-            given = only_grid(output, len(batch), layer.name)
-            here = read_maps(given, *shapes[layer.name])
+            grid = formats[layer.name]
+            given = only_grid(output, n, layer.name, grid.images_axis)
+            here = read_maps(given, n, grid, layer.name)
             if layer.name in changes:
                 here = changes[layer.name](here)
+            if gradients and not torch.is_grad_enabled():
+                raise ExplgraphError(
+                    f"the model runs its layer {layer.name!r} under torch.no_grad (or "
+                    "inference_mode), so that no gradient tells what follows from it; take that "
+                    "out of its forward pass"
+                )
             if gradients and not here.requires_grad:
                 here = here.detach().requires_grad_()
             maps[layer.name] = here
             passed_on = given.clone()
-            read_maps(passed_on, *shapes[layer.name]).copy_(here)
+            write_maps(passed_on, here, grid)
             return mapped(output, lambda tensor: passed_on if tensor is given else tensor)
 
         return hook
@@ -133,7 +136,7 @@ def run(
             torch.inference_mode(False),
             torch.set_grad_enabled(gradients),
         ):
-            output = model(batch)
+            output = bare(model)(batch)
     except ExplgraphError:
         raise
     except torch.OutOfMemoryError:
@@ -147,7 +150,13 @@ def run(
             f"layer {missing[0]!r} doesn't run in the model's forward pass, though the graph was "
             "mined from it; give the model that was mined"
         )
-    return Run(maps, class_scores(output, len(batch)))
+    scores = class_scores(output, len(batch))
+    if gradients and not scores.requires_grad:
+        raise ExplgraphError(
+            "no gradient leads from the model's output back to its layers: a part of its forward "
+            "pass runs under torch.no_grad, or detaches what it takes; take that out"
+        )
+    return Run(maps, scores)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -14,7 +13,7 @@ import networkx
 import numpy as np
 from numpy.typing import NDArray
 
-from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
+from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.graph import parts as parts_
 from explgraph.graph.labels import Labels, read_labels, write_labels
 from explgraph.graph.parts import Part
@@ -408,11 +407,9 @@ class Graph:
                     )
         mined_with = self.nx.graph["model_fingerprint"]
         if decided.model_fingerprint and mined_with and decided.model_fingerprint != mined_with:
-            warnings.warn(
+            warn(
                 "the labels were given to a graph of another model; its parts of the same id may "
-                "be others",
-                ExplgraphWarning,
-                stacklevel=2,
+                "be others"
             )
         names = {
             node: decided.labels.get(node, label) for node, label in self.nx.nodes(data="label")
@@ -432,11 +429,9 @@ class Graph:
         missing = parts_.apply_decisions(kept, decided.parts)
         if missing:
             names_ = ", ".join(repr(part.name or part.id) for part in missing)
-            warnings.warn(
+            warn(
                 f"no part of this graph is like {names_} of the labels (half of its filters, near "
-                "where it was); look for it among graph.parts and name it again",
-                ExplgraphWarning,
-                stacklevel=2,
+                "where it was); look for it among graph.parts and name it again"
             )
         kept.validate()
         return kept

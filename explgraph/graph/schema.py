@@ -252,6 +252,10 @@ def _check_layer_table(layers: list[Any], image_size: list[int]) -> None:
                 raise ExplgraphError(f"{where}: {name} is {pair!r}; expected two floats, px")
             if min(pair) < 0 and name != "offset":
                 raise ExplgraphError(f"{where}: {name} is {pair!r}; expected 0 or more, px")
+        try:
+            _ = layer.format
+        except (ExplgraphError, TypeError) as err:
+            raise ExplgraphError(f"{where}: {err}") from err
 
 
 def _check_values(

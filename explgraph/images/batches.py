@@ -9,12 +9,12 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
-    RandomSampler,
+    IterableDataset,
+    SequentialSampler,
     Subset,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
 )
 
 from explgraph.errors import ExplgraphError
@@ -43,8 +43,10 @@ def count(images: AnyImages) -> int | None:
         _check_plain([images])
     try:
         if isinstance(images, DataLoader):
+            _check_order(images)
+            batched: Any = images.batch_sampler
             # the last, incomplete batch may be dropped
-            if images.batch_size is None or images.drop_last:
+            if batched is None or batched.drop_last:
                 return None
             return len(images.dataset)  # type: ignore[arg-type]
         return len(images)  # type: ignore[arg-type]
@@ -79,7 +81,7 @@ def batches(images: AnyImages, batch_size: int) -> Iterator[tuple[tuple[str, ...
     ------
     ExplgraphError
         If there is no image, they are of different sizes, not float, not finite, or come from a
-        loader that shuffles.
+        loader that gives them in an order of its own.
     """
     check_batch_size(batch_size)
     names = _names_of(images)
@@ -123,6 +125,7 @@ def subset(images: AnyImages, indices: Sequence[int], batch_size: int) -> AnyIma
     if isinstance(images, ImageFolder):
         return images.subset(indices)
     if isinstance(images, DataLoader):
+        _check_order(images)
         return DataLoader(
             Subset(images.dataset, indices),
             batch_size,
@@ -142,15 +145,22 @@ def _raw_batches(images: AnyImages, batch_size: int) -> Iterator[Tensor | list[A
         for start in range(0, len(images), batch_size):
             yield images[start : start + batch_size]
     elif isinstance(images, DataLoader):
-        samplers = (images.sampler, getattr(images.batch_sampler, "sampler", None))
-        if any(isinstance(s, _SHUFFLING) for s in samplers):
-            raise ExplgraphError(
-                "images is a DataLoader that shuffles, so that positions would not line up with "
-                "images; build it with shuffle=False"
-            )
+        _check_order(images)
+        whole, start = count(images), 0
+        size = getattr(images.batch_sampler, "batch_size", None)
         try:
-            for batch in images:
-                yield _first(batch)
+            for item in images:
+                batch = _first(item)
+                start += len(batch)
+                # as many as were asked for, or what is left
+                short = size is not None and len(batch) != size and start != whole
+                if short and not isinstance(images.dataset, IterableDataset):
+                    raise ExplgraphError(
+                        f"images is a DataLoader whose collate_fn gives {len(batch)} images for "
+                        f"{size} items, so that names would not line up with images; "
+                        "leave out what is broken in the Dataset (torch.utils.data.Subset)"
+                    )
+                yield batch
         except RuntimeError as err:
             if "equal size" not in str(err):
                 raise
@@ -176,7 +186,37 @@ def _raw_batches(images: AnyImages, batch_size: int) -> Iterator[Tensor | list[A
         )
 
 
-_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+def _check_order(loader: DataLoader[Any]) -> None:
+    """Refuse a loader that gives its dataset's items in another order than the dataset.
+
+    Positions and names would belong to other images, and another time to others again.
+    """
+    if isinstance(loader.dataset, IterableDataset):
+        if loader.num_workers > 1 and _names_of(loader.dataset) is not None:
+            raise ExplgraphError(
+                "images is a DataLoader of an iterable dataset with several workers, so that names "
+                "would not line up with images; build it with num_workers=0"
+            )
+        return
+    if not getattr(loader, "in_order", True):
+        raise ExplgraphError(
+            "images is a DataLoader whose workers give batches as soon as they are ready, so that "
+            "names would not line up with images; build it with in_order=True"
+        )
+    batch_sampler: Any = loader.batch_sampler
+    sampler: Any = loader.sampler
+    if batch_sampler is not None and type(batch_sampler) is not BatchSampler:
+        sampler = batch_sampler
+    elif batch_sampler is not None:
+        sampler = batch_sampler.sampler
+    in_order = type(sampler) is SequentialSampler and len(sampler) == len(loader.dataset)  # type: ignore[arg-type]
+    if not in_order:
+        raise ExplgraphError(
+            "images is a DataLoader that shuffles, or takes its images in an order of its "
+            f"sampler's ({type(sampler).__name__}), so that names and positions would not line up "
+            "with images; build it with shuffle=False and without a sampler, or give the Dataset "
+            "itself (torch.utils.data.Subset takes some of its images)"
+        )
 
 
 def _chunks(items: Iterator[T], size: int) -> Iterator[list[T]]:
@@ -194,7 +234,9 @@ def _chunks(items: Iterator[T], size: int) -> Iterator[list[T]]:
 def _names_of(images: Any) -> list[str] | None:
     """Give the names that a source has for its images, if it has."""
     if isinstance(images, DataLoader):
-        return _names_of(images.dataset)
+        # without batches of its own, what the dataset gives are batches
+        unbatched = images.batch_size is None and images.batch_sampler is None
+        return None if unbatched else _names_of(images.dataset)
     if isinstance(images, Subset):
         names = _names_of(images.dataset)
         return None if names is None else [names[i] for i in images.indices]

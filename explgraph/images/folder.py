@@ -13,7 +13,6 @@ import hashlib
 import math
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from explgraph.errors import ExplgraphError, ExplgraphWarning, nearest
+from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
 from explgraph.paths import checked_path
 from explgraph.progress import Shown, bar
@@ -106,6 +105,8 @@ class ImageFolder(Dataset[Tensor]):
         ``(H, W)`` px.
     names : tuple of str
         Path within the folder with ``/``, sorted naturally ("2.png" before "10.png").
+    all_names : frozenset of str
+        Also of the photographs and crops that weren't chosen.
     skipped : tuple of str
         Unreadable images that were skipped.
 
@@ -146,6 +147,7 @@ class ImageFolder(Dataset[Tensor]):
         crops: list[_Named] = [(f, f, None) for f in files]
         if boxes is not None:
             crops = _boxed(files, boxes)
+        self.all_names = frozenset(files) | {name for name, _, _ in crops}
         if names is not None:
             crops = _chosen(crops, names)
         needed = dict.fromkeys(file for _, file, _ in crops)
@@ -160,7 +162,7 @@ class ImageFolder(Dataset[Tensor]):
                 )
             if len(broken) == len(sizes) + len(broken):
                 raise ExplgraphError(f"{message}; no readable image is left")
-            warnings.warn(f"{message}; skipped", ExplgraphWarning, stacklevel=2)
+            warn(f"{message}; skipped")
         self._crops = tuple(
             _placed(name, file, box, sizes[file], self.size, fit)
             for name, file, box in crops
@@ -370,11 +372,9 @@ def _image_files(path: Path) -> list[str]:
             )
     if others:
         kinds = ", ".join(sorted({one.suffix.lower() for one in others}))
-        warnings.warn(
+        warn(
             f"{path}: {len(others)} files of kinds that can't be read ({kinds}) are left out, the "
-            f"first {others[0].relative_to(path).as_posix()!r}; save them as .jpg or .png",
-            ExplgraphWarning,
-            stacklevel=4,
+            f"first {others[0].relative_to(path).as_posix()!r}; save them as .jpg or .png"
         )
     if not found:
         raise ExplgraphError(
@@ -489,11 +489,9 @@ def _photo_sizes(
         else:
             sizes[file] = found
     if peaks and max(peaks) < 4096:
-        warnings.warn(
+        warn(
             f"{folder}: the {len(peaks)} photographs of 16 bits reach {max(peaks)} at most, so "
-            "they are nearly black; if they are of 10 or 12 bits, scale them up first",
-            ExplgraphWarning,
-            stacklevel=3,
+            "they are nearly black; if they are of 10 or 12 bits, scale them up first"
         )
     return sizes, broken
 

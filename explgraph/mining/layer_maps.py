@@ -10,11 +10,16 @@ import torch
 from torch import Tensor
 
 from explgraph.activations.streaming import Images, Source
+from explgraph.errors import ExplgraphError
 from explgraph.network.geometry import Layer
 from explgraph.statistics.inference import scaled
 from explgraph.statistics.mixture import Grid
 
 __all__ = ["LayerMaps", "by_grid", "filter_scale", "layer_maps", "side_by_side"]
+
+
+# between these, squares and their sums are within the range of float32
+_SQUARES = (1e-15, 1e15)
 
 
 class LayerMaps(NamedTuple):
@@ -64,6 +69,9 @@ def filter_scale(images: Images, maps: Iterable[Tensor]) -> Tensor:
     """
 
     def moments(block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        largest = float(block.amax()) if block.numel() else 0.0
+        if largest and not _SQUARES[0] < largest < _SQUARES[1]:
+            block = block.double()
         variance, mean = (m.double() for m in torch.var_mean(block, (0, 2, 3), correction=0))
         count = torch.full_like(mean, block[:, 0].numel())
         return count, count * mean, count * (variance + mean.square())
@@ -78,6 +86,11 @@ def filter_scale(images: Images, maps: Iterable[Tensor]) -> Tensor:
 def layer_maps(images: Images, source: Source, layer: Layer) -> LayerMaps:
     """Measure a layer's scale."""
     scale = filter_scale(images, (maps for _, maps in images.maps(source, layer.index)))
+    if not scale.isfinite().all():
+        raise ExplgraphError(
+            f"layer {layer.name!r} has activations so large that their sums leave the range of "
+            "float32; check the weights and the normalisation (mean, std)"
+        )
     return LayerMaps(images, source, layer, scale, Grid.of(layer, images.device))
 
 

@@ -21,7 +21,6 @@ Everything depends on the seed, the settings and the activations only.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -38,7 +37,7 @@ from explgraph.activations.processes import Team
 from explgraph.activations.recording import record
 from explgraph.activations.store import ActivationStore, open_store
 from explgraph.activations.streaming import BLOCK, Images, Source
-from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.errors import ExplgraphError, warn
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages
@@ -50,6 +49,7 @@ from explgraph.mining.layer_maps import LayerMaps, by_grid, layer_maps, side_by_
 from explgraph.mining.mine_layer import LAYER, mine_layer
 from explgraph.mining.settings import Settings
 from explgraph.network.forward import checked_device
+from explgraph.network.layout import Layouts
 from explgraph.progress import Shown, Stages
 from explgraph.statistics.fitted import Fitted
 
@@ -71,6 +71,7 @@ def mine(
     store: str | os.PathLike[str] | ActivationStore | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    layout: Layouts = None,
     device: str = "auto",
     batch_size: int = 32,
     settings: Settings | None = None,
@@ -94,6 +95,8 @@ def mine(
     checkpoint : path, optional
         Folder for what is finished, from which an interrupted run goes on: see `mine_activations`.
     seed : int
+    layout : str or mapping of str to str, optional
+        See `explgraph.record`.
     device : str
         Where the model runs and the arithmetic of mining is done; "auto" is the GPU if there is
         one.
@@ -134,6 +137,7 @@ def mine(
             images,
             layers,
             store=store,
+            layout=layout,
             batch_size=batch_size,
             device=device,
             progress=progress,
@@ -220,12 +224,10 @@ def mine_activations(
                 layers.append(layer_maps(rows, activations, layer))
         graph = _mine(rows, activations, layers, settings, seed, preprocessing or {}, stages)
     if not any(reliability > 0 for _, reliability in graph.nx.nodes(data="reliability")):
-        warnings.warn(
+        warn(
             f"no filter follows what moves in these {rows.n} images, so that no node is "
             "reliable; give some dozens of images or more, of one kind of object, normalised as "
-            "the model expects them (mean, std)",
-            ExplgraphWarning,
-            stacklevel=2,
+            "the model expects them (mean, std)"
         )
     else:
         warn_if_weak(graph.nx.graph["config"])

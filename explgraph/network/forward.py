@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from explgraph.errors import ExplgraphError, one_line
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.geometry import Layer
-from explgraph.network.hooks import alone, catch, check_model, model_device, model_dtype, read_maps
+from explgraph.network.hooks import alone, bare, catch, check_model, model_device, model_dtype
+from explgraph.network.map_formats import read_maps
 from explgraph.progress import Shown, bar
 
 __all__ = [
@@ -85,7 +86,7 @@ def fingerprint(model: nn.Module) -> str:
         SHA-256, hexadecimal.
     """
     digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
+    for name, value in bare(model).state_dict().items():
         if isinstance(value, Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
             flat = value.detach().reshape(-1).contiguous().cpu()
@@ -175,20 +176,20 @@ def rectified_maps(
     layers: Sequence[Layer],
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Run the model over batches and give each layer's rectified maps."""
-    shapes = {layer.name: (layer.channels, layer.height, layer.width) for layer in layers}
+    formats = {layer.name: layer.format for layer in layers}
     device, dtype = model_device(model), model_dtype(model)
     for names, batch in source:
 
         def keep(layer: str, output: Any, names: tuple[str, ...] = names) -> Tensor:
-            maps = read_maps(output, len(names), shapes[layer], layer)
+            maps = read_maps(output, len(names), formats[layer], layer)
             check_finite(maps, layer, names)
             # a tensor made in inference mode could not be changed later
             with torch.inference_mode(False), torch.no_grad():
                 return maps.to("cpu", torch.float32).clamp(min=0).contiguous()
 
         with torch.inference_mode():
-            caught, _ = catch(model, batch.to(device, dtype), list(shapes), keep)
-        yield names, {name: caught[name] for name in shapes}
+            caught, _ = catch(model, batch.to(device, dtype), list(formats), keep)
+        yield names, {name: caught[name] for name in formats}
 
 
 def with_bar(

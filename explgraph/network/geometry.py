@@ -20,9 +20,7 @@ Unit centres and receptive fields are measured (`measure_layers`), by gradients:
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -32,22 +30,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.network.hooks import (
-    MapFormat,
-    Widths,
-    catch,
-    check_model,
-    find_format,
-    find_formats,
-    model_device,
-    model_dtype,
-    read_maps,
-    tensors_of,
-)
+from explgraph.errors import ExplgraphError, warn
+from explgraph.network.hooks import catch, check_model, model_device, split_layer, undisturbed
+from explgraph.network.layout import Layouts, Undecided, measure_formats, noise
+from explgraph.network.map_formats import MapFormat, only_grid, read_maps
 from explgraph.network.structure import PositiveNetwork
 
-__all__ = ["Layer", "measure_layers", "noise", "undisturbed"]
+__all__ = ["Layer", "measure_layers"]
 
 Array = NDArray[np.float64]
 
@@ -78,6 +67,10 @@ class Layer:
     receptive_field : (float, float)
         Width and height of the theoretical receptive field of an interior unit, px; not clipped
         to the image.
+    layout : str
+        How the module's output is read as maps, see `map_formats`.
+    order : tuple of int
+        Which token stands for each unit, row by row; empty where the layout says it.
     """
 
     name: str
@@ -88,6 +81,13 @@ class Layer:
     stride: tuple[float, float]
     offset: tuple[float, float]
     receptive_field: tuple[float, float]
+    layout: str = "NCHW"
+    order: tuple[int, ...] = ()
+
+    @property
+    def format(self) -> MapFormat:
+        """How the module's output is read as maps."""
+        return MapFormat(self.layout, self.channels, self.height, self.width, self.order)
 
     @property
     def centres_x(self) -> NDArray[np.float64]:
@@ -101,7 +101,10 @@ class Layer:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` turns them back."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        known = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if not self.order:
+            del known["order"]
+        return known
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Layer:
@@ -121,7 +124,10 @@ class _Axis(NamedTuple):
 
 
 def measure_layers(
-    model: nn.Module, layers: Sequence[str], image_size: tuple[int, int]
+    model: nn.Module,
+    layers: Sequence[str],
+    image_size: tuple[int, int],
+    layout: Layouts = None,
 ) -> tuple[Layer, ...]:
     """Measure where the units of some layers look.
 
@@ -139,6 +145,9 @@ def measure_layers(
         Module names, ``"name@k"`` for the k-th call of a module that runs more than once.
     image_size : (int, int)
         ``(H, W)`` px.
+    layout : str or mapping of str to str, optional
+        How outputs are read as maps, for all layers or by layer, where that can't be measured: see
+        `map_formats`.
 
     Returns
     -------
@@ -148,8 +157,9 @@ def measure_layers(
     Raises
     ------
     ExplgraphError
-        For an unknown layer, one without a spatial grid, one that doesn't run or runs more than
-        once, and a model in training mode.
+        For an unknown layer, one without a spatial grid or whose layout can't be found, one that
+        doesn't run or runs more than once, a stated layout that measuring contradicts, and a model
+        in training mode.
 
     Warns
     -----
@@ -158,9 +168,21 @@ def measure_layers(
     """
     check_model(model)
     with undisturbed(model):
-        pair = noise(model, image_size, n=2)
-        with torch.no_grad():
-            grids, _ = find_formats(model, pair, layers)
+        formats, calls = measure_formats(model, layers, image_size, layout)
+        for layer, times in calls.items():
+            if times > 1 and split_layer(model, layer)[1] is None:
+                raise ExplgraphError(
+                    f"layer {layer!r} runs {times} times in a forward pass; say which call is "
+                    f"meant: '{layer}@0' ... '{layer}@{times - 1}'"
+                )
+        grids: dict[str, MapFormat] = {}
+        for layer, found in formats.items():
+            if isinstance(found, Undecided):
+                grids[layer] = _by_fields(model, layer, image_size, found)
+            elif isinstance(found, ExplgraphError):
+                raise found
+            else:
+                grids[layer] = found
         axes = _measure(model, grids, image_size)
     return tuple(
         Layer(
@@ -172,41 +194,35 @@ def measure_layers(
             stride=(axes[layer][1].stride, axes[layer][0].stride),
             offset=(axes[layer][1].offset, axes[layer][0].offset),
             receptive_field=(axes[layer][1].field, axes[layer][0].field),
+            layout=grid.layout,
+            order=grid.order,
         )
         for index, (layer, grid) in enumerate(grids.items())
     )
 
 
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Record gradients inside; put torch's random numbers and the model's buffers back after.
+def _by_fields(
+    model: nn.Module, layer: str, size: tuple[int, int], undecided: Undecided
+) -> MapFormat:
+    """Find a layout by fields that move evenly from unit to unit, where their middles don't.
 
-    One thread does the work: there are many small operations, which several threads slow down
-    badly where other processes keep the cores busy.
+    Those of a few rows don't where padding takes a part of most fields.
     """
-    threads = torch.get_num_threads()
-    device = model_device(model)
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    with (
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-    ):
+    a, b, c = undecided.shape
+    fitting = []
+    for grid in (MapFormat("NCHW", a, b, c), MapFormat("NHWC", c, a, b)):
         try:
-            torch.set_num_threads(1)
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
-
-
-def noise(model: nn.Module, size: tuple[int, int], n: int = 1) -> Tensor:
-    """Positive noise to run a model on, ``(n, 3, H, W)`` in 0.5 ... 1."""
-    generator = torch.Generator().manual_seed(0)
-    image = 0.5 + 0.5 * torch.rand((n, 3, *size), generator=generator, dtype=torch.float32)
-    return image.to(model_device(model), model_dtype(model))
+            probe = _Probe(model, {layer: grid}, size)
+        except ExplgraphError:
+            continue
+        axes = _from_edges(probe, layer)
+        for axis in (0, 1):
+            axes[axis] = axes[axis] or _from_longer(model, {layer: grid}, probe, axis)[layer]
+        if None not in axes:
+            fitting.append(grid)
+    if len(fitting) != 1:
+        raise undecided
+    return fitting[0]
 
 
 _Extent = tuple[int, int] | None
@@ -221,18 +237,24 @@ class _Probe:
         grids: dict[str, MapFormat],
         size: tuple[int, int],
         *,
+        measured_on: tuple[int, int] | None = None,
         attention: bool = False,
     ) -> None:
         self.size = size
         self.attended: dict[str, bool] = {}
-        self._image = noise(model, size).float().requires_grad_()
+        self._image = noise(size).to(model_device(model)).requires_grad_()
+        base = measured_on or size
+        growth = size[0] / base[0], size[1] / base[1]
         self._generator = torch.Generator().manual_seed(1)
         self._extents: dict[tuple[str, int, int], list[_Extent]] = {}
 
         def keep(layer: str, output: Any) -> Tensor:
             self.attended[layer] = network.attended
-            shape = _shape_at(grids[layer], output, size, layer)
-            return read_maps(output, 1, shape, layer).clone()
+            grid = grids[layer]
+            if growth != (1, 1):
+                shape = only_grid(output, 1, layer, grid.images_axis).shape
+                grid = grid.at_other_size(shape, growth, layer)
+            return read_maps(output, 1, grid, layer).clone()
 
         with PositiveNetwork(attention=attention) as network:
             self._maps, _ = catch(model, self._image, list(grids), keep)
@@ -273,18 +295,6 @@ def _extent(seen: Any) -> _Extent:
     """First and last edge of what is seen, ``(n,)`` bool, px; None if nothing is."""
     where = np.flatnonzero(seen)
     return (int(where[0]), int(where[-1]) + 1) if where.size else None
-
-
-def _shape_at(
-    grid: MapFormat, output: Any, size: tuple[int, int], layer: str
-) -> tuple[int, int, int]:
-    """Give a layer's ``(C, H, W)`` on an image of another size."""
-    if grid.kind == "tokens":
-        grid = find_format(output, 1, size, layer, Widths(frozenset(), frozenset()))
-        return grid.channels, grid.height, grid.width
-    first = 2 if grid.kind == "maps" else 1
-    shapes = [t.shape for t in tensors_of(output) if t.ndim == 4 and t.shape[0] == 1]
-    return grid.channels, int(shapes[0][first]), int(shapes[0][first + 1])
 
 
 def _measure(
@@ -359,13 +369,17 @@ def _from_longer(
     open_layers = dict(grids)
     for growth in _STEPS:
         try:
-            long_probe = _longer_probe(model, open_layers, axis, length + growth * step, short)
+            long_probe = _longer_probe(
+                model, open_layers, axis, probe.size, length + growth * step, short
+            )
         except ExplgraphError:
             if short == other:
                 break
             short = other
             try:
-                long_probe = _longer_probe(model, open_layers, axis, length + growth * step, short)
+                long_probe = _longer_probe(
+                    model, open_layers, axis, probe.size, length + growth * step, short
+                )
             except ExplgraphError:
                 break
         for layer in list(open_layers):
@@ -383,10 +397,16 @@ def _from_longer(
 
 
 def _longer_probe(
-    model: nn.Module, grids: dict[str, MapFormat], axis: int, length: int, short: int
+    model: nn.Module,
+    grids: dict[str, MapFormat],
+    axis: int,
+    size: tuple[int, int],
+    length: int,
+    short: int,
 ) -> _Probe:
     """Probe an image that is long along `axis`."""
-    return _Probe(model, grids, (length, short) if axis == 0 else (short, length))
+    longer = (length, short) if axis == 0 else (short, length)
+    return _Probe(model, grids, longer, measured_on=size)
 
 
 def _interior(probe: _Probe, layer: str, axis: int, stride: float) -> _Axis | None:
@@ -506,11 +526,9 @@ def _from_centroids(probe: _Probe, layer: str) -> list[_Axis | None]:
 
 def _assumed(layer: str, grid: MapFormat, size: tuple[int, int], reason: str) -> list[_Axis]:
     """Give an even grid over the image, along ``[y, x]``, with a warning."""
-    warnings.warn(
+    warn(
         f"where the units of layer {layer!r} look can't be measured ({reason}); "
-        f"an even grid of {grid.height} x {grid.width} units over the image is assumed",
-        ExplgraphWarning,
-        stacklevel=2,
+        f"an even grid of {grid.height} x {grid.width} units over the image is assumed"
     )
     return [
         _Axis(n / count, n / count / 2, float(n))

@@ -1,9 +1,7 @@
-"""Run a model and catch what named modules give, as feature maps.
+"""Run a model and catch what named modules give.
 
 1. Forward hooks are put on the modules and removed again whatever happens.
 2. The forward pass ends as soon as every layer has been caught, so that heads need not run.
-3. Outputs are read as maps ``(N, C, H, W)``: as they are, from channels-last ``(N, H, W, C)``, or
-   from a vision transformer's tokens ``(N, tokens, D)``.
 
 Threads may share a model: forward passes of one model with hooks are run one at a time, and a hook
 acts in the thread only that put it on, so that other calls of the model, the user's own among them,
@@ -15,43 +13,33 @@ k-th call (from 0) of a module that runs more than once in a forward pass.
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils import checkpoint
 from torch.utils.hooks import RemovableHandle
 
 from explgraph.errors import ExplgraphError, nearest, one_line
 
 __all__ = [
-    "MapFormat",
-    "Widths",
     "alone",
+    "bare",
     "catch",
     "check_model",
-    "feature_widths",
-    "find_format",
-    "find_formats",
     "hooked",
     "model_device",
     "model_dtype",
-    "only_grid",
-    "read_maps",
     "split_layer",
-    "tensors_of",
+    "undisturbed",
 ]
 
 T = TypeVar("T")
-
-# how many leading tokens (class token, registers) are looked for in front of a token grid
-_MOST_PREFIX_TOKENS = 16
-
 
 Hook = Callable[[nn.Module, Any, Any], Any]
 
@@ -63,24 +51,6 @@ class _AllCaught(BaseException):
     """Ends a forward pass early; no ``Exception``, lest a model's own handlers swallow it."""
 
 
-@dataclass(frozen=True)
-class MapFormat:
-    """How a module's output is read as feature maps.
-
-    Attributes
-    ----------
-    kind : {"maps", "channels_last", "tokens"}
-        Order of the output's dimensions: ``(N, C, H, W)``, ``(N, H, W, C)``, ``(N, tokens, D)``.
-    channels, height, width : int
-        Shape of one image's maps.
-    """
-
-    kind: Literal["maps", "channels_last", "tokens"]
-    channels: int
-    height: int
-    width: int
-
-
 def split_layer(model: nn.Module, layer: str) -> tuple[str, int | None]:
     """Split ``"name@k"`` into the module's name and the call; the call is None without ``@``.
 
@@ -89,7 +59,10 @@ def split_layer(model: nn.Module, layer: str) -> tuple[str, int | None]:
     ExplgraphError
         If the model has no such module (the nearest names are offered) or the call is no number.
     """
-    modules = {name for name, _ in model.named_modules() if name}
+    modules = {name for name, _ in bare(model).named_modules() if name}
+    for wrapper in _WRAPPERS:  # as a model that is wrapped names it
+        if layer not in modules and layer.startswith(wrapper):
+            layer = layer.removeprefix(wrapper)
     if layer in modules:
         return layer, None
     name, at, call = layer.rpartition("@")
@@ -120,20 +93,43 @@ def check_model(model: nn.Module) -> None:
     """
     if not isinstance(model, nn.Module):
         raise ExplgraphError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    for name, module in model.named_modules():
+    for name, module in bare(model).named_modules():
         if module.training:
             where = f"its module {name!r}" if name else "the model"
+            own = type(module).train is not nn.Module.train
             raise ExplgraphError(
                 f"the model must be in evaluation mode, but {where} is in training mode; "
                 "call model.eval() first"
+                + f" (if {type(module).__name__}.train keeps it from that, set .training = False)"
+                * own
             )
+
+
+# how the names of modules begin in a model that is wrapped to run in parallel, or compiled
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Give the model within DataParallel, DistributedDataParallel and torch.compile.
+
+    Explgraph runs it on one device, as it is; its weights and the names of its modules are the same
+    with and without.
+    """
+    inner: Any = model
+    while True:
+        if isinstance(inner, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = inner.module
+        elif isinstance(getattr(inner, "_orig_mod", None), nn.Module):
+            inner = inner._orig_mod
+        else:
+            return inner  # type: ignore[no-any-return]
 
 
 @contextmanager
 def alone(model: nn.Module) -> Iterator[None]:
     """Keep other threads that use explgraph away from a model."""
     with _GUARD:
-        lock = _LOCKS.setdefault(model, threading.RLock())
+        lock = _LOCKS.setdefault(bare(model), threading.RLock())
     with lock:
         yield
 
@@ -142,7 +138,7 @@ def alone(model: nn.Module) -> Iterator[None]:
 def hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
     """Put forward hooks on modules, by name, for this thread alone; remove them again."""
     mine = threading.get_ident()
-    modules = dict(model.named_modules())
+    modules = dict(bare(model).named_modules())
     handles: list[RemovableHandle] = []
 
     def here_only(hook: Hook) -> Hook:
@@ -151,7 +147,7 @@ def hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
 
         return inside
 
-    with alone(model):
+    with alone(model), _without_checkpoints():
         try:
             with _GUARD:
                 handles.extend(
@@ -163,6 +159,54 @@ def hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
             with _GUARD:
                 for handle in handles:
                     handle.remove()
+
+
+# how torch starts a checkpoint that is reentrant, and one that isn't
+_FUNCTION, _GENERATOR = "CheckpointFunction", "_checkpoint_without_reentrant_generator"
+_PLAIN_THREADS: Counter[int] = Counter()
+
+
+@contextmanager
+def _without_checkpoints() -> Iterator[None]:
+    """Let ``torch.utils.checkpoint`` keep what it would compute again, in this thread.
+
+    Again means after the hooks are gone, or outside the positive stand-in: something else then.
+    """
+    thread = threading.get_ident()
+    with _GUARD:
+        _PLAIN_THREADS[thread] += 1
+        if not isinstance(getattr(checkpoint, _FUNCTION), _Plain):
+            plain = _Plain(getattr(checkpoint, _FUNCTION), getattr(checkpoint, _GENERATOR))
+            setattr(checkpoint, _FUNCTION, plain)
+            setattr(checkpoint, _GENERATOR, plain.generator)
+    try:
+        yield
+    finally:
+        with _GUARD:
+            _PLAIN_THREADS[thread] -= 1
+            if not _PLAIN_THREADS[thread]:
+                del _PLAIN_THREADS[thread]
+            plain = getattr(checkpoint, _FUNCTION)
+            if not _PLAIN_THREADS and isinstance(plain, _Plain):
+                setattr(checkpoint, _FUNCTION, plain.reentrant)
+                setattr(checkpoint, _GENERATOR, plain.other)
+
+
+class _Plain:
+    """Stands in for torch's two kinds of checkpoints, in threads that want none."""
+
+    def __init__(self, reentrant: Any, other: Any) -> None:
+        self.reentrant, self.other = reentrant, other
+
+    def apply(self, function: Callable[..., Any], preserve: bool, *inputs: Any) -> Any:
+        if threading.get_ident() in _PLAIN_THREADS:
+            return function(*inputs)
+        return self.reentrant.apply(function, preserve, *inputs)
+
+    def generator(self, *args: Any, **options: Any) -> Any:
+        if threading.get_ident() in _PLAIN_THREADS:
+            return iter((None,))
+        return self.other(*args, **options)
 
 
 def catch(
@@ -225,7 +269,7 @@ def catch(
     failure: Exception | None = None
     try:
         with hooked(model, {name: hook_for(name) for name in wanted}):
-            model(batch)
+            bare(model)(batch)
     except _AllCaught:
         pass
     except ExplgraphError:
@@ -251,222 +295,29 @@ def catch(
     return kept, {layer: calls[split_layer(model, layer)[0]] for layer in layers}
 
 
-def tensors_of(output: Any) -> list[Tensor]:
-    """All tensors in nested tuples, lists and mappings."""
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        return [t for value in output.values() for t in tensors_of(value)]
-    if isinstance(output, (tuple, list)):
-        return [t for value in output for t in tensors_of(value)]
-    return []
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Record gradients inside; put torch's random numbers and the model's buffers back after.
 
-
-def only_grid(output: Any, n: int, layer: str) -> Tensor:
-    """Pick the one tensor of an output that can hold a grid for each of `n` images."""
-    tensors = [t for t in tensors_of(output) if t.is_floating_point()]
-    fit = [t for t in tensors if t.ndim in (3, 4) and t.shape[0] == n]
-    if len(fit) == 1:
-        return fit[0]
-    shapes = ", ".join(str(tuple(t.shape)) for t in tensors) or type(output).__name__
-    if not fit:
-        raise ExplgraphError(
-            f"layer {layer!r} has no spatial grid: for {n} images it gives {shapes}, expected "
-            "(N, C, H, W) maps or (N, tokens, D) tokens; choose a layer before the pooling"
-        )
-    raise ExplgraphError(
-        f"layer {layer!r} gives several tensors that could be its maps: {shapes}; choose a module "
-        "with a single output"
-    )
-
-
-def _aspect_error(height: int, width: int, image_size: tuple[int, int]) -> float:
-    """How far a grid's shape is from the image's: ``|log|`` of the ratio of the aspect ratios."""
-    return abs(math.log((height / width) / (image_size[0] / image_size[1])))
-
-
-class Widths(NamedTuple):
-    """Widths that occur in a model: of its convolutions, and of its vectors and matrices."""
-
-    maps: frozenset[int]
-    vectors: frozenset[int]
-
-
-def feature_widths(model: nn.Module) -> Widths:
-    """Give the widths in a model, which help to tell the dimensions of its outputs apart."""
-    sizes = [tuple(p.shape) for p in model.parameters()]
-    return Widths(
-        frozenset(s[0] for s in sizes if len(s) == 4),
-        frozenset(n for s in sizes if len(s) <= 2 for n in s),
-    )
-
-
-def find_format(
-    output: Any,
-    n: int,
-    image_size: tuple[int, int],
-    layer: str,
-    widths: Widths,
-) -> MapFormat:
-    """Find out how a module's output is to be read as maps.
-
-    Channels-last is taken only where it fits the image's shape clearly better than channels-first,
-    a linear layer or normalisation is as wide as the last dimension, and no convolution as the
-    first.
-    Tokens are a grid of square patches, ``(H // s) (W // s)`` of them for a whole ``s`` (that
-    divides the image's sides, if one fits), after the fewest leading tokens (class token,
-    registers) that leave such a number.
-
-    Parameters
-    ----------
-    output : Tensor, or nested tuples, lists and mappings with one tensor of 3 or 4 dimensions
-    n : int
-        Number of images.
-    image_size : (int, int)
-        ``(H, W)`` px.
-    layer : str
-        Named in errors.
-    widths : Widths
-        In the model, see `feature_widths`.
-
-    Raises
-    ------
-    ExplgraphError
-        If there is no spatial grid, or it is not clear which tensor holds it.
+    One thread does the work: there are many small operations, which several threads slow down
+    badly where other processes keep the cores busy.
     """
-    tensor = only_grid(output, n, layer)
-    if tensor.ndim == 3:
-        grid = _token_format(tensor, image_size, layer)
-    else:
-        _, a, b, c = tensor.shape
-        grid = MapFormat("maps", a, b, c)
-        if (
-            _aspect_error(a, b, image_size) < 0.02
-            and _aspect_error(b, c, image_size) > 0.1
-            and c in widths.vectors
-            and a not in widths.maps
-        ):
-            grid = MapFormat("channels_last", c, a, b)
-    # far more units than pixels are no grid, but for instance the windows of windowed attention
-    if not (2 <= grid.height <= 2 * image_size[0] and 2 <= grid.width <= 2 * image_size[1]):
-        raise ExplgraphError(
-            f"layer {layer!r} has no spatial grid: one image of {image_size[0]} x {image_size[1]} "
-            f"gives {tuple(tensor.shape[1:])}, that is {grid.height} x {grid.width} units; choose "
-            "a layer before the pooling"
-        )
-    return grid
-
-
-def _token_format(tensor: Tensor, image_size: tuple[int, int], layer: str) -> MapFormat:
-    """Find the grid in ``(N, tokens, D)``, see `find_format`."""
-    tokens, depth = int(tensor.shape[1]), int(tensor.shape[2])
-    height, width = image_size
-    sides = range(1, min(image_size) // 2 + 1)
-    exact = [s for s in sides if height % s == 0 and width % s == 0]
-    # patches that leave nothing over go first: others give many more counts to coincide with
-    for patches in (exact, sides):
-        by_count = {(height // s) * (width // s): (height // s, width // s) for s in patches}
-        for prefix in range(min(_MOST_PREFIX_TOKENS, tokens) + 1):
-            if tokens - prefix in by_count:
-                return MapFormat("tokens", depth, *by_count[tokens - prefix])
-    raise ExplgraphError(
-        f"layer {layer!r} has no spatial grid: its {tokens} tokens are no grid of square patches "
-        f"on an image of {height} x {width}, with up to {_MOST_PREFIX_TOKENS} leading tokens left "
-        "out; choose another layer"
-    )
-
-
-def read_maps(output: Any, n: int, shape: tuple[int, int, int], layer: str) -> Tensor:
-    """Read a module's output as maps whose shape is known.
-
-    Parameters
-    ----------
-    output : Tensor, or nested tuples, lists and mappings with one tensor of 3 or 4 dimensions
-    n : int
-        Number of images.
-    shape : (int, int, int)
-        ``(C, H, W)`` that `find_format` found.
-    layer : str
-        Named in errors.
-
-    Returns
-    -------
-    (n, C, H, W) float
-        A view of the output.
-
-    Raises
-    ------
-    ExplgraphError
-        If the output has another shape.
-    """
-    tensor = only_grid(output, n, layer)
-    channels, height, width = shape
-    if tensor.shape[1:] == shape:
-        return tensor
-    if tensor.shape[1:] == (height, width, channels):
-        return tensor.permute(0, 3, 1, 2)
-    prefix = tensor.shape[1] - height * width
-    tokens = tensor.ndim == 3 and tensor.shape[2] == channels
-    if tokens and 0 <= prefix <= _MOST_PREFIX_TOKENS:
-        return tensor[:, -height * width :].transpose(1, 2).reshape(n, *shape)
-    raise ExplgraphError(
-        f"layer {layer!r} gives {tuple(tensor.shape[1:])} per image, expected the maps (C, H, W) = "
-        f"{shape}; the model or the image size isn't the one that the layer was measured on"
-    )
-
-
-def find_formats(
-    model: nn.Module, batch: Tensor, layers: Collection[str]
-) -> tuple[dict[str, MapFormat], dict[str, int]]:
-    """Run the whole model once and find each layer's grid.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    batch : (N, 3, H, W) float
-        One or two images are enough.
-    layers : collection of str
-
-    Returns
-    -------
-    grids : dict
-        By layer, in the order of execution.
-    calls : dict
-        How often each layer's module ran.
-
-    Raises
-    ------
-    ExplgraphError
-        For an unknown layer, one without a spatial grid, one that doesn't run, and one that runs
-        more than once but is not addressed by call.
-    """
-    n, size = batch.shape[0], (int(batch.shape[2]), int(batch.shape[3]))
-    widths = feature_widths(model)
-    found, calls = catch(
-        model,
-        batch,
-        list(layers),
-        lambda layer, output: _try(lambda: find_format(output, n, size, layer, widths)),
-        whole=True,
-    )
-    for layer, times in calls.items():
-        if times > 1 and split_layer(model, layer)[1] is None:
-            raise ExplgraphError(
-                f"layer {layer!r} runs {times} times in a forward pass; say which call is meant: "
-                f"'{layer}@0' ... '{layer}@{times - 1}'"
-            )
-    for grid in found.values():
-        if isinstance(grid, ExplgraphError):
-            raise grid
-    return {layer: g for layer, g in found.items() if isinstance(g, MapFormat)}, calls
-
-
-def _try(find: Callable[[], MapFormat]) -> MapFormat | ExplgraphError:
-    """Give back the error in place of raising it, for later, when it is known to matter."""
-    try:
-        return find()
-    except ExplgraphError as err:
-        return err
+    threads = torch.get_num_threads()
+    device = model_device(model)
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        try:
+            torch.set_num_threads(1)
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
 
 
 def model_device(model: nn.Module) -> torch.device:

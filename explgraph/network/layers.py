@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import nn
 
 from explgraph.errors import ExplgraphError
 from explgraph.images.folder import checked_size
-from explgraph.network.geometry import noise, undisturbed
-from explgraph.network.hooks import catch, check_model, feature_widths, find_format
+from explgraph.network.hooks import bare, check_model, undisturbed
+from explgraph.network.layout import measure_formats
+from explgraph.network.map_formats import MapFormat
 
 __all__ = ["LayerSummary", "Suggestion", "list_layers", "suggest_layers", "suggestions"]
 
@@ -34,6 +34,8 @@ class LayerSummary(NamedTuple):
         Columns of units.
     calls : int
         How often it runs in a forward pass; above 1 it is addressed as ``"name@k"``, k from 0.
+    layout : str
+        How its output is read as maps, see `explgraph.network.map_formats`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class LayerSummary(NamedTuple):
     height: int
     width: int
     calls: int
+    layout: str = "NCHW"
 
 
 def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[LayerSummary]:
@@ -62,20 +65,14 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[Lay
     """
     check_model(model)
     size = checked_size(image_size, "image_size")
-    modules = {name: module for name, module in model.named_modules() if name}
-    with undisturbed(model), torch.no_grad():
-        batch, widths = noise(model, size, n=2), feature_widths(model)
-
-        def summarise(layer: str, output: Any) -> LayerSummary | None:
-            try:
-                grid = find_format(output, len(batch), size, layer, widths)
-            except ExplgraphError:
-                return None
-            kind = type(modules[layer]).__name__
-            return LayerSummary(layer, kind, grid.channels, grid.height, grid.width, 1)
-
-        found, calls = catch(model, batch, list(modules), summarise, whole=True, absent_ok=True)
-    summaries = [s._replace(calls=calls[s.name]) for s in found.values() if s is not None]
+    modules = {name: module for name, module in bare(model).named_modules() if name}
+    with undisturbed(model):
+        found, calls = measure_formats(model, list(modules), size, absent_ok=True)
+    summaries = [
+        LayerSummary(layer, type(modules[layer]).__name__, *grid.shape, calls[layer], grid.layout)
+        for layer, grid in found.items()
+        if isinstance(grid, MapFormat)
+    ]
     if not summaries:
         raise ExplgraphError(
             f"no module of the model gives feature maps on images of {size[0]} x {size[1]}"

@@ -179,6 +179,18 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         raise ExplgraphError(f"weights {str(path)!r} don't fit the model: {one_line(err)}") from err
 
 
+def _kind_of(state: object) -> str:
+    """Say what was found in place of a state dict."""
+    kind = type(state).__name__
+    if isinstance(state, Mapping):
+        for key, value in state.items():
+            if not isinstance(key, str):
+                return f"{kind} with the key {key!r}"
+            if not isinstance(value, Tensor):
+                return f"{kind} in which {key!r} is {type(value).__name__}"
+    return kind
+
+
 def _state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict, without running anything that the file may hold."""
     try:
@@ -209,9 +221,11 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     for entry in ("state_dict", "model_state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(entry), Mapping):
             state = state[entry]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise ExplgraphError(
             f"weights {str(path)!r}: expected a state dict (names and tensors), got "
-            f"{type(state).__name__}; save model.state_dict()"
+            f"{_kind_of(state)}; save model.state_dict()"
         )
     return dict(state)

@@ -57,6 +57,9 @@ class PositiveNetwork(TorchFunctionMode):
         Of the weights.
     attention : bool
         Let attention gather from all tokens, evenly, in place of cutting it off.
+    changed : int
+        Where so many images of a batch, more than one, are changes of the first, what gathers from
+        the whole image is cut off by giving all of them what the first has.
 
     Attributes
     ----------
@@ -64,9 +67,10 @@ class PositiveNetwork(TorchFunctionMode):
         Whether attention has run so far.
     """
 
-    def __init__(self, seed: int = 0, *, attention: bool = False) -> None:
+    def __init__(self, seed: int = 0, *, attention: bool = False, changed: int = 1) -> None:
         super().__init__()
         self.attended = False
+        self._changed = changed
         self._attention = attention
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -97,7 +101,11 @@ class PositiveNetwork(TorchFunctionMode):
             neutral = _PARAMETER_OPERATIONS[name]
             args = tuple(neutral(a) if isinstance(a, nn.Parameter) else a for a in args)
         result = func(*args, **kwargs)
-        return result.detach() if _is_global(args, result) else result
+        if self._changed > 1:
+            if _is_global(args, result) and result.shape[0] == self._changed:
+                return result[:1].expand_as(result).clone()
+            return result
+        return result.detach() if _is_global(args, result) and result.requires_grad else result
 
     def _weights(self, source: Tensor, *shape: int) -> Tensor:
         """Positive weights like `source`, their sum about 1 over the second dimension."""
@@ -121,10 +129,12 @@ class PositiveNetwork(TorchFunctionMode):
         for axis, taps in enumerate(kernel.shape):
             if taps > 2:
                 # outer taps weigh most: the far ends of deep networks must not underflow to zero
-                shape = (taps, 1) if axis == 0 else (taps,)
-                ramp = torch.full(shape, 0.2 / (taps - 2), dtype=torch.float32)
+                ramp = torch.full((taps,), 0.2 / (taps - 2), dtype=torch.float32)
                 ramp[[0, -1]] = 0.4
-                kernel *= ramp
+                if self._changed > 1:
+                    # inner ones where the mean place counts: what is padded shifts it less
+                    ramp = 1.0 + torch.minimum(torch.arange(taps), torch.arange(taps).flip(0))
+                kernel *= ramp[:, None] if axis == 0 else ramp
         alive = (weight.detach() != 0).flatten(0, 1).any(0).cpu()
         kernel *= alive if alive.any() else 1
         few = F.conv2d(input, self._weights(input, _RANK, input.shape[1], 1, 1))
@@ -220,7 +230,6 @@ def _is_global(args: tuple[Any, ...], result: Any) -> bool:
         and isinstance(result, Tensor)
         and source.ndim == 4
         and result.ndim >= 2
-        and result.requires_grad
         and result.shape[0] == source.shape[0]
         and result.numel() < source.numel()
     ):

@@ -16,8 +16,9 @@ from explgraph.gaussian import on_grid
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages, batches
 from explgraph.network.forward import on_device, stream
-from explgraph.network.geometry import Layer, undisturbed
-from explgraph.network.hooks import catch, check_model, model_device, model_dtype, read_maps
+from explgraph.network.geometry import Layer
+from explgraph.network.hooks import catch, check_model, model_device, model_dtype, undisturbed
+from explgraph.network.map_formats import read_maps
 from explgraph.parsing import Parse
 from explgraph.views.figure_style import (
     MARKERS,
@@ -105,12 +106,11 @@ def effective_field(
     check_model(model)
     _check_filter(layer, filter)
     fields = []
-    shape = (layer.channels, layer.height, layer.width)
     with on_device(model, device), undisturbed(model):
         for _, batch in batches(images, 1):
             image = batch.to(model_device(model), model_dtype(model)).requires_grad_()
             kept, _ = catch(
-                model, image, [layer.name], lambda name, out: read_maps(out, 1, shape, name)
+                model, image, [layer.name], lambda name, out: read_maps(out, 1, layer.format, name)
             )
             fmap = kept[layer.name][0, filter]
             row, column = divmod(int(fmap.argmax()), layer.width)

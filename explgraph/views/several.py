@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.errors import ExplgraphError, warn
 from explgraph.graph.graph import Graph
 from explgraph.parsing import Parse
 from explgraph.progress import Shown, bar
@@ -64,9 +63,5 @@ def write_formats(
         else:
             written.append(path)
     for reason, names in failed.items():
-        warnings.warn(
-            f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not written: {reason}",
-            ExplgraphWarning,
-            stacklevel=2,
-        )
+        warn(f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not written: {reason}")
     return written

@@ -17,7 +17,8 @@ from explgraph.errors import ExplgraphError, nearest
 from explgraph.gaussian import factors
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.graph.parts import find_part
-from explgraph.network.hooks import catch, check_model, model_device, model_dtype, read_maps
+from explgraph.network.hooks import catch, check_model, model_device, model_dtype
+from explgraph.network.map_formats import read_maps
 from explgraph.statistics.fitted import Fitted
 from explgraph.statistics.mixture import Grid
 
@@ -105,17 +106,17 @@ class Responses:
 
         Rectified, in their filters' scales; they depend on the batch where gradients are on.
         """
-        shapes = {layer.name: (layer.channels, layer.height, layer.width) for layer in self.layers}
+        formats = {layer.name: layer.format for layer in self.layers}
 
         def keep(name: str, output: Any) -> Tensor:
             # indexing copies: later modules may change the output in place
-            own = read_maps(output, len(batch), shapes[name], name)[:, self._filters[name]]
+            own = read_maps(output, len(batch), formats[name], name)[:, self._filters[name]]
             own = own.to(torch.promote_types(own.dtype, torch.float32)).relu()
             return own / self._scale[name][:, None, None]
 
         # a copy: models may change what they are given, too
         ready = batch.to(self.device, self.dtype).clone()
-        maps, _ = catch(self.model, ready, list(shapes), keep)
+        maps, _ = catch(self.model, ready, list(formats), keep)
         if batch.requires_grad and torch.is_grad_enabled():
             for name, own in maps.items():
                 if not own.requires_grad:

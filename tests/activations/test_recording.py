@@ -20,8 +20,8 @@ from explgraph.errors import ExplgraphError
 from explgraph.images.folder import ImageFolder
 from explgraph.network.forward import fingerprint, stream
 from explgraph.network.geometry import Layer, measure_layers
-from explgraph.network.hooks import read_maps
 from explgraph.network.layers import list_layers, suggest_layers
+from explgraph.network.map_formats import MapFormat, read_maps
 
 
 class Net(nn.Module):
@@ -278,7 +278,7 @@ def test_tokens_that_are_no_grid() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.out(x.flatten(2)[:, :, :500].transpose(1, 2))
 
-    with pytest.raises(ExplgraphError, match=r"'out' has no spatial grid: its 500 tokens are no"):
+    with pytest.raises(ExplgraphError, match=r"'out' has no spatial grid .*its 500 or 3 tokens"):
         record(Words().eval(), torch.randn(1, 3, 41, 41), ["out"])
 
 
@@ -292,7 +292,7 @@ def test_tokens_that_are_no_grid() -> None:
         (["first.9"], r"no layer 'first\.9'; did you mean .*'first\.0'"),
         (["zzz@1"], r"no layer 'zzz'; see model\.named_modules"),
         (["pool"], r"'pool' has no spatial grid.*1 x 1 units; choose a layer before the pooling"),
-        (["head"], r"'head' has no spatial grid: for 2 images it gives \(2, 5\)"),
+        (["head"], r"'head' has no spatial grid: for 4 images it gives \(4, 5\)"),
         (["unused"], r"'unused' doesn't run in the model's forward pass"),
         (["act"], r"'act' runs 2 times in a forward pass.*'act@0' \.\.\. 'act@1'"),
         (["act@2"], r"'act@2': its module runs 2 times.*last call is 'act@1'"),
@@ -562,6 +562,7 @@ def test_layers_may_be_a_generator(net: Net, images: Tensor) -> None:
 def test_tokens_of_another_grid_are_refused() -> None:
     """Names and widths agree, but a patch size of half gives four times the tokens."""
     tokens = torch.zeros(2, 193, 5)
-    assert read_maps(torch.zeros(2, 49, 5), 2, (5, 8, 6), "block").shape == (2, 5, 8, 6)
+    grid = MapFormat("N(1+HW)C", 5, 8, 6)
+    assert read_maps(torch.zeros(2, 49, 5), 2, grid, "block").shape == (2, 5, 8, 6)
     with pytest.raises(ExplgraphError, match=r"'block' gives \(193, 5\) per image"):
-        read_maps(tokens, 2, (5, 8, 6), "block")
+        read_maps(tokens, 2, grid, "block")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from explgraph import ExplgraphError
+from explgraph import ExplgraphError, ExplgraphWarning
 from explgraph.answers.label_files import read_absent, read_attributes, read_expected
 
 
@@ -15,11 +15,18 @@ def written(folder, text):
 
 def test_attributes_come_in_the_images_order(tmp_path):
     file = written(tmp_path, "name, horns,boots\nb.png,1, yes\n\na.png,0,TRUE\nc.png,1,no\n")
-    labels = read_attributes(file, ["a.png", "b.png"])
+    labels = read_attributes(file, ["a.png", "b.png"], known=["a.png", "b.png", "c.png", "d.png"])
     assert list(labels) == ["horns", "boots"]
     np.testing.assert_array_equal(labels["horns"], [False, True])
     np.testing.assert_array_equal(labels["boots"], [True, True])
     assert labels["horns"].dtype == bool
+
+
+def test_labels_of_images_that_are_not_there_are_told(tmp_path):
+    file = written(tmp_path, "name,horns,boots\na.png,1,0\nB.png,1,0\nb.png,0,1\n")
+    with pytest.warns(ExplgraphWarning, match=r"labels in '.*' of 1 of 3 images .*: 'B\.png'; did"):
+        labels = read_attributes(file, ["a.png", "b.png"])
+    np.testing.assert_array_equal(labels["horns"], [True, False])
 
 
 def test_expectations(tmp_path):

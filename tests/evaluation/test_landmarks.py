@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from explgraph import creatures
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.evaluation.landmarks import Landmarks, from_creatures, read_landmarks
 from explgraph.images.batches import batches
+from explgraph.images.folder import ImageFolder
 
 NAN = float("nan")
 SHARED = Path(__file__).parents[3] / "shared" / "animalparts"
@@ -104,11 +106,40 @@ def test_animalparts():
 
 def test_align_reorders_and_leaves_unknown_images_unmarked():
     landmarks = Landmarks(("a", "b"), {"eye": np.array([[1.0, 2], [3, 4]])}, ("p", "q"))
-    aligned = landmarks.align(["b", "c", "a"])
+    aligned = landmarks.align(["b", "c", "a"])  # c has no marks, and nothing else has any either
     equal(aligned, ("b", "c", "a"), {"eye": [[3, 4], [NAN] * 2, [1, 2]]})
     assert aligned.sources == ("q", "c", "p")
     with pytest.raises(ExplgraphError, match=r"none of the 2 images has landmarks.*'x'.*'a'"):
         landmarks.align(["x", "y"])
+
+
+def test_marks_that_meet_no_image_are_told():
+    names = ("a.png", "b.png", "dog 3.png", "x1", "x2", "x3")
+    landmarks = Landmarks(names, {"eye": np.ones((6, 2))})
+    told = r"landmarks of 4 of 6 images are left out.*: 'dog 3\.png', 'x1', 'x2', \.\.\.; did"
+    with pytest.warns(ExplgraphWarning, match=told + r" you mean 'dog_3\.png'"):
+        aligned = landmarks.align(["a.png", "dog_3.png", "b.png"])
+    assert np.isfinite(aligned.parts["eye"][:, 0]).tolist() == [True, False, True]
+    # all that are asked for are marked: others are left out on purpose
+    assert landmarks.align(["b.png", "a.png"]).names == ("b.png", "a.png")
+    # none is marked wrongly: others have no marks
+    landmarks.align([*names, "c.png"])
+
+
+def test_marks_of_no_photograph_of_a_folder_are_told(tmp_path):
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    landmarks = Landmarks(("a.png", "b.png", "c.png"), {"eye": np.ones((3, 2))})
+    images = ImageFolder(tmp_path, size=8)
+    # photographs that weren't chosen are no mistake
+    for chosen in (ImageFolder(tmp_path, size=8, names=["b.png"]), images.subset([2, 0])):
+        assert landmarks.to_network(chosen).names == chosen.names
+    boxed = ImageFolder(tmp_path, size=8, boxes={"a.png": [(0, 0, 4, 4), (4, 4, 8, 8)]})
+    crops = Landmarks(("a.png#0", "a.png#1", "b.png"), {"eye": np.ones((3, 2))})
+    assert len(crops.to_network(boxed.subset([1])).names) == 1
+    stray = Landmarks(("a.png", "b.jpg"), {"eye": np.ones((2, 2))})
+    with pytest.warns(ExplgraphWarning, match=r"of 1 of 2 images .*'b\.jpg'; did you mean 'b"):
+        stray.to_network(images)
 
 
 class Cut:

@@ -14,8 +14,8 @@ from explgraph.explaining.intervene import run
 from explgraph.network.geometry import Layer
 
 
-def layer(name, index, shape):
-    return Layer(name, index, *shape, (2.0, 2.0), (0.5, 0.5), (5.0, 5.0))
+def layer(name, index, shape, layout="NCHW"):
+    return Layer(name, index, *shape, (2.0, 2.0), (0.5, 0.5), (5.0, 5.0), layout)
 
 
 LAYERS = (layer("lower", 0, (6, 16, 16)), layer("upper", 1, (8, 8, 8)))
@@ -84,7 +84,7 @@ class Block(nn.Module):
 def test_tokens_in_a_tuple_are_changed_and_the_class_token_is_kept():
     torch.manual_seed(0)
     model, images = Tokens().eval(), torch.rand(2, 3, SIZE, SIZE)
-    block = (layer("block", 0, (5, 4, 4)),)
+    block = (layer("block", 0, (5, 4, 4), "N(1+HW)C"),)
     done = run(model, images, block, {"block": torch.zeros_like}, gradients=True)
     tokens = 2 * model.patch(images).flatten(2).mean(2)
     torch.testing.assert_close(done.scores, model.head(tokens / 17))
@@ -124,7 +124,7 @@ def test_outputs_of_any_form_are_changed(wrap, unwrap):
     torch.manual_seed(0)
     model, images = Unwraps().eval(), torch.rand(2, 3, SIZE, SIZE)
     model.block = Wraps()
-    block = (layer("block", 0, (5, 4, 4)),)
+    block = (layer("block", 0, (5, 4, 4), "N(HW)C"),)
     done = run(model, images, block, {"block": torch.zeros_like}, gradients=True)
     torch.testing.assert_close(done.scores, model.head.bias.expand(2, 2))
     assert torch.autograd.grad(done.scores[:, 0].sum(), done.maps["block"])[0].abs().max() > 0

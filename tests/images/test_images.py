@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,21 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.images.batches import batches, count
+from explgraph.images.batches import batches, count, image_names, images_fingerprint, subset
 from explgraph.images.folder import ImageFolder
 
 
@@ -454,6 +467,80 @@ def test_names_of_the_source_are_kept(tmp_path: Path) -> None:
     assert names_of(DataLoader(folder, batch_size=2, drop_last=True)) == expected[:4]
     together = torch.cat([batch for _, batch in batches(folder, 2)])
     assert torch.equal(together, torch.stack([folder[i] for i in range(5)]))
+
+
+class Backwards(torch.utils.data.Sampler[int]):
+    """A sampler of one's own."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Any:
+        return iter(range(self.n - 1, -1, -1))
+
+
+def dropping(items: list[Any]) -> Any:
+    """Leave out what is dark, as others leave out files that can't be read."""
+    return torch.stack([x for x in items if x.max() > 0])
+
+
+SIX = Items([*torch.rand(2, 3, 2, 2) + 1, torch.zeros(3, 2, 2), *torch.rand(3, 3, 2, 2) + 1])
+LOADERS: dict[str, Callable[[], Any]] = {
+    "shuffle": lambda: DataLoader(SIX, shuffle=True),
+    "list": lambda: DataLoader(SIX, batch_size=2, sampler=[3, 1, 2]),
+    "own sampler": lambda: DataLoader(SIX, batch_size=2, sampler=Backwards(6)),
+    "weighted": lambda: DataLoader(SIX, sampler=WeightedRandomSampler([1.0] * 6, 6)),
+    "subset": lambda: DataLoader(SIX, sampler=SubsetRandomSampler([1, 2])),
+    "distributed": lambda: DataLoader(
+        SIX, sampler=DistributedSampler(SIX, num_replicas=2, rank=1, shuffle=False)
+    ),
+    "batches": lambda: DataLoader(SIX, batch_sampler=[[5, 4], [0, 1]]),
+    "batches of a sampler": lambda: DataLoader(
+        SIX, batch_sampler=BatchSampler(Backwards(6), 2, drop_last=False)
+    ),
+    "unbatched": lambda: DataLoader(SIX, batch_size=None, sampler=Backwards(6)),
+    "sequence of another": lambda: DataLoader(SIX, sampler=SequentialSampler(SIX.items[:4])),
+}
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_loaders_with_an_order_of_their_own_are_refused(kind: str) -> None:
+    loader = LOADERS[kind]()
+    message = "images is a DataLoader that shuffles, or takes its images in an order of its sampl"
+    for use in (
+        lambda: next(batches(loader, 2)),
+        lambda: image_names(loader),
+        lambda: subset(loader, [0], 1),
+        lambda: images_fingerprint(loader),
+    ):
+        with pytest.raises(ExplgraphError, match=message):
+            use()
+
+
+def test_loaders_that_lose_images_on_the_way_are_refused() -> None:
+    with pytest.raises(ExplgraphError, match="whose collate_fn gives 1 images for 2 items"):
+        list(batches(DataLoader(SIX, batch_size=2, collate_fn=dropping), 2))
+    # nothing is left out among the last three
+    assert len(names_of(DataLoader(Subset(SIX, [3, 4, 5]), 2, collate_fn=dropping))) == 3
+
+
+def test_batches_in_order_may_be_built_by_hand(tmp_path: Path) -> None:
+    for i in range(5):
+        save(tmp_path, f"img{i}.png")
+    folder = ImageFolder(tmp_path, size=6)
+    by_hand = BatchSampler(SequentialSampler(folder), 2, drop_last=False)
+    loader = DataLoader(folder, batch_sampler=by_hand)
+    assert names_of(loader) == [f"img{i}.png" for i in range(5)]
+    assert count(loader) == 5
+
+
+@pytest.mark.skipif("in_order" not in inspect.signature(DataLoader).parameters, reason="torch 2.6")
+def test_loaders_whose_workers_hurry_are_refused() -> None:
+    with pytest.raises(ExplgraphError, match="build it with in_order=True"):
+        next(batches(DataLoader(SIX, in_order=False), 2))
 
 
 def test_decoding_ahead_is_bounded_and_stops(tmp_path: Path, monkeypatch: Any) -> None:
