@@ -13,6 +13,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 # many small steps: threads would mostly wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# notebooks show bars; a page should not
+os.environ.setdefault("TQDM_DISABLE", "1")
 
 project = "explgraph"
 author = "the explgraph authors"

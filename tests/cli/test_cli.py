@@ -414,8 +414,9 @@ def test_effects_are_those_of_the_library(place, capsys, tmp_path):
     assert float(said.split("true ablation of 12 edges: ")[1].split()[0]) > 0.5
     effects = dict(expected.nx.nodes(data="effect_on_dragon"))
     assert max(effects, key=lambda node: abs(effects[node])) in said
-    code, said, _ = run(capsys, *asked(place, "effects", *few, "--quiet", "--out",
+    code, said, _ = run(capsys, *asked(place, "effects", *few, "--quiet", "--top", "9", "--out",
                                        tmp_path / "causes.graphml"))  # fmt: skip
+    assert (tmp_path / "causes.graphml").read_text().count("<node ") == 9
     assert (code, said) == (0, "")
     assert "effect" in (tmp_path / "causes.graphml").read_text()
 
@@ -798,11 +799,26 @@ def test_info_lists_the_layers_that_can_be_mined(capsys):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     stage4 = next(line.split() for line in lines if line.startswith("stage4 "))
-    assert stage4 == ["stage4", "_Residual", "128", "x", "7", "x", "10"]
+    assert stage4 == ["stage4", "_Residual", "128", "x", "7", "x", "10", "suggested"]
+    assert any(line.startswith("stage4: the widest and last of its grid") for line in lines)
+    assert len(lines) <= 36, "a screen"
     assert not any(line.startswith("head") for line in lines)
     suggested = lines[-1].removeprefix("suggested: --layers ").split(",")
     assert len(suggested) == 3
     assert set(suggested) <= {line.split()[0] for line in lines if line}
+    known = explgraph.list_layers(creatures.network(), (112, 160))
+    assert f" of {len(known)} layers" in out
+    _, out, _ = run(capsys, "info", "--model", MODEL, "--size", "112x160", "--all")
+    shown = [line.split()[0] for line in out.split("\n\n")[0].splitlines()[1:]]
+    assert [name.partition("@")[0] for name in shown] == [layer.name for layer in known]
+
+
+def test_on_a_terminal_something_is_said_at_once(capsys, monkeypatch):
+    for terminal, quiet, said in ((True, [], True), (True, ["--quiet"], False), (False, [], False)):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda here=terminal: here)
+        _, _, err = run(capsys, "info", *quiet)
+        assert err.startswith("loading torch ...\r") == said
+        assert err.rstrip(" \r") == ("loading torch ..." if said else "")  # wiped out again
 
 
 def test_a_factory_in_the_current_folder_is_found(capsys, tmp_path, monkeypatch):
