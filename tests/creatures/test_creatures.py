@@ -320,8 +320,8 @@ def test_masks_show_the_parts(drawn):
         assert mask.shape == drawn.images.shape[:3]
         assert mask.dtype == np.bool_
         x, y = np.floor(drawn.parts[part][drawn.visible[part]]).astype(int).T
-        # heads may be seen through an ear or the snout at their middle
-        assert mask[drawn.visible[part], y, x].mean() > (0.9 if part == "head" else 0.99)
+        # a pixel's middle isn't the place itself; an ear or the snout may lie on a head's middle
+        assert mask[drawn.visible[part], y, x].mean() > (0.9 if part == "head" else 0.97)
     for part, attribute in (("horn", "horns"), ("wing", "wings")):
         assert not drawn.mask(part)[~drawn.attributes[attribute]].any()
     assert not (drawn.mask("eye") & drawn.mask("ear")).any()
