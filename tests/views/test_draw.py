@@ -147,7 +147,8 @@ def test_pixels_per_inch(world, tmp_path):
     images, graph = world
     for dpi in (100, 150):
         graph.draw(tmp_path / "x.png", images=images, width=127, dpi=dpi)
-        assert Image.open(tmp_path / "x.png").width == 5 * dpi
+        with Image.open(tmp_path / "x.png") as picture:
+            assert picture.width == 5 * dpi
 
 
 @pytest.mark.parametrize("what", WHAT)
