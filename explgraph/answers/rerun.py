@@ -270,8 +270,11 @@ def _learn(model: nn.Module, layers: Sequence[Layer], start: str, image: Tensor)
                 until.update(calls)
         return output
 
-    with _around(model, around):
-        whole = run(model, image, layers)
+    try:
+        with _around(model, around):
+            whole = run(model, image, layers)
+    except ExplgraphError:
+        return None  # of one image alone; the batch will tell
     found.sort(key=lambda one: one[0])
     steps = [step for _, step, _ in found]
     kept = [given for *_, given in found]

@@ -1,5 +1,7 @@
 """Effects against true ablation, done by hand on a small network."""
 
+import sys
+
 import numpy as np
 import pytest
 import readers
@@ -251,9 +253,10 @@ def test_a_long_wait_is_told_ahead(curved, monkeypatch, capsys):
     model, graph = curved
     clock = iter(range(0, 10_000, 20))
     monkeypatch.setattr(effects.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     effects.edge_effects(model, graph, pictures(4), progress=True)
     said = capsys.readouterr().err
-    assert said.startswith(f"effects of {len(graph)} nodes over 4 images: about ")
+    assert f"effects of {len(graph)} nodes over 4 images: about " in said
     assert "fewer nodes (graph.prune(top=...), or --top) or images take less" in said
     effects.edge_effects(model, graph, pictures(4))
     assert capsys.readouterr().err == ""
