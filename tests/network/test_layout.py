@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from explgraph.answers.intervene import run
 from torch import Tensor, nn
 
+import explgraph
 from explgraph.activations.recording import record
 from explgraph.cli.entry import main, parser
 from explgraph.cli.inputs import read_layouts
@@ -344,3 +346,21 @@ def test_the_command_line_states_layouts(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         main(alone)
     assert "--layout is for recording" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::explgraph.ExplgraphWarning")  # noise has no pose
+def test_graphs_keep_orders_and_check_them(tmp_path: Path) -> None:
+    model, images = Arranged(unrolled).eval(), torch.rand(16, 3, 64, 64)
+    graph = explgraph.mine(model, images, ["patches", "out"])
+    graph.save(tmp_path / "g.explgraph")
+    found = explgraph.load(tmp_path / "g.explgraph")
+    assert found.layers == graph.layers
+    assert len(found.layers[1].order) == 64
+    expected = graph.parse(model, images).positions
+    np.testing.assert_array_equal(found.parse(model, images).positions, expected)
+    found.nx.graph["layers"][1]["order"] = [1, 1]
+    with pytest.raises(ExplgraphError, match="entry 1: layout 'NLC': order must name 64 tokens"):
+        found.validate()
+    found.nx.graph["layers"][1] |= {"order": [], "layout": "XYZ"}
+    with pytest.raises(ExplgraphError, match="entry 1: layout 'XYZ' isn't known"):
+        found.validate()
