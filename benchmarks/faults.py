@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     setting.announce()
     torch.set_num_threads(1)
-    tries = 250 if options.small else options.tries
+    tries = 120 if options.small else options.tries
     rows, told = {}, []
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
