@@ -68,7 +68,11 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
         if suffix == ".csv":
             table = csv.writer(file, lineterminator="\n")
             table.writerow(map(_guarded, columns))
-            table.writerows(zip(*plain, strict=True))
+            # before Python 3.13 a lone \r is not quoted if lines end with \n, and breaks its row
+            quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            for row in zip(*plain, strict=True):
+                broken = any(isinstance(value, str) and "\r" in value for value in row)
+                (quoted if broken else table).writerow(row)
         else:
             lines = (json.dumps(dict(zip(columns, row, strict=True)), allow_nan=False)
                      for row in zip(*plain, strict=True))  # fmt: skip

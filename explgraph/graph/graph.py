@@ -115,11 +115,16 @@ class Graph:
         Raises
         ------
         ExplgraphError
-            If the graph has no such layer, or the filter is no number.
+            If the graph has no such layer, or the layer no such filter.
         """
         self._check_layers([layer])
         if filter is not None and (isinstance(filter, bool) or not isinstance(filter, Integral)):
             raise ExplgraphError(f"filter must be a whole number, got {filter!r}")
+        channels = next(one.channels for one in self.layers if one.name == layer)
+        if filter is not None and not 0 <= filter < channels:
+            raise ExplgraphError(
+                f"layer {layer!r} has no filter {filter}; expected 0 to {channels - 1}"
+            )
         return tuple(
             node
             for node, values in self.nx.nodes.items()

@@ -168,8 +168,19 @@ def _more(upper: Sequence[LayerSummary], chosen: Sequence[LayerSummary]) -> list
     if not chosen:
         return []
     top = chosen[-1]
-    here = [s for s in upper if s[3:5] == top[3:5] and s.channels < top.channels]
-    last: dict[int, LayerSummary] = {s.channels: s for s in here}
+    runs: list[list[LayerSummary]] = []
+    for s in upper:
+        if s[3:5] != top[3:5] or s.channels >= top.channels:
+            continue
+        if not runs or runs[-1][-1].channels != s.channels:
+            runs.append([])
+        runs[-1].append(s)
+    last: dict[int, LayerSummary] = {}
+    for run in runs:
+        # a further convolution of the same width is, in inverted residuals, of each filter by
+        # itself: what it gives fires nearly everywhere and tells badly where parts are
+        further = [k for k, s in enumerate(run) if "conv" in s.type.lower()][1:]
+        last[run[0].channels] = run[max(1, further[0]) - 1] if further else run[-1]
     # narrower than half, it is what a block is squeezed to
     return [last[c] for c in sorted(last, reverse=True) if c >= top.channels / 2]
 

@@ -20,7 +20,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.images.folder import ImageFolder
 from explgraph.network.forward import fingerprint, stream
 from explgraph.network.geometry import Layer, measure_layers
-from explgraph.network.layers import list_layers, suggest_layers
+from explgraph.network.layers import list_layers, suggest_layers, suggestions
 from explgraph.network.map_formats import MapFormat, read_maps
 
 
@@ -502,6 +502,22 @@ def test_suggest_layers() -> None:
     assert suggest_layers(list_layers(flat[:2].eval(), 16)) == ("1", "0")
     again = [s._replace(calls=2) for s in list_layers(flat, 16)]
     assert suggest_layers(again) == (), "a name alone doesn't say which call is meant"
+
+
+def test_suggestions_for_inverted_residuals() -> None:
+    """Low grids are left out; of the highest a second layer, not a depthwise one, takes over."""
+    modules: list[nn.Module] = []
+    for c, stride in ((8, 2), (8, 2), (8, 2), (16, 1), (16, 1), (16, 1)):
+        wide = 4 * c
+        before = 3 if not modules else modules[-1].num_features  # type: ignore[union-attr]
+        modules += [nn.Conv2d(before, wide, 1), nn.BatchNorm2d(wide)]
+        modules += [nn.Conv2d(wide, wide, 3, stride, 1, groups=wide), nn.BatchNorm2d(wide)]
+        modules += [nn.Conv2d(wide, c, 1), nn.BatchNorm2d(c)]
+    modules += [nn.Conv2d(16, 80, 1), nn.BatchNorm2d(80)]
+    summaries = list_layers(nn.Sequential(*modules).eval(), 64)
+    assert suggest_layers(summaries) == ("37", "31", "13")
+    assert [s.layer.name for s in suggestions(summaries, 2)] == ["37", "13"]
+    assert all(s.reason for s in suggestions(summaries))
 
 
 def test_suggestions_can_be_measured(net: Net) -> None:
