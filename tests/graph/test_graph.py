@@ -75,9 +75,9 @@ def test_nodes_of_a_layer_and_a_filter():
         ExplgraphError, match=r"no layer 'features\.3'; its layers are 'features\.14'"
     ):
         graph.nodes_of("features.3")
-    for filter in (-1, graph.layers[1].channels):
-        with pytest.raises(ExplgraphError, match=f"has no filter {filter}; expected 0 to"):
-            graph.nodes_of("features.21", filter)
+    for number in (-1, graph.layers[1].channels):
+        with pytest.raises(ExplgraphError, match=f"has no number {number}; expected 0 to"):
+            graph.nodes_of("features.21", number)
 
 
 def test_prune_by_reliability():
