@@ -76,7 +76,7 @@ def test_nodes_of_a_layer_and_a_filter():
     ):
         graph.nodes_of("features.3")
     for number in (-1, graph.layers[1].channels):
-        with pytest.raises(ExplgraphError, match=f"has no number {number}; expected 0 to"):
+        with pytest.raises(ExplgraphError, match=f"has no filter {number}; expected 0 to"):
             graph.nodes_of("features.21", number)
 
 
