@@ -8,9 +8,9 @@
    neighbouring pixels that add and take away cancel out; what takes away is left out: a soft mask.
 3. The outline is around the hottest pixels that hold half of the heat, without specks.
 
-Gradients are zero outside the receptive field, so the mask is within it by itself. Plain gradients,
-SmoothGrad's and occlusion by patches fit creatures' parts less well, and noise on the way doesn't
-help (``benchmarks/masks.py``).
+Gradients are zero outside the receptive field, so the mask is within it by itself. Plain gradients
+and SmoothGrad's fit creatures' parts less well; so does occlusion by patches, but for the top
+layer, where neither is clearly better (``benchmarks/masks.py``).
 """
 
 from __future__ import annotations
