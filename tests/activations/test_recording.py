@@ -507,7 +507,7 @@ def test_suggest_layers() -> None:
 def test_suggestions_for_inverted_residuals() -> None:
     """Low grids are left out; of the highest a second layer, not a depthwise one, takes over."""
     modules: list[nn.Module] = []
-    for c, stride in ((8, 2), (8, 2), (8, 2), (16, 1), (16, 1), (16, 1)):
+    for c, stride in ((8, 2), (8, 2), (8, 1), (16, 2), (16, 1), (16, 1)):
         wide = 4 * c
         before = 3 if not modules else modules[-1].num_features  # type: ignore[union-attr]
         modules += [nn.Conv2d(before, wide, 1), nn.BatchNorm2d(wide)]
@@ -515,8 +515,8 @@ def test_suggestions_for_inverted_residuals() -> None:
         modules += [nn.Conv2d(wide, c, 1), nn.BatchNorm2d(c)]
     modules += [nn.Conv2d(16, 80, 1), nn.BatchNorm2d(80)]
     summaries = list_layers(nn.Sequential(*modules).eval(), 64)
-    assert suggest_layers(summaries) == ("37", "31", "13")
-    assert [s.layer.name for s in suggestions(summaries, 2)] == ["37", "13"]
+    assert suggest_layers(summaries) == ("37", "31", "19")
+    assert [s.layer.name for s in suggestions(summaries, 2)] == ["37", "19"]
     assert all(s.reason for s in suggestions(summaries))
 
 
