@@ -198,9 +198,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--small", action="store_true", help="a trial, in seconds")
     options = parser.parse_args()
+    setting.announce()
     if options.small:
         options.images, options.new, options.nodes, options.seeds = 60, 20, 4, 1
-    setting.announce()
     rows = []
     for seed in range(options.seeds):
         rows += measure(

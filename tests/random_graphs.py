@@ -44,7 +44,7 @@ def random_graph(
     height, width = image_size
     table = []
     for index, name in enumerate(names):
-        side = 7 * 2 ** (len(names) - 1 - index)
+        side = min(7 * 2 ** (len(names) - 1 - index), *image_size)
         stride = (width / side, height / side)
         table.append(
             Layer(

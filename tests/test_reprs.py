@@ -105,7 +105,7 @@ SHOWN = {
     "Bias": bias,
     "Relation": relation,
     "Part": lambda: Part(
-        "p1", TITLES[0], NODES, ("low", "high"), (3.0, 4.0), 0.9, 0.8,
+        "p1", TITLES[0], NODES, ("low", "high"), (3.0, 4.0), 0.9, 0.8, 0.7,
         tuple((name, 1.0, 2.0, 0.5) for name in NAMES),
     ),
     "Labels": lambda: Labels(dict.fromkeys(NODES, "head"), (NODES,), NODES, "abc" * 20),

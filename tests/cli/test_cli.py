@@ -860,7 +860,7 @@ def commands():
 def test_the_commands():
     assert set(commands()) == {
         "demo", "record", "mine", "parse", "evaluate", "locate", "explain", "bias", "effects",
-        "ablate", "tree", "export", "draw", "view", "info",
+        "ablate", "tree", "visualize", "export", "draw", "view", "info",
     }  # fmt: skip
 
 

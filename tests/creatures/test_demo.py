@@ -97,8 +97,12 @@ def test_the_command_prints_the_report_and_commands_that_work(tmp_path, capsys, 
     assert printed.startswith((out / "report.md").read_text())
     assert explgraph.load(out / "graph.explgraph").nx.graph["seed"] == 3
     suggested = re.findall(r"^  explgraph (.*)$", printed, flags=re.MULTILINE)
-    assert [line.split()[0] for line in suggested] == ["view", "evaluate"]
-    assert cli.main([*suggested[1].split(), "--parts", "head"]) == 0
+    assert [line.split()[0] for line in suggested] == ["view", "draw", "evaluate"]
+    drawing = suggested[1].split()
+    assert cli.main([*drawing[:-1], str(tmp_path / drawing[-1])]) == 0
+    assert (tmp_path / drawing[-1]).read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    assert cli.main([*suggested[2].split(), "--parts", "head"]) == 0
     assert "| stage2 | nodes, best quarter |" in capsys.readouterr().out
 
 

@@ -30,8 +30,9 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from explgraph.activations.image_blocks import ImageBlocks
 from explgraph.errors import ExplgraphError, ExplgraphWarning
-from explgraph.images.batches import batches, count, image_names, images_fingerprint, subset
+from explgraph.images.batches import batches, count, image_names, subset
 from explgraph.images.folder import ImageFolder
 
 
@@ -514,7 +515,7 @@ def test_loaders_with_an_order_of_their_own_are_refused(kind: str) -> None:
         lambda: next(batches(loader, 2)),
         lambda: image_names(loader),
         lambda: subset(loader, [0], 1),
-        lambda: images_fingerprint(loader),
+        lambda: ImageBlocks(loader),
     ):
         with pytest.raises(ExplgraphError, match=message):
             use()

@@ -250,7 +250,7 @@ def a_pose_of(sizes, n=150, channels=60):
     layer = SimpleNamespace(
         layer=SimpleNamespace(index=0, channels=channels), grid=grid, sampled=lambda _: maps
     )
-    learnt = choose_pose._learn_pose([layer], None, Settings(pose=4), 0, 224.0**2)
+    learnt = choose_pose._learn_pose([layer], None, Settings(pose=4), 0, 224.0**2, lambda _: None)
     return learnt.poses.shape[1]
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from explgraph.answers.intervene import run
 from torch import Tensor, nn
 
 import explgraph
@@ -17,6 +16,7 @@ from explgraph.activations.recording import record
 from explgraph.cli.entry import main, parser
 from explgraph.cli.inputs import read_layouts
 from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.explaining.intervene import run
 from explgraph.network.geometry import measure_layers
 from explgraph.network.layers import list_layers
 from explgraph.network.map_formats import MapFormat, read_maps, write_maps

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from explgraph.errors import ExplgraphError
+from explgraph.network.class_names import class_names
 from explgraph.network.models import load_model
 
 FACTORIES = """
@@ -103,8 +104,11 @@ def fake_torchvision(calls: list[Any], error: Exception | None = None) -> Any:
         return nn.Sequential(nn.Conv2d(3, 2, 1))
 
     package = types.ModuleType("torchvision")
+    weights = types.SimpleNamespace(DEFAULT=types.SimpleNamespace(meta={"categories": ["a", "b"]}))
     package.models = types.SimpleNamespace(
-        list_models=lambda: ["resnet18", "resnet50", "vgg16"], get_model=get_model
+        list_models=lambda: ["resnet18", "resnet50", "vgg16"],
+        get_model=get_model,
+        get_model_weights=lambda _: weights,
     )
     return package
 
@@ -149,7 +153,10 @@ def test_zoos(
     assert not model.training
     assert calls == [("vgg16", with_weights), ("vgg16", without)], "nothing else is downloaded"
     monkeypatch.setitem(sys.modules, package, fake(calls))
-    assert isinstance(load_model(f"{package}:resnet18"), nn.Module)
+    model = load_model(f"{package}:resnet18")
+    assert isinstance(model, nn.Module)
+    if package == "torchvision":
+        assert class_names(model, 2) == ("a", "b")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")
