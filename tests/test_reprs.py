@@ -10,7 +10,7 @@ from random_graphs import random_graph
 import explgraph
 from explgraph import creatures
 from explgraph.activations.memory import Activations
-from explgraph.answers.decision_tree import DecisionTree, Explanation, Measures
+from explgraph.answers.decision_tree import DecisionTree, Measures, TreeExplanation
 from explgraph.answers.effects import Ablation, Check, PartAblation, PartEffects
 from explgraph.answers.evidence import Evidence
 from explgraph.answers.judged import Judged, Judgement
@@ -96,7 +96,7 @@ SHOWN = {
     "Rationales": rationales,
     "Mode": lambda: modes()[0],
     "DecisionTree": lambda: DecisionTree(modes(), NODES, draw(V), {}, rationales(), draw(N) > 0),
-    "Explanation": lambda: Explanation(
+    "TreeExplanation": lambda: TreeExplanation(
         NAMES[0], (0, 1), dict(zip(NODES, draw(V), strict=True)), 0.5, 12.0, 1.0
     ),
     "Measures": lambda: Measures(2, 7, 12.3, 0.1, 0.8, 0.9, 0.1, 0.5),

@@ -70,10 +70,10 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages
 from explgraph.progress import Shown
 
-__all__ = ["DecisionTree", "Explanation", "Measures", "best_threshold"]
+__all__ = ["DecisionTree", "Measures", "TreeExplanation", "best_threshold"]
 
 
-class Explanation(NamedTuple):
+class TreeExplanation(NamedTuple):
     """Why an image got its score.
 
     Attributes
@@ -103,7 +103,7 @@ class Explanation(NamedTuple):
     def __repr__(self) -> str:
         parts = few(f"{part} {value:+.2f}" for part, value in self.contributions.items())
         return (
-            f"Explanation: {few([self.name])}, score {self.score:.2f} = {self.bias:+.2f} bias and "
+            f"TreeExplanation: {few([self.name])}, score {self.score:.2f} = {self.bias:+.2f} bias and "
             f"{parts}; {self.residual:+.2f} unexplained"
         )
 
@@ -310,7 +310,7 @@ class DecisionTree:
             number = parent
         return above
 
-    def explain(self, image: AnyImages, *, depth: int = 1) -> Explanation:
+    def explain(self, image: AnyImages, *, depth: int = 1) -> TreeExplanation:
         """Say why the network gave an image its score for the class.
 
         Parameters
@@ -323,7 +323,7 @@ class DecisionTree:
 
         Returns
         -------
-        Explanation
+        TreeExplanation
 
         Raises
         ------
@@ -342,7 +342,7 @@ class DecisionTree:
             raise ExplgraphError(f"image holds {len(found.names)} images; give one")
         return self.explain_all(found, depth=depth)[0]
 
-    def explain_all(self, found: Rationales, *, depth: int = 1) -> list[Explanation]:
+    def explain_all(self, found: Rationales, *, depth: int = 1) -> list[TreeExplanation]:
         """Explain images whose rationales were measured: see `explain`."""
         paths = self.route(found, depth)
         explained = []
@@ -352,7 +352,7 @@ class DecisionTree:
             order = [d for d in np.argsort(-np.abs(parts), kind="stable").tolist() if parts[d]]
             score = float(found.scores[i])
             explained.append(
-                Explanation(
+                TreeExplanation(
                     found.names[i],
                     path,
                     {self.called[d]: float(parts[d]) for d in order},
