@@ -103,8 +103,8 @@ class TreeExplanation(NamedTuple):
     def __repr__(self) -> str:
         parts = few(f"{part} {value:+.2f}" for part, value in self.contributions.items())
         return (
-            f"TreeExplanation: {few([self.name])}, score {self.score:.2f} = {self.bias:+.2f} bias and "
-            f"{parts}; {self.residual:+.2f} unexplained"
+            f"TreeExplanation: {few([self.name])}, score {self.score:.2f} = {self.bias:+.2f} bias "
+            f"and {parts}; {self.residual:+.2f} unexplained"
         )
 
 
