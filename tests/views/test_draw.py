@@ -342,7 +342,7 @@ WRONG = {
     "filter of nodes": ({"what": "nodes", "filter": "lower/1"}, "goes with what='filter'"),
     "no such layer": ({"what": "filter", "filter": "x/1"}, "is 'x/1'; expected LAYER/NUMBER"),
     "no number": ({"what": "filter", "filter": "lower/a"}, "expected LAYER/NUMBER"),
-    "no node": ({"what": "filter", "filter": "lower/4000"}, "filter 4000 of 'lower' has no node"),
+    "no filter": ({"what": "filter", "filter": "lower/4000"}, "'lower' has no filter 4000"),
     "suffix": ({"path": "x.doc"}, "suffix '.doc'; expected one of"),
     "tensor": ({"images": np.zeros((3, 3, 60, 80), np.float32)}, "expected colours"),
     "size": ({"images": np.zeros((200, 9, 9, 3), np.uint8)}, "is uint8 of the shape"),
@@ -355,6 +355,14 @@ def test_wrong_arguments(options, message):
     graph.top_images = {v: [["000", 1.0, 1.0, 1.0]] for v in graph.node_ids}
     with pytest.raises(ExplgraphError, match=re.escape(message)):
         graph.draw(**options)
+
+
+def test_a_filter_without_nodes():
+    graph = parted()
+    number = graph.nx.nodes[graph.nodes_of("lower")[0]]["filter"]
+    others = [node for node in graph.node_ids if node not in graph.nodes_of("lower", number)]
+    with pytest.raises(ExplgraphError, match=f"filter {number} of 'lower' has no node"):
+        graph.restricted(others).draw(what="filter", filter=f"lower/{number}")
 
 
 # --- pictures that the graph remembers ------------------------------------------------------------
