@@ -87,9 +87,10 @@ class LayerAccount(NamedTuple):
         The score when all of the layer's activation is taken away.
     carried : float
         The score less that.
-    parts, no_part, no_node : float
-        What parts, nodes of no part, and units that no node answers for add; they sum to
-        `carried`.
+    parts : float
+        What parts add.
+    no_part, no_node : float
+        What nodes of no part, and units that no node answers for add; all three sum to `carried`.
     explained : float
         0 to 1: of all that units add to the score or take from it, what is the parts' own.
     """
