@@ -107,7 +107,7 @@ class Stages:
 def ahead_of(seconds: float, what: str, fewer: str, shown: Shown) -> None:
     """Say how long something will take, and how it would be less, if that is a minute or more.
 
-    Where bars are shown, and nowhere else.
+    To a file, too, where bars would be a nuisance: whoever waits for a log wants to know.
 
     Parameters
     ----------
@@ -116,8 +116,7 @@ def ahead_of(seconds: float, what: str, fewer: str, shown: Shown) -> None:
         What takes so long ("effects of 300 nodes over 40 images"); how to ask for less.
     shown : bool or None
     """
-    seen = (shown is not False and in_notebook()) or (shown and sys.stderr.isatty())
-    if seconds >= _LONG and seen:
+    if seconds >= _LONG and (shown or (shown is None and in_notebook())):
         tqdm.write(f"{what}: about {duration(seconds)}; {fewer}", file=sys.stderr)
 
 

@@ -445,6 +445,9 @@ class DecisionTree:
             predicted, parts = self._parts(mine, depth)
             used = {path[-1] for path in self.route(mine, depth)}
             missed = mine.scores - predicted
+            spread, variance = np.ptp(mine.scores), mine.scores.var()
+            if spread <= TINY:  # one image: nothing is there to be explained
+                spread = variance = np.float64(np.nan)
             measured.append(
                 Measures(
                     depth,
@@ -453,8 +456,8 @@ class DecisionTree:
                     float(np.abs(parts[:, columns] - wanted).mean() / np.abs(mine.scores).mean()),
                     float(_fitness(parts, mine.contributions).mean()),
                     self._accuracy(found, chosen, depth),
-                    float(np.abs(missed).mean() / max(np.ptp(mine.scores), TINY)),
-                    float(1 - (missed**2).mean() / max(mine.scores.var(), TINY)),
+                    float(np.abs(missed).mean() / spread),
+                    float(1 - (missed**2).mean() / variance),
                 )
             )
         return measured
@@ -518,7 +521,9 @@ class DecisionTree:
                 f"{added:+.2g}"
             )
         varies = self.measure(self.fitted, self.positive, depths=(1,))[0].explained_variance
-        if varies < _HALF:
+        if np.isnan(varies):
+            found.append("all images of the class have one score, or it has one image; give dozens")
+        elif varies < _HALF:
             found.append(
                 f"the modes explain {max(varies, 0):.0%} of how the class's score varies between "
                 "images: they say what images have in common, not how the score comes about"

@@ -152,7 +152,7 @@ def _print(found: Explanation) -> None:
         k = len(removal.parts)
         parts = "part" if k == 1 else f"{k} parts"
         print(
-            f"\nwithout the first {parts} in truth: {removal.score[-1]:.3g} "
+            f"\nreally without the first {parts}: {removal.score[-1]:.3g} "
             f"(expected {removal.expected[-1]:.3g}; without as many at random "
             f"{removal.random[-1]:.3g})\n"
         )

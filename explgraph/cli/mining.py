@@ -245,3 +245,4 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
         )
         print(parts_told(graph))
         print(f"{folder}{os.sep}: {', '.join(['graph.explgraph', *(f.name for f in files)])}")
+        print(f"To look at it: explgraph view {folder / 'graph.explgraph'}")

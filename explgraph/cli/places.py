@@ -18,7 +18,7 @@ from explgraph.cli.options import (
     seed,
 )
 from explgraph.cli.outputs import check_out
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, warn
 from explgraph.suffixes import PARSES, REPORTS, TABLES
 
 if TYPE_CHECKING:
@@ -253,12 +253,22 @@ def _marks_within(file: str, images: ImageFolder) -> dict[str, Any]:
     from explgraph.evaluation.landmarks import read_landmarks
 
     height, width = images.size
-    marks = {}
+    marks, left_out = {}, []
     for part, places in read_landmarks(file).to_network(images).parts.items():
         with np.errstate(invalid="ignore"):
             inside = np.all((places >= 0) & (places <= [width, height]), axis=1)
+        outside = np.flatnonzero(~inside & np.isfinite(places).all(1))
+        if len(outside):
+            at = ", ".join(f"{value:.0f}" for value in places[outside[0]])
+            left_out.append(
+                f"{len(outside)} of {np.isfinite(places).all(1).sum()} marks of {part!r} lie "
+                f"outside what the network sees of their images and are left out "
+                f"({images.names[outside[0]]!r}: {at} px of {width} x {height})"
+            )
         if inside.any():
             marks[part] = np.where(inside[:, None], places, np.nan)
     if not marks:
         raise ExplgraphError(f"--landmarks {file!r} marks no part within any of the photographs")
+    for message in left_out:
+        warn(message)
     return marks

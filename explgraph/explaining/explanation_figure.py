@@ -244,7 +244,7 @@ def _curve(
     numbers = [part.removeprefix("p") for part in removal.parts]
     ax.set_xticks(k, ["none", *numbers[:1], *(f"+ {number}" for number in numbers[1:])])
     ax.tick_params(labelsize=7)
-    ax.set_title("score when parts are taken away in truth", fontsize=8, loc="left")
+    ax.set_title("score when parts are really taken away", fontsize=8, loc="left")
     ax.axhline(0, color=_QUIET, linewidth=0.6)
     for name in ("top", "right"):
         ax.spines[name].set_visible(False)

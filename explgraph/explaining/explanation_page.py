@@ -253,7 +253,7 @@ def _removal(account: Account) -> str:
         )
     said = "</td></tr><tr><td>".join(legend)
     return (
-        "<h2>When parts are taken away in truth</h2>"
+        "<h2>When parts are really taken away</h2>"
         "<p>The class's score as the network gives it without the first part, the first two, ...: "
         "below the curve stands which one goes next. If parts and their order matter, the thick "
         "line falls well below the grey ones.</p>"
@@ -268,7 +268,7 @@ def _layers(account: Account) -> str:
     if len(account.layers) < 2:
         return ""
     lines = "".join(
-        f"<tr><td>{html.escape(one.layer)}{' (told above)' * (one.layer == account.layer)}</td>"
+        f"<tr><td>{html.escape(one.layer)}{' (above)' * (one.layer == account.layer)}</td>"
         f'<td class="value">{one.carried:+.3g}</td><td class="value">{one.parts:+.3g}</td>'
         f'<td class="value">{one.no_part:+.3g}</td><td class="value">{one.no_node:+.3g}</td>'
         f'<td class="value">{one.explained:.0%}</td></tr>'

@@ -256,7 +256,7 @@ def _first(item: Any) -> Any:
         else:
             raise ExplgraphError(
                 "images must hold tensors, or tuples or mappings that begin with one, but hold "
-                f"{type(item).__name__}"
+                f"{type(item).__name__}; photographs of a folder: explgraph.ImageFolder(path)"
             )
     return item
 

@@ -301,6 +301,7 @@ def _listed(values: Iterable[str]) -> str:
     return ", ".join(every[:10]) + more
 
 
+_LARGEST_COLOUR = 3.0  # of mean and std; what is above is of colours from 0 to 255
 _MOST_SIDE = 16384  # an image of this side, as the network takes it, is 3 GB
 
 
@@ -325,6 +326,12 @@ def _colours(argument: str, values: Sequence[float]) -> tuple[float, float, floa
         numbers = ()
     if len(numbers) != 3 or not all(math.isfinite(v) for v in numbers):
         raise ExplgraphError(f"{argument} must be three numbers (red, green, blue), got {values!r}")
+    if max(map(abs, numbers)) > _LARGEST_COLOUR:
+        as_shares = ", ".join(f"{number / 255:.3f}" for number in numbers)
+        raise ExplgraphError(
+            f"{argument} is of colours from 0 to 1, got {values!r}; divided by 255 that is "
+            f"{as_shares}"
+        )
     return numbers[0], numbers[1], numbers[2]
 
 

@@ -230,5 +230,5 @@ def _legend(most: int) -> list[Entry]:
         (0, "", "links of their nodes"),
         (1.5, INK, "move together"),
         (1.5, _LOOSE, "each on its own"),
-        (0, "", "in 50%: of the images"),
+        (0, "", "in 50%: share of the images that show it"),
     ]

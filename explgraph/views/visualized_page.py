@@ -17,7 +17,8 @@ _HEAD = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222; background: #fff }
+  color: #222; background: #fff; color-scheme: light dark }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #15181c } }
 img { max-width: 100%; height: auto }
 h2 { font-size: 1.1rem; margin: 2.5rem 0 0.5rem }
 p { max-width: 45rem }

@@ -136,7 +136,8 @@ def test_mine_tells_what_it_wrote(place, capsys, tmp_path):
     graph = explgraph.load(tmp_path / "graph.explgraph")
     assert out.startswith(f"{len(graph)} nodes and 0 edges from 24 images: recorded in ")
     assert out.splitlines()[1].startswith(f"{len(graph.parts)} parts in 1 layer hold ")
-    assert out.endswith("graph.explgraph, graph.gml, graph.cyjs\n")
+    assert "graph.explgraph, graph.gml, graph.cyjs\n" in out
+    assert out.endswith(f"To look at it: explgraph view {tmp_path / 'graph.explgraph'}\n")
     assert err == ""  # no terminal, no bars
     assert (tmp_path / "graph.gml").exists()
     assert (tmp_path / "graph.cyjs").exists()
@@ -191,7 +192,7 @@ def test_a_drawing_that_fails_costs_nothing_else(place, capsys, tmp_path, monkey
     )
     assert code == 0
     assert err == "warning: graph.svg is not written: paper is nowhere\n"
-    assert out.endswith("graph.explgraph, graph.json\n")
+    assert "graph.explgraph, graph.json\n" in out
     _, _, err = run(
         capsys, *mine_command(place, "stage4"), "--out", tmp_path, "--formats", "svg,png,json"
     )

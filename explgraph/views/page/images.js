@@ -45,7 +45,7 @@ function paint_thumbs() {
   const wanted = order.map(m => thumbs[m].button);
   if (wanted.some((button, k) => $("thumbs").children[k] !== button)) $("thumbs").append(...wanted);
   $("best-first").disabled = !thing;
-  $("strip-title").textContent = thing ? `${short(title_of(thing), 80)} in every image` : "Images";
+  $("strip-title").textContent = thing ? `${short(title_of(thing), 80)} in ${strip.of > M ? `${M} of ${strip.of} images` : "every image"}` : "Images";
   const of = strip.of > M ? `${M} of ${strip.of}` : `${M}`;
   $("strip-note").textContent = thing ? (strip.complete ? "fainter: less sure" : "known only where it was seen best") : `${of}; choose one to see what is where in it`;
 }

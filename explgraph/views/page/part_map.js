@@ -26,7 +26,7 @@ function lay_map() {
   const note = $("map-note");
   note.textContent = !P ? "" : !parts.links ? "Links between parts were not computed: the graph was saved without what mining fitted."
     : map.parts.length < 2 ? "One part alone has no links." : !part_links().length ? "None of these parts are linked."
-    : "Parts lie as in the images, moved apart. Lines join parts whose nodes tell each other's place: at rest the closest of each, all of them when you point at a part.";
+    : "Parts lie as in the images, moved apart. A line joins two parts if one tells where the other is. Point at a part to see all its lines.";
   const box = $("map").getBoundingClientRect();
   if (!box.width || !box.height) return;
   const room = Math.sqrt(box.width * box.height / Math.max(1, map.parts.length)), side = Math.max(26, Math.min(84, room * .55)), pad = side * .75;
