@@ -44,6 +44,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT
 from explgraph.images.batches import AnyImages, count
+from explgraph.network.gradients import gradients_of
 from explgraph.progress import Shown, ahead_of, bar, move
 
 __all__ = [
@@ -502,9 +503,7 @@ class _Family(NamedTuple):
         on = upper.detach()[image, channel] > 0
         slope[image, channel] = (weights[image, node] * on).to(slope)
         layers = sorted({self.children[e][0] for _, p in rows for e in self.of[p]})
-        gradients = torch.autograd.grad(
-            upper, [maps[name] for name in layers], slope, retain_graph=True, materialize_grads=True
-        )
+        gradients = gradients_of(upper, [maps[name] for name in layers], slope)
         losses = torch.zeros(len(self.edges), dtype=torch.float64)
         for name, gradient in zip(layers, gradients, strict=True):
             mine = own[name]

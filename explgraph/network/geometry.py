@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, warn
+from explgraph.network.gradients import gradients_of
 from explgraph.network.hooks import catch, check_model, model_device, split_layer, undisturbed
 from explgraph.network.layout import Layouts, Undecided, measure_formats, noise
 from explgraph.network.map_formats import MapFormat, only_grid, read_maps
@@ -268,13 +269,9 @@ class _Probe:
         unit = self._maps[layer][0, :, row, column]
         # filters are weighted at random, for a plain sum over them may be constant
         weights = 0.5 + torch.rand(unit.shape, generator=self._generator, dtype=torch.float32)
-        gradient = None
-        if unit.requires_grad:
-            (gradient,) = torch.autograd.grad(
-                unit @ weights.to(unit), self._image, retain_graph=True, allow_unused=True
-            )
-        if gradient is None:
+        if not unit.requires_grad:
             return np.zeros(self.size)
+        (gradient,) = gradients_of(unit @ weights.to(unit), [self._image])
         magnitude: Array = gradient[0].abs().amax(0).cpu().double().numpy()
         return magnitude
 
