@@ -44,6 +44,8 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT
 from explgraph.images.batches import AnyImages, count
+from explgraph.network.gradients import gradients_of
+from explgraph.network.hooks import alone
 from explgraph.progress import Shown, ahead_of, bar, move
 
 __all__ = [
@@ -502,9 +504,7 @@ class _Family(NamedTuple):
         on = upper.detach()[image, channel] > 0
         slope[image, channel] = (weights[image, node] * on).to(slope)
         layers = sorted({self.children[e][0] for _, p in rows for e in self.of[p]})
-        gradients = torch.autograd.grad(
-            upper, [maps[name] for name in layers], slope, retain_graph=True, materialize_grads=True
-        )
+        gradients = gradients_of(upper, [maps[name] for name in layers], slope)
         losses = torch.zeros(len(self.edges), dtype=torch.float64)
         for name, gradient in zip(layers, gradients, strict=True):
             mine = own[name]
@@ -679,10 +679,11 @@ def _ablated(
     source = watched(model, graph, images, batch_size=batch_size, device=device, progress=progress)
     for names, batch in source:
         seen.extend(names)
-        whole = rerun.whole(batch)
-        positions = places.positions(whole.maps)
-        changes = [_without(graph, places, nodes, positions) for nodes in groups]
-        without = [rerun.changed(change).scores for change in changes]
+        with alone(model):  # other threads' runs would change what its modules keep to themselves
+            whole = rerun.whole(batch)
+            positions = places.positions(whole.maps)
+            changes = [_without(graph, places, nodes, positions) for nodes in groups]
+            without = [rerun.changed(change).scores for change in changes]
         scores.append([whole.scores, *without])
     before, *after = (
         torch.cat(column).double().cpu().numpy() for column in zip(*scores, strict=True)
@@ -774,29 +775,30 @@ def check_effects(
     )
     with told.bar:
         for names, batch in source:
-            whole = rerun.whole(batch)
-            told.plan(len(names), 1 + len(of_child))
-            told.tick()
-            positions = places.positions(whole.maps)
-            shares = {
-                parent: (
-                    graph.nx.nodes[parent]["layer"],
-                    graph.nx.nodes[parent]["filter"],
-                    places.weights([parent], positions, _exact(batch))[:, 0],
-                )
-                for parent, _ in sample
-            }
-
-            def score(parent: str, done: Run, shares: Mapping[str, Any] = shares) -> float:
-                layer, number, weights = shares[parent]
-                return float((done.maps[layer][:, number].to(weights).relu() * weights).sum())
-
-            for child, edges_of in of_child.items():
-                changed = rerun.changed(_without(graph, places, [child], positions))
-                for k in edges_of:
-                    total[k] += score(sample[k][0], whole)
-                    left[k] += score(sample[k][0], changed)
+            with alone(model):  # as in _ablated
+                whole = rerun.whole(batch)
+                told.plan(len(names), 1 + len(of_child))
                 told.tick()
+                positions = places.positions(whole.maps)
+                shares = {
+                    parent: (
+                        graph.nx.nodes[parent]["layer"],
+                        graph.nx.nodes[parent]["filter"],
+                        places.weights([parent], positions, _exact(batch))[:, 0],
+                    )
+                    for parent, _ in sample
+                }
+
+                def score(parent: str, done: Run, shares: Mapping[str, Any] = shares) -> float:
+                    layer, number, weights = shares[parent]
+                    return float((done.maps[layer][:, number].to(weights).relu() * weights).sum())
+
+                for child, edges_of in of_child.items():
+                    changed = rerun.changed(_without(graph, places, [child], positions))
+                    for k in edges_of:
+                        total[k] += score(sample[k][0], whole)
+                        left[k] += score(sample[k][0], changed)
+                    told.tick()
     ablated = np.divide(total - left, total, out=np.zeros(len(sample)), where=total > 0)
     estimated = np.array([graph.nx.edges[edge]["effect"] for edge in sample])
     return Check(tuple(sample), estimated, ablated, rank_correlation(estimated, ablated))

@@ -8,11 +8,14 @@ time nothing changes below the node's layer. So:
    the layer itself lies in are.
 2. What *matters* of their outputs (a layer's own, a shortcut's that is added later on) is found by
    trying: with NaN in an output's place, does all come out above as it did? Many at a time, in
-   halves where it doesn't. Outputs that don't matter are not kept.
-3. `Rerun.whole` runs a batch and keeps what matters; `Rerun.changed` runs it again, changed.
+   halves where it doesn't. Infinities, and a changed layer, must show the same: comparisons are
+   blind to NaN. Outputs that don't matter are not kept.
+3. `Rerun.whole` runs a batch, keeps what matters, and tries it on the whole batch: other images may
+   read what the first one didn't. `Rerun.changed` runs the batch again, changed.
 
-That a network gives the same again is tried in step 2, not believed: one that doesn't, or whose
-modules run in another order for another batch, runs whole, as slowly as ever.
+That a network gives the same again is tried in steps 2 and 3, not believed: one that doesn't, or
+whose modules run in another order for another batch, runs whole, as slowly as ever. Between `whole`
+and the last `changed` a caller holds `hooks.alone`: modules may keep things to themselves.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from numbers import Number
 from typing import Any, NamedTuple
 
 import torch
@@ -37,6 +42,7 @@ Call = Callable[[], Any]
 Around = Callable[[str, Call], Any]
 """Is called in a module's place with its name and what runs it; gives its output."""
 
+_FILLERS = (torch.nan, torch.inf, -torch.inf)  # in the place of what doesn't matter
 _CLOSE = 1e-4  # of the largest value: outputs alike; arithmetic on a GPU may not repeat exactly
 
 
@@ -102,8 +108,27 @@ class Rerun:
         with _around(self._model, around if keepers else None):
             done = run(self._model, batch, self._layers)
         self._batch, self._order = batch, list(done.maps)
-        self._kept = {name: keeper.kept for name, keeper in keepers.items() if keeper.complete}
+        self._kept = {
+            name: keeper.kept
+            for name, keeper in keepers.items()
+            if keeper.complete and self._repeats(name, keeper.kept, done)
+        }
         return done
+
+    def _repeats(self, start: str, kept: Sequence[Any], whole: Run) -> bool:
+        """Whether a batch comes out again as it did, from what was kept of it."""
+        steps = (self._known or {})[start]
+        layers = self._from(start)
+        try:
+            done = _again(self._model, self._batch, layers, steps, kept, {}) if steps else None
+        except (ExplgraphError, _Elsewhere):
+            return False
+        return done is not None and _same(done, whole)
+
+    def _from(self, start: str) -> list[Layer]:
+        """Give the layers from one upwards."""
+        above = self._order[self._order.index(start) :]
+        return [layer for layer in self._layers if layer.name in above]
 
     def changed(self, changes: Mapping[str, Change]) -> Run:
         """Run the same batch again with some layers' maps changed.
@@ -124,14 +149,17 @@ class Rerun:
             As `intervene.run`.
         """
         start = min(changes, key=self._order.index)
-        above = self._order[self._order.index(start) :]
-        layers = [layer for layer in self._layers if layer.name in above]
+        layers = self._from(start)
         steps = (self._known or {}).get(start)
         if steps is not None and start in self._kept:
             try:
-                return _again(self._model, self._batch, layers, steps, self._kept[start], changes)
+                done = _again(self._model, self._batch, layers, steps, self._kept[start], changes)
+                if not any(bool(maps.isnan().any()) for maps in done.maps.values()):
+                    return done
             except _Elsewhere:
                 self._kept.pop(start)
+            except ExplgraphError:
+                pass  # the change may lead to what was not kept; the whole will tell
         return run(self._model, self._batch, layers, changes)
 
 
@@ -167,17 +195,26 @@ class _Keeper:
             self._inside = True
             output = call()
             self._inside = False
-            self.kept.append(mapped(output, Tensor.clone if step.matters else _nothing))
+            self.kept.append(mapped(output, Tensor.clone if step.matters else _filled))
             return output
 
         return keeping
 
 
-def _nothing(tensor: Tensor) -> Tensor:
-    """Give NaN of a tensor's shape, in no memory; what is no number stays."""
+def _filled(tensor: Tensor, filler: float = torch.nan) -> Tensor:
+    """Give one number in a tensor's shape, in no memory; what is no number stays."""
     if not tensor.is_floating_point():
         return tensor.clone()
-    return tensor.new_full((), torch.nan).expand(tensor.shape)
+    return tensor.new_full((), filler).expand(tensor.shape)
+
+
+def _copied(output: Any) -> bool:
+    """Whether `mapped` copies all of an output that a model might change in place."""
+    if isinstance(output, Mapping):
+        return all(_copied(value) for value in output.values())
+    if isinstance(output, (tuple, list)):
+        return all(_copied(value) for value in output)
+    return output is None or isinstance(output, (Tensor, Number, str, bytes))
 
 
 @contextmanager
@@ -213,6 +250,10 @@ def _around(model: nn.Module, around: Around | None) -> Iterator[None]:
                     own["forward"] = forward
 
 
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 def _again(
     model: nn.Module,
     batch: Tensor,
@@ -232,8 +273,8 @@ def _again(
         if step.name != name:
             raise _Elsewhere
         at += 1
-        # a copy: what comes next may change it in place
-        return call() if step.enters else mapped(given, Tensor.clone) if step.matters else given
+        # a copy, of lists that don't matter as well: what comes next may change it in place
+        return call() if step.enters else mapped(given, Tensor.clone if step.matters else _itself)
 
     left_out = steps.calls - Counter(step.name for step in steps.steps)
     with _around(model, around):
@@ -281,36 +322,66 @@ def _learn(model: nn.Module, layers: Sequence[Layer], start: str, image: Tensor)
     names = list(whole.maps)
     above = [layer for layer in layers if names.index(layer.name) >= names.index(start)]
 
-    def works() -> bool:
-        given = [
-            value if step.enters or step.matters else mapped(value, _nothing)
-            for step, value in zip(steps, kept, strict=True)
-        ]
-        try:
-            done = _again(model, image, above, _Steps(tuple(steps), until), given, {})
-        except (ExplgraphError, _Elsewhere):
-            return False
-        pairs = [(done.maps[layer.name], whole.maps[layer.name]) for layer in above]
-        return all(_alike(a, b) for a, b in [*pairs, (done.scores, whole.scores)])
+    if not steps or not all(_copied(value) for value in kept):
+        return None
+    # a comparison in which NaN changes nothing may be one that infinity changes, or that takes
+    # part only where the layer gives something else than it does
+    tests: list[tuple[float, dict[str, Change], Run]] = [(f, {}, whole) for f in _FILLERS]
+    opposite: dict[str, Change] = {start: torch.neg}
+    try:
+        changed = run(model, image, layers, opposite)
+        if _same(changed, changed):  # not where there is NaN
+            tests += [(filler, opposite, changed) for filler in _FILLERS]
+    except ExplgraphError:
+        pass  # the model can't take it
 
-    def drop(some: Sequence[int]) -> None:
+    def works(tests: Sequence[tuple[float, dict[str, Change], Run]]) -> bool:
+        for filler, changes, expected in tests:
+            given = [
+                value
+                if step.enters or step.matters
+                else mapped(value, partial(_filled, filler=filler))
+                for step, value in zip(steps, kept, strict=True)
+            ]
+            try:
+                done = _again(model, image, above, _Steps(tuple(steps), until), given, changes)
+            except (ExplgraphError, _Elsewhere):
+                return False
+            if not _same(done, expected):
+                return False
+        return True
+
+    def drop(some: Sequence[int], tests: Sequence[tuple[float, dict[str, Change], Run]]) -> None:
         """Keep no more of some outputs than matters."""
         if not some:
             return
         for k in some:
             steps[k] = steps[k]._replace(matters=False)
-        if works():
+        if works(tests):
             return
         for k in some:
             steps[k] = steps[k]._replace(matters=True)
         if len(some) > 1:
-            drop(some[: len(some) // 2])
-            drop(some[len(some) // 2 :])
+            drop(some[: len(some) // 2], tests)
+            drop(some[len(some) // 2 :], tests)
 
-    if not steps or not works():
+    if not works(tests[:1]):
         return None
-    drop([k for k, step in enumerate(steps[:-1]) if not step.enters])
+    skipped = [k for k, step in enumerate(steps[:-1]) if not step.enters]
+    drop(skipped, tests[:1])  # one test is enough for most models, and all take longer
+    if not works(tests):
+        for k in skipped:
+            steps[k] = steps[k]._replace(matters=True)
+        if not works(tests):
+            return None
+        drop(skipped, tests)
     return _Steps(tuple(steps), until)
+
+
+def _same(done: Run, expected: Run) -> bool:
+    """Whether a run's maps and scores are those of another, to rounding."""
+    pairs = [(maps, expected.maps[name]) for name, maps in done.maps.items()]
+    return all(_alike(a, b) for a, b in [*pairs, (done.scores, expected.scores)])
 
 
 def _alike(values: Tensor, expected: Tensor) -> bool:

@@ -32,6 +32,7 @@ from torch import Tensor
 from explgraph.errors import ExplgraphError
 from explgraph.gaussian import factors
 from explgraph.graph.graph import Graph
+from explgraph.network.gradients import gradients_of
 from explgraph.parsing import Parser
 from explgraph.statistics.mixture import Grid
 
@@ -193,9 +194,7 @@ def adds(score: Tensor, maps: Mapping[str, Tensor], own: Mapping[str, Owned]) ->
     dict of str to (n, V)
         By layer, in the score's unit.
     """
-    gradients = torch.autograd.grad(
-        score.sum(), [maps[layer] for layer in own], retain_graph=True, materialize_grads=True
-    )
+    gradients = gradients_of(score.sum(), [maps[layer] for layer in own])
     return {
         layer: (gradient[:, mine.filters] * mine.units).sum((2, 3)).detach()
         for (layer, mine), gradient in zip(own.items(), gradients, strict=True)

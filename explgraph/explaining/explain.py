@@ -44,6 +44,7 @@ from explgraph.images.folder import ImageFolder
 from explgraph.images.single import AnyImage, SingleImage, single_image
 from explgraph.network.class_names import checked_names, class_names, class_number, class_title
 from explgraph.network.geometry import Layer
+from explgraph.network.gradients import gradients_of
 from explgraph.parsed_parts import Pooling
 from explgraph.views.pictures import Pictures, part_side, part_sightings, patch
 from explgraph.views.remembered import remembered_for
@@ -207,7 +208,8 @@ class _Inside(NamedTuple):
         total = torch.zeros_like(self.activation)
         for some in torch.split(steps, _AT_ONCE):
             scores, maps = self.scores(some[:, None, None, None], gradients=True)
-            (slope,) = torch.autograd.grad(scores.sum(), maps, materialize_grads=True)
+            (slope,) = gradients_of(scores.sum(), [maps])
+            del scores, maps  # and all that gradients need
             total += slope.to(total).sum(0)
         return total / _STEPS * self.activation
 

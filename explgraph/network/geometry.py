@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, warn
+from explgraph.network.gradients import gradients_of
 from explgraph.network.hooks import catch, check_model, model_device, split_layer, undisturbed
 from explgraph.network.layout import Layouts, Undecided, measure_formats, noise
 from explgraph.network.map_formats import MapFormat, only_grid, read_maps
@@ -164,7 +165,8 @@ def measure_layers(
     Warns
     -----
     ExplgraphWarning
-        If no gradient reaches the image, so that an even grid over the image is assumed.
+        If no gradient reaches the image, so that an even grid over the image is assumed, and if a
+        layer gives something else each time for the same images.
     """
     check_model(model)
     with undisturbed(model):
@@ -218,7 +220,8 @@ def _by_fields(
         axes = _from_edges(probe, layer)
         for axis in (0, 1):
             axes[axis] = axes[axis] or _from_longer(model, {layer: grid}, probe, axis)[layer]
-        if None not in axes:
+        # rows that a cyclic shift brought round see what lies at the other end
+        if all(a and _agrees(probe, layer, axis, a, a.stride) for axis, a in enumerate(axes)):
             fitting.append(grid)
     if len(fitting) != 1:
         raise undecided
@@ -268,13 +271,9 @@ class _Probe:
         unit = self._maps[layer][0, :, row, column]
         # filters are weighted at random, for a plain sum over them may be constant
         weights = 0.5 + torch.rand(unit.shape, generator=self._generator, dtype=torch.float32)
-        gradient = None
-        if unit.requires_grad:
-            (gradient,) = torch.autograd.grad(
-                unit @ weights.to(unit), self._image, retain_graph=True, allow_unused=True
-            )
-        if gradient is None:
+        if not unit.requires_grad:
             return np.zeros(self.size)
+        (gradient,) = gradients_of(unit @ weights.to(unit), [self._image])
         magnitude: Array = gradient[0].abs().amax(0).cpu().double().numpy()
         return magnitude
 
@@ -442,12 +441,15 @@ def _interior(probe: _Probe, layer: str, axis: int, stride: float) -> _Axis | No
     return measured
 
 
-def _agrees(probe: _Probe, layer: str, axis: int, measured: _Axis) -> bool:
-    """Check that the first and last unit see nothing outside the fields that were measured."""
+def _agrees(probe: _Probe, layer: str, axis: int, measured: _Axis, slack: float = 1e-6) -> bool:
+    """Check that the first and last unit see nothing outside the fields that were measured.
+
+    They may by `slack`, px.
+    """
     rows, columns = probe.grid(layer)
     seen = probe.extents(layer, [(0, 0), (rows - 1, columns - 1)])[axis]
     return all(
-        abs((e[0] + e[1]) / 2 - centre) <= (measured.field - (e[1] - e[0])) / 2 + 1e-6
+        abs((e[0] + e[1]) / 2 - centre) <= (measured.field - (e[1] - e[0])) / 2 + slack
         for j, e in seen.items()
         if e is not None
         for centre in [measured.offset + measured.stride * j]

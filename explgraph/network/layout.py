@@ -32,9 +32,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, warn
 from explgraph.network.hooks import catch, model_device, model_dtype
-from explgraph.network.map_formats import MapFormat, only_grid, stated_format
+from explgraph.network.map_formats import MapFormat, only_grid, stated_format, tensors_of
 from explgraph.network.structure import PositiveNetwork
 
 __all__ = ["Layouts", "Undecided", "measure_formats", "noise"]
@@ -59,8 +59,14 @@ _LEAST_OF_OTHER = 0.1
 # share of their mean distance, as rounding and the mixing of all places have it.
 _OUTER = 0.15
 _BACK = 0.5
+# and theirs by this share of the range: rows that a cyclic shift brought round go back by all of it
+_OUTER_BACK = 0.5
 # a value that changes by less than this share of what is usual sees nothing of the image
 _SEES = 1e-4
+# so many values of each layer are compared between two runs on the same images,
+_SAMPLE = 1000
+# and are the same to this share of the largest: a GPU may add up in another order
+_SAME = 1e-3
 # The gap between neighbouring rows of tokens in an order of their own, beside the rows' distance.
 _GAP = 0.3
 # so many class tokens and registers that do see the image (as their mean) are looked for
@@ -117,6 +123,11 @@ def measure_formats(
     ------
     ExplgraphError
         For an unknown layer, one that doesn't run, and layouts of layers that aren't among them.
+
+    Warns
+    -----
+    ExplgraphWarning
+        If a layer gives something else when it runs again on the same images.
     """
     told = _by_layer(stated, layers)
 
@@ -138,12 +149,15 @@ def measure_formats(
         with torch.no_grad(), PositiveNetwork(changed=_IMAGES) if standin else nullcontext():
             return catch(model, images, list(wanted), keep, whole=True, absent_ok=absent_ok)
 
-    # as it is, to learn which layers run, and of which errors the model itself is the cause
+    # as it is, to learn which layers run, and of which errors the model itself is the cause; twice,
+    # to learn whether it gives the same again
     with torch.no_grad():
         images = _images(size, 0).to(model_device(model), model_dtype(model))
-        ran, calls = catch(
-            model, images, list(layers), lambda *_: None, whole=True, absent_ok=absent_ok
+        (ran, calls), (again, _) = (
+            catch(model, images, list(layers), _sample, whole=True, absent_ok=absent_ok)
+            for _ in range(2)
         )
+    _warn_of_chance(ran, again)
     standin = True
     try:
         seen, _ = run(list(ran), standin=True)
@@ -154,9 +168,9 @@ def measure_formats(
     seen = {layer: seen[layer] for layer in ran if layer in seen}
     special = [k for k, s in seen.items() if isinstance(s.found, MapFormat) and s.found.order]
     if special:
-        again, _ = run(special, standin=standin, seed=1)
+        others, _ = run(special, standin=standin, seed=1)
         for layer in special:
-            if again[layer].found != seen[layer].found:
+            if others[layer].found != seen[layer].found:
                 seen[layer] = seen[layer]._replace(
                     found=ExplgraphError(
                         f"layer {layer!r}: the order of its tokens is not the same for all images, "
@@ -164,6 +178,28 @@ def measure_formats(
                     )
                 )
     return {k: _decided(k, s, told.get(k), size) for k, s in seen.items()}, calls
+
+
+def _sample(_layer: str, output: Any) -> list[Tensor]:
+    """Keep some of the values that a module gives."""
+    tensors = [t.detach().flatten() for t in tensors_of(output) if t.is_floating_point()]
+    return [t[:: math.ceil(len(t) / _SAMPLE)].float().cpu() for t in tensors if len(t)]
+
+
+def _warn_of_chance(first: Mapping[str, list[Tensor]], second: Mapping[str, list[Tensor]]) -> None:
+    """Warn if a layer gave something else when it ran again on the same images."""
+    for layer, values in first.items():
+        for a, b in zip(values, second.get(layer, []), strict=False):
+            if a.shape != b.shape or not torch.allclose(
+                a, b, rtol=0, atol=_SAME * float(a.abs().max()), equal_nan=True
+            ):
+                warn(
+                    f"layer {layer!r} gives something else each time for the same images, though "
+                    "the model is in evaluation mode: nothing that explgraph finds will come out "
+                    "the same again; take what is drawn at random out of its forward pass (noise, "
+                    "or F.dropout(x) without training=self.training)"
+                )
+                return
 
 
 def _by_layer(stated: Layouts, layers: Collection[str]) -> dict[str, str]:
@@ -431,4 +467,6 @@ def _ascends(places: Array) -> bool:
     steps, outer = np.diff(rows), math.ceil(_OUTER * (len(rows) - 1))
     inner = steps[outer : len(steps) - outer]
     back = _BACK * np.ptp(rows) / (len(rows) - 1)
-    return bool((inner >= -back).all() and np.corrcoef(known, rows)[0, 1] > _EXPLAINED)
+    if (inner < -back).any() or (steps < -_OUTER_BACK * np.ptp(rows)).any():
+        return False
+    return bool(np.corrcoef(known, rows)[0, 1] > _EXPLAINED)

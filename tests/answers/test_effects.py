@@ -1,6 +1,7 @@
 """Effects against true ablation, done by hand on a small network."""
 
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from explgraph import ExplgraphError, creatures
 from explgraph.answers import effects
 from explgraph.answers.evidence import node_evidence
 from explgraph.answers.rationales import rationales
+from explgraph.explaining.intervene import run
 from explgraph.parsing import parse_activations
 
 
@@ -381,3 +383,43 @@ def test_files_that_hold_no_scores(tmp_path):
     (tmp_path / "scores.csv").write_text("image,class,before,after\na,1,0.5,0.5\n")
     with pytest.raises(ExplgraphError, match="holds the classes 1 to 1; expected 0, 1"):
         effects.Ablation.read(tmp_path / "scores.csv")
+
+
+class Keeps(nn.Module):
+    """Keeps something to itself for what comes later."""
+
+    def forward(self, x):
+        self.kept = x.mean((1, 2, 3))[:, None]
+
+
+class Stateful(TwoLayers):
+    def __init__(self):
+        super().__init__(positive=True)
+        self.keeps = Keeps()
+
+    def forward(self, x):
+        lower = self.lower(x)
+        self.keeps(lower)
+        return self.tail(lower)[1] * self.keeps.kept
+
+
+def test_other_threads_wait_until_a_batch_is_done(linear, monkeypatch):
+    _, graph = linear
+    model, images = Stateful().eval(), pictures(2)
+    chosen = [node for node in graph.node_ids if graph.nx.nodes[node]["layer"] == "upper"][:2]
+    expected = effects.ablate(model, graph, images, chosen)
+    usual, threads = effects.Rerun.changed, []
+
+    def changed(self, changes):
+        other = threading.Thread(target=run, args=(model, 3 * images, graph.layers))
+        threads.append(other)
+        other.start()
+        other.join(0.2)  # long enough, if nothing holds it back
+        return usual(self, changes)
+
+    monkeypatch.setattr(effects.Rerun, "changed", changed)
+    found = effects.ablate(model, graph, images, chosen)
+    for thread in threads:
+        thread.join()
+    assert threads
+    assert_array_equal(found.after, expected.after)

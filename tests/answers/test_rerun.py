@@ -87,6 +87,74 @@ class Fickle(Dense):
         return super().forward(x)
 
 
+class Gated(Dense):
+    """A low output is read by a comparison alone, which NaN passes unseen."""
+
+    least = 0.0
+
+    def forward(self, x):
+        low = self.stem(x)
+        x = self.top(torch.cat([self.mix(low)] * 4, 1))
+        opens = self.opens(low.mean((1, 2, 3)), x.mean((1, 2, 3)))
+        return self.head(torch.where(opens[:, None, None, None], x, 0.3 * x).mean((2, 3)))
+
+    def opens(self, low, high):  # noqa: ARG002
+        return low > self.least
+
+
+class Shut(Gated):
+    """The gate takes part only where a changed layer gives something else than it does."""
+
+    def opens(self, low, high):
+        return (low > self.least) & (high > 0)
+
+
+class Cleaned(Gated):
+    """NaN is taken for nothing."""
+
+    def opens(self, low, high):  # noqa: ARG002
+        return (low - self.least).clamp(min=0).nan_to_num() > 0
+
+
+class Listed(nn.Module):
+    """Gives a list, or an object."""
+
+    def __init__(self, layer, kind):
+        super().__init__()
+        self.layer, self.kind = layer, kind
+
+    def forward(self, x):
+        return self.kind(self.layer(x))
+
+
+class Appends(Dense):
+    """Adds to a list that it was given from below."""
+
+    def __init__(self, kind=lambda x: [x]):
+        super().__init__()
+        self.low = Listed(self.stem, kind)
+
+    def forward(self, x):
+        seen = self.low(x)
+        seen.append(self.mix(seen[0]))
+        seen.append(self.top(torch.cat([seen[-1]] * 4, 1)))
+        return self.head(seen[-1].mean((2, 3)) + len(seen))
+
+
+class Pile:
+    def __init__(self, x):
+        self.all = [x]
+
+    def __getitem__(self, k):
+        return self.all[k]
+
+    def __len__(self):
+        return len(self.all)
+
+    def append(self, x):
+        self.all.append(x)
+
+
 def half(maps):
     return 0.5 * maps - 0.2
 
@@ -185,3 +253,37 @@ def test_failures_leave_the_model_as_it_was():
     assert vars(model.stem)["forward"] is own
     others = (module for module in model.modules() if module is not model.stem)
     assert not any("forward" in vars(module) for module in others)
+
+
+@pytest.mark.parametrize("kind", [Gated, Shut, Cleaned])
+@pytest.mark.parametrize("first_opens", [False, True])
+def test_what_the_first_image_does_not_show(kind, first_opens):
+    torch.manual_seed(0)
+    model = kind().eval()
+    images = torch.rand(6, 3, 16, 16) * torch.linspace(0.1, 3, 6)[:, None, None, None]
+    with torch.no_grad():
+        low = model.stem(images).mean((1, 2, 3))
+        model.top.bias -= 3  # without a change, Shut stays shut
+    model.least = float(low.median())
+    images = images[low.argsort(descending=first_opens)]
+    layers = [layer("top", 0, SHAPE)]
+    again = Rerun(model, layers, ["top"])
+    for batch in (images, images.flip(0)):
+        torch.testing.assert_close(again.whole(batch).scores, run(model, batch, layers).scores)
+        for change in (half, torch.neg, lambda maps: maps + 5):
+            expected = run(model, batch, layers, {"top": change}).scores
+            torch.testing.assert_close(again.changed({"top": change}).scores, expected)
+
+
+@pytest.mark.parametrize("kind", [lambda x: [x], Pile])
+def test_containers_that_the_model_changes_start_afresh(kind):
+    torch.manual_seed(0)
+    model = Appends(kind).eval()
+    layers = [layer("top", 0, SHAPE)]
+    batch = torch.rand(3, 3, 16, 16)
+    expected = run(model, batch, layers, {"top": half}).scores
+    again = Rerun(model, layers, ["top"])
+    again.whole(batch)
+    for _ in range(3):
+        torch.testing.assert_close(again.changed({"top": half}).scores, expected)
+    assert (again._known["top"] is None) == (kind is Pile)

@@ -364,3 +364,19 @@ def test_graphs_keep_orders_and_check_them(tmp_path: Path) -> None:
     found.nx.graph["layers"][1] |= {"order": [], "layout": "XYZ"}
     with pytest.raises(ExplgraphError, match="entry 1: layout 'XYZ' isn't known"):
         found.validate()
+
+
+@pytest.mark.parametrize("shift", [1, 2])
+def test_a_cyclic_shift_is_no_grid(shift: int) -> None:
+    """Units that were brought round would be placed outside of the image."""
+    model = Arranged(lambda maps: maps.roll((shift, shift), (2, 3))).eval()
+    with pytest.raises(ExplgraphError, match="no spatial grid"):
+        record(model, torch.rand(2, 3, 64, 64), ["out"])
+    assert record(model, torch.rand(2, 3, 64, 64), ["patches"]).layers[0].layout == "NCHW"
+
+
+def test_a_network_that_hangs_on_chance_is_told() -> None:
+    model = Arranged(lambda maps: F.dropout(maps, 0.1)).eval()
+    with pytest.warns(ExplgraphWarning, match="layer 'out' gives something else each time"):
+        record(model, torch.rand(2, 3, 64, 64), ["patches", "out"])
+    record(model, torch.rand(2, 3, 64, 64), ["patches"])  # of what comes later it isn't known
