@@ -300,10 +300,10 @@ def record_to_store(
         arrays = _arrays(measured, len(names), dtype)
         fill(_KIND, path, about, {"names": names}, arrays, blocks_of, blocks)
         team = Team()
-        fires, held = team.sum(fires), team.sum(held)
+        firing, enough = team.sum(fires), team.sum(held)
         if dtype == "float16" and team.rank == 0:
-            for layer, some, enough in zip(measured, fires, held, strict=True):
-                _warn_of_faint(layer, int(((some > 0) & (enough == 0)).sum()))
+            for layer, some, well in zip(measured, firing, enough, strict=True):
+                _warn_of_faint(layer, int(((some > 0) & (well == 0)).sum()))
         if isinstance(images, ImageFolder) and team.rank == 0:
             keep_text(_KIND, str(path), _WHEREABOUTS, json.dumps(whereabouts(images)))
     return open_store(path)

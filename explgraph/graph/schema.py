@@ -433,6 +433,12 @@ def check_whereabouts(record: Any, image_size: tuple[int, int]) -> None:
                 or not all(abs(value) <= _FARTHEST for value in box)
             ):
                 raise ExplgraphError(f"{where}: {name!r} has {key} {box!r:.80}; expected 4 numbers")
+        x0, y0, x1, y1 = one["source"]
+        if not (0 <= x0 < x1 and 0 <= y0 < y1):
+            raise ExplgraphError(
+                f"{where}: {name!r} has source {one['source']}; expected a box x0, y0, x1, y1 with "
+                "0 <= x0 < x1 and 0 <= y0 < y1"
+            )
         left, top, wide, high = one["target"]
         if (
             min(left, top) < 0 or min(wide, high) < 1

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from explgraph.errors import ExplgraphError
-from explgraph.images.folder import ImageFolder
+from explgraph.images.folder import ImageFolder, check_source, photo_sizes
 
 __all__ = ["found", "only", "whereabouts"]
 
@@ -76,7 +79,8 @@ def found(record: Mapping[str, Any], ready: Mapping[str, Any]) -> ImageFolder:
     Raises
     ------
     ExplgraphError
-        If an image is missing or another one than it was; says which, and where it was looked for.
+        If an image is missing, another one than it was, can't be decoded, or is so large that
+        Pillow warns of it; says which, and where it was looked for.
     """
     folder = Path(record["folder"])
     cuts = {}
@@ -90,6 +94,14 @@ def found(record: Mapping[str, Any], ready: Mapping[str, Any]) -> ImageFolder:
             if _digest(folder / file) != one["digest"]:
                 raise ExplgraphError(f"{file!r} in {str(folder)!r} is another image than it was")
         cuts[name] = (file, one["source"], one["target"])
+    with warnings.catch_warnings():
+        # a stranger's few bytes may unpack to gigabytes
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        sizes, broken = photo_sizes(folder, checked, False)
+    for file, reason in broken.items():
+        raise ExplgraphError(f"{file!r} in {str(folder)!r} can't be read as an image ({reason})")
+    for file, source, _ in cuts.values():
+        check_source(file, source, sizes[file])
     return ImageFolder.from_cuts(folder, cuts, **ready)
 
 
