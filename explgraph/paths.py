@@ -7,7 +7,7 @@ from pathlib import Path
 
 from explgraph.errors import ExplgraphError
 
-__all__ = ["checked_path"]
+__all__ = ["checked_path", "is_file"]
 
 _LONGEST = 255  # bytes of a name, of every file system in use
 
@@ -32,3 +32,11 @@ def checked_path(path: object, argument: str = "path") -> Path:
                 f"{_LONGEST} bytes are possible"
             )
     return Path(text)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file that may be opened: pipes would wait, devices may do anything."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long; a NUL
+        return False

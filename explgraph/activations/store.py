@@ -133,7 +133,10 @@ class ActivationStore:
 
     @property
     def whereabouts(self) -> dict[str, Any] | None:
-        """Where the images are (`explgraph.images.whereabouts`); None if they were no folder's."""
+        """Where the images are (`explgraph.images.whereabouts`); None if they were no folder's.
+
+        Not checked: a store may be a stranger's, or damaged.
+        """
         text = kept_text(_KIND, self.path, _WHEREABOUTS)
         try:
             record: dict[str, Any] | None = None if text is None else json.loads(text)

@@ -339,6 +339,9 @@ def keep_text(kind: Kind, path: str, name: str, text: str) -> None:
     with explained(kind, f"{path!r} can't be written"):
         from zarr.codecs import Crc32cCodec
 
+        place = Path(path, name)
+        if os.path.lexists(place) and not place.is_dir():
+            place.unlink()  # zarr would want a folder
         array = (
             _zarr()
             .open_group(path, mode="r+")
@@ -354,7 +357,15 @@ def kept_text(kind: Kind, path: str, name: str) -> str | None:
     """Give what `keep_text` put there; None if it did not."""
     with explained(kind, f"{path!r}, {name}"):
         group = _zarr().open_group(path, mode="r")
-        return _read_text(kind, path, group, name)[0] if name in group else None
+        if name not in group:
+            return None
+        texts = _read_text(kind, path, group, name)
+        if len(texts) != 1:
+            raise ExplgraphError(
+                f"the store {path!r} is damaged: {name} holds {len(texts)} texts, expected one; "
+                f"{kind.verb} again"
+            )
+        return texts[0]
 
 
 def _read_text(kind: Kind, path: str, group: zarr.Group, name: str) -> tuple[str, ...]:
@@ -367,7 +378,12 @@ def _read_text(kind: Kind, path: str, group: zarr.Group, name: str) -> tuple[str
             f"the store {path!r} is damaged: {name} should be text, found {shape} bytes; delete "
             f"it and {kind.verb} again"
         )
-    text = json.loads(np.asarray(array[:]).tobytes())
+    try:
+        text = json.loads(np.asarray(array[:]).tobytes().decode())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as err:
+        raise ExplgraphError(
+            f"the store {path!r} is damaged: {name} isn't JSON; delete it and {kind.verb} again"
+        ) from err
     if not isinstance(text, list) or not all(isinstance(one, str) for one in text):
         raise ExplgraphError(
             f"the store {path!r} is damaged: {name} are no texts; delete it and {kind.verb} again"

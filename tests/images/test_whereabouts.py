@@ -139,6 +139,19 @@ def test_what_would_fill_the_memory_is_not_decoded(photos, limit, monkeypatch):
         found(record, images.describe())
 
 
+def test_names_that_are_too_long_are_cut_in_the_message(photos):
+    images = explgraph.ImageFolder(photos, **READY)
+    record = whereabouts(images)
+    first(record)["file"] = "a" * 5000
+    with pytest.raises(ExplgraphError, match="has no image 'aaa") as raised:
+        found(record, images.describe())
+    assert len(str(raised.value)) < 500
+    record["folder"] = "//" + "b" * 5000
+    with pytest.raises(ExplgraphError, match="names the folder '//bbb") as raised:
+        check_whereabouts(record, READY["size"])
+    assert len(str(raised.value)) < 500
+
+
 def test_what_is_gone_when_it_is_remembered_is_left_out(photos):
     images = explgraph.ImageFolder(photos, **READY)
     (photos / "a.png").unlink()
