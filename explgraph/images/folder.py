@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
-from explgraph.paths import checked_path
+from explgraph.paths import check_regular, checked_path
 from explgraph.progress import Shown, bar
 from explgraph.textfiles import read_csv
 
@@ -615,6 +615,8 @@ def made_ready(
     ExplgraphError
         If it can't be read as an image.
     """
+    if not isinstance(photo, Image.Image):
+        check_regular(photo, f"image {name!r}")
     try:
         whole = _turned(photo) if isinstance(photo, Image.Image) else _upright_rgb(Path(photo))
     except Exception as err:

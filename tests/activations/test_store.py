@@ -364,6 +364,19 @@ def test_a_scale_that_is_none_is_noticed(recorded, tmp_path):
         maps_of(open_store(place), 0)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+@pytest.mark.parametrize("file", ["zarr.json", "0/zarr.json", "names/c/0", "0/c/1/0/0/0"])
+def test_pipes_in_a_store_are_not_waited_for(place, network, images, file):
+    wanted = open_store(place)
+    (place / file).unlink()
+    os.mkfifo(place / file)
+    with pytest.raises(ExplgraphError, match=f"'{file}' of the store '.*' is a pipe"):
+        maps_of(open_store(place), 0)
+    if "/c/" in file and file[0] == "0":  # what is missing is recorded again
+        assert record(network, images, LAYERS, store=place) == wanted
+        maps_of(open_store(place), 0)
+
+
 @pytest.mark.parametrize("times", [1e6, 1e-8])
 def test_what_float16_cannot_hold_is_refused_with_the_remedy(tmp_path, times):
     torch.manual_seed(0)
