@@ -25,7 +25,7 @@ from safetensors import numpy as safetensors_numpy
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
-from explgraph.paths import checked_path
+from explgraph.paths import check_regular, checked_path
 
 __all__ = ["Arrays", "Format", "check", "read", "texts", "write"]
 
@@ -140,6 +140,7 @@ def read(
         raise ExplgraphError(
             f"{shown} is a folder; give the {form.noun} file itself (*{form.suffix})"
         )
+    check_regular(path, shown)
     try:
         with open(path, "rb") as file:
             start = file.read(4)

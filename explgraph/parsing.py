@@ -33,6 +33,7 @@ from explgraph.markup import table
 from explgraph.network.forward import checked_device, fingerprint, stream
 from explgraph.network.hooks import check_model
 from explgraph.parsed_parts import ParsedParts, Pooling
+from explgraph.paths import check_regular
 from explgraph.progress import Shown
 from explgraph.statistics.fitted import Fitted
 from explgraph.statistics.inference import infer, scaled
@@ -295,6 +296,7 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[Any, ...]:
     """Read what a `Parse` is made of."""
     shown = f"path {str(path)!r}"
     keys = ("nodes", "names", "positions", "expected", "scores", "image_size")
+    check_regular(path, shown)
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             if missing := [key for key in keys if key not in file]:

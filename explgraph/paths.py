@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from explgraph.errors import ExplgraphError
 
-__all__ = ["checked_path"]
+__all__ = ["check_regular", "checked_path", "is_file"]
 
+# where shells put what ``<(command)`` writes
+_OF_SHELLS = "/dev/fd/", "/dev/stdin", "/proc/self/fd/"
 _LONGEST = 255  # bytes of a name, of every file system in use
 
 
@@ -32,3 +35,39 @@ def checked_path(path: object, argument: str = "path") -> Path:
                 f"{_LONGEST} bytes are possible"
             )
     return Path(text)
+
+
+def check_regular(path: str | os.PathLike[str], shown: str, *, piped: bool = False) -> None:
+    """Refuse pipes and devices, which may keep whoever reads them waiting for ever.
+
+    What isn't there, and folders, are left to whoever opens them.
+
+    Parameters
+    ----------
+    path : path
+    shown : str
+        What errors call it.
+    piped : bool
+        Let through what a shell pipes in.
+
+    Raises
+    ------
+    ExplgraphError
+    """
+    if piped and os.fspath(path).startswith(_OF_SHELLS):
+        return
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        what = "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+        raise ExplgraphError(f"{shown} is {what}; give a file")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file that may be opened: pipes would wait, devices may do anything."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long; a NUL
+        return False

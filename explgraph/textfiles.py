@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from explgraph.errors import ExplgraphError
-from explgraph.paths import checked_path
+from explgraph.paths import check_regular, checked_path
 
 __all__ = ["read_csv", "read_text", "wrong_columns"]
 
@@ -18,8 +18,10 @@ def read_text(path: str | os.PathLike[str], option: str = "", *, escape: bool = 
 
     With `escape`, bytes that aren't UTF-8, which names of files may have, are kept as Python does.
     """
+    found = checked_path(path, option or "path")
+    check_regular(found, _shown(path, option), piped=True)
     try:
-        text = checked_path(path, option or "path").read_bytes()  # ends of lines stay as they are
+        text = found.read_bytes()  # ends of lines stay as they are
         return text.decode("utf-8-sig", "surrogateescape" if escape else "strict")
     except OSError as err:
         raise ExplgraphError(

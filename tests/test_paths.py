@@ -1,5 +1,7 @@
 """Paths and other arguments that can't be what they should: told in our words."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,15 @@ from explgraph import creatures
 from explgraph.errors import ExplgraphError
 from explgraph.evaluation.landmarks import read_landmarks
 from explgraph.explaining.intervene import is_output
+from explgraph.graph.labels import read_labels
+from explgraph.images.folder import made_ready
 from explgraph.network.models import load_model
 from explgraph.paths import checked_path
+from explgraph.textfiles import read_text
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+READY = {"size": (24, 32), "mean": (0.5,) * 3, "std": (1.0,) * 3, "fit": "stretch"}
 WRONG = [3.5, None, b"a", "", "a\0b", "a" * 300, "b/" + "é" * 200]
 
 
@@ -33,6 +39,46 @@ def test_what_can_be_no_path_is_refused(path):
 def test_good_paths_stay_what_they_are(tmp_path):
     for path in (tmp_path, str(tmp_path), tmp_path / ("é" * 100)):
         assert str(checked_path(path)) == str(path)
+
+
+PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+
+
+@PIPES
+@pytest.mark.parametrize(
+    "use",
+    [
+        explgraph.load,
+        explgraph.Parse.read,
+        read_text,
+        read_labels,
+        lambda path: load_model("explgraph.creatures:network", weights=path),
+        lambda path: made_ready(path, "x", **READY),
+    ],
+    ids=["graph", "parse", "text", "labels", "weights", "image"],
+)
+def test_pipes_are_not_waited_for(tmp_path, use):
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(ExplgraphError, match=r"pipe\.npz' is a pipe; give a file|'x' is a pipe"):
+        use(tmp_path / "pipe.npz")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="the system has no such devices")
+def test_devices_are_not_read():
+    for use in (explgraph.load, read_text):
+        with pytest.raises(ExplgraphError, match="'/dev/zero' is a device or a socket; give a f"):
+            use("/dev/zero")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="the system has no /dev/fd")
+def test_what_a_shell_pipes_in_is_text():
+    there, here = os.pipe()
+    os.write(here, b"a,b\n")
+    os.close(here)
+    try:
+        assert read_text(f"/dev/fd/{there}") == "a,b\n"
+    finally:
+        os.close(there)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ from explgraph.activations.zarr_blocks import (
     kept_text,
     open_blocks,
 )
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, warn
 from explgraph.images.ahead import ahead
 from explgraph.images.batches import AnyImages, batches, check_batch_size, subset
 from explgraph.images.folder import ImageFolder
@@ -133,7 +133,10 @@ class ActivationStore:
 
     @property
     def whereabouts(self) -> dict[str, Any] | None:
-        """Where the images are (`explgraph.images.whereabouts`); None if they were no folder's."""
+        """Where the images are (`explgraph.images.whereabouts`); None if they were no folder's.
+
+        Not checked: a store may be a stranger's, or damaged.
+        """
         text = kept_text(_KIND, self.path, _WHEREABOUTS)
         try:
             record: dict[str, Any] | None = None if text is None else json.loads(text)
@@ -282,18 +285,45 @@ def record_to_store(
             "dtype": dtype,
         }
 
+        # of each layer's filters, which fire, and which of them as strongly as float16 needs
+        fires = [torch.zeros(layer.channels) for layer in measured]
+        held = [torch.zeros(layer.channels) for layer in measured]
+
         def blocks(missing: list[int]) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
             source = blocks_of.batches(missing, batch_size)
             runs = with_bar(rectified_maps(model, source, measured), len(missing) * BLOCK, progress)
             for block, caught in whole_blocks(runs, missing, len(names)):
                 kept = [caught[layer.name] for layer in measured]
+                for index, values in enumerate(kept):
+                    most = values.amax((0, 2, 3))
+                    fires[index] += most > 0
+                    held[index] += most >= _LEAST
                 yield block, _encoded(kept, [layer.name for layer in measured], dtype)
 
         arrays = _arrays(measured, len(names), dtype)
         fill(_KIND, path, about, {"names": names}, arrays, blocks_of, blocks)
-        if isinstance(images, ImageFolder) and Team().rank == 0:
+        team = Team()
+        firing, enough = team.sum(fires), team.sum(held)
+        if dtype == "float16" and team.rank == 0:
+            for layer, some, well in zip(measured, firing, enough, strict=True):
+                _warn_of_faint(layer, int(((some > 0) & (well == 0)).sum()))
+        if isinstance(images, ImageFolder) and team.rank == 0:
             keep_text(_KIND, str(path), _WHEREABOUTS, json.dumps(whereabouts(images)))
     return open_store(path)
+
+
+def _warn_of_faint(layer: Layer, number: int) -> None:
+    """Say that float16 loses digits of some filters, or all of them.
+
+    It is no error: next to a network's ordinary filters, such ones may be dead but for noise.
+    """
+    if number:
+        warn(
+            f"layer {layer.name!r}: {number} of {layer.channels} filters stay below {_LEAST:g} in "
+            "all images that were recorded now, where float16 loses digits or everything, so that "
+            "they may lose nodes; if they matter, record with dtype='uint8' (--dtype uint8), which "
+            "scales each filter by itself"
+        )
 
 
 def _encoded(maps: Sequence[Tensor], names: Sequence[str], dtype: str) -> dict[str, NDArray[Any]]:
@@ -302,9 +332,10 @@ def _encoded(maps: Sequence[Tensor], names: Sequence[str], dtype: str) -> dict[s
     for index, values in enumerate(maps):
         if dtype == "uint8":
             scale = values.amax((0, 2, 3))
-            factor = torch.where(scale > 0, 255 / scale, 0.0)
             chunks[f"scale{index}"] = scale[None].numpy()
-            kept = (values * factor[:, None, None]).round().to(torch.uint8)
+            # divided first: 255 / scale would overflow for the least scales
+            share = values / torch.where(scale > 0, scale, 1.0)[:, None, None]
+            kept = (share * 255).round().to(torch.uint8)
         else:
             most = float(values.max()) if values.numel() else 0.0
             if most > _LARGEST or 0 < most < _LEAST:

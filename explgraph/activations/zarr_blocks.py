@@ -34,6 +34,7 @@ from explgraph.activations.image_blocks import ImageBlocks
 from explgraph.activations.processes import Team
 from explgraph.atomic import locked
 from explgraph.errors import ExplgraphError
+from explgraph.paths import check_regular
 
 if TYPE_CHECKING:
     import zarr
@@ -227,6 +228,7 @@ class Blocks:
 
     def _chunk(self, name: str, number: int) -> NDArray[Any]:
         """Read a chunk as it is."""
+        _check_files(self._path, self._file(name, number))
         return np.ascontiguousarray(self._opened[name][self._where(name, number)])
 
     def _checked(self, name: str, number: int, seals: NDArray[Any]) -> NDArray[Any]:
@@ -251,14 +253,27 @@ class Blocks:
     def _has(self, name: str, number: int) -> bool:
         """Whether a chunk has been written.
 
-        zarr has no public way to ask, so its file is looked for, by the name that the specification
-        of zarr 3 gives it.
+        zarr has no public way to ask, so its file is looked for.
         """
         from fsspec.core import url_to_fs
 
         files, root = url_to_fs(self._path)
+        return bool(files.exists(f"{root}/{self._file(name, number)}"))
+
+    def _file(self, name: str, number: int) -> str:
+        """Name a chunk's file within the store as the specification of zarr 3 does."""
         zeros = ("0" for _ in self._arrays[name].shape[1:])
-        return bool(files.exists("/".join([root, name, "c", str(number), *zeros])))
+        return "/".join([name, "c", str(number), *zeros])
+
+
+# that zarr looks for to learn what a folder is, of its older format too
+_DESCRIPTIONS = "zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata"
+
+
+def _check_files(path: str, *files: str) -> None:
+    """Refuse a store on disk that has pipes or devices in place of some of its files."""
+    for file in files:
+        check_regular(Path(path, file), f"{file!r} of the store {path!r}")
 
 
 def _with_seals(arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -270,6 +285,7 @@ def _with_seals(arrays: Mapping[str, Array]) -> dict[str, Array]:
 def _open(kind: Kind, path: str, group: zarr.Group, name: str, is_: Array) -> Any:
     """Open one of a store's arrays; refuse a store in which it is missing or another one."""
     with explained(kind, f"{path!r}, {is_.what}, can't be opened"):
+        _check_files(path, f"{name}/zarr.json")
         array: Any = group.get(name)
         found = "nothing"
         if array is not None:
@@ -305,6 +321,7 @@ def open_blocks(
     """
     zarr = _zarr()
     with explained(kind, f"{path!r} can't be opened"):
+        _check_files(path, *_DESCRIPTIONS)
         try:
             group = zarr.open_group(path, mode="r")
         except FileNotFoundError as err:
@@ -339,6 +356,9 @@ def keep_text(kind: Kind, path: str, name: str, text: str) -> None:
     with explained(kind, f"{path!r} can't be written"):
         from zarr.codecs import Crc32cCodec
 
+        place = Path(path, name)
+        if os.path.lexists(place) and not place.is_dir():
+            place.unlink()  # zarr would want a folder
         array = (
             _zarr()
             .open_group(path, mode="r+")
@@ -353,12 +373,22 @@ def keep_text(kind: Kind, path: str, name: str, text: str) -> None:
 def kept_text(kind: Kind, path: str, name: str) -> str | None:
     """Give what `keep_text` put there; None if it did not."""
     with explained(kind, f"{path!r}, {name}"):
+        _check_files(path, f"{name}/zarr.json")
         group = _zarr().open_group(path, mode="r")
-        return _read_text(kind, path, group, name)[0] if name in group else None
+        if name not in group:
+            return None
+        texts = _read_text(kind, path, group, name)
+        if len(texts) != 1:
+            raise ExplgraphError(
+                f"the store {path!r} is damaged: {name} holds {len(texts)} texts, expected one; "
+                f"{kind.verb} again"
+            )
+        return texts[0]
 
 
 def _read_text(kind: Kind, path: str, group: zarr.Group, name: str) -> tuple[str, ...]:
     """Read what is text."""
+    _check_files(path, f"{name}/zarr.json", f"{name}/c/0")
     array: Any = group.get(name)
     shape: tuple[int, ...] = tuple(getattr(array, "shape", ()))
     # zarr would make room for whatever the description says
@@ -367,7 +397,12 @@ def _read_text(kind: Kind, path: str, group: zarr.Group, name: str) -> tuple[str
             f"the store {path!r} is damaged: {name} should be text, found {shape} bytes; delete "
             f"it and {kind.verb} again"
         )
-    text = json.loads(np.asarray(array[:]).tobytes())
+    try:
+        text = json.loads(np.asarray(array[:]).tobytes().decode())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as err:
+        raise ExplgraphError(
+            f"the store {path!r} is damaged: {name} isn't JSON; delete it and {kind.verb} again"
+        ) from err
     if not isinstance(text, list) or not all(isinstance(one, str) for one in text):
         raise ExplgraphError(
             f"the store {path!r} is damaged: {name} are no texts; delete it and {kind.verb} again"
@@ -505,6 +540,7 @@ def _begin(
     elsewhere = ExplgraphError(f"{path!r} holds something else; choose another place for the store")
     if Path(path).is_dir() and any(Path(path).iterdir()) and not Path(path, "zarr.json").exists():
         raise elsewhere
+    _check_files(path, *_DESCRIPTIONS)
     group = _zarr().open_group(path, mode="a")
     if kind.attribute in group.attrs:
         kept = _read_about(kind, group, path)

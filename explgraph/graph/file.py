@@ -15,7 +15,8 @@ import networkx
 from explgraph import archive
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
-from explgraph.graph.schema import FORMAT_VERSION, check_version
+from explgraph.graph.schema import FORMAT_VERSION, check_version, check_whereabouts
+from explgraph.paths import is_file
 from explgraph.statistics.fitted import Fitted
 
 __all__ = ["read", "write"]
@@ -77,9 +78,11 @@ def read(path: str | os.PathLike[str], kind: type[G]) -> G:
                 )
             nx.add_edges_from([(parent, child, values)])
         where = content.get("whereabouts")  # older files have none
-        if where is not None:
-            where = _moved(where, Path(path).absolute().parent)
+        beside = "" if where is None else where.pop("beside")
         graph = kind(nx, fitted, content["top_images"], where)
+        if where is not None:  # checked by now
+            graph.whereabouts = _moved(where, beside, Path(path).absolute().parent)
+            check_whereabouts(graph.whereabouts, graph.image_size)
         _check_parameters(graph)
         return graph
 
@@ -94,15 +97,13 @@ def _beside(where: dict[str, Any], path: str | os.PathLike[str]) -> str:
         return ""
 
 
-def _moved(where: dict[str, Any], here: Path) -> dict[str, Any]:
+def _moved(where: dict[str, Any], beside: str, here: Path) -> dict[str, Any]:
     """Take the images beside the file for the graph's, if the first of them is there."""
-    where = dict(where)
-    beside = where.pop("beside")
     photographs = where["photographs"].values()
     if beside and photographs and not Path(beside).anchor:
         folder = Path(os.path.normpath(here / beside))
-        if (folder / next(iter(photographs))["file"]).is_file():
-            where["folder"] = str(folder)
+        if is_file(folder / next(iter(photographs))["file"]):
+            return where | {"folder": str(folder)}
     return where
 
 

@@ -41,7 +41,7 @@ from typing import Any, NamedTuple
 from explgraph.atomic import atomic_write
 from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
-from explgraph.paths import checked_path
+from explgraph.paths import check_regular, checked_path
 
 __all__ = ["FORMAT_VERSION", "DecidedPart", "Labels", "read_labels", "write_labels"]
 
@@ -119,6 +119,7 @@ def read_labels(source: str | os.PathLike[str] | Mapping[str, Any]) -> Labels:
     else:
         shown = repr(str(source))
         file = checked_path(source, "labels")
+        check_regular(file, shown, piped=True)
         try:
             content = json.loads(file.read_text("utf-8-sig"))
         except FileNotFoundError as err:

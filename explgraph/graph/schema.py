@@ -413,18 +413,19 @@ def check_whereabouts(record: Any, image_size: tuple[int, int]) -> None:
     folder, photographs = record["folder"], record["photographs"]
     if not isinstance(folder, str) or not folder or "\0" in folder or folder[:2] in _HOSTS:
         raise ExplgraphError(
-            f"{where} names the folder {folder!r}; expected an absolute path on this machine"
+            f"{where} names the folder {folder!r:.80}; expected an absolute path on this machine"
         )
     if not isinstance(photographs, dict):
         raise ExplgraphError(f"{where}: photographs is {photographs!r:.80}; expected a dict")
     for name, one in photographs.items():
+        told = f"{where}: {name!r:.80}"
         if not isinstance(name, str) or not isinstance(one, dict) or one.keys() != _PHOTOGRAPH:
             raise ExplgraphError(
-                f"{where}: {name!r} is {one!r:.80}; expected {', '.join(sorted(_PHOTOGRAPH))}"
+                f"{told} is {one!r:.80}; expected {', '.join(sorted(_PHOTOGRAPH))}"
             )
         file = one["file"]
         if not isinstance(file, str) or not file or "\0" in file or not _is_within(file):
-            raise ExplgraphError(f"{where}: {name!r} has the file {file!r}, which isn't within it")
+            raise ExplgraphError(f"{told} has the file {file!r:.80}, which isn't within it")
         for key, kind in (("source", float), ("target", int)):
             box = one[key]
             if (
@@ -432,17 +433,23 @@ def check_whereabouts(record: Any, image_size: tuple[int, int]) -> None:
                 or [type(value) for value in box] != [kind] * 4
                 or not all(abs(value) <= _FARTHEST for value in box)
             ):
-                raise ExplgraphError(f"{where}: {name!r} has {key} {box!r:.80}; expected 4 numbers")
+                raise ExplgraphError(f"{told} has {key} {box!r:.80}; expected 4 numbers")
+        x0, y0, x1, y1 = one["source"]
+        if not (0 <= x0 < x1 and 0 <= y0 < y1):
+            raise ExplgraphError(
+                f"{told} has source {one['source']}; expected a box x0, y0, x1, y1 with "
+                "0 <= x0 < x1 and 0 <= y0 < y1"
+            )
         left, top, wide, high = one["target"]
         if (
             min(left, top) < 0 or min(wide, high) < 1
             or left + wide > image_size[1] or top + high > image_size[0]
         ):  # fmt: skip
             raise ExplgraphError(
-                f"{where}: {name!r} has target {one['target']}; expected a box within the images"
+                f"{told} has target {one['target']}; expected a box within the images"
             )
         if not isinstance(one["digest"], str):
-            raise ExplgraphError(f"{where}: {name!r} has digest {one['digest']!r}; expected a str")
+            raise ExplgraphError(f"{told} has digest {one['digest']!r:.80}; expected a str")
 
 
 _PHOTOGRAPH = {"file", "source", "target", "digest"}

@@ -28,11 +28,11 @@ from torch.utils.data import Dataset
 
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
-from explgraph.paths import checked_path
+from explgraph.paths import check_regular, checked_path
 from explgraph.progress import Shown, bar
 from explgraph.textfiles import read_csv
 
-__all__ = ["ImageFolder", "made_ready", "normalised"]
+__all__ = ["ImageFolder", "check_source", "made_ready", "normalised", "photo_sizes"]
 
 Box: TypeAlias = Sequence[float]
 Boxes: TypeAlias = Mapping[str, "Box | Sequence[Box]"]
@@ -151,7 +151,7 @@ class ImageFolder(Dataset[Tensor]):
         if names is not None:
             crops = _chosen(crops, names)
         needed = dict.fromkeys(file for _, file, _ in crops)
-        sizes, broken = _photo_sizes(self.path, needed, progress)
+        sizes, broken = photo_sizes(self.path, needed, progress)
         self.skipped = tuple(broken)
         if broken:
             listed = _listed(f"{name} ({reason})" for name, reason in broken.items())
@@ -457,7 +457,7 @@ def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:
     return list(kept.values())
 
 
-def _photo_sizes(
+def photo_sizes(
     folder: Path, files: Iterable[str], progress: Shown
 ) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     """Decode all photographs once: sizes ``(width, height)``, and why others are unreadable."""
@@ -548,11 +548,21 @@ def _placed(
     return _Crop(name, file, (x0, y0, x1, y1), target)
 
 
+def check_source(file: str, source: Sequence[float], photo: tuple[int, int]) -> None:
+    """Refuse what isn't in a photograph of this ``(width, height)``: it was another when cut up."""
+    if source[2] > photo[0] or source[3] > photo[1]:
+        raise ExplgraphError(
+            f"{file!r} is {photo[0]} x {photo[1]} px, too small for the box {list(source)} that "
+            "is to be cut out of it"
+        )
+
+
 def _fitted(
     photo: Image.Image, crop: _Crop, size: tuple[int, int], mean: Sequence[float]
 ) -> Image.Image:
     """Cut out of a photograph what the network sees, between margins of the mean colour."""
     left, top, width, height = crop.target
+    check_source(crop.file, crop.source, photo.size)
     picture = photo.resize(
         (width, height), Image.Resampling.BILINEAR, box=crop.source, reducing_gap=None
     )
@@ -612,6 +622,8 @@ def made_ready(
     ExplgraphError
         If it can't be read as an image.
     """
+    if not isinstance(photo, Image.Image):
+        check_regular(photo, f"image {name!r}")
     try:
         whole = _turned(photo) if isinstance(photo, Image.Image) else _upright_rgb(Path(photo))
     except Exception as err:

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from explgraph.errors import ExplgraphError
-from explgraph.images.folder import ImageFolder
+from explgraph.images.folder import ImageFolder, check_source, photo_sizes
+from explgraph.paths import is_file
 
 __all__ = ["found", "only", "whereabouts"]
 
@@ -76,29 +80,31 @@ def found(record: Mapping[str, Any], ready: Mapping[str, Any]) -> ImageFolder:
     Raises
     ------
     ExplgraphError
-        If an image is missing or another one than it was; says which, and where it was looked for.
+        If an image is missing, another one than it was, can't be decoded, or is so large that
+        Pillow warns of it; says which, and where it was looked for.
     """
     folder = Path(record["folder"])
+    shown = f"{str(folder)!r:.200}"  # whatever a stranger wrote
     cuts = {}
     checked: dict[str, bool] = {}
     for name, one in record["photographs"].items():
         file = one["file"]
         if file not in checked:
-            checked[file] = _is_file(folder / file)
+            checked[file] = is_file(folder / file)
             if not checked[file]:
-                raise ExplgraphError(f"{str(folder)!r} has no image {file!r} any more")
+                raise ExplgraphError(f"{shown} has no image {file!r:.80} any more")
             if _digest(folder / file) != one["digest"]:
-                raise ExplgraphError(f"{file!r} in {str(folder)!r} is another image than it was")
+                raise ExplgraphError(f"{file!r:.80} in {shown} is another image than it was")
         cuts[name] = (file, one["source"], one["target"])
+    with warnings.catch_warnings():
+        # a stranger's few bytes may unpack to gigabytes
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        sizes, broken = photo_sizes(folder, checked, False)
+    for file, reason in broken.items():
+        raise ExplgraphError(f"{file!r:.80} in {shown} can't be read as an image ({reason})")
+    for file, source, _ in cuts.values():
+        check_source(file, source, sizes[file])
     return ImageFolder.from_cuts(folder, cuts, **ready)
-
-
-def _is_file(path: Path) -> bool:
-    """Whether there is a file that may be opened: pipes would wait, devices may do anything."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def _digest(path: Path) -> str:

@@ -39,6 +39,7 @@ from explgraph.activations.store import ActivationStore, open_store
 from explgraph.activations.streaming import BLOCK, Images, Source
 from explgraph.errors import ExplgraphError, warn
 from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.schema import check_whereabouts
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
@@ -203,6 +204,7 @@ def mine_activations(
             f"got {len(activations.names)}"
         )
     target = checked_device(device)
+    where = None if images is not None else _whereabouts(activations)
     team = Team()
     stages = Stages(
         len(activations.layers) * (_SCALES + LAYER) + _POSES + _EDGES,
@@ -234,9 +236,26 @@ def mine_activations(
     seen = {name for top in graph.top_images.values() for name, *_ in top}
     if images is not None:
         graph.whereabouts = whereabouts(images, seen)
-    elif isinstance(activations, ActivationStore) and activations.whereabouts is not None:
-        graph.whereabouts = only(activations.whereabouts, seen)
+    elif where is not None:
+        graph.whereabouts = only(where, seen)
     return graph
+
+
+def _whereabouts(activations: Source) -> dict[str, Any] | None:
+    """Say where a store's images are; warn if that can't be read: pictures alone need it."""
+    if not isinstance(activations, ActivationStore):
+        return None
+    try:
+        record = activations.whereabouts
+        if record is not None:
+            check_whereabouts(record, activations.image_size)
+    except ExplgraphError as err:
+        warn(
+            f"the graph won't know where its images are: {err}; mining goes on. Give pages and "
+            "drawings images=, or record once more: what is recorded stays"
+        )
+        return None
+    return record
 
 
 def _job(activations: Source, settings: Settings, seed: int) -> dict[str, Any]:

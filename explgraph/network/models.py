@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, nearest, one_line
+from explgraph.paths import check_regular
 
 __all__ = ["load_model"]
 
@@ -193,6 +194,7 @@ def _kind_of(state: object) -> str:
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict, without running anything that the file may hold."""
+    check_regular(path, f"weights {str(path)!r}")
     try:
         with path.open("rb") as file:
             if not file.read(1):

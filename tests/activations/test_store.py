@@ -19,7 +19,7 @@ from explgraph.activations import store
 from explgraph.activations.recording import record
 from explgraph.activations.store import open_store
 from explgraph.activations.streaming import BLOCK
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, ExplgraphWarning
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
@@ -364,6 +364,19 @@ def test_a_scale_that_is_none_is_noticed(recorded, tmp_path):
         maps_of(open_store(place), 0)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+@pytest.mark.parametrize("file", ["zarr.json", "0/zarr.json", "names/c/0", "0/c/1/0/0/0"])
+def test_pipes_in_a_store_are_not_waited_for(place, network, images, file):
+    wanted = open_store(place)
+    (place / file).unlink()
+    os.mkfifo(place / file)
+    with pytest.raises(ExplgraphError, match=f"'{file}' of the store '.*' is a pipe"):
+        maps_of(open_store(place), 0)
+    if "/c/" in file and file[0] == "0":  # what is missing is recorded again
+        assert record(network, images, LAYERS, store=place) == wanted
+        maps_of(open_store(place), 0)
+
+
 @pytest.mark.parametrize("times", [1e6, 1e-8])
 def test_what_float16_cannot_hold_is_refused_with_the_remedy(tmp_path, times):
     torch.manual_seed(0)
@@ -377,6 +390,37 @@ def test_what_float16_cannot_hold_is_refused_with_the_remedy(tmp_path, times):
     truth = record(model, some, ["1"]).maps[0]
     kept = maps_of(open_store(tmp_path / "eighth"), 0)
     assert (kept - truth).abs().max() <= truth.max() / 255
+
+
+class Faint(torch.nn.Module):
+    """Four filters, the second and third of which are faint by some factor."""
+
+    def __init__(self, factor):
+        super().__init__()
+        torch.manual_seed(0)
+        self.filters = torch.nn.Conv2d(3, 4, 3, 2, 1, bias=False)
+        self.maps = torch.nn.Identity()
+        self.register_buffer("factor", torch.tensor([1.0, factor, factor, 1.0])[:, None, None])
+
+    def forward(self, x):
+        return self.maps(self.filters(x).relu() * self.factor)
+
+
+def test_filters_that_float16_would_lose_are_told_of(tmp_path):
+    model, some = Faint(1e-8).eval(), torch.rand(BLOCK + 3, 3, 16, 16)
+    with pytest.warns(ExplgraphWarning, match=r"'maps': 2 of 4 filters stay below .*dtype='uint8'"):
+        record(model, some, ["maps"], store=tmp_path / "half")
+
+
+@pytest.mark.parametrize("factor", [1e-8, 1e-37])
+def test_uint8_keeps_the_faintest_filters(tmp_path, factor):
+    model, some = Faint(factor).eval(), torch.rand(5, 3, 16, 16)
+    record(model, some, ["maps"], store=tmp_path / "eighth", dtype="uint8")
+    truth = record(model, some, ["maps"]).maps[0]
+    most = truth.amax((0, 2, 3))[:, None, None]
+    assert (most > 0).all()
+    kept = maps_of(open_store(tmp_path / "eighth"), 0)
+    assert ((kept - truth).abs() <= most / 500).all()
 
 
 # ------------------------------------------------------------------------------------ in its place

@@ -14,7 +14,7 @@ import explgraph
 from explgraph.errors import ExplgraphError
 from explgraph.graph.schema import check_whereabouts
 from explgraph.images import folder as folder_module
-from explgraph.images.whereabouts import found, only, whereabouts
+from explgraph.images.whereabouts import _digest, found, only, whereabouts
 
 READY = {"size": (24, 32), "mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0)}
 
@@ -110,6 +110,48 @@ def test_a_pipe_is_not_waited_for(photos):
         found(record, images.describe())
 
 
+def test_a_box_beyond_the_photograph_is_refused(photos):
+    images = explgraph.ImageFolder(photos, **READY)
+    record = whereabouts(images)
+    record["photographs"]["b.png"]["source"] = [0.0, 0.0, 50.0, 42.0]
+    told = r"'b\.png' is 50 x 41 px, too small for the box"
+    with pytest.raises(ExplgraphError, match=told):
+        found(record, images.describe())
+    cuts = {"b.png": ("b.png", [0.0, 0.0, 51.0, 41.0], [0, 0, 32, 24])}
+    with pytest.raises(ExplgraphError, match=told):
+        explgraph.ImageFolder.from_cuts(photos, cuts, **images.describe()).picture(0)
+
+
+def test_what_is_no_image_is_refused(photos):
+    record = whereabouts(explgraph.ImageFolder(photos, **READY))
+    (photos / "b.png").write_text("root:x:0:0")
+    record["photographs"]["b.png"]["digest"] = _digest(photos / "b.png")
+    with pytest.raises(ExplgraphError, match=r"'b\.png' in .* can't be read as an image \(not an"):
+        found(record, {**READY, "fit": "stretch"})
+
+
+@pytest.mark.parametrize("limit", [1999, 500], ids=["Pillow warns", "Pillow refuses"])
+def test_what_would_fill_the_memory_is_not_decoded(photos, limit, monkeypatch):
+    images = explgraph.ImageFolder(photos, **READY)
+    record = whereabouts(images)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(ExplgraphError, match=r"can't be read as an image \(Image size \(20\d\d p"):
+        found(record, images.describe())
+
+
+def test_names_that_are_too_long_are_cut_in_the_message(photos):
+    images = explgraph.ImageFolder(photos, **READY)
+    record = whereabouts(images)
+    first(record)["file"] = "a" * 5000
+    with pytest.raises(ExplgraphError, match="has no image 'aaa") as raised:
+        found(record, images.describe())
+    assert len(str(raised.value)) < 500
+    record["folder"] = "//" + "b" * 5000
+    with pytest.raises(ExplgraphError, match="names the folder '//bbb") as raised:
+        check_whereabouts(record, READY["size"])
+    assert len(str(raised.value)) < 500
+
+
 def test_what_is_gone_when_it_is_remembered_is_left_out(photos):
     images = explgraph.ImageFolder(photos, **READY)
     (photos / "a.png").unlink()
@@ -131,6 +173,10 @@ HOSTILE = {
     "no file": lambda r: first(r).update(file=""),
     "three numbers": lambda r: first(r).update(source=[0.0, 1.0, 2.0]),
     "no number": lambda r: first(r).update(source=[0.0, 1.0, 2.0, float("nan")]),
+    "a box beyond the left": lambda r: first(r).update(source=[-1.0, 0.0, 9.0, 9.0]),
+    "a box beyond the top": lambda r: first(r).update(source=[0.0, -1.0, 9.0, 9.0]),
+    "a box inside out": lambda r: first(r).update(source=[9.0, 0.0, 4.0, 9.0]),
+    "an empty box": lambda r: first(r).update(source=[0.0, 9.0, 4.0, 9.0]),
     "an image of terabytes": lambda r: first(r).update(target=[0, 0, 10**9, 10**9]),
     "an image beyond the others": lambda r: first(r).update(target=[4, 0, 32, 24]),
     "an empty image": lambda r: first(r).update(target=[0, 0, 0, 4]),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import re
+import shutil
 import warnings
 import xml.etree.ElementTree as ET
 
@@ -426,6 +428,19 @@ def test_lost_they_are_told_of(world, tmp_path):
     assert graph.draw(images=images).axes[0].images  # as told, without a warning
 
 
+def test_names_that_no_file_has_do_not_keep_a_graph_from_opening(world, tmp_path):
+    _, graph = world
+    other = graph.prune(top=20)
+    other.whereabouts = copy.deepcopy(graph.whereabouts)
+    for one in other.whereabouts["photographs"].values():
+        one["file"] = "a" * 5000
+    other.save(tmp_path / "graph.explgraph")
+    again = explgraph.load(tmp_path / "graph.explgraph")
+    assert again.whereabouts == other.whereabouts
+    with pytest.warns(ExplgraphWarning, match="the drawing has no pictures: .*has no image 'aaa"):
+        again.draw()
+
+
 def test_none_forgets(world):
     _, graph = world
     other = graph.with_images(None)
@@ -449,6 +464,77 @@ def test_a_tensor_s_graph_knows_nothing():
     )
     assert tensor.whereabouts is None
     assert not tensor.draw(what="nodes").axes[0].images
+
+
+def _text(content):
+    """Put something else in the place of a store's record."""
+
+    def change(place):
+        zarr = pytest.importorskip("zarr")
+        values = np.frombuffer(content, np.uint8)
+        zarr.open_group(place, mode="r+").create_array(
+            "whereabouts", shape=values.shape, chunks=values.shape, dtype="uint8", overwrite=True
+        )[:] = values
+
+    return change
+
+
+DAMAGED = {
+    "other text": (_text(b'["5"]'), "whereabouts is 5; expected folder and photographs"),
+    "no text": (_text(b"[]"), "whereabouts holds 0 texts"),
+    "no JSON": (_text(b"{\0\0\0"), "whereabouts isn't JSON"),
+    "deep JSON": (_text(b"[" * 100_000), "whereabouts isn't JSON"),
+    "deep JSON within": (_text(b'["' + b"[" * 100_000 + b'"]'), "whereabouts isn't JSON"),
+    "no chunk": (lambda place: (place / "whereabouts/c/0").unlink(), "whereabouts"),
+    "no zarr": (lambda place: (place / "whereabouts/zarr.json").write_text("{"), "whereabouts"),
+}
+
+
+@pytest.fixture(scope="module")
+def stored(world, tmp_path_factory):
+    """A store that knows where its images are; not to be changed."""
+    place = tmp_path_factory.mktemp("stored") / "store.zarr"
+    explgraph.record(creatures.network(), world[0], ["stage4"], store=place)
+    return place
+
+
+@pytest.mark.python311
+@pytest.mark.parametrize(("damage", "told"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_record_costs_no_mining_and_is_mended(
+    world, stored, tmp_path, monkeypatch, damage, told
+):
+    images, _ = world
+    place = shutil.copytree(stored, tmp_path / "store.zarr")
+    damage(place)
+    with monkeypatch.context() as patch:
+        # told before anything is mined
+        patch.setattr("explgraph.mining.mining.Stages", lambda *_, **__: 1 / 0)
+        with (
+            pytest.warns(ExplgraphWarning, match=f"won't know where its images are.*{told}"),
+            pytest.raises(ZeroDivisionError),
+        ):
+            explgraph.mine(store=place, seed=0)
+    again = explgraph.record(creatures.network(), images, ["stage4"], store=place)
+    assert again.whereabouts == explgraph.open_store(stored).whereabouts
+
+
+@pytest.mark.python311
+def test_a_file_in_place_of_the_record_is_mended(world, stored, tmp_path):
+    place = shutil.copytree(stored, tmp_path / "store.zarr")
+    shutil.rmtree(place / "whereabouts")
+    (place / "whereabouts").write_text("x")
+    again = explgraph.record(creatures.network(), world[0], ["stage4"], store=place)
+    assert again.whereabouts == explgraph.open_store(stored).whereabouts
+
+
+@pytest.mark.python311
+def test_without_the_record_a_store_is_mined_all_the_same(stored, tmp_path):
+    place = shutil.copytree(stored, tmp_path / "store.zarr")
+    _text(b'["5"]')(place)
+    with pytest.warns(ExplgraphWarning, match="mining goes on"):
+        graph = explgraph.mine(store=place, seed=0)
+    assert graph.whereabouts is None
+    assert graph == explgraph.mine(store=stored, seed=0)
 
 
 @pytest.mark.python311
