@@ -524,7 +524,9 @@ def test_explain_writes_what_the_library_gives(place, capsys, tmp_path):
     assert code == 0
     assert said.count(".json") == 4
     assert {file.name for file in (tmp_path / "why").iterdir()} == {
-        f"{stem}.{suffix}" for stem in ("3", "7", "3-2", "3-3") for suffix in ("json", "html", "csv")
+        f"{stem}.{suffix}"
+        for stem in ("3", "7", "3-2", "3-3")
+        for suffix in ("json", "html", "csv")
     }
     found = json.loads((tmp_path / "why" / "3.json").read_text())
     assert found["class_title"] == "horns"
