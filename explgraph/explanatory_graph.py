@@ -79,6 +79,11 @@ class ExplanatoryGraph(Graph):
             If the folder has none of the images, or they have another size.
         """
         record = None
+        if not isinstance(images, ImageFolder | None):
+            raise ExplgraphError(
+                f"images must be an ImageFolder, got {type(images).__name__}; give "
+                "explgraph.ImageFolder(PATH, ...), or None to forget them"
+            )
         if images is not None:
             if images.size != self.image_size:
                 raise ExplgraphError(
@@ -435,6 +440,8 @@ class ExplanatoryGraph(Graph):
         from explgraph.views.draw import draw  # with matplotlib
         from explgraph.views.remembered import remembered_for
 
+        if path is not None:
+            checked_path(path)
         if images is None and parse is None:
             images = remembered_for(self, path or "the drawing")
         return draw(

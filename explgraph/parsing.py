@@ -43,7 +43,7 @@ from explgraph.suffixes import PARSES, check_suffix
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Parse", "check_weights", "parse", "parse_activations", "parts_in"]
+__all__ = ["Parse", "check_parse", "check_weights", "parse", "parse_activations", "parts_in"]
 
 _IMAGES = 8  # shown in a notebook
 _BEST = 4  # nodes of each
@@ -404,6 +404,15 @@ def stream_layers(
     )
 
 
+def check_parse(parse: object) -> None:
+    """Refuse what is no parse."""
+    if not isinstance(parse, Parse):
+        raise ExplgraphError(
+            "parse must be a Parse, as graph.parse(model, images) gives it, got "
+            f"{type(parse).__name__}"
+        )
+
+
 def check_weights(graph: Graph, fingerprint: str) -> None:
     """Warn of other weights than those that were mined, if both are known."""
     mined = graph.nx.graph["model_fingerprint"]
@@ -491,6 +500,7 @@ def parts_in(graph: Graph, parse: Parse) -> ParsedParts:
         If the parse is of other nodes.
     """
     check_graph(graph)
+    check_parse(parse)
     if parse.nodes != graph.node_ids:
         raise ExplgraphError(
             f"parse is of {len(parse.nodes):,} nodes, graph has {len(graph):,} or others; give the "

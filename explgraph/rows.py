@@ -3,7 +3,8 @@
 Results write themselves by `write` and read themselves by `read`, which checks every value. Numbers
 are written as short as they can be to be read back as they were. What isn't known (NaN, None) is an
 empty cell of a CSV and null elsewhere. In a CSV a text that spreadsheets would take for a formula,
-for it begins with ``=``, ``+``, ``-`` or ``@``, has an apostrophe before it; `read` takes it away.
+for it begins with ``=``, ``+``, ``-`` or ``@``, has an apostrophe before it; `read` takes it away,
+as does all that reads a CSV (`explgraph.textfiles`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import csv
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
 from explgraph.suffixes import TABLES, check_suffix
-from explgraph.textfiles import read_csv, read_text
+from explgraph.textfiles import guarded, read_csv, read_text
 
 __all__ = [
     "Columns",
@@ -37,11 +37,6 @@ __all__ = [
 
 Columns = Mapping[str, NDArray[Any]]
 """Of equal length, by name; texts are of dtype object."""
-
-
-# How spreadsheets recognise formulas, the wide signs of East Asian ones included. Behind a text's
-# own apostrophes, too, so that those that `write` puts there can be told from them.
-_FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
 
 
 def write(path: str | os.PathLike[str], columns: Columns) -> None:
@@ -67,7 +62,7 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
     ):
         if suffix == ".csv":
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(map(_guarded, columns))
+            table.writerow(map(guarded, columns))
             # before Python 3.13 a lone \r is not quoted if lines end with \n, and breaks its row
             quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
             for row in zip(*plain, strict=True):
@@ -176,17 +171,7 @@ def _plain(column: NDArray[Any], suffix: str) -> list[Any]:
     if column.dtype.kind == "b" and suffix == ".csv":
         return ["true" if value else "false" for value in column.tolist()]
     values: list[Any] = column.tolist()
-    return list(map(_guarded, values)) if suffix == ".csv" else values
-
-
-def _guarded(value: object) -> object:
-    """Put an apostrophe before a text that looks like a formula."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
-
-
-def _unguarded(text: str) -> str:
-    """Take it away again."""
-    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+    return list(map(guarded, values)) if suffix == ".csv" else values
 
 
 def read(
@@ -307,8 +292,7 @@ def _read_parquet(path: str | os.PathLike[str]) -> _Rows:
 def _read_csv(path: str | os.PathLike[str]) -> _Rows:
     """Read a CSV in which names may be no UTF-8."""
     columns, rows = read_csv(path, (), exact=True)
-    cells = ((line, [_unguarded(text) for text in row.values()]) for line, row in rows)
-    return [_unguarded(name) for name in columns], cells
+    return columns, ((line, list(row.values())) for line, row in rows)
 
 
 _READERS: Mapping[str, Callable[[str | os.PathLike[str]], _Rows]] = {

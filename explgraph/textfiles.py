@@ -5,12 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Sequence
 
 from explgraph.errors import ExplgraphError
 from explgraph.paths import check_regular, checked_path
 
-__all__ = ["read_csv", "read_text", "wrong_columns"]
+__all__ = ["guarded", "read_csv", "read_text", "wrong_columns"]
+
+# How spreadsheets recognise formulas, the wide signs of East Asian ones included. Behind a text's
+# own apostrophes, too, so that one that `guarded` puts there can be told from them.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
+
+
+def guarded(value: object) -> object:
+    """Put an apostrophe before a text that spreadsheets would take for a formula."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def _unguarded(text: str) -> str:
+    """Take it away again."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def read_text(path: str | os.PathLike[str], option: str = "", *, escape: bool = False) -> str:
@@ -51,7 +66,8 @@ def read_csv(
     columns : list of str
     rows : list of (int, dict)
         Each row's line and its values by column. Space before a value doesn't count, unless
-        `exact`.
+        `exact`. Nor does an apostrophe before what spreadsheets would take for a formula: it is
+        how explgraph writes such texts (`guarded`).
 
     Raises
     ------
@@ -64,7 +80,7 @@ def read_csv(
     table = csv.reader(text, skipinitialspace=not exact)
     rows = []
     try:
-        columns = [column.strip() for column in next(table, [])]
+        columns = [_unguarded(column.strip()) for column in next(table, [])]
         if not set(needed) <= set(columns):
             raise wrong_columns(path, ", ".join(needed), columns, option)
         if len(set(columns)) < len(columns):
@@ -77,7 +93,7 @@ def read_csv(
                     f"columns, {', '.join(columns)}; numbers have a decimal point, not a comma"
                 )
             if row:
-                rows.append((table.line_num, dict(zip(columns, row, strict=True))))
+                rows.append((table.line_num, dict(zip(columns, map(_unguarded, row), strict=True))))
     except csv.Error as err:
         raise ExplgraphError(f"{shown}, line {table.line_num}: is no CSV ({err})") from err
     return columns, rows

@@ -8,6 +8,7 @@ import torch
 
 import explgraph
 from explgraph import creatures
+from explgraph.answers.effects import ablate_parts
 from explgraph.errors import ExplgraphError
 from explgraph.evaluation.landmarks import read_landmarks
 from explgraph.explaining.intervene import is_output
@@ -16,6 +17,9 @@ from explgraph.images.folder import made_ready
 from explgraph.network.models import load_model
 from explgraph.paths import checked_path
 from explgraph.textfiles import read_text
+from explgraph.visualizing.invert import invert
+from explgraph.visualizing.masks import masks
+from explgraph.visualizing.maximise import maximise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -132,6 +136,58 @@ def test_numbers_of_numpy_are_numbers(mined):
     assert type(settings.sample) is int
     graph = explgraph.mine(network, images, creatures.LAYERS, seed=np.int64(3))
     assert type(graph.nx.graph["seed"]) is int
+
+
+def test_numbers_of_numpy_say_the_same_of_images(mined):
+    network, images, graph = mined
+    two = np.int64(2)
+    node = graph.node_ids[0]
+    found = maximise(network, graph, images, node, steps=two, seed=np.int64(1))
+    same = maximise(network, graph, images, node, steps=2, seed=1)
+    np.testing.assert_array_equal(found.image, same.image)
+    parse = graph.parse(network, images[:2], batch_size=two)
+    assert parse.positions.shape[0] == 2
+    few = graph.restricted(graph.node_ids[:3])
+    assert len(invert(network, few, images[:1], steps=two).images) == 1
+
+
+@pytest.mark.parametrize("seed", ["a", 2**70, -1, True, 1.0, None])
+def test_seeds(mined, seed):
+    network, images, graph = mined
+    for use in (
+        lambda: graph.explain(network, images[0], seed=seed),
+        lambda: maximise(network, graph, images, graph.node_ids[0], seed=seed),
+        lambda: explgraph.mine(network, images, creatures.LAYERS, seed=seed),
+    ):
+        with pytest.raises(ExplgraphError, match=r"seed must be a whole number from 0 to .*, got"):
+            use()
+
+
+def test_arguments_of_other_kinds(mined, tmp_path):
+    network, images, graph = mined
+    node = graph.node_ids[0]
+    for use, told in (
+        (lambda: graph.explain(network, "a" * 5000), "image has a name of 5000 characters"),
+        (lambda: graph.explain(network, ""), "image is '', which no file can be called"),
+        (lambda: graph.explain(network, images[0], images="photos"), "images must be an ImageF"),
+        (lambda: graph.with_images("photos"), "images must be an ImageFolder, got str"),
+        (lambda: graph.with_images(images), "images must be an ImageFolder, got Tensor"),
+        (lambda: graph.draw(5), "path must be a path .* got 5"),
+        (lambda: graph.draw(tmp_path / ("a" * 300)), "path has a name of 300 characters"),
+        (lambda: graph.draw(images=np.zeros((2, 112, 112, 3), np.uint8), parse=3), "parse must be"),
+        (lambda: graph.parts_in(None), "parse must be a Parse, .*, got NoneType"),
+        (lambda: masks(network, graph, images[:1], None, node), "parse must be a Parse"),
+        (lambda: explgraph.edge_effects(network, graph, images, classes=["a"]), "classes must be"),
+        (lambda: explgraph.edge_effects(network, graph, images, classes=5), "a mapping .* got 5"),
+        (lambda: explgraph.edge_effects(network, graph, images, classes={1: 1}), "class name 1"),
+        (lambda: explgraph.ablate(network, graph, images, 5), "nodes must be names, .* got 5"),
+        (lambda: explgraph.ablate(network, graph, images, None), "nodes must be .* got None"),
+        (lambda: ablate_parts(network, graph, images, [5]), "parts must be names, .* got 5"),
+        (lambda: explgraph.suggest_layers(network, 64), r"summaries must be .*list_layers\("),
+        (lambda: explgraph.suggest_layers([], 0), "number must be a whole number above 0"),
+    ):
+        with pytest.raises(ExplgraphError, match=told):
+            use()
 
 
 def test_factories_that_leave_are_told(tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
 """Tables as people write them."""
 
+import csv
+
 import pytest
 
 from explgraph import ExplgraphError
-from explgraph.textfiles import read_csv, read_text
+from explgraph.textfiles import guarded, read_csv, read_text
 
 
 def test_values_by_column_with_their_lines(tmp_path):
@@ -12,6 +14,18 @@ def test_values_by_column_with_their_lines(tmp_path):
     columns, rows = read_csv(file, ("x", "name"))
     assert columns == ["name", "x"]
     assert rows == [(2, {"name": "a, b", "x": "1"}), (5, {"name": "two\nlines", "x": "2"})]
+
+
+def test_an_apostrophe_before_a_formula_is_taken_away(tmp_path):
+    names = ["-b.png", "'=c.png", "'d.png", "@", "''+e", "\tf", "'"]
+    file = tmp_path / "t.csv"
+    with file.open("w", newline="") as opened:
+        csv.writer(opened).writerows([["name", "'-x"], *([guarded(name), -1] for name in names)])
+    for exact in (False, True):
+        columns, rows = read_csv(file, ("name",), exact=exact)
+        assert columns == ["name", "-x"]
+        assert [row["name"] for _, row in rows] == names
+        assert {row["-x"] for _, row in rows} == {"-1"}
 
 
 @pytest.mark.parametrize(

@@ -294,9 +294,14 @@ def edge_effects(
     an activation function that is flat there, the estimate is 0 although ablation isn't.
     """
     check_graph(graph)
+    if not isinstance(classes, Mapping | None):
+        raise ExplgraphError(
+            f"classes must be a mapping of names to numbers in the model's output, such as "
+            f"{{'robin': 15}}, got {classes!r}"
+        )
     classes = dict(classes or {})
     for name in classes:
-        if not re.fullmatch("[A-Za-z0-9_]+", name):
+        if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9_]+", name):
             raise ExplgraphError(
                 f"class name {name!r}: it becomes a part of an attribute's name, so use letters, "
                 "digits and _ only"

@@ -50,7 +50,7 @@ from explgraph.evaluation.metrics import normalised_scores, top_scores
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.weak_pose import warn_if_weak
-from explgraph.parsing import Parse
+from explgraph.parsing import Parse, check_parse
 
 __all__ = ["Localizer"]
 
@@ -427,11 +427,7 @@ class Localizer:
 
     def _check_parse(self, parse: Parse) -> None:
         """Refuse a parse of another graph."""
-        if not isinstance(parse, Parse):
-            raise ExplgraphError(
-                f"parse must be a Parse, as graph.parse(model, images) gives it, got "
-                f"{type(parse).__name__}"
-            )
+        check_parse(parse)
         if parse.nodes != self.graph.node_ids:
             raise ExplgraphError(
                 f"the parse holds {len(parse.nodes)} nodes, others than the graph's "

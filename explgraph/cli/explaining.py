@@ -73,7 +73,7 @@ def _formats(text: str) -> list[str]:
         raise argparse.ArgumentTypeError(
             f"no format {unknown[0]!r}; there are {', '.join(_FORMATS)}"
         )
-    return formats
+    return list(dict.fromkeys(formats))
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -95,22 +95,36 @@ def _explain(options: argparse.Namespace) -> None:
     named = None if options.class_names is None else read_list(options.class_names, "--class-names")
     model = load_model(options.model, weights=options.weights)
     written: list[str] = []
-    stems: dict[str, int] = {}
-    for file in options.files:
+    for file, stem in zip(options.files, _different_stems(options.files), strict=True):
         found = graph.explain(
             model, Path(file), options.target,
             layer=options.layer, classes=named, images=elsewhere, seed=options.seed,
             device=options.device,
         )  # fmt: skip
         if options.out is not None:
-            stem = Path(file).stem
-            stems[stem] = stems.get(stem, 0) + 1
-            number = f"-{stems[stem]}" if stems[stem] > 1 else ""
-            written += _write(found, Path(options.out), stem + number, options.formats)
+            written += _write(found, Path(options.out), stem, options.formats)
         if not options.quiet or options.out is None:
             _print(found)
     if written and not options.quiet:
         print(f"written: {', '.join(written)}")
+
+
+def _different_stems(files: list[str]) -> list[str]:
+    """Give each photograph's files a stem of their own: a, a-2, a-3, without those of others."""
+    stems = [Path(file).stem for file in files]
+    # on some disks A and a are one file
+    taken = {stem.casefold() for stem in stems}
+    first: set[str] = set()
+    different = []
+    for stem in stems:
+        new, number = stem, 1
+        while new.casefold() in (taken if number > 1 else first):
+            number += 1
+            new = f"{stem}-{number}"
+        first.add(stem.casefold())
+        taken.add(new.casefold())
+        different.append(new)
+    return different
 
 
 def _write(found: Explanation, folder: Path, stem: str, formats: list[str]) -> list[str]:

@@ -72,6 +72,7 @@ def add(command: Command) -> None:
 
 def _visualize(options: argparse.Namespace) -> None:
     """Run ``explgraph visualize``."""
+    from explgraph.explaining.by_part import different_titles
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
     from explgraph.views import visualized
@@ -91,10 +92,11 @@ def _visualize(options: argparse.Namespace) -> None:
     running = {"device": options.device, "progress": not options.quiet}
     batched = running | {"batch_size": options.batch_size}
     steps = {} if options.steps is None else {"steps": options.steps}
-    pictures: dict[str, Path] = {}
+    pictures: list[tuple[str, Path]] = []
     if things:
         found = graph.parse(model, images, **batched)
     known = spectrum(images, graph.image_size) if things and "maximise" in ways else None
+    titles = different_titles(graph.parts)
     for what in things:
         heat = optimised = None
         if "mask" in ways:
@@ -109,13 +111,13 @@ def _visualize(options: argparse.Namespace) -> None:
             exemplars="exemplars" in ways, masks=heat, optimised=optimised, count=options.count,
             path=file,
         )  # fmt: skip
-        pictures[graph.part(what).title if what not in graph.nx else what] = file
+        pictures.append((titles.get(what, what), file))
     if "invert" in ways:
         few = images.subset(range(min(options.count, len(images))))
         inverted = invert(model, graph, few, **steps, **running)
         file = folder / "inverted.png"
         visualized.inversion_figure(graph, inverted, few, path=file)
-        pictures["What the graph keeps of images"] = file
+        pictures.append(("What the graph keeps of images", file))
     write_page(folder / "index.html", pictures)
     if not options.quiet:
         print(f"{len(pictures)} pictures: {folder / 'index.html'}")

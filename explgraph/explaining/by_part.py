@@ -132,9 +132,21 @@ def nodes_named(graph: Graph, names: str | Iterable[str]) -> tuple[str, ...]:
         If there is neither such a node nor such a part, or several parts have the name.
     """
     chosen: set[str] = set()
-    for name in [names] if isinstance(names, str) else names:
+    for name in _listed(names, "nodes"):
         chosen.update((name,) if name in graph.nx else _part(graph, name).nodes)
     return tuple(node for node in graph.nx if node in chosen)
+
+
+def _listed(names: str | Iterable[str], argument: str) -> list[str]:
+    """Give one name or several as a list; refuse what holds no names."""
+    listed = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    for name in listed:
+        if not isinstance(name, str):
+            raise ExplgraphError(
+                f"{argument} must be names, ids such as those of graph.node_ids or graph.parts, "
+                f"got {name!r}"
+            )
+    return listed
 
 
 def find_parts(graph: Graph, names: str | Iterable[str] | None) -> tuple[Part, ...]:
@@ -146,8 +158,7 @@ def find_parts(graph: Graph, names: str | Iterable[str] | None) -> tuple[Part, .
         If there is no such part, or none at all.
     """
     if names is not None:
-        names = [names] if isinstance(names, str) else names
-        return tuple(dict.fromkeys(_part(graph, name) for name in names))
+        return tuple(dict.fromkeys(_part(graph, name) for name in _listed(names, "parts")))
     if not graph.parts:
         raise ExplgraphError("by is 'part', but the graph has no parts; name nodes instead")
     return graph.parts

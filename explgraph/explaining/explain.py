@@ -48,6 +48,7 @@ from explgraph.network.gradients import gradients_of
 from explgraph.parsed_parts import Pooling
 from explgraph.views.pictures import Pictures, part_side, part_sightings, patch
 from explgraph.views.remembered import remembered_for
+from explgraph.whole_numbers import checked_seed
 
 __all__ = ["explain"]
 
@@ -80,7 +81,13 @@ def explain(
             "the graph has no parts, and an image is explained by parts; mine more images or "
             "layers, or ask nodes (explgraph.answers.rationales)"
         )
+    seed = checked_seed(seed)
     told = _told_layer(graph, layer)
+    if not isinstance(images, ImageFolder | None):
+        raise ExplgraphError(
+            f"images must be an ImageFolder, got {type(images).__name__}; give the photographs "
+            "that were mined as explgraph.ImageFolder(PATH, ...), or none"
+        )
     if images is None:
         images = remembered_for(graph, "the explanation")
     seen = single_image(image, graph.nx.graph["preprocessing"], images)

@@ -20,6 +20,7 @@ from torch.utils.data import (
 from explgraph.errors import ExplgraphError
 from explgraph.images.ahead import ahead
 from explgraph.images.folder import ImageFolder
+from explgraph.whole_numbers import whole
 
 __all__ = [
     "AnyImages",
@@ -56,8 +57,7 @@ def count(images: AnyImages) -> int | None:
 
 def check_batch_size(batch_size: int) -> None:
     """Refuse what is no number of images."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ExplgraphError(f"batch_size must be a whole number above 0, got {batch_size!r}")
+    whole(batch_size, "batch_size")
 
 
 def batches(images: AnyImages, batch_size: int) -> Iterator[tuple[tuple[str, ...], Tensor]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.images.batches import AnyImages, batches
 from explgraph.images.folder import ImageFolder, made_ready
+from explgraph.paths import checked_path
 
 __all__ = ["AnyImage", "SingleImage", "single_image"]
 
@@ -87,7 +88,7 @@ def _photograph(
     if isinstance(image, Image.Image):
         name = Path(str(getattr(image, "filename", "") or "image")).name
     else:
-        name = Path(image).name
+        name = checked_path(image, "image").name
         if not Path(image).is_file():
             known = "" if images is None else nearest(str(image), images.names)
             raise ExplgraphError(f"image {str(image)!r}: there is no such file{known}")

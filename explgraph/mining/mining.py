@@ -24,7 +24,6 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -53,6 +52,7 @@ from explgraph.network.forward import checked_device
 from explgraph.network.layout import Layouts
 from explgraph.progress import Shown, Stages
 from explgraph.statistics.fitted import Fitted
+from explgraph.whole_numbers import checked_seed
 
 __all__ = ["mine", "mine_activations"]
 
@@ -61,7 +61,6 @@ _SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
 _LEAST_SAMPLE = 64
 # how far stages move the bar, as `mine_layer.LAYER`
 _SCALES, _POSES, _EDGES = 0.1, 7.5, 3.5
-_MOST_SEED = 2**40  # seeds are multiplied to give each layer its own draws
 
 
 def mine(
@@ -273,11 +272,7 @@ def _checked(settings: Settings | None, seed: int) -> tuple[Settings, int]:
     """Give the settings, or the defaults, and the seed; refuse what can't be used."""
     if not isinstance(settings, Settings | None):
         raise ExplgraphError(f"settings must be an explgraph.Settings, got {settings!r}")
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < _MOST_SEED:
-        raise ExplgraphError(
-            f"seed must be a whole number from 0 to {_MOST_SEED - 1}, got {seed!r}"
-        )
-    return settings or Settings(), int(seed)
+    return settings or Settings(), checked_seed(seed)
 
 
 def _mine(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from torch import nn
 
 from explgraph.errors import ExplgraphError, nearest
+from explgraph.network.hooks import bare
 
 __all__ = ["checked_names", "class_names", "class_number", "class_title"]
 
@@ -17,10 +19,11 @@ def class_names(model: nn.Module, n: int) -> tuple[str, ...]:
 
     Looked for are ``model.class_names`` (as `explgraph.network.models.load_model` sets it for
     torchvision, and the creatures' network has), ``model.classes``, and ``model.config.id2label``
-    (Hugging Face). What hasn't n texts isn't taken.
+    (Hugging Face), of the model within a wrapper too. What hasn't n texts isn't taken.
     """
-    labels = getattr(getattr(model, "config", None), "id2label", None)
-    found: list[Any] = [getattr(model, "class_names", None), getattr(model, "classes", None)]
+    inner = bare(model)
+    labels = _attribute(_attribute(inner, "config"), "id2label")
+    found: list[Any] = [_attribute(inner, "class_names"), _attribute(inner, "classes")]
     if isinstance(labels, Mapping):
         # read from JSON, the numbers are texts
         known = {str(k): v for k, v in labels.items()}
@@ -32,15 +35,34 @@ def class_names(model: nn.Module, n: int) -> tuple[str, ...]:
             and len(names) == n
             and all(isinstance(name, str) and name for name in names)
         ):
-            return tuple(names)
+            # lone surrogates, which no file can hold, are spelled out
+            return tuple(name.encode("utf-8", "backslashreplace").decode() for name in names)
     return ()
+
+
+def _attribute(thing: object, name: str) -> Any:
+    """Give an attribute, or None where it fails: other people's properties may, with anything."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:
+        return None
 
 
 def checked_names(names: Sequence[str], n: int) -> tuple[str, ...]:
     """Refuse a caller's names that aren't one text for each of n classes."""
-    listed = tuple(names)
-    if isinstance(names, str) or not all(isinstance(name, str) for name in listed):
-        raise ExplgraphError("classes must be a list of names, one for each output of the model")
+    listed = () if isinstance(names, str) or not isinstance(names, Iterable) else tuple(names)
+    if not listed or not all(isinstance(name, str) for name in listed):
+        shown = repr(names)
+        raise ExplgraphError(
+            f"classes must be a list of {n} names, one for each output of the model, got "
+            f"{shown if len(shown) <= 60 else shown[:57] + '...'}"
+        )
+    for name in listed:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise ExplgraphError(
+                f"classes holds {name!r}, which no file can hold: a part of it is no character "
+                "(a lone surrogate); read the names as UTF-8, or write it otherwise"
+            )
     if len(listed) != n:
         raise ExplgraphError(
             f"classes holds {len(listed)} names, but the model gives scores for {n} classes; give "
@@ -78,10 +100,10 @@ def class_number(target: int | str, names: Sequence[str], n: int) -> int:
                 f"the model has no class {target!r}{nearest(target, names)}; it has {n}, such as "
                 f"{names[0]!r}"
             )
-    if isinstance(target, bool) or not isinstance(target, int) or not 0 <= target < n:
+    if isinstance(target, bool) or not isinstance(target, Integral) or not 0 <= target < n:
         scores = f"scores for {n} classes, 0 to {n - 1}" if n > 1 else "one score, class 0"
         raise ExplgraphError(f"class {target!r}, but the model gives {scores}")
-    return target
+    return int(target)
 
 
 def class_title(number: int, names: Sequence[str]) -> str:

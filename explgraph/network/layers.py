@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from torch import nn
@@ -13,6 +13,7 @@ from explgraph.images.folder import checked_size
 from explgraph.network.hooks import bare, check_model, undisturbed
 from explgraph.network.layout import measure_formats
 from explgraph.network.map_formats import MapFormat
+from explgraph.whole_numbers import whole
 
 __all__ = ["LayerSummary", "Suggestion", "list_layers", "suggest_layers", "suggestions"]
 
@@ -124,8 +125,20 @@ def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[
     -------
     tuple of str
         Names, the highest layer first; none if no layer runs exactly once.
+
+    Raises
+    ------
+    ExplgraphError
+        If it is given anything else, such as the model.
     """
-    return tuple(suggestion.layer.name for suggestion in suggestions(summaries, number))
+    listed = tuple(summaries) if isinstance(summaries, Iterable) else (summaries,)
+    if not all(isinstance(summary, LayerSummary) for summary in listed):
+        raise ExplgraphError(
+            "summaries must be what explgraph.list_layers(model, image_size) gives, got "
+            f"{type(summaries).__name__}"
+        )
+    number = whole(number, "number")
+    return tuple(suggestion.layer.name for suggestion in suggestions(listed, number))
 
 
 def suggestions(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[Suggestion, ...]:

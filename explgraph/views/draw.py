@@ -6,6 +6,7 @@ All by matplotlib, with text as text and patches as they are; sizes are those in
 from __future__ import annotations
 
 import os
+from numbers import Integral
 
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
@@ -68,12 +69,13 @@ def draw(
         raise ExplgraphError(f"what is {what!r}; expected one of {', '.join(WHAT)}")
     if filter is not None and what != "filter":
         raise ExplgraphError(f"filter is {filter!r}, which goes with what='filter', not {what!r}")
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+    if most is not None and (isinstance(most, bool) or not isinstance(most, Integral) or most < 1):
         raise ExplgraphError(f"most is {most!r}; expected a whole number, 1 or more")
     if parse is not None and images is None:
         raise ExplgraphError("parse needs the images that were parsed; give images=, too")
     if not len(graph):
         raise ExplgraphError("the graph has no nodes to draw")
+    most = None if most is None else int(most)
     paper = checked_paper(width, dpi)
     patches = Patches(graph, images, parse)
     if what == "parts":

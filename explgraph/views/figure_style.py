@@ -7,6 +7,8 @@ of their own as well.
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, MissingPackageError
+from explgraph.paths import checked_path
 
 try:
     import matplotlib as mpl
@@ -142,9 +145,14 @@ def stroke(width: float, colour: str) -> list[AbstractPathEffect]:
     return [withStroke(linewidth=width, foreground=colour)]
 
 
+# What no font draws and SVG, which is XML, can't hold. Names of files may have it, and bytes that
+# aren't UTF-8 are surrogates in Python.
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
 def plain(text: str) -> str:
-    """Keep matplotlib from reading formulas into a text, and lines from breaking."""
-    return " ".join(text.split()).replace("$", r"\$")
+    """Keep matplotlib from reading formulas into a text, and from what files can't hold."""
+    return _UNWRITABLE.sub("\ufffd", " ".join(text.split())).replace("$", r"\$")
 
 
 def short(text: str, most: int) -> str:
@@ -158,12 +166,18 @@ def written(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
     """Write a figure to a file, if asked to."""
     if path is not None:
         known = figure.canvas.get_supported_filetypes()
-        suffix = os.path.splitext(path)[1].lower()
+        suffix = checked_path(path).suffix.lower()
         if suffix[1:] not in known:
             raise ExplgraphError(
                 f"can't write {str(path)!r}: suffix {suffix!r}; expected one of "
                 f"{', '.join('.' + kind for kind in sorted(known))}"
             )
-        with atomic_write(path) as temporary, mpl.rc_context(_FILES):
+        with (
+            atomic_write(path) as temporary,
+            mpl.rc_context(_FILES),
+            warnings.catch_warnings(),
+        ):
+            # an empty box stands for a character that the font lacks, and says so by itself
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
             figure.savefig(temporary, metadata=_UNDATED.get(suffix))
     return figure

@@ -129,7 +129,7 @@ def _cut(
         )
     side = patch_side(graph, node) if side is None else side
     cut = [patch(pictures[p.image], p.x, p.y, side, max(64, round(side))) for p in seen]
-    return cut, [f"{short(pictures.names[p.image], 18)}\n{p.score:.2f}" for p in seen]
+    return cut, [f"{plain(short(pictures.names[p.image], 18))}\n{p.score:.2f}" for p in seen]
 
 
 def places(
@@ -188,7 +188,7 @@ def places(
         colour, marker = _sign(graph, layer)
         ax.scatter(
             at[:, 0], at[:, 1], s=42, c=colour, marker=marker, edgecolors="black", linewidths=0.8,
-            label=short(layer.name, 24), zorder=3,
+            label=plain(short(layer.name, 24)), zorder=3,
         )  # fmt: skip
         for v, (x, y) in zip(here, at.tolist(), strict=True):
             if label := graph.nx.nodes[v]["label"]:
@@ -255,7 +255,7 @@ def layer_heatmap(
             heat = heat / heat.max()
         show(ax, faded(picture))
         overlay(ax, heat, "inferno")
-        ax.set_title(f"{short(layer.name, 28)}: {here.sum()} nodes", fontsize=8)
+        ax.set_title(f"{plain(short(layer.name, 28))}: {here.sum()} nodes", fontsize=8)
     return written(figure, path)
 
 

@@ -270,7 +270,7 @@ def filter_figure(
         f"field: {max(grid.receptive_field):.0f} px in theory (dashed),\n{size:.0f} px in effect",
         fontsize=8,
     )
-    axes[1].set_title(f"filter {filter} of {short(layer, 24)}", fontsize=8)
+    axes[1].set_title(f"filter {filter} of {plain(short(layer, 24))}", fontsize=8)
     axes[2].set_title(f"split into {len(nodes)} part nodes", fontsize=8)
     return written(figure, path)
 

@@ -18,7 +18,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part
 from explgraph.parsed_parts import ParsedParts
-from explgraph.parsing import Parse
+from explgraph.parsing import Parse, check_parse
 
 __all__ = [
     "Colours",
@@ -182,6 +182,7 @@ def columns_of(graph: Graph, parse: Parse) -> NDArray[np.int64]:
     ExplgraphError
         If the parse lacks a node, or is of images of another size.
     """
+    check_parse(parse)
     if tuple(parse.image_size) != graph.image_size:
         raise ExplgraphError(
             f"parse is of images of the size {tuple(parse.image_size)}, the graph of "

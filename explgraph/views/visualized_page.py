@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,19 +31,19 @@ nodes at the same places, and nothing else.</p>
 """
 
 
-def write_page(path: str | os.PathLike[str], pictures: Mapping[str, Path]) -> None:
+def write_page(path: str | os.PathLike[str], pictures: Sequence[tuple[str, Path]]) -> None:
     """Write a page of pictures.
 
     Parameters
     ----------
     path : path
         Of the page, in the pictures' folder.
-    pictures : mapping of str to path
-        By their titles.
+    pictures : sequence of (str, path)
+        With their titles.
     """
     body = "".join(
         f'<h2>{escaped(title)}</h2>\n<img src="{quote(file.name)}" alt="{escaped(title)}">\n'
-        for title, file in pictures.items()
+        for title, file in pictures
     )
     with atomic_write(path) as temporary:
         temporary.write_text(_HEAD + body + "</html>\n", encoding="utf-8")

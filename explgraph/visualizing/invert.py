@@ -31,6 +31,7 @@ from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import of_size, on_device
 from explgraph.parsing import Parse, parse
 from explgraph.visualizing.responses import Responses
+from explgraph.whole_numbers import whole
 
 __all__ = ["Inverted", "found_again", "invert"]
 
@@ -128,8 +129,7 @@ def invert(
     check_graph(graph)
     if not len(graph):
         raise ExplgraphError("the graph has no nodes; mine again, or prune less")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ExplgraphError(f"steps must be a whole number above 0, got {steps!r}")
+    steps = whole(steps, "steps")
     before = parse(model, graph, images, device=device)
     made = []
     total = count(images)

@@ -29,7 +29,7 @@ from explgraph.graph.graph import Graph, check_graph
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
 from explgraph.network.hooks import check_model
-from explgraph.parsing import Parse, check_weights
+from explgraph.parsing import Parse, check_parse, check_weights
 from explgraph.visualizing.responses import Asked, Responses, asked
 
 __all__ = ["Masks", "blurred", "integrated", "masks"]
@@ -154,6 +154,7 @@ def masks(
     check_graph(graph)
     check_model(model)
     check_weights(graph, fingerprint(model))
+    check_parse(parse)
     wanted = asked(graph, what)
     found = [_row(parse.nodes, node, "node") for node in wanted.nodes]
     names: list[str] = []

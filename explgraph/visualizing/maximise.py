@@ -36,6 +36,7 @@ from explgraph.network.hooks import check_model
 from explgraph.parsing import check_weights
 from explgraph.visualizing.masks import blurred
 from explgraph.visualizing.responses import Responses, asked
+from explgraph.whole_numbers import checked_seed, whole
 
 __all__ = ["Optimised", "Spectrum", "maximise", "spectrum"]
 
@@ -192,8 +193,8 @@ def maximise(
     check_model(model)
     check_weights(graph, fingerprint(model))
     wanted = asked(graph, what)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ExplgraphError(f"steps must be a whole number above 0, got {steps!r}")
+    steps = whole(steps, "steps")
+    seed = checked_seed(seed)
     if images is None:
         raise ExplgraphError(
             "images is None; give the images whose spectrum the optimised image shall have: those "

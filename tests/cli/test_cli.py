@@ -514,22 +514,30 @@ def test_explain_writes_what_the_library_gives(place, capsys, tmp_path):
     files = [place / "pictures" / name for name in ("3.png", "7.png")]
     (tmp_path / "twin").mkdir()
     shutil.copy(files[1], tmp_path / "twin" / "3.png")
+    shutil.copy(files[0], tmp_path / "3-2.png")
     graph = explgraph.load(place / "out" / "graph.explgraph")
     wanted = graph.explain(creatures.network(), files[0], "horns")
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"output {k}" for k in range(13)))
     command = ["explain", place / "out" / "graph.explgraph", *files, tmp_path / "twin" / "3.png",
-               "--model", MODEL, "--out", tmp_path / "why"]  # fmt: skip
-    code, said, _ = run(capsys, *command, "--class", "horns", "--formats", "json,html,csv")
+               tmp_path / "3-2.png", "--model", MODEL, "--out", tmp_path / "why"]  # fmt: skip
+    code, said, _ = run(capsys, *command, "--class", "horns", "--formats", "json,html,csv,json")
     assert code == 0
+    assert said.count(".json") == 4
     assert {file.name for file in (tmp_path / "why").iterdir()} == {
-        f"{stem}.{suffix}" for stem in ("3", "7", "3-2") for suffix in ("json", "html", "csv")
+        f"{stem}.{suffix}"
+        for stem in ("3", "7", "3-2", "3-3")
+        for suffix in ("json", "html", "csv")
     }
     found = json.loads((tmp_path / "why" / "3.json").read_text())
     assert found["class_title"] == "horns"
     assert found["score"] == pytest.approx(wanted.score, rel=1e-5)
     assert [row["part"] for row in found["parts"][:-2]] == [row.part for row in wanted.rows]
-    seven, twin = (json.loads((tmp_path / "why" / f"{n}.json").read_text()) for n in ("7", "3-2"))
+    three, seven, other, twin = (
+        json.loads((tmp_path / "why" / f"{name}.json").read_text())
+        for name in ("3", "7", "3-2", "3-3")
+    )
+    assert three["parts"] == other["parts"]
     assert seven["parts"] == twin["parts"]
     assert "3.png: horns, score" in said
     assert wanted.rows[0].title in said

@@ -5,6 +5,7 @@ import csv
 import json
 import re
 import warnings
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
@@ -223,6 +224,12 @@ def test_classes_by_name_and_number(world):
             graph.explain(model, image, target)
     with pytest.raises(ExplgraphError, match="holds 2 names"):
         graph.explain(model, image, classes=["a", "b"])
+    for wrong in (5, "abc", [1] * 13, []):
+        with pytest.raises(ExplgraphError, match=r"classes must be a list of 13 names, .* got"):
+            graph.explain(model, image, classes=wrong)
+    assert explained(graph, model, image, np.int64(3)).class_number == 3
+    wrapped = explained(graph, nn.DataParallel(model).eval(), image, "horns")
+    assert wrapped.class_number == 3
     with pytest.raises(ExplgraphError, match="one of stage4, stage3"):
         graph.explain(model, image, layer="stage1")
 
@@ -238,6 +245,22 @@ def test_models_say_their_classes_names():
     assert class_names(model, 2) == ("cat", "dog")
     model.config.id2label = {0: "cat", 1: None}
     assert class_names(model, 2) == ()
+
+
+def test_a_model_that_fails_to_say_its_classes_names():
+    class Lazy(nn.Linear):
+        @property
+        def classes(self):
+            raise RuntimeError("not trained yet")
+
+        @property
+        def config(self):
+            raise KeyError("config")
+
+    model = Lazy(1, 2)
+    assert class_names(model, 2) == ()
+    model.class_names = ["a", "b"]
+    assert class_names(model, 2) == ("a", "b")
 
 
 class Headed(nn.Module):
@@ -332,6 +355,27 @@ def test_hostile_names_are_text(world, tmp_path):
     for text in ((tmp_path / "x.html").read_text(), found._repr_html_()):
         assert "<script" not in text
         assert "&lt;script&gt;" in text
+
+
+def test_names_that_are_no_text_are_written_all_the_same(world, tmp_path):
+    model, graph, images, drawn = world
+    picture = Image.fromarray(drawn.images[3])
+    picture.filename = "nam\udcff\x01\ufffe\u9ce5.png"  # how Python reads names that aren't UTF-8
+    found = explained(graph, model, picture, 0, images=images)
+    for suffix in ("png", "svg", "pdf", "html", "json", "csv"):
+        found.write(tmp_path / f"x.{suffix}")  # and matplotlib's warnings would be errors
+    ElementTree.parse(tmp_path / "x.svg")
+    assert "image nam\ufffd\ufffd\ufffd\u9ce5.png: score" in (tmp_path / "x.svg").read_text()
+
+
+def test_class_names_that_no_file_can_hold(world):
+    model, graph, images, drawn = world
+    names = ["a\ud800b", *"bcdefghijklm"]
+    with pytest.raises(ExplgraphError, match="lone surrogate"):
+        explained(graph, model, drawn.tensor()[0], 0, classes=names, images=images)
+    own = nn.Linear(1, 13)
+    own.classes = names
+    assert class_names(own, 13)[0] == "a\\ud800b"
 
 
 def test_the_figure_has_what_it_says(world):

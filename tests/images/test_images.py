@@ -248,6 +248,14 @@ def test_subset_and_names(tmp_path: Path) -> None:
 # --- boxes
 
 
+def test_boxes_of_names_that_spreadsheets_take_for_formulas(tmp_path: Path) -> None:
+    for name in ("-b.png", "'=c.png"):
+        save(tmp_path, name, ramp(100, 80))
+    table = tmp_path / "boxes.csv"
+    table.write_text("name,x0,y0,x1,y1\n'-b.png,10,20,30,40\n''=c.png,0,0,50,40\n")
+    assert set(ImageFolder(tmp_path, size=20, boxes=table).names) == {"-b.png", "'=c.png"}
+
+
 def test_boxes_from_a_table(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "c.png"):
         save(tmp_path, name, ramp(100, 80))

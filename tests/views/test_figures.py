@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
@@ -131,6 +132,17 @@ def test_labels_are_text_even_if_they_look_like_formulas(graph, tmp_path):
         figure = figures.places(graph, parse, black(), 0, nodes=[node], path=tmp_path / "x.png")
         (text,) = figure.axes[0].texts
         assert "\\$" in text.get_text() or "$" not in label
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
+def test_texts_that_files_cant_hold_are_replaced(graph, tmp_path, suffix):
+    parse = parse_of(graph)
+    node = graph.node_ids[0]
+    graph.nx.nodes[node]["label"] = "a\x01b\udcffc\u9ce5"
+    figures.places(graph, parse, black(), 0, nodes=[node], path=tmp_path / f"x.{suffix}")
+    if suffix == "svg":
+        told = "".join(ElementTree.parse(tmp_path / "x.svg").getroot().itertext())
+        assert "a\ufffdb\ufffdc\u9ce5" in told
 
 
 # --- heat ----------------------------------------------------------------------------------------

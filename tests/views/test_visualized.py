@@ -150,6 +150,19 @@ def test_the_command_writes_a_page_of_pictures(command, graph, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_parts_of_one_name_have_their_own_pictures(command, graph):
+    folder, start = command
+    first, second = graph.parts[:2]
+    named = graph.name_part(first.id, "leg").name_part(second.id, "leg")
+    named.save(folder / "legs.explgraph")
+    out = folder / "legs"
+    ask = ["--part", first.id, "--part", second.id, "--how", "exemplars", "--out", str(out)]
+    assert main([start[0], str(folder / "legs.explgraph"), *start[2:], *ask, "--quiet"]) == 0
+    page = (out / "index.html").read_text(encoding="utf-8")
+    for part in (first.id, second.id):
+        assert f'<h2>leg ({part})</h2>\n<img src="{part}.png"' in page
+
+
 def test_the_command_says_what_is_wrong(command, capsys):
     folder, start = command
     out = ["--out", str(folder / "none")]
