@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from explgraph.errors import ExplgraphError, one_line
+from explgraph.errors import ExplgraphError, one_line, warn
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
@@ -45,6 +45,9 @@ __all__ = [
     "watched",
     "with_gradients",
 ]
+
+# scores are the same to this share of the largest: a GPU may add up in another order
+_SAME = 1e-3
 
 F = TypeVar("F", bound=Callable[..., Any])
 Change = Callable[[Tensor], Tensor]
@@ -236,6 +239,11 @@ def watched(
     ExplgraphError
         If the model is in training mode or not the one that was mined, the graph has no nodes, or
         the images are of another size.
+
+    Warns
+    -----
+    ExplgraphWarning
+        If the model gives other scores when it runs again on the first image.
     """
     check_model(model)
     if not len(graph):
@@ -249,4 +257,21 @@ def watched(
         home, dtype = model_device(model), model_dtype(model)
         source = of_size(batches(images, batch_size), graph.image_size)
         ready = ((names, batch.to(home, dtype)) for names, batch in source)
-        yield from with_bar(ready, count(images), progress, "running")
+        for k, (names, batch) in enumerate(with_bar(ready, count(images), progress, "running")):
+            if k == 0:
+                _warn_of_chance(model, batch[:1])
+            yield names, batch
+
+
+def _warn_of_chance(model: nn.Module, image: Tensor) -> None:
+    """Warn if a model gives other scores when it runs again on the same image."""
+    try:
+        first, second = (run(model, image, ()).scores for _ in range(2))
+    except ExplgraphError:
+        return  # whoever runs it next is told
+    if float((first - second).abs().max()) > _SAME * float(first.abs().max()):
+        warn(
+            "the model gives other scores each time for the same image, though it is in "
+            "evaluation mode: what follows hangs on chance; take what is drawn at random out of "
+            "its forward pass (noise, or F.dropout(x) without training=self.training)"
+        )

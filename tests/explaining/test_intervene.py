@@ -8,9 +8,9 @@ import torch
 from small_network import SIZE, graph_of, network, pictures
 from torch import nn
 
-from explgraph import ExplgraphError
+from explgraph import ExplgraphError, ExplgraphWarning
 from explgraph.explaining.attribution import Places
-from explgraph.explaining.intervene import run
+from explgraph.explaining.intervene import run, watched
 from explgraph.network.geometry import Layer
 
 
@@ -181,3 +181,13 @@ def test_failures_are_told_and_leave_no_hooks():
     inner.forward = inner.lower.forward
     with pytest.raises(ExplgraphError, match="'lower' doesn't run"):
         run(inner, pictures(1), LAYERS)
+
+
+def test_scores_that_hang_on_chance_are_told():
+    plain = network()
+    graph, images = graph_of(plain), pictures(3)
+    model = network()
+    assert len(list(watched(model, graph, images, batch_size=2, device="cpu"))) == 2
+    model.head.register_forward_hook(lambda _module, _inputs, out: out * torch.rand_like(out))
+    with pytest.warns(ExplgraphWarning, match="gives other scores each time"):
+        list(watched(model, graph, images, batch_size=2, device="cpu"))
