@@ -175,6 +175,12 @@ def test_arguments_of_other_kinds(mined, tmp_path):
         (lambda: graph.draw(5), "path must be a path .* got 5"),
         (lambda: graph.draw(tmp_path / ("a" * 300)), "path has a name of 300 characters"),
         (lambda: graph.draw(images=np.zeros((2, 112, 112, 3), np.uint8), parse=3), "parse must be"),
+        (
+            lambda: graph.write(tmp_path / "g.svg", pictures="a"),
+            "pictures must be .* got str",
+        ),
+        (lambda: graph.write(tmp_path / "g.dot", pictures=[1]), "pictures must be a mapping"),
+        (lambda: graph.write(tmp_path / "g.svg", time_limit="a"), "time_limit must be seconds"),
         (lambda: graph.parts_in(None), "parse must be a Parse, .*, got NoneType"),
         (lambda: masks(network, graph, images[:1], None, node), "parse must be a Parse"),
         (lambda: explgraph.edge_effects(network, graph, images, classes=["a"]), "classes must be"),

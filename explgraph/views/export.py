@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
+from numbers import Real
 from typing import Any
 
 from explgraph import rows
@@ -71,6 +73,13 @@ def write(
     if unknown := options.keys() - known:
         takes = ", ".join(("max_nodes", *known))
         raise ExplgraphError(f"a {suffix} file has no option {min(unknown)!r}; it takes {takes}")
+    pictures, limit = options.get("pictures") or {}, options.get("time_limit", 1.0)
+    if not isinstance(pictures, Mapping):
+        raise ExplgraphError(
+            f"pictures must be a mapping of nodes' ids to files, got {type(pictures).__name__}"
+        )
+    if isinstance(limit, bool) or not isinstance(limit, Real) or not float(limit) > 0:
+        raise ExplgraphError(f"time_limit must be seconds, a number above 0, got {limit!r}")
     pictured = suffix == ".html" or (suffix in DRAWINGS and find_spec("matplotlib") is not None)
     if pictured and not options.keys() - {"strip"}:
         images = remembered_for(graph, path)
