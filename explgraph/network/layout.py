@@ -190,8 +190,9 @@ def _warn_of_chance(first: Mapping[str, list[Tensor]], second: Mapping[str, list
     """Warn if a layer gave something else when it ran again on the same images."""
     for layer, values in first.items():
         for a, b in zip(values, second.get(layer, []), strict=False):
+            largest = float(a.abs().nan_to_num(0, 0, 0).max())  # NaN is told of elsewhere
             if a.shape != b.shape or not torch.allclose(
-                a, b, rtol=0, atol=_SAME * float(a.abs().max()), equal_nan=True
+                a, b, rtol=0, atol=_SAME * largest, equal_nan=True
             ):
                 warn(
                     f"layer {layer!r} gives something else each time for the same images, though "
