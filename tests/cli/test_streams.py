@@ -62,6 +62,8 @@ def test_streams_that_are_closed_or_full():
 WHILE_IMPORTING = """
 import importlib.abc, os, signal, sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs behind
+
 class Hurried(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name == {module!r}:
