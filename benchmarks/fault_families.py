@@ -51,7 +51,7 @@ from explgraph import (
     record,
 )
 from explgraph.activations.streaming import BLOCK
-from explgraph.answers.effects import Ablation, ablate
+from explgraph.answers.ablation import Ablation, ablate
 from explgraph.answers.judged import Judged
 from explgraph.answers.label_files import read_absent, read_attributes, read_expected
 from explgraph.answers.located import Located

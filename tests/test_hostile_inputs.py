@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import explgraph
 from explgraph import DecisionTree, ExplgraphError, ImageFolder, Parse
-from explgraph.answers.effects import Ablation
+from explgraph.answers.ablation import Ablation
 from explgraph.answers.judged import Judged
 from explgraph.answers.label_files import read_attributes, read_expected
 from explgraph.answers.located import Located

@@ -8,7 +8,7 @@ import torch
 
 import explgraph
 from explgraph import creatures
-from explgraph.answers.effects import ablate_parts
+from explgraph.answers.ablation import ablate_parts
 from explgraph.errors import ExplgraphError
 from explgraph.evaluation.landmarks import read_landmarks
 from explgraph.explaining.intervene import is_output

@@ -10,8 +10,9 @@ from random_graphs import random_graph
 import explgraph
 from explgraph import creatures
 from explgraph.activations.memory import Activations
+from explgraph.answers.ablation import Ablation, PartAblation
 from explgraph.answers.decision_tree import DecisionTree, Measures, TreeExplanation
-from explgraph.answers.effects import Ablation, Check, PartAblation, PartEffects
+from explgraph.answers.effects import Check, PartEffects
 from explgraph.answers.evidence import Evidence
 from explgraph.answers.judged import Judged, Judgement
 from explgraph.answers.located import Located

@@ -9,8 +9,8 @@ one is another question, asked of the network itself:
    the parent's score with respect to the child's maps, times the child's activation
    (`edge_effects`). One backward pass over a batch of images serves all edges of a parent, and
    one serves all nodes' effects on a class.
-3. `ablate` takes nodes away in truth and gives what becomes of each class's score; `check_effects`
-   does so for a sample of edges and says how far the estimates are to be trusted.
+3. `check_effects` takes nodes away in truth (`ablation`), for a sample of edges, and says how far
+   the estimates are to be trusted.
 
 References
 ----------
@@ -21,10 +21,9 @@ map is taken away, not a whole map or position, and it is taken to zero.
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import networkx
@@ -33,13 +32,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph import rows
+from explgraph.answers.ablation import lowest_layer, taken_away
 from explgraph.answers.rerun import Rerun
 from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explaining.attribution import Owned, Places, adds
-from explgraph.explaining.by_part import Members, different_titles, find_parts, nodes_named
-from explgraph.explaining.intervene import Change, Run, is_output, run, watched, with_gradients
+from explgraph.explaining.by_part import Members
+from explgraph.explaining.intervene import Run, is_output, run, watched, with_gradients
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT
@@ -49,12 +48,8 @@ from explgraph.network.hooks import alone
 from explgraph.progress import Shown, ahead_of, bar, move
 
 __all__ = [
-    "Ablation",
     "Check",
-    "PartAblation",
     "PartEffects",
-    "ablate",
-    "ablate_parts",
     "check_effects",
     "edge_effects",
     "part_effects",
@@ -64,124 +59,6 @@ __all__ = [
 Edge = tuple[str, str]
 
 _TRIED = 4  # backward passes that are timed before a word on how long all take
-
-
-class Ablation(NamedTuple):
-    """Class scores with all nodes, and without the chosen ones.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Of the N images.
-    before : (N, classes) float64
-        What the whole model gives.
-    after : (N, classes) float64
-        What it gives without the nodes.
-    """
-
-    names: tuple[str, ...]
-    before: NDArray[np.float64]
-    after: NDArray[np.float64]
-
-    def __repr__(self) -> str:
-        n, classes = self.before.shape
-        return f"Ablation: {n:,} images, {classes:,} classes; {_most_changed(self.change.mean(0))}"
-
-    @property
-    def change(self) -> NDArray[np.float64]:
-        """By how much each class's score changes, ``after - before``, (N, classes)."""
-        return self.after - self.before
-
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write a row for each image and class: ``.csv``, ``.json`` or ``.parquet``.
-
-        Columns are ``image``, ``class`` (its number), ``before`` and ``after``.
-
-        Raises
-        ------
-        ExplgraphError
-            If the suffix isn't known, the file can't be written, or it is a .parquet and pandas
-            and pyarrow aren't there.
-        """
-        classes = range(self.before.shape[1])
-        values = {"before": self.before, "after": self.after}
-        rows.write(path, rows.grid(("image", self.names), ("class", classes), values))
-
-    @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Ablation:
-        """Read what `write` wrote.
-
-        Raises
-        ------
-        ExplgraphError
-            If the file can't be read or isn't such a table.
-        """
-        kinds = {"before": float, "after": float}
-        names, classes, table = rows.read_grid(path, ("image", str), ("class", int), kinds)
-        if classes != tuple(range(len(classes))):
-            raise ExplgraphError(
-                f"path {str(path)!r} holds the classes {classes[0]} to {classes[-1]}; expected 0, "
-                "1, ... in this order; write it again"
-            )
-        return cls(names, table["before"], table["after"])
-
-
-class PartAblation(NamedTuple):
-    """Class scores with all nodes, and without each part by itself.
-
-    Attributes
-    ----------
-    ids, titles : tuple of str
-        Of the P parts.
-    names : tuple of str
-        Of the N images.
-    before : (N, classes) float64
-        What the whole model gives.
-    after : (P, N, classes) float64
-        What it gives without the part.
-    """
-
-    ids: tuple[str, ...]
-    titles: tuple[str, ...]
-    names: tuple[str, ...]
-    before: NDArray[np.float64]
-    after: NDArray[np.float64]
-
-    def __repr__(self) -> str:
-        if not self.ids:
-            return "PartAblation: no parts"
-        mean = self.change.mean(1)
-        most = int(np.abs(mean).max(1).argmax())
-        return (
-            f"PartAblation: {len(self.ids):,} parts, {len(self.names):,} images; most without "
-            f"{few([self.titles[most]])}: {_most_changed(mean[most])}"
-        )
-
-    @property
-    def change(self) -> NDArray[np.float64]:
-        """By how much each class's score changes, ``after - before``, (P, N, classes)."""
-        return self.after - self.before
-
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write a row for each part, image and class: ``.csv``, ``.json`` or ``.parquet``.
-
-        Columns are ``part`` (its id), ``image``, ``class`` (its number), ``before`` and ``after``.
-
-        Raises
-        ------
-        ExplgraphError
-            As `Ablation.write`.
-        """
-        p, n, classes = self.after.shape
-        part, image, number = np.indices((p, n, classes)).reshape(3, -1)
-        columns = {
-            "part": np.array(self.ids, dtype=object)[part],
-            "image": np.array(self.names, dtype=object)[image],
-            "class": number,
-            "before": np.broadcast_to(self.before, self.after.shape).ravel(),
-            "after": self.after.ravel(),
-        }
-        rows.write(path, columns)
 
 
 class PartEffects(NamedTuple):
@@ -234,14 +111,6 @@ class Check(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Check: {len(self.edges):,} edges, rank correlation {self.rank_correlation:.2f}"
-
-
-def _most_changed(mean: NDArray[np.float64]) -> str:
-    """Tell the class whose score changes most."""
-    if not mean.size:
-        return "no classes"
-    most = int(np.abs(mean).argmax())
-    return f"class {most} changes most, by {mean[most]:+.3g} on average"
 
 
 @with_gradients
@@ -571,157 +440,6 @@ def _check_classes(classes: Mapping[str, int], n: int) -> None:
             )
 
 
-def ablate(
-    model: nn.Module,
-    graph: ExplanatoryGraph,
-    images: AnyImages,
-    nodes: Iterable[str],
-    *,
-    batch_size: int = 32,
-    device: str = "auto",
-    progress: Shown = None,
-) -> Ablation:
-    """Run a network without some of its nodes, or without whole parts.
-
-    Each node's place is found with the network whole; then the activation of its filter within
-    that place is taken away (places of one filter that overlap count once), and the network goes
-    on with what is left.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The network that was mined, in evaluation mode.
-    graph : ExplanatoryGraph
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
-        Of the size that was mined.
-    nodes : iterable of str
-        Ids of the graph's nodes; a part's id, name or title stands for all its nodes, in all
-        layers.
-    batch_size : int
-    device : str
-        Where the model runs.
-    progress : bool or None
-        Show a bar: by default in notebooks alone, if True on a terminal too.
-
-    Returns
-    -------
-    Ablation
-        Class scores before and after.
-
-    Raises
-    ------
-    ExplgraphError
-        If the graph lacks a node or part, the model isn't the one that was mined or is in training
-        mode, or its output isn't one score per class.
-    """
-    check_graph(graph)
-    chosen = nodes_named(graph, nodes)
-    if not chosen:
-        raise ExplgraphError("nodes is empty; name at least one node or part of the graph")
-    names, before, (after,) = _ablated(
-        model, graph, images, [chosen], batch_size=batch_size, device=device, progress=progress
-    )
-    return Ablation(names, before, after)
-
-
-def ablate_parts(
-    model: nn.Module,
-    graph: ExplanatoryGraph,
-    images: AnyImages,
-    parts: str | Iterable[str] | None = None,
-    *,
-    batch_size: int = 32,
-    device: str = "auto",
-    progress: Shown = None,
-) -> PartAblation:
-    """Run a network without each of some parts, one part at a time.
-
-    Parameters
-    ----------
-    model, graph, images, batch_size, device, progress
-        As for `ablate`.
-    parts : iterable of str, optional
-        Ids, names or titles; by default all parts of the graph.
-
-    Returns
-    -------
-    PartAblation
-        Class scores before, and after all nodes of a part were taken away.
-
-    Raises
-    ------
-    ExplgraphError
-        As `ablate`, and if the graph has no parts.
-    """
-    check_graph(graph)
-    chosen = find_parts(graph, parts)
-    if not chosen:
-        raise ExplgraphError("parts is empty; name at least one part of the graph")
-    titles = different_titles(graph.parts)
-    names, before, after = _ablated(
-        model, graph, images, [part.nodes for part in chosen],
-        batch_size=batch_size, device=device, progress=progress,
-    )  # fmt: skip
-    ids = tuple(part.id for part in chosen)
-    return PartAblation(ids, tuple(titles[part] for part in ids), names, before, np.stack(after))
-
-
-def _ablated(
-    model: nn.Module,
-    graph: ExplanatoryGraph,
-    images: AnyImages,
-    groups: Sequence[Sequence[str]],
-    *,
-    batch_size: int,
-    device: str,
-    progress: Shown,
-) -> tuple[tuple[str, ...], NDArray[np.float64], list[NDArray[np.float64]]]:
-    """Give images' names, scores (N, classes), and those without each group of nodes."""
-    places = Places(graph)
-    rerun = Rerun(model, graph.layers, (_lowest(graph, nodes) for nodes in groups))
-    seen: list[str] = []
-    scores: list[list[Tensor]] = []
-    source = watched(model, graph, images, batch_size=batch_size, device=device, progress=progress)
-    for names, batch in source:
-        seen.extend(names)
-        with alone(model):  # other threads' runs would change what its modules keep to themselves
-            whole = rerun.whole(batch)
-            positions = places.positions(whole.maps)
-            changes = [_without(graph, places, nodes, positions) for nodes in groups]
-            without = [rerun.changed(change).scores for change in changes]
-        scores.append([whole.scores, *without])
-    before, *after = (
-        torch.cat(column).double().cpu().numpy() for column in zip(*scores, strict=True)
-    )
-    return tuple(seen), before, after
-
-
-def _lowest(graph: ExplanatoryGraph, nodes: Iterable[str]) -> str:
-    """Give the lowest layer that some nodes are of."""
-    lowest: int = min(graph.nx.nodes[node]["layer_index"] for node in nodes)
-    return graph.layers[lowest].name
-
-
-def _without(
-    graph: ExplanatoryGraph, places: Places, nodes: Sequence[str], positions: Tensor
-) -> dict[str, Change]:
-    """Give the changes that take nodes away, by layer."""
-
-    def change(here: Sequence[str]) -> Change:
-        def without(maps: Tensor) -> Tensor:
-            gone = places.own(here, maps, positions, sharing="split")
-            index = torch.tensor(gone.filters, device=maps.device)
-            return maps.index_add(1, index, gone.units.to(maps), alpha=-1)
-
-        return without
-
-    layers = dict.fromkeys(graph.nx.nodes[node]["layer"] for node in nodes)
-    return {
-        name: change([node for node in nodes if graph.nx.nodes[node]["layer"] == name])
-        for name in layers
-    }
-
-
 def check_effects(
     model: nn.Module,
     graph: ExplanatoryGraph,
@@ -768,7 +486,7 @@ def check_effects(
     of_child: dict[str, list[int]] = {}
     for k, (_, child) in enumerate(sample):
         of_child.setdefault(child, []).append(k)
-    rerun = Rerun(model, graph.layers, (_lowest(graph, [child]) for child in of_child))
+    rerun = Rerun(model, graph.layers, (lowest_layer(graph, [child]) for child in of_child))
     source = watched(model, graph, images, batch_size=batch_size, device=device, progress=False)
     n = count(images)
     told = _Told(
@@ -780,7 +498,7 @@ def check_effects(
     )
     with told.bar:
         for names, batch in source:
-            with alone(model):  # as in _ablated
+            with alone(model):  # as in `ablation`
                 whole = rerun.whole(batch)
                 told.plan(len(names), 1 + len(of_child))
                 told.tick()
@@ -799,7 +517,7 @@ def check_effects(
                     return float((done.maps[layer][:, number].to(weights).relu() * weights).sum())
 
                 for child, edges_of in of_child.items():
-                    changed = rerun.changed(_without(graph, places, [child], positions))
+                    changed = rerun.changed(taken_away(graph, places, [child], positions))
                     for k in edges_of:
                         total[k] += score(sample[k][0], whole)
                         left[k] += score(sample[k][0], changed)

@@ -8,7 +8,7 @@ from small_network import graph_of, network, pictures
 
 import explgraph
 from explgraph import DecisionTree, ExplgraphError, creatures
-from explgraph.answers import effects
+from explgraph.answers import ablation, effects
 from explgraph.answers.evidence import node_evidence
 from explgraph.answers.rationales import rationales
 from explgraph.answers.relations import Bias
@@ -158,15 +158,15 @@ def test_parts_are_found_by_what_they_are_called(small):
 def test_parts_are_taken_away_one_at_a_time(small):
     model, graph = small
     images = pictures(5, seed=6)
-    found = effects.ablate_parts(model, graph, images, ["p4", "claw"], batch_size=2)
+    found = ablation.ablate_parts(model, graph, images, ["p4", "claw"], batch_size=2)
     assert (found.ids, found.titles) == (("p4", "p3"), ("part 4", "claw"))
     for k, part in enumerate(found.ids):
         alone = explgraph.ablate(model, graph, images, graph.part(part).nodes)
         np.testing.assert_allclose(found.change[k], alone.change, rtol=1e-4)
         assert found.names == alone.names
-    assert effects.ablate_parts(model, graph, images).ids == tuple(p.id for p in graph.parts)
+    assert ablation.ablate_parts(model, graph, images).ids == tuple(p.id for p in graph.parts)
     with pytest.raises(ExplgraphError, match="parts is empty; name at least one part"):
-        effects.ablate_parts(model, graph, images, [])
+        ablation.ablate_parts(model, graph, images, [])
 
 
 TRUTH = {"yellow_eyes": "eye", "bib": "chest", "striped": "rump"}

@@ -13,7 +13,7 @@ from torch import nn
 
 import explgraph
 from explgraph import ExplgraphError, creatures
-from explgraph.answers import effects
+from explgraph.answers import ablation, effects
 from explgraph.answers.evidence import node_evidence
 from explgraph.answers.rationales import rationales
 from explgraph.explaining.intervene import run
@@ -342,7 +342,7 @@ def test_what_is_no_graph_is_told(linear, graph):
     x = pictures(2)
     for asked in (
         lambda: effects.edge_effects(model, graph, x),
-        lambda: effects.ablate(model, graph, x, ["a"]),
+        lambda: ablation.ablate(model, graph, x, ["a"]),
         lambda: effects.check_effects(model, graph, x),
         lambda: rationales(model, graph, x, 0),
         lambda: node_evidence(model, graph, x, [0]),
@@ -368,10 +368,10 @@ def test_a_parse_and_a_model_are_asked_for(linear):
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
 def test_scores_go_to_a_file_and_back(tmp_path, suffix):
     readers.needed(suffix)
-    found = effects.Ablation(("a.png", "b.png"), *np.random.default_rng(0).normal(size=(2, 2, 3)))
+    found = ablation.Ablation(("a.png", "b.png"), *np.random.default_rng(0).normal(size=(2, 2, 3)))
     file = tmp_path / f"scores{suffix}"
     found.write(file)
-    again = effects.Ablation.read(file)
+    again = ablation.Ablation.read(file)
     assert again.names == found.names
     assert_array_equal(again.before, found.before)
     assert_array_equal(again.after, found.after)
@@ -382,7 +382,7 @@ def test_scores_go_to_a_file_and_back(tmp_path, suffix):
 def test_files_that_hold_no_scores(tmp_path):
     (tmp_path / "scores.csv").write_text("image,class,before,after\na,1,0.5,0.5\n")
     with pytest.raises(ExplgraphError, match="holds the classes 1 to 1; expected 0, 1"):
-        effects.Ablation.read(tmp_path / "scores.csv")
+        ablation.Ablation.read(tmp_path / "scores.csv")
 
 
 class Keeps(nn.Module):
@@ -407,7 +407,7 @@ def test_other_threads_wait_until_a_batch_is_done(linear, monkeypatch):
     _, graph = linear
     model, images = Stateful().eval(), pictures(2)
     chosen = [node for node in graph.node_ids if graph.nx.nodes[node]["layer"] == "upper"][:2]
-    expected = effects.ablate(model, graph, images, chosen)
+    expected = ablation.ablate(model, graph, images, chosen)
     usual, threads = effects.Rerun.changed, []
 
     def changed(self, changes):
@@ -418,7 +418,7 @@ def test_other_threads_wait_until_a_batch_is_done(linear, monkeypatch):
         return usual(self, changes)
 
     monkeypatch.setattr(effects.Rerun, "changed", changed)
-    found = effects.ablate(model, graph, images, chosen)
+    found = ablation.ablate(model, graph, images, chosen)
     for thread in threads:
         thread.join()
     assert threads
