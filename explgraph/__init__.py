@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from explgraph.activations.memory import Activations
     from explgraph.activations.recording import record
     from explgraph.activations.store import ActivationStore, open_store
+    from explgraph.answers.ablation import ablate
     from explgraph.answers.bias import find_bias
     from explgraph.answers.decision_tree import DecisionTree
-    from explgraph.answers.effects import ablate, edge_effects
+    from explgraph.answers.effects import edge_effects
     from explgraph.answers.filter_loss import FilterLoss, PartMask
     from explgraph.answers.localize import Localizer
     from explgraph.errors import ExplgraphError, ExplgraphWarning
@@ -62,7 +63,8 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "activations.store": ("ActivationStore", "open_store"),
         "answers.bias": ("find_bias",),
         "answers.decision_tree": ("DecisionTree",),
-        "answers.effects": ("ablate", "edge_effects"),
+        "answers.ablation": ("ablate",),
+        "answers.effects": ("edge_effects",),
         "answers.filter_loss": ("FilterLoss", "PartMask"),
         "answers.localize": ("Localizer",),
         "errors": ("ExplgraphError", "ExplgraphWarning"),

@@ -28,7 +28,7 @@ from explgraph.suffixes import GRAPHS, REPORTS, TABLES, TREES
 if TYPE_CHECKING:
     from torch import nn
 
-    from explgraph.answers.effects import PartAblation
+    from explgraph.answers.ablation import PartAblation
     from explgraph.explanatory_graph import ExplanatoryGraph
 
 __all__ = ["add"]
@@ -343,7 +343,7 @@ def _ablate(options: argparse.Namespace) -> None:
     """Run ``explgraph ablate``."""
     import numpy as np
 
-    from explgraph.answers.effects import ablate, ablate_parts
+    from explgraph.answers.ablation import ablate, ablate_parts
     from explgraph.explaining.by_part import find_parts
     from explgraph.explanatory_graph import load
     from explgraph.network.class_names import class_names, class_title

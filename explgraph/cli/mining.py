@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,8 @@ def _demo(options: argparse.Namespace) -> None:
     print(demo.markdown(figures))
     print(f"Written to {out}{os.sep} in {time.perf_counter() - start:.0f} s. To look at it:")
     print(f"  explgraph view {out / 'graph.explgraph'}")
-    print(f"  explgraph draw {out / 'graph.explgraph'} parts.png")
+    if find_spec("matplotlib") is not None:
+        print(f"  explgraph draw {out / 'graph.explgraph'} parts.png")
     print("To measure more, or to mine again with other settings:")
     print(
         f"  explgraph evaluate {out / 'graph.explgraph'} --images {out / 'new'} "

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from numbers import Real
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from explgraph import rows
@@ -18,7 +19,7 @@ from explgraph.views.dot import can_render, dot_source, render
 from explgraph.views.files import FORMATS, PartGraph
 from explgraph.views.layout import thin
 from explgraph.views.remembered import remembered_for
-from explgraph.views.viewer import write_html
+from explgraph.views.viewer import write_html, write_thumbnails
 
 __all__ = ["write", "write_parts"]
 
@@ -80,8 +81,7 @@ def write(
         )
     if isinstance(limit, bool) or not isinstance(limit, Real) or not float(limit) > 0:
         raise ExplgraphError(f"time_limit must be seconds, a number above 0, got {limit!r}")
-    pictured = suffix == ".html" or (suffix in DRAWINGS and find_spec("matplotlib") is not None)
-    if pictured and not options.keys() - {"strip"}:
+    if (suffix == ".html" or suffix in DRAWINGS) and not options.keys() - {"strip"}:
         images = remembered_for(graph, path)
         if images is not None:
             options["images"] = images
@@ -104,7 +104,10 @@ def write(
 def _draw(
     graph: Graph, path: str | os.PathLike[str], max_nodes: int, options: dict[str, Any]
 ) -> None:
-    """Write a drawing: of patches, or of discs where no images are known and Graphviz is there."""
+    """Write a drawing: of patches, or of discs where no images are known and Graphviz is there.
+
+    Without matplotlib Graphviz draws the patches, too, one for each node.
+    """
     by_graphviz = options.keys() & {"pictures", "time_limit"}
     by_patches = options.keys() & {"images", "parse"}
     if by_graphviz and by_patches:
@@ -113,9 +116,17 @@ def _draw(
             "patches; give one or the other"
         )
     kind = checked_path(path).suffix[1:].lower()
-    without = not can_render(kind) and find_spec("matplotlib") is not None
-    if by_graphviz or not (by_patches or without):
-        content = render(graph, kind, max_nodes=max_nodes, **options)
+    there = find_spec("matplotlib") is not None
+    if by_graphviz or not there or not (by_patches or not can_render(kind)):
+        with TemporaryDirectory(prefix="explgraph-") as folder:
+            if by_patches:
+                images, parse = (options.pop(name, None) for name in ("images", "parse"))
+                if images is None:
+                    raise ExplgraphError("parse needs the images that were parsed; give images=")
+                if can_render(kind):
+                    few = thin(graph, max_nodes)
+                    options["pictures"] = write_thumbnails(few, folder, images, parse=parse)
+            content = render(graph, kind, max_nodes=max_nodes, **options)
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
         return

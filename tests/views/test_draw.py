@@ -554,9 +554,10 @@ def test_without_matplotlib_graphviz_draws(world, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "explgraph.views.export.find_spec", lambda name: None if name == "matplotlib" else 1
     )
-    monkeypatch.setattr("explgraph.views.export.render", lambda *_, **__: b"<svg/>")
-    graph.write(tmp_path / "x.svg")
-    assert (tmp_path / "x.svg").read_bytes() == b"<svg/>"
+    graph.write(tmp_path / "x.svg", max_nodes=6)
+    svg = (tmp_path / "x.svg").read_text()
+    assert svg.count("data:image/png;base64,") == 6, "the best patch of each node"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.svg"]
 
 
 def test_drawings_are_of_either_kind(world, tmp_path):
