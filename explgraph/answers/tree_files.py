@@ -1,18 +1,17 @@
 """Decision trees as files: a page, Graphviz's DOT, node-link JSON.
 
-The page holds no scripts and nothing from elsewhere, which a Content-Security-Policy in it makes
-sure of; modes unfold in place. Names are escaped. With pictures, a mode's parts are numbered where
-they are in its images, and each has a few patches where it is strongest in them.
+The page holds no scripts and nothing from elsewhere (`markup.page`); modes unfold in place. Names
+are escaped. With pictures, a mode's parts are lettered where they are in its images, and each has a
+few patches where it is strongest in them.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from string import ascii_lowercase  # numbers are those of parts
 from typing import Any, NamedTuple
 
 import networkx
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.explanation_page import AGAINST, FOR, jpeg
+from explgraph.markup import doubted, page
 from explgraph.suffixes import TREES, check_suffix
 from explgraph.views.pictures import Pictures, part_side, patch
 from explgraph.views.spread import spread
@@ -167,26 +167,16 @@ def _page(tree: networkx.DiGraph, depth: int, pictures: Pictures | None, seen: S
     n_modes = len(tree[0])
     modes = "1 decision mode" if n_modes == 1 else f"{n_modes} decision modes"
     name = tree.graph.get("class_title", "")
-    title = html.escape(f"Decision tree of {name}" if name else "Decision tree")
-    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    doubts = "".join(
-        f'<p class="doubt">{html.escape(doubt[0].upper() + doubt[1:])}.</p>'
-        for doubt in tree.graph.get("doubts", ())
-    )
-    numbered = " Numbers in the pictures are those of the rows." if pictures and seen else ""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        f"img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>\n"
-        f"{doubts}<h1>{title}: {modes}</h1>\n"
+    title = f"Decision tree of {name}" if name else "Decision tree"
+    lettered = " Letters in the pictures are those of the rows." if pictures and seen else ""
+    body = (
+        f"{doubted(tree.graph.get('doubts', ()))}<h1>{html.escape(title)}: {modes}</h1>\n"
         '<p class="quiet">Each mode is one way in which the network decides for the class: the '
         "parts that count and what they add to the class's score, mean over the mode's images. "
-        f"Below a mode lie the finer ones that it was merged from.{numbered}</p>\n"
-        f"{_section(tree, 0, depth, pictures, seen)}\n</body></html>\n"
+        f"Below a mode lie the finer ones that it was merged from.{lettered}</p>\n"
+        f"{_section(tree, 0, depth, pictures, seen)}"
     )
+    return page(title, _STYLE, body)
 
 
 def _section(
@@ -204,7 +194,7 @@ def _section(
         f'<td><svg width="{_BAR}" height="10"><rect height="10" rx="2" '
         f'width="{max(1.0, _BAR * abs(value) / longest):.1f}" '
         f'fill="{AGAINST if value < 0 else FOR}"/></svg></td></tr>'
-        for k, (node, value) in enumerate(shown, start=1)
+        for k, (node, value) in zip(ascii_lowercase, shown, strict=False)
     )
     more = len(values["parts"]) - len(shown)
     besides = f"and {more} more parts; " if more > 0 else ""
@@ -241,7 +231,7 @@ def _patches(node: str, names: Sequence[str], pictures: Pictures | None, seen: S
 
 
 def _picture(pictures: Pictures | None, seen: Seen | None, name: str, marked: Sequence[str]) -> str:
-    """Give a small picture with numbers where parts are, or only the image's name."""
+    """Give a small picture with letters where parts are, or only the image's name."""
     told = html.escape(name, quote=True)
     if pictures is None:
         return f"<code>{told}</code> "
@@ -258,7 +248,7 @@ def _picture(pictures: Pictures | None, seen: Seen | None, name: str, marked: Se
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_MARK / 2}" fill="{FOR}" stroke="#fff"/>'
             f'<text x="{x:.1f}" y="{y + 3.5:.1f}" font-size="10" font-weight="700" '
             f'font-family="system-ui, sans-serif" text-anchor="middle" fill="#fff">{k}</text>'
-            for k, (x, y) in enumerate(placed.tolist(), start=1)
+            for k, (x, y) in zip(ascii_lowercase, placed.tolist(), strict=False)
         )
     return (
         f'<svg {box} role="img" aria-label="{told}"><title>{told}</title>'

@@ -20,6 +20,7 @@ from explgraph.views.figure_style import (
     Figure,
     Rectangle,
     extent,
+    placed_axes,
     plain,
     short,
     stroke,
@@ -75,13 +76,13 @@ def explanation_figure(account: Account, *, path: str | os.PathLike[str] | None 
     figure = Figure(figsize=size, dpi=150)
 
     _head(figure, account, doubts)
-    ax = _axes(figure, (_GAP, head), photo, "photograph")
+    ax = placed_axes(figure, (_GAP, head), photo, "photograph")
     _photograph(ax, account, shown, photo[1] * 72)
     if curve:
         _curve(figure, (0.55, head + photo[1] + 0.4), (_PHOTO - 0.45, _CURVE - 0.1), account)
 
     tall = right_tall - 0.25
-    ax = _axes(figure, (bars, head + 0.25), (_BAR + 0.9, tall), "bars")
+    ax = placed_axes(figure, (bars, head + 0.25), (_BAR + 0.9, tall), "bars")
     values = [row.contribution for row in shown] + [value for _, value in rests]
     low, high = min(0.0, *values), max(0.0, *values)
     span = max(high - low, 1e-12)
@@ -101,10 +102,10 @@ def explanation_figure(account: Account, *, path: str | os.PathLike[str] | None 
         _title(figure, corner, row)
         cut = patch(account.picture, row.x, row.y, side, 128)[0]
         x = right + _TEXT
-        _axes(figure, (x, corner[1]), (_TILE, _TILE), f"here {row.part}").imshow(cut)
+        placed_axes(figure, (x, corner[1]), (_TILE, _TILE), f"here {row.part}").imshow(cut)
         for k, tile in enumerate(account.elsewhere.get(row.part, ())):
             at = (x + 0.06 + (k + 1) * (_TILE + 0.03), corner[1])
-            _axes(figure, at, (_TILE, _TILE), f"elsewhere {row.part}").imshow(tile)
+            placed_axes(figure, at, (_TILE, _TILE), f"elsewhere {row.part}").imshow(tile)
         _bar(ax, top + _TILE / 2, 0.26, row.contribution, span)
         top += row_tall
     for text, value in rests:
@@ -123,22 +124,6 @@ def _broken(text: str, most: int) -> list[str]:
             lines.append("")
         lines[-1] += (" " if lines[-1] else "") + word
     return lines
-
-
-def _axes(
-    figure: Figure, corner: tuple[float, float], size: tuple[float, float], label: str
-) -> Axes:
-    """Place bare axes by their upper left corner, inches from the figure's."""
-    wide, tall = figure.get_size_inches()
-    ax = figure.add_axes(
-        (corner[0] / wide, 1 - (corner[1] + size[1]) / tall, size[0] / wide, size[1] / tall),
-        label=label,
-    )
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    return ax
 
 
 def _told(
@@ -202,7 +187,7 @@ def _disc(ax: Axes, x: float, y: float, row: PartContribution) -> None:
 
 def _title(figure: Figure, corner: tuple[float, float], row: PartContribution) -> None:
     """Write a part's number and title beside its patches."""
-    ax = _axes(figure, (corner[0], corner[1]), (0.24, _TILE), f"mark {row.part}")
+    ax = placed_axes(figure, (corner[0], corner[1]), (0.24, _TILE), f"mark {row.part}")
     ax.set_xlim(0, 0.24)
     ax.set_ylim(_TILE, 0)
     ax.patch.set_visible(False)

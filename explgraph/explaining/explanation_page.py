@@ -1,14 +1,12 @@
 """An explanation as a page, complete in itself.
 
-It holds no script and asks for nothing: a Content-Security-Policy in it forbids both, and allows no
-style but its own, by its digest. Names are escaped. A mark on the photograph leads to its part's
-row and back.
+It holds no script and asks for nothing (`markup.page`). Names are escaped. A mark on the photograph
+leads to its part's row and back.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 import io
 import math
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from explgraph import markup
 from explgraph.explaining.account import NO_NODE, NO_PART, Account, PartContribution
 from explgraph.views.pictures import part_side, patch
 from explgraph.views.spread import spread
@@ -61,33 +60,20 @@ table { border-collapse: collapse } td, th { padding: .25em .6em .25em 0; text-a
 def page(account: Account) -> str:
     """Give the page."""
     shown, _ = account.shown(SHOWN)
-    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    title = html.escape(f"{account.class_title}: {account.image}")
-    doubts = "".join(f'<p class="doubt">{html.escape(_sentence(d))}</p>' for d in account.doubts)
     first = " (the highest)" if account.rank == 1 and account.classes > 1 else ""
     rank = f", rank {account.rank} of {account.classes}{first}" if account.classes > 1 else ""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        f"img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>\n"
-        f"{doubts}<h1>What carried “{html.escape(account.class_title)}” in image "
-        f"{html.escape(account.image)}</h1>\n"
+    body = (
+        f"{markup.doubted(account.doubts)}<h1>What carried “{html.escape(account.class_title)}” "
+        f"in image {html.escape(account.image)}</h1>\n"
         f"<p>The network's score is <b>{account.score:.3g}</b>{rank}. "
         f"{html.escape(account.told)}</p>\n"
         f'<div class="all"><div class="left">{marked_picture(account)}'
         f'<p class="quiet">A ring is as wide as the part scatters; blue speaks for the class, '
         "orange against it; dashed where it is doubtful that the image shows the part.</p></div>\n"
         f'<div class="right">{_rows(account, shown)}{_removal(account)}{_layers(account)}'
-        "</div></div>\n</body></html>\n"
+        "</div></div>"
     )
-
-
-def _sentence(text: str) -> str:
-    """Make a doubt a sentence."""
-    return text[0].upper() + text[1:] + "."
+    return markup.page(f"{account.class_title}: {account.image}", _STYLE, body)
 
 
 def marked_picture(account: Account) -> str:

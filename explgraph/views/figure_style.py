@@ -44,6 +44,7 @@ __all__ = [
     "overlay",
     "pale",
     "part_sign",
+    "placed_axes",
     "plain",
     "short",
     "show",
@@ -100,11 +101,29 @@ def bare_axes(rows: int, columns: int, inch: float = _INCH) -> tuple[Figure, lis
     figure = Figure(figsize=(inch * columns, inch * rows + 0.45), dpi=_DPI, layout="constrained")
     axes = [figure.add_subplot(rows, columns, k + 1) for k in range(rows * columns)]
     for ax in axes:
-        ax.set_xticks([])
-        ax.set_yticks([])
-        for spine in ax.spines.values():
-            spine.set_visible(False)
+        _bare(ax)
     return figure, axes
+
+
+def placed_axes(
+    figure: Figure, corner: tuple[float, float], size: tuple[float, float], label: str
+) -> Axes:
+    """Place bare axes by their upper left corner, inches from the figure's."""
+    wide, tall = figure.get_size_inches()
+    ax = figure.add_axes(
+        (corner[0] / wide, 1 - (corner[1] + size[1]) / tall, size[0] / wide, size[1] / tall),
+        label=label,
+    )
+    _bare(ax)
+    return ax
+
+
+def _bare(ax: Axes) -> None:
+    """Take ticks and frame away."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
 
 
 def extent(picture: NDArray[Any]) -> tuple[float, float, float, float]:

@@ -25,6 +25,7 @@ from explgraph.views.figure_style import (
     Sign,
     extent,
     part_sign,
+    placed_axes,
     plain,
     short,
     stroke,
@@ -119,7 +120,7 @@ def part_figure(
     for k, n in enumerate(here):
         row, column = divmod(k, columns)
         corner = (_GAP + column * (image[0] + _GAP), _GAP + row * (image[1] + _GAP))
-        ax = _axes(figure, corner, image, f"image {found.names[n]}")
+        ax = placed_axes(figure, corner, image, f"image {found.names[n]}")
         _image(ax, pictures[found.names[n]], found, n, drawn, signs, image[1] * 72)
     pixels = part_side(graph.image_size) if side is None else side
     for k, part in enumerate(drawn):
@@ -186,22 +187,6 @@ def _grid(count: int, aspect: float) -> tuple[int, float]:
         if inch > best[1] + 1e-9:
             best = (columns, inch)
     return best
-
-
-def _axes(
-    figure: Figure, corner: tuple[float, float], size: tuple[float, float], label: str
-) -> Axes:
-    """Place bare axes by their upper left corner, inches from the figure's."""
-    wide, tall = figure.get_size_inches()
-    ax = figure.add_axes(
-        (corner[0] / wide, 1 - (corner[1] + size[1]) / tall, size[0] / wide, size[1] / tall),
-        label=label,
-    )
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    return ax
 
 
 def _image(
@@ -274,7 +259,7 @@ def _tile(
     cut: Sequence[NDArray[np.uint8]],
 ) -> None:
     """Draw a part's best patches below its title and what is known of it; inches."""
-    head = _axes(figure, corner, (side, _TITLE), f"title {part.id}")
+    head = placed_axes(figure, corner, (side, _TITLE), f"title {part.id}")
     head.set_xlim(0, side)
     head.set_ylim(_TITLE, 0)
     head.patch.set_visible(False)
@@ -301,7 +286,7 @@ def _tile(
     for k, colours in enumerate(cut):
         row, column = divmod(k, 2)
         place = (corner[0] + column * (inch + 0.04), corner[1] + _TITLE + row * (inch + 0.04))
-        _axes(figure, place, (inch, inch), f"part {part.id}").imshow(colours)
+        placed_axes(figure, place, (inch, inch), f"part {part.id}").imshow(colours)
 
 
 def _layers(part: Part, most: int) -> str:

@@ -8,22 +8,19 @@ from pathlib import Path
 from urllib.parse import quote
 
 from explgraph.atomic import atomic_write
-from explgraph.markup import escaped
+from explgraph.markup import escaped, page
 
 __all__ = ["write_page"]
 
-_HEAD = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>What nodes answer to</title>
-<meta name="viewport" content="width=device-width">
-<style>
+_STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222; background: #fff; color-scheme: light dark }
+  color: #222; background: #fff }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #15181c } }
 img { max-width: 100%; height: auto }
 h2 { font-size: 1.1rem; margin: 2.5rem 0 0.5rem }
 p { max-width: 45rem }
-</style>
-<h1>What nodes answer to</h1>
+"""
+_HEAD = """<h1>What nodes answer to</h1>
 <p>Patches: where the node or part was found best, with its score. Heat: what every pixel adds to
 its answer; the outline holds half of the heat. Optimised: the image it answers to most, in the
 spectrum of these photographs; what doesn't matter fades. Inverted: an image that shows the same
@@ -46,4 +43,6 @@ def write_page(path: str | os.PathLike[str], pictures: Sequence[tuple[str, Path]
         for title, file in pictures
     )
     with atomic_write(path) as temporary:
-        temporary.write_text(_HEAD + body + "</html>\n", encoding="utf-8")
+        # files beside a page that is opened from a disk are no "self" to all browsers
+        whole = page("What nodes answer to", _STYLE, _HEAD + body, images="'self' file:")
+        temporary.write_text(whole, encoding="utf-8")

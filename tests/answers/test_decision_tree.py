@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import damaged
 import networkx
@@ -277,6 +278,8 @@ def test_two_ways_to_be_a_guardian_are_found(tmp_path):
         assert "<h1>Decision tree of guardian: " in page
         assert "default-src 'none'" in page
         assert page.count("<circle") >= 4
+        marks = set(re.findall(r'text-anchor="middle" fill="#fff">(.)</text>', page))
+        assert marks == set("abcd"[: len(marks)]), "numbers would be taken for those of parts"
         first = next(iter(one.parts_of(0)))
         part = graph.nx.nodes[first]["part"]
         told = f"{graph.part(part).title} · {first}" if part else first
