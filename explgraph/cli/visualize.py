@@ -120,7 +120,8 @@ def _visualize(options: argparse.Namespace) -> None:
         pictures.append(("What the graph keeps of images", file))
     write_page(folder / "index.html", pictures)
     if not options.quiet:
-        print(f"{len(pictures)} pictures: {folder / 'index.html'}")
+        counted = f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
+        print(f"{counted}: {folder / 'index.html'}")
 
 
 def _things(options: argparse.Namespace, graph: ExplanatoryGraph, ways: set[str]) -> list[str]:
