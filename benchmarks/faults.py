@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import os
 import random
@@ -47,6 +48,7 @@ LIMIT = 10.0  # s of computing
 WAITING = 60.0  # s
 COLUMNS = ("tried", "right", "clear error", "wrong", "raw", "hung", "left")
 BAD = ("wrong", "raw", "hung", "left")
+SAID = "said"  # file of what a process wrote to its stderr
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,17 +129,18 @@ def _run(family: str, folder: Path, seed: int, which: list[int], told: list[str]
         if not pid:
             os.close(reading)
             os.setpgid(0, 0)  # what it starts ends with it
-            _work(family, folder / "world", place, seed, which, os.fdopen(writing, "w"))
+            _work(family, folder, place, seed, which, os.fdopen(writing, "w"))
         os.close(writing)
-        at, ended = which[0], _follow(pid, reading, row, told, family)
+        ended = _follow(pid, reading, row, told, family)
         os.close(reading)
-        _end(pid)
+        status = _end(pid)
         if ended is None:
             break
         at, how = ended
         row["tried"] += 1
         row[how] += 1
-        told.append(f"{family} {at}: {how}")
+        said = folder.joinpath(SAID).read_text(errors="replace").strip()
+        told.append(f"{family} {at}: {how} (exit status {status}): {said[-2000:]}")
         which = [i for i in which if i > at]
     row["left"] += _left(place, told)
     shutil.rmtree(place, ignore_errors=True)
@@ -183,18 +186,21 @@ def _computed(pid: int) -> float:
     return 0.0
 
 
-def _work(family: str, world: Path, place: Path, seed: int, which: list[int], out: object) -> None:
+def _work(family: str, folder: Path, place: Path, seed: int, which: list[int], out: object) -> None:
     """Do tries, and say how each ended."""
+    # also what libraries say of damaged files; told if this process dies
+    errors = os.open(folder / SAID, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def say(what: object) -> None:
         out.write(json.dumps(what) + "\n")
         out.flush()
 
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say of damaged files
+        os.dup2(errors, 2)
+        faulthandler.enable()
         warnings.simplefilter("ignore")
         place.mkdir(exist_ok=True)
-        attempt = fault_families.FAMILIES[family].make(world, place)
+        attempt = fault_families.FAMILIES[family].make(folder / "world", place)
         for i in which:
             say(i)
             rng = random.Random(f"{seed} {family} {i}")
@@ -208,18 +214,23 @@ def _work(family: str, world: Path, place: Path, seed: int, which: list[int], ou
                 text = f"{type(err).__name__}: {err} ({Path(where.filename).name}:{where.lineno})"
                 say(["raw", text[:300]])
         say("end")
-    finally:
         os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(1)
 
 
-def _end(pid: int) -> None:
-    """End a process, and what it started."""
+def _end(pid: int) -> int:
+    """End a process, and what it started; give its exit status."""
     for _ in range(50):
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
         time.sleep(0.01)
     os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _left(place: Path, told: list[str]) -> int:

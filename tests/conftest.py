@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 # for `benchmarks`; last, so that the installed package is tested and not the tree beside it
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
 # Several test processes (pytest -n) must not each start a thread for every core; torch reads this
 # when it is first imported.
@@ -32,3 +35,22 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium that tests open pages in."""
+    missing = None if CHROMIUM else "no Chromium on this machine (Debian: apt install chromium)"
+    try:
+        from playwright.sync_api import sync_playwright
+
+        from benchmarks.viewer_speed import FLAGS
+    except ImportError:
+        missing = "playwright isn't installed (pip install playwright)"
+    if missing:
+        assert not os.environ.get("CI"), missing
+        pytest.skip(missing)
+    with sync_playwright() as play:
+        launched = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()

@@ -153,7 +153,7 @@ details { border-left: 2px solid #d5dbe1; margin: .4em 0 .4em .3em; padding-left
 summary { cursor: pointer; font-weight: 600 }
 td { padding: 0 .6em .15em 0; white-space: nowrap; vertical-align: middle }
 td.value { text-align: right; font-variant-numeric: tabular-nums }
-.images { display: flex; flex-wrap: wrap; gap: 4px; margin: .3em 0 }
+.rows { overflow-x: auto } .images { display: flex; flex-wrap: wrap; gap: 4px; margin: .3em 0 }
 td img { border-radius: 3px; margin-right: 2px; vertical-align: middle }
 .quiet { color: #5b6774 } p { margin: .3em 0 }
 .doubt { border-left: 4px solid #c2570c; background: #fdf1e7; padding: .5em .8em; margin: .6em 0 }
@@ -208,7 +208,7 @@ def _section(
     unfolded = " open" if values["depth"] < 2 else ""
     return (
         f"<details{unfolded}><summary>{html.escape(_title(nx, number))}</summary>"
-        f'<div class="images">{images}</div><table>{rows}</table>'
+        f'<div class="images">{images}</div><div class="rows"><table>{rows}</table></div>'
         f'<p class="quiet">{besides}{values["bias"]:+.3f} besides</p>{finer}</details>'
     )
 

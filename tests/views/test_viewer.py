@@ -6,9 +6,7 @@ import base64
 import hashlib
 import io
 import json
-import os
 import re
-import shutil
 import socket
 import threading
 import urllib.request
@@ -27,8 +25,6 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.parsing import parts_in
 from explgraph.views import viewer
 from explgraph.views.pictures import Pictures, part_sightings
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
 
 def test_the_page_is_complete_in_itself(tmp_path):
@@ -123,24 +119,6 @@ def test_a_port_that_is_taken_is_an_error():
 # --- in a browser --------------------------------------------------------------------------------
 
 browsing = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    missing = None if CHROMIUM else "no Chromium on this machine (Debian: apt install chromium)"
-    try:
-        from playwright.sync_api import sync_playwright
-
-        from benchmarks.viewer_speed import FLAGS
-    except ImportError:
-        missing = "playwright isn't installed (pip install playwright)"
-    if missing:
-        assert not os.environ.get("CI"), missing
-        pytest.skip(missing)
-    with sync_playwright() as play:
-        launched = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
