@@ -140,7 +140,14 @@ class Annotations:
             )
             for photo in self.photos
         ]
-        return Annotations(self.kind, photos, self.parts, self.explicit, self.sources)
+        marked, others = _marked(photos), _marked(self.photos)
+        parts = [part for part in self.parts if part in marked or part not in others]
+        return Annotations(self.kind, photos, parts, self.explicit, self.sources)
+
+
+def _marked(photos: Iterable[Photo]) -> set[str]:
+    """Give the parts that are marked anywhere."""
+    return {part for photo in photos for thing in photo.things for part in thing.marks}
 
 
 _SHOWN = 8  # classes that a message lists

@@ -65,7 +65,9 @@ def boxed(
     if not isinstance(boxes, Mapping):
         path = checked_path(boxes, "boxes")
         if path.is_dir() or (path.suffix.lower() in _OF_PROGRAMS and not _is_table(path)):
-            found = read_annotations(path, "boxes").only(classes, "box_class", "boxes")
+            found = read_annotations(path, "boxes").only(
+                classes, "box_class (--box-class)", "boxes"
+            )
             table, labels = _from_annotations(found, files, folder, size_of)
             return _images(files, table, labels)
         boxes = read_boxes(path)
@@ -123,7 +125,7 @@ def _from_annotations(
         photo = found.photos[index]
         for thing in photo.things:
             if thing.box is None or thing.box[2] <= thing.box[0] or thing.box[3] <= thing.box[1]:
-                without += not thing.loose
+                without += not thing.marks
                 continue
             size = size_of(file)
             check_size(file, photo.size, size)

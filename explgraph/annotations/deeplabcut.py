@@ -75,13 +75,13 @@ def read(file: Path) -> Annotations:
                     file, entry, f"{len(cells)} values for {len(header['coords'])} columns; "
                     "numbers have a decimal point, not a comma"
                 )  # fmt: skip
-            name = "/".join(cells[: columns[0].at]).replace("\\", "/")
+            name = "/".join(filter(None, cells[: columns[0].at])).replace("\\", "/")
             if name.isdigit():
                 raise bad(
                     file, entry, "rows are frames of a video, by number; explgraph reads images: "
                     "extract the frames, and name each row by its image file"
                 )  # fmt: skip
-            if not name.strip("/") or name in photos:
+            if not name or name in photos:
                 what = f"{name!r} is there twice" if name in photos else "the image has no name"
                 raise bad(file, entry, what)
             photos[name] = Photo((name,), _things(file, entry, cells, columns))

@@ -1,8 +1,8 @@
 """Which photographs of a folder are meant by the names that annotation programs give them.
 
 A name fits a file if the one is the end of the other, folder by folder: ``train2017/1.jpg`` is
-``1.jpg`` of a folder, and ``1.jpg`` is ``birds/1.jpg``. Of several files the one whose whole path
-agrees furthest is meant; two that agree as far are refused.
+``1.jpg`` of a folder, and ``1.jpg`` is ``birds/1.jpg``. Of several files that of the very name is
+meant, else the one whose whole path agrees furthest; two that agree as far are refused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from explgraph.annotations.annotated import Photo
 from explgraph.errors import ExplgraphError, nearest, warn
 
 __all__ = ["check_size", "find_photos"]
+
+
+_EXACT = 1 << 20  # by how many folders a name agrees with the file that has the very name
 
 
 def find_photos(
@@ -54,7 +57,7 @@ def find_photos(
         by_name.setdefault(last, []).append(file)
         by_stem.setdefault(_stem(last), []).append(file)
     meant: dict[str, list[tuple[int, int]]] = {}  # how far it agrees, and which photograph
-    apart: list[tuple[str, str]] = []
+    apart: dict[int, str] = {}  # names that agree in the last part alone
     for index, photo in enumerate(photos):
         for name, known in [(n, by_name) for n in photo.names] + [
             (n, by_stem) for n in photo.stems
@@ -63,12 +66,12 @@ def find_photos(
             fitting, far = _fitting(parts, known, root, stem=known is by_stem)
             if fitting is not None:
                 meant.setdefault(fitting, []).append((far, index))
-                if far < len(parts) and known is by_name:
-                    apart.append((name, fitting))
+                if far == 1 < len(parts) and known is by_name:
+                    apart[index] = name
                 break
     found: dict[int, str] = {}
     for file, claims in meant.items():
-        claims.sort(reverse=True)
+        claims.sort(key=lambda claim: (-claim[0], claim[1]))
         if len(claims) > 1 and claims[0][0] == claims[1][0]:
             both = " and ".join(repr(photos[index].name) for _, index in claims[:2])
             raise ExplgraphError(
@@ -88,11 +91,10 @@ def find_photos(
             f"{what} of {len(strays)} of {len(photos)} images are left out, since no image has "
             f"their name: {listed}{nearest(strays[0], list(files)[:10_000])}"
         )
-    kept = set(found.values())
-    if apart := [(name, file) for name, file in apart if file in kept]:
+    if alike := [index for index in found if index in apart]:
         warn(
-            f"{what} of {len(apart)} images were found by the ends of their names alone, such as "
-            f"{apart[0][1]!r} of {str(folder)!r} for {apart[0][0]!r}"
+            f"{what} of {len(alike)} images were found by the ends of their names alone, such as "
+            f"{found[alike[0]]!r} of {str(folder)!r} for {apart[alike[0]]!r}"
         )
     return found
 
@@ -113,6 +115,8 @@ def _fitting(
             if a != b:
                 break
             far += 1
+        if own == parts and not stem:
+            return file, _EXACT
         if far < min(len(parts), len(own)) or far < most:
             continue
         best = [file] if far > most else [*best, file]

@@ -22,6 +22,7 @@ from explgraph.errors import ExplgraphError, warn
 from explgraph.suffixes import MARKS, PARSES, REPORTS, TABLES
 
 if TYPE_CHECKING:
+    from explgraph.evaluation.landmarks import Landmarks
     from explgraph.images.folder import ImageFolder
 
 __all__ = ["add"]
@@ -202,7 +203,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         evaluation.write(rows, out)
     if not options.quiet or not options.out:
         parts = options.parts or list(landmarks.parts)
-        print(repr(landmarks))
+        _tell(landmarks)
         print(f"{len(images)} images; mean over {', '.join(parts)}; errors per image diagonal\n")
         print(evaluation.markdown(rows))
 
@@ -268,6 +269,12 @@ def _locate(options: argparse.Namespace) -> None:
         print(f"{len(localizer.parts)} parts in {len(found.names)} images: {written}")
 
 
+def _tell(landmarks: Landmarks) -> None:
+    """Say what marks were taken for, unless they are laid out as explgraph has them."""
+    if landmarks.objects is not None:
+        print(landmarks)
+
+
 def _marks_within(options: argparse.Namespace, images: ImageFolder) -> dict[str, Any]:
     """Read landmarks in the network's pixels; parts that the crop cuts off count as unmarked."""
     import numpy as np
@@ -277,7 +284,7 @@ def _marks_within(options: argparse.Namespace, images: ImageFolder) -> dict[str,
     file = options.landmarks
     landmarks = read_landmarks(file, object_class=classes(options.landmark_class))
     if not options.quiet and options.suggest is None:
-        print(repr(landmarks))
+        _tell(landmarks)
     height, width = images.size
     marks, left_out = {}, []
     for part, places in landmarks.to_network(images).parts.items():

@@ -364,7 +364,9 @@ def read_landmarks(
     """
     if isinstance(likelihood, bool) or not 0 <= likelihood <= 1:
         raise ExplgraphError(f"likelihood must be from 0 to 1, got {likelihood!r}")
-    found = read_annotations(path, "marks").only(object_class, "object_class", "marks")
+    found = read_annotations(path, "marks").only(
+        object_class, "object_class (--landmark-class)", "marks"
+    )
     return _assembled(found, occluded, likelihood)
 
 
