@@ -15,6 +15,8 @@ from explgraph.paths import check_regular, checked_path
 
 __all__ = ["guarded", "read_csv", "read_json", "read_text", "wrong_columns"]
 
+_LONGEST = 500  # characters of what was found that a message quotes
+
 # How spreadsheets recognise formulas, the wide signs of East Asian ones included. Behind a text's
 # own apostrophes, too, so that one that `guarded` puts there can be told from them.
 _FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
@@ -116,7 +118,7 @@ def wrong_columns(
     """Say which columns a table must have, and which it has."""
     return ExplgraphError(
         f"{_shown(path, option)} must have the columns {needed} in its first line, found "
-        f"{', '.join(found) or 'nothing'}"
+        f"{(', '.join(found) or 'nothing')[:_LONGEST]}"
     )
 
 

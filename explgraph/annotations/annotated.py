@@ -172,8 +172,12 @@ def number(value: Any) -> float:
 def numbers(file: Path, entry: str, what: str, values: Any, count: int) -> list[float]:
     """Turn a sequence of `count` values into finite floats, or say what is wrong."""
     given = values if isinstance(values, (list, tuple)) else ()
-    found = [number(value) for value in given]
-    if len(found) != count or any(math.isnan(value) for value in found):
+    plain = set(map(type, given)) <= {int, float}  # as almost always, and a hundred thousand times
+    try:
+        found = list(map(float, given)) if plain else [number(value) for value in given]
+    except OverflowError:
+        found = [math.nan]
+    if len(found) != count or not all(map(math.isfinite, found)):
         shown = repr(values) if len(repr(values)) < 80 else repr(values)[:80] + "..."
         raise bad(file, entry, f"{what} must be {count} numbers, found {shown}")
     return found

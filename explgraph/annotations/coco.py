@@ -132,7 +132,9 @@ def _thing(
     for k, part in enumerate(parts):
         px, py, seen = values[3 * k : 3 * k + 3]
         if seen not in (0, 1, 2):
-            raise bad(file, entry, f"v of {part!r} must be 0, 1 or 2, found {flat[3 * k + 2]!r}")
+            raise bad(
+                file, entry, f"v of {part!r} must be 0, 1 or 2, found {flat[3 * k + 2]!r:.80}"
+            )
         if seen:
             marks[part] = Mark(px + _HALF, py + _HALF, occluded=seen == 1)
     return Thing(label, box, marks)

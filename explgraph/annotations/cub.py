@@ -57,10 +57,10 @@ def read_parts(file: Path) -> Annotations:
             missing, where = (
                 (image, "images.txt") if image not in image_names else (part, "parts.txt")
             )
-            raise bad(file, entry, f"id {missing} isn't in {where}")
+            raise bad(file, entry, f"id {missing:.40} isn't in {where}")
         at = [number(x), number(y)]
         if at != [v for v in at if v == v]:
-            raise bad(file, entry, f"x and y must be numbers, found {x!r}, {y!r}")
+            raise bad(file, entry, f"x and y must be numbers, found {x!r:.40}, {y!r:.40}")
         if visible == "1":
             marks[image][part_names[part]] = Mark(at[0] + _HALF, at[1] + _HALF)
     photos = [Photo((image_names[i],), [Thing("", None, marks[i])]) for i in image_names]
@@ -84,7 +84,7 @@ def read_boxes(file: Path) -> Annotations:
         entry = f"line {number_}"
         if fields[0] not in image_names or fields[0] in boxes:
             what = "is there twice" if fields[0] in boxes else "isn't in images.txt"
-            raise bad(file, entry, f"id {fields[0]} {what}")
+            raise bad(file, entry, f"id {fields[0]:.40} {what}")
         x, y, width, height = numbers(file, entry, "x y width height", fields[1:], 4)
         boxes[fields[0]] = (x, y, x + width, y + height)
     photos = [
@@ -104,5 +104,7 @@ def _numbered(file: Path, candidates: Sequence[Path]) -> dict[str, str]:
         )
     entries = [line.strip().split(maxsplit=1) for line in read_text(found).splitlines()]
     if bad_one := next((e for e in entries if len(e) == 1), None):
-        raise ExplgraphError(f"{str(found)!r}: expected '<id> <name>' lines, found {bad_one[0]!r}")
+        raise ExplgraphError(
+            f"{str(found)!r}: expected '<id> <name>' lines, found {bad_one[0]!r:.80}"
+        )
     return {entry[0]: entry[1] for entry in entries if entry}

@@ -64,7 +64,7 @@ def read(file: Path) -> Annotations:
                 if cells[0].lower() not in _HEADERS:
                     raise bad(
                         file, entry, "the header of a DeepLabCut file is scorer, (individuals,) "
-                        f"bodyparts, coords, found {cells[0]!r}"
+                        f"bodyparts, coords, found {cells[0]!r:.80}"
                     )  # fmt: skip
                 header[cells[0].lower()] = cells
                 if "coords" in header:
@@ -107,7 +107,7 @@ def _columns(file: Path, header: dict[str, list[str]]) -> list[_Column]:
         if coord not in _COORDS or not told["bodyparts"]:
             raise ExplgraphError(
                 f"{str(file)!r}, column {at + 1}: expected a bodypart and one of "
-                f"{', '.join(_COORDS)}, found {told['bodyparts']!r} and {coords[at]!r}"
+                f"{', '.join(_COORDS)}, found {told['bodyparts']!r:.80} and {coords[at]!r:.80}"
             )
         found.append(_Column(at, told.get("individuals", ""), told["bodyparts"], coord))
     what = [column[1:] for column in found]
@@ -133,7 +133,7 @@ def _things(file: Path, entry: str, cells: Sequence[str], columns: list[_Column]
             continue
         said[coord] = number(cells[at])
         if said[coord] != said[coord]:
-            raise bad(file, entry, f"{coord} of {part!r} must be a number, found {cells[at]!r}")
+            raise bad(file, entry, f"{coord} of {part!r} must be a number, found {cells[at]!r:.80}")
     animals: dict[str, dict[str, Mark]] = {}
     for (individual, part), said in values.items():
         marks = animals.setdefault(individual, {})

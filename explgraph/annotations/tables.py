@@ -61,10 +61,12 @@ def _seen(file: Path, entry: str, row: Mapping[str, str]) -> tuple[bool, float]:
     """Say whether a part shows, and how likely, by columns that need not be there."""
     said = row.get("visible", "").strip().lower()
     if said not in _SEEN | _UNSEEN:
-        raise bad(file, entry, f"visible must be 0, 1, 2, true or false, found {row['visible']!r}")
+        raise bad(
+            file, entry, f"visible must be 0, 1, 2, true or false, found {row['visible']!r:.80}"
+        )
     likely = row.get("likelihood", "").strip() or "1"
     if not 0 <= number(likely) <= 1:
-        raise bad(file, entry, f"likelihood must be a number from 0 to 1, found {likely!r}")
+        raise bad(file, entry, f"likelihood must be a number from 0 to 1, found {likely!r:.80}")
     return said in _SEEN, number(likely)
 
 
@@ -113,7 +115,8 @@ def read_parts_json(file: Path, content: Any) -> Annotations:
                 continue
             if not isinstance(place, list) or len(place) != 2:
                 raise ExplgraphError(
-                    f"{str(file)!r}: {part!r} of {name!r} must be [x, y] or null, found {place!r}"
+                    f"{str(file)!r}: {part!r} of {name!r} must be [x, y] or null, found "
+                    f"{place!r:.80}"
                 )
             x, y = _place(file, f"{part!r} of {name!r}", *place)
             marks[part] = Mark(x + _HALF, y + _HALF)
@@ -130,5 +133,5 @@ def _place(file: Path, entry: str, x: Any, y: Any) -> tuple[float, float]:
     """Turn x and y into finite numbers."""
     place = number(x), number(y)
     if place != tuple(v for v in place if v == v):
-        raise bad(file, entry, f"x and y must be numbers, found {x!r}, {y!r}")
+        raise bad(file, entry, f"x and y must be numbers, found {x!r:.40}, {y!r:.40}")
     return place

@@ -34,6 +34,7 @@ NOT_LABELS = frozenset(
 )
 """Text files that lie about in such folders, and are of no image."""
 
+_LONGEST = 256_000  # characters of data.yaml: a thousand times the usual; its reader is slow
 _BEYOND = 0.01  # by how much rounding may lead out of the image
 
 
@@ -79,10 +80,10 @@ def _thing(
         index = int(fields[0])
     except ValueError:
         raise bad(
-            file, entry, f"expected the number of a class first, found {fields[0]!r}"
+            file, entry, f"expected the number of a class first, found {fields[0]!r:.80}"
         ) from None
     if names is not None and index not in names:
-        raise bad(file, entry, f"class {index} has no name; there are {len(names)}, from 0")
+        raise bad(file, entry, f"class {fields[0]:.20} has no name; there are {len(names)}, from 0")
     label = str(index) if names is None else names[index]
     values = numbers(file, entry, "all after the class", fields[1:], len(fields) - 1)
     if len(values) in (4, 5) or (keypoints and len(values) in (4 + keypoints, 5 + keypoints)):
@@ -101,7 +102,7 @@ def _thing(
     if min(box) < -_BEYOND or max(box) > 1 + _BEYOND:
         raise bad(
             file, entry, "coordinates must be shares of the image's size, from 0 to 1, found "
-            f"{' '.join(fields[1:5])}"
+            f"{' '.join(fields[1:5]):.80}"
         )  # fmt: skip
     return Thing(label, box, {})
 
@@ -127,8 +128,13 @@ def _of_yaml(file: Path) -> tuple[dict[int, str] | None, int]:
             f"{str(file)!r} needs PyYAML, which isn't installed: pip install 'explgraph[yolo]', or "
             "put the classes' names, a line each, into classes.txt and take data.yaml away"
         ) from err
+    text = read_text(file)
+    if len(text) > _LONGEST:
+        raise ExplgraphError(
+            f"{str(file)!r} has {len(text):,} characters; at most {_LONGEST:,} are read"
+        )
     try:
-        content: Any = yaml.safe_load(read_text(file))
+        content: Any = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as err:
         if isinstance(err, ExplgraphError):
             raise

@@ -153,6 +153,33 @@ def test_coco_that_is_broken_names_the_entry(tmp_path, change, message):
 # ------------------------------------------------------------------------------------- DeepLabCut
 
 
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("levels", [1, 3])
+def test_deeplabcut_as_pandas_writes_it(tmp_path, several, levels):
+    # DeepLabCut's own files are frames of pandas, written by to_csv
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(levels)
+    names = [("labeled-data", "film", f"img{k:03}.png") for k in range(4)]
+    index = pandas.MultiIndex.from_tuples(names) if levels == 3 else ["/".join(n) for n in names]
+    animals = ["m1", "m2"] if several else [None]
+    levels_of = ["scorer", "individuals", "bodyparts", "coords"]
+    columns = [("me", a, part, c) for a in animals for part in ("eye", "tail") for c in "xy"]
+    if not several:
+        columns, levels_of = [(s, p, c) for s, _, p, c in columns], [levels_of[0], *levels_of[2:]]
+    values = rng.uniform(0, 99, (4, len(columns)))
+    values[1, :2] = np.nan
+    frame = pandas.DataFrame(
+        values, index=index, columns=pandas.MultiIndex.from_tuples(columns, names=levels_of)
+    )
+    frame.to_csv(tmp_path / "CollectedData_me.csv")
+    landmarks = explgraph.read_landmarks(tmp_path / "CollectedData_me.csv")
+    rows = values.reshape(4, len(animals), 2, 2) + 0.5
+    assert len(landmarks.names) == 4 * len(animals)
+    assert landmarks.names[0] == "labeled-data/film/img000.png" + ("#0" if several else "")
+    for k, part in enumerate(("eye", "tail")):
+        np.testing.assert_allclose(landmarks.parts[part], rows[:, :, k].reshape(-1, 2))
+
+
 def test_deeplabcut_predictions_need_the_likelihood(tmp_path):
     text = (
         "scorer,net,net,net,net,net,net\nbodyparts,eye,eye,eye,tail,tail,tail\n"
