@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import explgraph
 from explgraph import DecisionTree, ExplgraphError, ImageFolder, Parse
+from explgraph.annotations.recognising import read_annotations
 from explgraph.answers.ablation import Ablation
 from explgraph.answers.judged import Judged
 from explgraph.answers.label_files import read_attributes, read_expected
@@ -43,6 +44,9 @@ READERS = {
     "rows.json": table.read,
     "marks.json": read_landmarks,
     "marks.csv": read_landmarks,
+    "marks.xml": read_landmarks,
+    "boxes.json": lambda path: read_annotations(path, "boxes"),
+    "boxes.txt": lambda path: read_annotations(path, "boxes"),
     "attributes.csv": lambda path: read_attributes(path, ["a"]),
     "expected.csv": read_expected,
     "weights.safetensors": lambda path: load_model("explgraph.creatures:network", weights=path),

@@ -18,7 +18,6 @@ from explgraph.annotations.annotated import (
     Mark,
     Photo,
     Thing,
-    around,
     bad,
     number,
     numbers,
@@ -152,7 +151,7 @@ class Marked(NamedTuple):
 def content_of(objects: Sequence[Marked], parts: Sequence[str], label: str) -> dict[str, Any]:
     """Give marked objects as COCO has them; `read` gives the marks back.
 
-    All marks are written as visible (v = 2). Without a box, that around the marks is written.
+    All marks are written as visible (v = 2). Without a box, the whole photograph is one.
     """
     files = {one.file: one.size for one in objects}
     ids = {name: k + 1 for k, name in enumerate(files)}
@@ -164,7 +163,7 @@ def content_of(objects: Sequence[Marked], parts: Sequence[str], label: str) -> d
         for part in parts:
             place = one.marks.get(part)
             flat += [0, 0, 0] if place is None else [place[0] - _HALF, place[1] - _HALF, 2]
-        x0, y0, x1, y1 = one.box or around(one.marks.values())
+        x0, y0, x1, y1 = one.box or (0, 0, *one.size)
         annotations.append({
             "id": len(annotations) + 1, "image_id": ids[one.file], "category_id": 1,
             "keypoints": flat, "num_keypoints": len(one.marks),

@@ -230,7 +230,7 @@ class Landmarks:
             ``*.json``: COCO keypoints, all visible (v = 2). ``*.csv``: ``name,part,x,y``.
         images : ImageFolder, optional
             What they are of. COCO needs it for the photographs' sizes, unless they were read from a
-            file that told them; objects' boxes are those that cut the images out.
+            file that told them; objects' boxes are what the images were cut out of.
         label : str
             What COCO calls the objects' class.
 
@@ -292,7 +292,7 @@ def _cut(images: ImageFolder) -> list[_Object]:
         size = photo_size(images.path / file)
         if size is None:
             raise ExplgraphError(f"{images.path / file}: can't be read any more")
-        objects.append((file, size, source if source != (0, 0, *size) else None))
+        objects.append((file, size, source))
     return objects
 
 

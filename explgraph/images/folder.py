@@ -158,7 +158,7 @@ class ImageFolder(Dataset[Tensor]):
             crops = [(one.name, one.file, one.box) for one in cut]
             self.labels = {one.name: one.label for one in cut if one.label}
         elif box_class is not None:
-            raise ExplgraphError("box_class chooses among boxes; give boxes as well")
+            raise ExplgraphError("box_class chooses among boxes; give boxes (--boxes) as well")
         self.all_names = frozenset(files) | {name for name, _, _ in crops}
         if names is not None:
             crops = _chosen(crops, names)

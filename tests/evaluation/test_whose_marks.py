@@ -205,8 +205,7 @@ def test_coco_that_is_written_is_as_the_format_has_it(tmp_path):
     assert first["num_keypoints"] == 1
     assert first["bbox"] == [10, 10, 80, 80]
     assert second["image_id"] == content["images"][1]["id"]
-    # a photograph that wasn't cut has no box: that around the marks
-    assert second["bbox"] == [1.5, 3.5, 5.5, 5.5]
+    assert second["bbox"] == [0, 0, *SIZE]
 
 
 def test_formats_are_turned_into_each_other_without_the_photographs(tmp_path):
