@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,29 +21,23 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
+from explgraph.images.decoding import photo_sizes, reason, turned, upright_rgb
+from explgraph.images.finding import image_files
 from explgraph.paths import check_regular, checked_path
-from explgraph.progress import Shown, bar
+from explgraph.progress import Shown
 from explgraph.textfiles import read_csv
 
-__all__ = ["ImageFolder", "check_source", "made_ready", "normalised", "photo_sizes"]
+__all__ = ["ImageFolder", "check_source", "made_ready", "normalised"]
 
 Box: TypeAlias = Sequence[float]
 Boxes: TypeAlias = Mapping[str, "Box | Sequence[Box]"]
 
-_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
-    | {".pgm", ".pbm", ".jp2", ".avif"}
-)
-# photographs that Pillow alone doesn't read
-_UNREADABLE = frozenset(
-    {".heic", ".heif", ".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"}
-)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -143,7 +136,7 @@ class ImageFolder(Dataset[Tensor]):
         _choice("fit", fit, ("stretch", "crop", "pad"))
         _choice("unreadable", unreadable, ("refuse", "skip"))
         self.fit = fit
-        files = _image_files(self.path)
+        files = image_files(self.path)
         crops: list[_Named] = [(f, f, None) for f in files]
         if boxes is not None:
             crops = _boxed(files, boxes)
@@ -187,10 +180,10 @@ class ImageFolder(Dataset[Tensor]):
         """Give an image as the network sees it, but not normalised: RGB, for drawings."""
         crop = self._crops[index]
         try:
-            photo = _upright_rgb(self.path / crop.file)
+            photo = upright_rgb(self.path / crop.file)
         except Exception as err:
             raise ExplgraphError(
-                f"{self.path / crop.file}: can't be read any more ({_reason(err)})"
+                f"{self.path / crop.file}: can't be read any more ({reason(err)})"
             ) from err
         return _fitted(photo, crop, self.size, self.mean)
 
@@ -239,7 +232,7 @@ class ImageFolder(Dataset[Tensor]):
                 return hashlib.sha256((self.path / file).read_bytes()).hexdigest()
             except OSError as err:
                 raise ExplgraphError(
-                    f"{self.path / file}: can't be read any more ({_reason(err)})"
+                    f"{self.path / file}: can't be read any more ({reason(err)})"
                 ) from err
 
         files = list(dict.fromkeys(crop.file for crop in self._crops))
@@ -335,61 +328,6 @@ def _colours(argument: str, values: Sequence[float]) -> tuple[float, float, floa
     return numbers[0], numbers[1], numbers[2]
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    """Give a key that sorts "2" before "10"."""
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(p)) if i % 2 else (1, p.casefold()) for i, p in enumerate(parts)] + [(1, name)]
-
-
-def _image_files(path: Path) -> list[str]:
-    """List the image files of a folder and its subfolders."""
-    if not path.is_dir():
-        what = "is a file" if path.exists() else "doesn't exist"
-        raise ExplgraphError(f"{path} {what}; pass the folder that holds the images")
-    try:
-        os.scandir(path).close()
-    except OSError as err:
-        raise ExplgraphError(f"{path} can't be read: {err.strerror or err}") from err
-
-    def refuse(err: OSError) -> None:
-        raise ExplgraphError(
-            f"the folder {err.filename} can't be read ({err.strerror or err}); its images would be "
-            "missing: make it readable, or move it away"
-        ) from err
-
-    found: list[Path] = []
-    others: list[Path] = []
-    been: set[str] = set()  # links may lead back
-    for folder, folders, files in os.walk(path, followlinks=True, onerror=refuse):
-        here = os.path.realpath(folder)
-        folders[:] = [] if here in been else [f for f in folders if not f.startswith(".")]
-        if here in been:
-            continue
-        been.add(here)
-        for file in files:
-            suffix = Path(file).suffix.lower()
-            if file.startswith(".") or suffix not in _SUFFIXES | _UNREADABLE:
-                continue
-            (found if suffix in _SUFFIXES else others).append(Path(folder) / file)
-    for one in found:
-        if one.exists() and not one.is_file():
-            raise ExplgraphError(
-                f"{one} is no file (a pipe, a device or a folder); move it away, or name the "
-                "images that are meant"
-            )
-    if others:
-        kinds = ", ".join(sorted({one.suffix.lower() for one in others}))
-        warn(
-            f"{path}: {len(others)} files of kinds that can't be read ({kinds}) are left out, the "
-            f"first {others[0].relative_to(path).as_posix()!r}; save them as .jpg or .png"
-        )
-    if not found:
-        raise ExplgraphError(
-            f"{path} holds no image; files ending in {', '.join(sorted(_SUFFIXES))} are looked for"
-        )
-    return sorted((one.relative_to(path).as_posix() for one in found), key=_natural)
-
-
 _Named: TypeAlias = "tuple[str, str, Box | None]"  # name, file, box
 
 
@@ -455,61 +393,6 @@ def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:
     if not kept:
         raise ExplgraphError("names is empty; choose at least one image")
     return list(kept.values())
-
-
-def photo_sizes(
-    folder: Path, files: Iterable[str], progress: Shown
-) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-    """Decode all photographs once: sizes ``(width, height)``, and why others are unreadable."""
-
-    def check(file: str) -> tuple[int, int] | str:
-        try:
-            with Image.open(folder / file) as photo:
-                width, height = photo.size
-                if photo.format == "JPEG":
-                    turned = photo.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-                    photo.draft("RGB", (1, 1))  # the file is read whole all the same, but faster
-                    photo.load()
-                    return (height, width) if turned else (width, height)
-                most = _most_told(photo)
-                upright = ImageOps.exif_transpose(photo)
-                if upright.mode.startswith("I;16") and not most:
-                    peaks.append(int(np.asarray(upright).max()))
-                _eight_bits(upright, most)
-            return upright.size
-        except Exception as err:  # Pillow's readers raise almost anything for broken files
-            return _reason(err)
-
-    sizes, broken = {}, {}
-    peaks: list[int] = []  # of photographs of 16 bits
-    files = list(files)
-    checked = bar(
-        zip(files, ahead(check, files, 64), strict=True),
-        shown=progress,
-        desc="checking",
-        total=len(files),
-        unit="file",
-    )
-    for file, found in checked:
-        if isinstance(found, str):
-            broken[file] = found
-        else:
-            sizes[file] = found
-    if peaks and max(peaks) < 4096:
-        warn(
-            f"{folder}: the {len(peaks)} photographs of 16 bits reach {max(peaks)} at most, so "
-            "they are nearly black; if they are of 10 or 12 bits, scale them up first"
-        )
-    return sizes, broken
-
-
-def _reason(err: Exception) -> str:
-    """Say in a few words why a file can't be read."""
-    if isinstance(err, UnidentifiedImageError):
-        return "not an image"
-    if isinstance(err, OSError) and err.strerror:
-        return err.strerror
-    return str(err) or type(err).__name__
 
 
 def _placed(
@@ -625,61 +508,10 @@ def made_ready(
     if not isinstance(photo, Image.Image):
         check_regular(photo, f"image {name!r}")
     try:
-        whole = _turned(photo) if isinstance(photo, Image.Image) else _upright_rgb(Path(photo))
+        whole = turned(photo) if isinstance(photo, Image.Image) else upright_rgb(Path(photo))
     except Exception as err:
-        raise ExplgraphError(f"image {name!r} can't be read ({_reason(err)})") from err
+        raise ExplgraphError(f"image {name!r} can't be read ({reason(err)})") from err
     height, width = checked_size(size)
     crop = _placed(name, name, None, whole.size, (height, width), fit)
     picture = _fitted(whole, crop, (height, width), mean)
     return picture, normalised(picture, mean, std), lambda at: _to_original(crop, at)
-
-
-def _most_told(photo: Image.Image) -> int:
-    """Give the largest sample that a TIFF of 16 bits says there is (tag 281); 0 if it doesn't."""
-    told = getattr(photo, "tag_v2", {}).get(281, 0)
-    most = told[0] if isinstance(told, tuple) else told
-    return most if isinstance(most, int) and 255 < most <= 65535 else 0
-
-
-def _eight_bits(photo: Image.Image, told: int) -> Image.Image:
-    """Turn samples that Pillow would clip into 8 bits.
-
-    16 bits are scaled by 65535, or by the most that a TIFF has `told` of; floats from 0 to 1 by
-    that, up to 255 not at all.
-
-    Raises
-    ------
-    ExplgraphError
-        If samples lie in another range.
-    """
-    if photo.mode != "F" and not photo.mode.startswith("I"):
-        return photo
-    samples = np.asarray(photo)
-    low, high = (float(samples.min()), float(samples.max())) if samples.size else (0.0, 0.0)
-    if photo.mode == "F":
-        most, kind = (1.0 if high <= 1 else 255.0), "floats from 0 to 1 or to 255"
-    else:
-        most, kind = float(told or 65535), f"whole numbers up to {told or 65535}"
-    if not 0 <= low <= high <= most:  # NaN, too
-        raise ExplgraphError(
-            f"its samples lie from {low:g} to {high:g}; expected {kind}: save it with 8 or 16 bits"
-        )
-    # whole numbers must not fall to the one below by rounding
-    return Image.fromarray(np.floor(samples * 255.0 / most + 1e-4).astype(np.uint8))
-
-
-def _upright_rgb(path: Path) -> Image.Image:
-    """Read a photograph as RGB, the right way up."""
-    with Image.open(path) as opened:
-        return _turned(opened)
-
-
-def _turned(opened: Image.Image) -> Image.Image:
-    """Give a photograph as RGB, the right way up, white where it is transparent."""
-    most = _most_told(opened)
-    photo = ImageOps.exif_transpose(opened)
-    photo = _eight_bits(photo, most)
-    if photo.has_transparency_data:
-        photo = photo.convert("RGBA")
-        photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
-    return photo.convert("RGB")

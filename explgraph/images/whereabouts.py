@@ -19,7 +19,8 @@ from typing import Any
 from PIL import Image
 
 from explgraph.errors import ExplgraphError
-from explgraph.images.folder import ImageFolder, check_source, photo_sizes
+from explgraph.images.decoding import photo_sizes
+from explgraph.images.folder import ImageFolder, check_source
 from explgraph.paths import is_file
 
 __all__ = ["found", "only", "whereabouts"]
