@@ -50,7 +50,7 @@ def single_image(
 
     Parameters
     ----------
-    image : path, PIL image, (3, H, W) or (1, 3, H, W) tensor, or any `AnyImages` of one
+    image : path, PIL image, (C, H, W) or (1, C, H, W) tensor, or any `AnyImages` of one
         A text that names an image of `images` is that image; any other is a file.
     ready : mapping
         How photographs are made ready, as `ImageFolder.describe` gives it; empty if that isn't

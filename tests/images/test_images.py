@@ -570,8 +570,8 @@ def test_decoding_ahead_is_bounded_and_stops(tmp_path: Path, monkeypatch: Any) -
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (torch.zeros(3, 4, 4), r"must be an \(N, 3, H, W\) tensor, got the shape \(3, 4, 4\)"),
-        (torch.zeros(2, 1, 4, 4), r"image '0' has the shape \(1, 4, 4\), expected \(3, H, W\)"),
+        (torch.zeros(3, 4, 4), r"must be an \(N, C, H, W\) tensor, got the shape \(3, 4, 4\)"),
+        (torch.zeros(2, 6, 5, 3), r"shape \(6, 5, 3\), which seems to be \(H, W, C\).*permute"),
         (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), "image '0' is uint8, expected float"),
         (torch.zeros(0, 3, 4, 4), "images is empty"),
         (Items([]), "images is empty"),
