@@ -14,7 +14,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -27,33 +26,20 @@ from torch.utils.data import Dataset
 
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
+from explgraph.images.crops import Crop, fitted, placed, to_original
 from explgraph.images.decoding import photo_sizes, reason, turned, upright_rgb
 from explgraph.images.finding import image_files
 from explgraph.paths import check_regular, checked_path
 from explgraph.progress import Shown
 from explgraph.textfiles import read_csv
 
-__all__ = ["ImageFolder", "check_source", "made_ready", "normalised"]
+__all__ = ["ImageFolder", "made_ready", "normalised"]
 
 Box: TypeAlias = Sequence[float]
 Boxes: TypeAlias = Mapping[str, "Box | Sequence[Box]"]
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class _Crop:
-    """One image: which part of which photograph goes where.
-
-    ``source`` (x0, y0, x1, y1) px of the photograph is drawn on ``target`` (left, top, width,
-    height) px of the network's image.
-    """
-
-    name: str
-    file: str
-    source: tuple[float, float, float, float]
-    target: tuple[int, int, int, int]
 
 
 class ImageFolder(Dataset[Tensor]):
@@ -157,7 +143,7 @@ class ImageFolder(Dataset[Tensor]):
                 raise ExplgraphError(f"{message}; no readable image is left")
             warn(f"{message}; skipped")
         self._crops = tuple(
-            _placed(name, file, box, sizes[file], self.size, fit)
+            placed(name, file, box, sizes[file], self.size, fit)
             for name, file, box in crops
             if file in sizes
         )
@@ -185,7 +171,7 @@ class ImageFolder(Dataset[Tensor]):
             raise ExplgraphError(
                 f"{self.path / crop.file}: can't be read any more ({reason(err)})"
             ) from err
-        return _fitted(photo, crop, self.size, self.mean)
+        return fitted(photo, crop, self.size, self.mean)
 
     def to_original(self, index: int, points: ArrayLike) -> NDArray[np.float64]:
         """Give points of an image as points of the photograph that it was made from.
@@ -205,7 +191,7 @@ class ImageFolder(Dataset[Tensor]):
         at = np.asarray(points, dtype=np.float64)
         if at.ndim == 0 or at.shape[-1] != 2:
             raise ExplgraphError(f"points must be (..., 2) [x, y], got the shape {at.shape}")
-        return _to_original(self._crops[index], at)
+        return to_original(self._crops[index], at)
 
     def subset(self, indices: Iterable[int]) -> ImageFolder:
         """Give a folder with only some of the images, in the order of `indices`."""
@@ -265,7 +251,7 @@ class ImageFolder(Dataset[Tensor]):
         images.fit = ready["fit"]
         images.skipped = ()
         images._crops = tuple(
-            _Crop(name, file, tuple(source), tuple(target))
+            Crop(name, file, tuple(source), tuple(target))
             for name, (file, source, target) in cuts.items()
         )
         images.names = tuple(cuts)
@@ -395,77 +381,6 @@ def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:
     return list(kept.values())
 
 
-def _placed(
-    name: str,
-    file: str,
-    box: Box | None,
-    photo: tuple[int, int],
-    size: tuple[int, int],
-    fit: str,
-) -> _Crop:
-    """Work out which part of a photograph goes where."""
-    x0, y0, x1, y1 = (0.0, 0.0, *map(float, photo)) if box is None else box
-    x0, y0, x1, y1 = max(0.0, x0), max(0.0, y0), min(photo[0], x1), min(photo[1], y1)
-    if x1 <= x0 or y1 <= y0:
-        raise ExplgraphError(
-            f"boxes: {list(box or ())} of {file!r} holds nothing of the photograph, which is "
-            f"{photo[0]} x {photo[1]} (x0 < x1 and y0 < y1 are expected)"
-        )
-    height, width = size
-    target = (0, 0, width, height)
-    wide, high = x1 - x0, y1 - y0
-    if fit == "crop":
-        scale = min(wide / width, high / height)
-        cut_x, cut_y = (wide - scale * width) / 2, (high - scale * height) / 2
-        # rounding must not lead beyond the photograph
-        x0, y0, x1, y1 = (
-            x0 + max(cut_x, 0),
-            y0 + max(cut_y, 0),
-            x1 - max(cut_x, 0),
-            y1 - max(cut_y, 0),
-        )
-    elif fit == "pad":
-        scale = max(wide / width, high / height)
-        inner = max(1, min(width, round(wide / scale))), max(1, min(height, round(high / scale)))
-        target = ((width - inner[0]) // 2, (height - inner[1]) // 2, *inner)
-    return _Crop(name, file, (x0, y0, x1, y1), target)
-
-
-def check_source(file: str, source: Sequence[float], photo: tuple[int, int]) -> None:
-    """Refuse what isn't in a photograph of this ``(width, height)``: it was another when cut up."""
-    if source[2] > photo[0] or source[3] > photo[1]:
-        raise ExplgraphError(
-            f"{file!r} is {photo[0]} x {photo[1]} px, too small for the box {list(source)} that "
-            "is to be cut out of it"
-        )
-
-
-def _fitted(
-    photo: Image.Image, crop: _Crop, size: tuple[int, int], mean: Sequence[float]
-) -> Image.Image:
-    """Cut out of a photograph what the network sees, between margins of the mean colour."""
-    left, top, width, height = crop.target
-    check_source(crop.file, crop.source, photo.size)
-    picture = photo.resize(
-        (width, height), Image.Resampling.BILINEAR, box=crop.source, reducing_gap=None
-    )
-    if (height, width) == size:
-        return picture
-    margin = tuple(min(255, max(0, round(255 * m))) for m in mean)
-    canvas = Image.new("RGB", (size[1], size[0]), margin)
-    canvas.paste(picture, (left, top))
-    return canvas
-
-
-def _to_original(crop: _Crop, at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give points (..., 2) px of an image as points of its photograph."""
-    x0, y0, x1, y1 = crop.source
-    left, top, width, height = crop.target
-    scale = np.array([(x1 - x0) / width, (y1 - y0) / height])
-    original: NDArray[np.float64] = np.array([x0, y0]) + (at - [left, top]) * scale
-    return original
-
-
 def normalised(picture: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Give a picture as the network takes it, ``(3, H, W)`` float32."""
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
@@ -512,6 +427,6 @@ def made_ready(
     except Exception as err:
         raise ExplgraphError(f"image {name!r} can't be read ({reason(err)})") from err
     height, width = checked_size(size)
-    crop = _placed(name, name, None, whole.size, (height, width), fit)
-    picture = _fitted(whole, crop, (height, width), mean)
-    return picture, normalised(picture, mean, std), lambda at: _to_original(crop, at)
+    crop = placed(name, name, None, whole.size, (height, width), fit)
+    picture = fitted(whole, crop, (height, width), mean)
+    return picture, normalised(picture, mean, std), lambda at: to_original(crop, at)

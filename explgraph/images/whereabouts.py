@@ -19,8 +19,9 @@ from typing import Any
 from PIL import Image
 
 from explgraph.errors import ExplgraphError
+from explgraph.images.crops import check_source
 from explgraph.images.decoding import photo_sizes
-from explgraph.images.folder import ImageFolder, check_source
+from explgraph.images.folder import ImageFolder
 from explgraph.paths import is_file
 
 __all__ = ["found", "only", "whereabouts"]
