@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from PIL import Image
 
 from explgraph.errors import ExplgraphError
 
-__all__ = ["Crop", "check_source", "fitted", "placed", "to_original"]
+__all__ = ["Crop", "check_source", "fitted", "fitted_array", "placed", "to_original"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,24 @@ def fitted(
     canvas = Image.new("RGB", (size[1], size[0]), margin)
     canvas.paste(picture, (left, top))
     return canvas
+
+
+def fitted_array(
+    samples: NDArray[Any], crop: Crop, size: tuple[int, int], mean: Sequence[float]
+) -> NDArray[Any]:
+    """Cut out of samples (H, W, C) what the network sees, as `fitted` does with photographs."""
+    left, top, width, height = crop.target
+    check_source(crop.file, crop.source, (samples.shape[1], samples.shape[0]))
+    cut = np.empty((*size, samples.shape[2]), samples.dtype)
+    if (height, width) != size:
+        whole = samples.dtype == np.uint8
+        cut[:] = np.clip(np.rint(255 * np.array(mean)), 0, 255) if whole else mean
+    for c in range(samples.shape[2]):
+        band = Image.fromarray(samples[..., c]).resize(
+            (width, height), Image.Resampling.BILINEAR, box=crop.source
+        )
+        cut[top : top + height, left : left + width, c] = np.asarray(band)
+    return cut
 
 
 def to_original(crop: Crop, at: NDArray[np.float64]) -> NDArray[np.float64]:

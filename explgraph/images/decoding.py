@@ -1,9 +1,11 @@
-"""Image files, decoded: the right way up, as RGB of 8 bits, and checked beforehand."""
+"""Image files, opened if they aren't too large, and decoded: the right way up, as RGB of 8 bits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -12,53 +14,128 @@ from explgraph.errors import ExplgraphError, warn
 from explgraph.images.ahead import ahead
 from explgraph.progress import Shown, bar
 
-__all__ = ["photo_sizes", "reason", "turned", "upright_rgb"]
+__all__ = [
+    "check_pixels",
+    "checked_files",
+    "open_image",
+    "photo_sizes",
+    "reason",
+    "turned",
+    "upright_rgb",
+]
+
+T = TypeVar("T")
+_OPENING = threading.Lock()
+
+
+def open_image(path: Path, largest: int | None) -> Image.Image:
+    """Open an image file, if it isn't too large.
+
+    Parameters
+    ----------
+    path : Path
+    largest : int or None
+        Pixels that it may have; as many as Pillow allows by default.
+
+    Raises
+    ------
+    ExplgraphError
+        If it has more.
+    Exception
+        Whatever Pillow raises for files that are broken.
+    """
+    if largest is None:
+        try:
+            return Image.open(path)
+        except Image.DecompressionBombError as err:
+            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            raise ExplgraphError(
+                f"it holds more than {most:,} pixels; if it may be so large, say so: largest= "
+                "(--largest)"
+            ) from err
+    # Pillow has but one limit, for all; while a header is read it is the caller's
+    with _OPENING:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            opened = Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+    try:
+        check_pixels(opened.width * opened.height, largest)
+    except ExplgraphError:
+        opened.close()
+        raise
+    return opened
+
+
+def check_pixels(pixels: float, largest: int | None) -> None:
+    """Refuse more pixels than are allowed: as many as Pillow allows, or `largest`."""
+    most = largest
+    if most is None:
+        most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else None
+    if most is not None and pixels > most:
+        raise ExplgraphError(
+            f"it holds {pixels:,.0f} pixels, or as many samples, and {most:,} are allowed; if it "
+            "may be so large, say so: largest= (--largest)"
+        )
 
 
 def photo_sizes(
-    folder: Path, files: Iterable[str], progress: Shown
+    folder: Path, files: Iterable[str], largest: int | None, progress: Shown
 ) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     """Decode all photographs once: sizes ``(width, height)``, and why others are unreadable."""
 
-    def check(file: str) -> tuple[int, int] | str:
-        try:
-            with Image.open(folder / file) as photo:
-                width, height = photo.size
-                if photo.format == "JPEG":
-                    turned = photo.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-                    photo.draft("RGB", (1, 1))  # the file is read whole all the same, but faster
-                    photo.load()
-                    return (height, width) if turned else (width, height)
-                most = _most_told(photo)
-                upright = ImageOps.exif_transpose(photo)
-                if upright.mode.startswith("I;16") and not most:
-                    peaks.append(int(np.asarray(upright).max()))
-                _eight_bits(upright, most)
-            return upright.size
-        except Exception as err:  # Pillow's readers raise almost anything for broken files
-            return reason(err)
+    def check(file: str) -> tuple[int, int]:
+        with open_image(folder / file, largest) as photo:
+            width, height = photo.size
+            if photo.format == "JPEG":
+                aside = photo.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                photo.draft("RGB", (1, 1))  # the file is read whole all the same, but faster
+                photo.load()
+                return (height, width) if aside else (width, height)
+            most = _most_told(photo)
+            upright = ImageOps.exif_transpose(photo)
+            if upright.mode.startswith("I;16") and not most:
+                peaks.append(int(np.asarray(upright).max()))
+            _eight_bits(upright, most)
+        return upright.size
 
-    sizes, broken = {}, {}
     peaks: list[int] = []  # of photographs of 16 bits
-    files = list(files)
-    checked = bar(
-        zip(files, ahead(check, files, 64), strict=True),
-        shown=progress,
-        desc="checking",
-        total=len(files),
-        unit="file",
-    )
-    for file, found in checked:
-        if isinstance(found, str):
-            broken[file] = found
-        else:
-            sizes[file] = found
+    sizes, broken = checked_files(files, check, progress)
     if peaks and max(peaks) < 4096:
         warn(
             f"{folder}: the {len(peaks)} photographs of 16 bits reach {max(peaks)} at most, so "
             "they are nearly black; if they are of 10 or 12 bits, scale them up first"
         )
     return sizes, broken
+
+
+def checked_files(
+    files: Iterable[str], check: Callable[[str], T], progress: Shown
+) -> tuple[dict[str, T], dict[str, str]]:
+    """Check all files; give what `check` gave, and why it failed for others."""
+
+    def tried(file: str) -> tuple[T | None, str]:
+        try:
+            return check(file), ""
+        except Exception as err:  # Pillow's readers raise almost anything for broken files
+            return None, reason(err)
+
+    found, broken = {}, {}
+    files = list(files)
+    checked = bar(
+        zip(files, ahead(tried, files, 64), strict=True),
+        shown=progress,
+        desc="checking",
+        total=len(files),
+        unit="file",
+    )
+    for file, (one, why) in checked:
+        if one is None:
+            broken[file] = why
+        else:
+            found[file] = one
+    return found, broken
 
 
 def reason(err: Exception) -> str:
@@ -104,9 +181,9 @@ def _eight_bits(photo: Image.Image, told: int) -> Image.Image:
     return Image.fromarray(np.floor(samples * 255.0 / most + 1e-4).astype(np.uint8))
 
 
-def upright_rgb(path: Path) -> Image.Image:
+def upright_rgb(path: Path, largest: int | None) -> Image.Image:
     """Read a photograph as RGB, the right way up."""
-    with Image.open(path) as opened:
+    with open_image(path, largest) as opened:
         return turned(opened)
 
 

@@ -13,12 +13,12 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
@@ -26,20 +26,21 @@ from torch.utils.data import Dataset
 
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
-from explgraph.images.crops import Crop, fitted, placed, to_original
-from explgraph.images.decoding import photo_sizes, reason, turned, upright_rgb
+from explgraph.images.arrays import Samples, array_sizes, shares
+from explgraph.images.channels import channel_count
+from explgraph.images.crops import Crop, placed, to_original
+from explgraph.images.decoding import photo_sizes, reason
 from explgraph.images.finding import image_files
-from explgraph.paths import check_regular, checked_path
+from explgraph.images.ready import Ready, choice
+from explgraph.paths import checked_path
 from explgraph.progress import Shown
 from explgraph.textfiles import read_csv
+from explgraph.whole_numbers import whole
 
-__all__ = ["ImageFolder", "made_ready", "normalised"]
+__all__ = ["ImageFolder"]
 
 Box: TypeAlias = Sequence[float]
 Boxes: TypeAlias = Mapping[str, "Box | Sequence[Box]"]
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ImageFolder(Dataset[Tensor]):
@@ -50,16 +51,24 @@ class ImageFolder(Dataset[Tensor]):
     right way up (EXIF), converted to RGB (what is transparent turns white; the first frame of
     animations), brought to `size` and normalised.
 
+    Images of other channels than red, green and blue are read as `channels` says: grey ones,
+    TIFFs of several bands (or pages), arrays of numpy (``.npy``; ``.npz`` of one array, or of one
+    that is called ``image``; pickled objects are refused). Whole numbers of 8 and 16 bits are
+    divided by the largest number of their type, so that 255 and 65535 are 1, and floats are taken
+    as they are.
+
     Parameters
     ----------
     path : path
         Folder.
     size : int or (int, int)
         Side of a square, or ``(H, W)``, px: the size that the network takes.
-    mean : (3,) float
-        Subtracted from the colours, which are 0 to 1; ImageNet's by default.
-    std : (3,) float
-        What colours are divided by then; ImageNet's by default.
+    mean : (C,) float, optional
+        Subtracted from the colours, which are 0 to 1; ImageNet's for red, green and blue. For
+        other channels they have to be given: those of the network's training. If nobody knows
+        them, `mean_and_std` measures them.
+    std : (C,) float, optional
+        What colours are divided by then; likewise.
     fit : {"stretch", "crop", "pad"}
         How a photograph or box of another shape is brought to `size`: stretched; its middle cut
         out; or shown whole between margins of the mean colour.
@@ -74,6 +83,25 @@ class ImageFolder(Dataset[Tensor]):
     unreadable : {"refuse", "skip"}
         What to do about images that can't be decoded. All are read once at the start; they are
         named in the error, or in a warning and in `skipped`.
+    channels : int or sequence of int, optional
+        How many channels each file has, or which bands are taken, in this order, counted from 0.
+        Red, green and blue by default, whatever files hold, and arrays aren't looked for. With 1,
+        photographs in colour turn grey; with 3, grey ones are read as colours; with any other
+        number, files must have just as many.
+    axes : {"HWC", "CHW"}, optional
+        Where the channels of arrays are. By default that axis, first or last, that has as many as
+        `channels` says; if `channels` lists bands, the shorter of the two.
+    shown : sequence of int, optional
+        The three channels that pictures show as red, green and blue, or one as grey; by default the
+        first three, or the first of fewer.
+    window : (float, float) or (C, 2) float, optional
+        Which values pictures show as black and white, before normalisation, of all channels or of
+        each. By default 0 and 1 if all files have 8 bits; else the 1st and 99th percentile of
+        each channel, over at most 256 images. It changes nothing that the network sees.
+    largest : int, optional
+        How many pixels an image file may have: 179 million by default, twice Pillow's
+        ``Image.MAX_IMAGE_PIXELS``. An array may have as many samples as an RGB image of so many
+        pixels.
     progress : bool or None
         Show a bar while they are read, on a terminal, if it takes longer than two seconds.
 
@@ -106,23 +134,24 @@ class ImageFolder(Dataset[Tensor]):
         path: str | os.PathLike[str],
         *,
         size: int | Sequence[int] = 224,
-        mean: Sequence[float] = _IMAGENET_MEAN,
-        std: Sequence[float] = _IMAGENET_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         fit: Literal["stretch", "crop", "pad"] = "stretch",
         boxes: str | os.PathLike[str] | Boxes | None = None,
         names: Sequence[str] | None = None,
         unreadable: Literal["refuse", "skip"] = "refuse",
+        channels: int | Sequence[int] | None = None,
+        axes: Literal["HWC", "CHW"] | None = None,
+        shown: Sequence[int] | None = None,
+        window: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        largest: int | None = None,
         progress: Shown = None,
     ) -> None:
         self.path = checked_path(path)
-        self.size = checked_size(size)
-        self.mean, self.std = _colours("mean", mean), _colours("std", std)
-        if min(self.std) <= 0:
-            raise ExplgraphError(f"std must be above 0, got {list(self.std)}")
-        _choice("fit", fit, ("stretch", "crop", "pad"))
-        _choice("unreadable", unreadable, ("refuse", "skip"))
-        self.fit = fit
-        files = image_files(self.path)
+        self._ready = Ready.checked(size, mean, std, fit, channels, axes, shown, window)
+        self.largest = None if largest is None else whole(largest, "largest")
+        choice("unreadable", unreadable, ("refuse", "skip"))
+        files = image_files(self.path, arrays=channels is not None)
         crops: list[_Named] = [(f, f, None) for f in files]
         if boxes is not None:
             crops = _boxed(files, boxes)
@@ -130,7 +159,7 @@ class ImageFolder(Dataset[Tensor]):
         if names is not None:
             crops = _chosen(crops, names)
         needed = dict.fromkeys(file for _, file, _ in crops)
-        sizes, broken = photo_sizes(self.path, needed, progress)
+        sizes, broken = self.sizes(needed, self.largest, progress)
         self.skipped = tuple(broken)
         if broken:
             listed = _listed(f"{name} ({reason})" for name, reason in broken.items())
@@ -149,29 +178,80 @@ class ImageFolder(Dataset[Tensor]):
         )
         self.names = tuple(crop.name for crop in self._crops)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(H, W)`` px."""
+        return self._ready.size
+
     def __len__(self) -> int:
         return len(self._crops)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Give a normalised image, ``(3, H, W)`` float32."""
-        return normalised(self.picture(index), self.mean, self.std)
+        """Give a normalised image, ``(C, H, W)`` float32."""
+        return self._ready.normalised(self._samples(index))
 
     def __repr__(self) -> str:
         height, width = self.size
-        return (
-            f"ImageFolder({str(self.path)!r}, {len(self)} images, {height} x {width}, {self.fit})"
-        )
+        told = f"{len(self)} images, {height} x {width}, {self._ready.fit}"
+        if self._ready.channels is not None:
+            told += f", {channel_count(self._ready.channels)} channels"
+        return f"ImageFolder({str(self.path)!r}, {told})"
 
     def picture(self, index: int) -> Image.Image:
-        """Give an image as the network sees it, but not normalised: RGB, for drawings."""
+        """Give an image as the network sees it, but not normalised: RGB, for drawings.
+
+        Of other channels than red, green and blue, those that are `shown`, within the `window`.
+        """
+        return self._ready.picture(self._samples(index))
+
+    def mean_and_std(self) -> tuple[list[float], list[float]]:
+        """Measure each channel's mean and standard deviation over all images, not normalised.
+
+        What `mean` and `std` are for a network that was trained on such images by them. Those of
+        the network's training are better, where they are known.
+
+        Examples
+        --------
+        >>> mean, std = explgraph.ImageFolder(
+        ...     "fields", channels=4, mean=[0] * 4, std=[1] * 4
+        ... ).mean_and_std()  # doctest: +SKIP
+        """
+        totals = np.zeros((2, channel_count(self._ready.channels)))
+        pixels = 0
+        for crop, samples in zip(
+            self._crops, ahead(self._samples, range(len(self)), 64), strict=True
+        ):
+            left, top, width, height = crop.target
+            inside = np.asarray(samples)[top : top + height, left : left + width]
+            values = shares(inside).astype(np.float64)
+            totals += values.sum((0, 1)), (values**2).sum((0, 1))
+            pixels += width * height
+        mean, square = totals / pixels
+        return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 0)).tolist()
+
+    def _samples(self, index: int) -> Image.Image | Samples:
+        """Give an image as the network sees it, but not normalised."""
         crop = self._crops[index]
+        path = self.path / crop.file
         try:
-            photo = upright_rgb(self.path / crop.file)
+            photo = self._ready.read(path, self.largest)
         except Exception as err:
-            raise ExplgraphError(
-                f"{self.path / crop.file}: can't be read any more ({reason(err)})"
-            ) from err
-        return fitted(photo, crop, self.size, self.mean)
+            raise ExplgraphError(f"{path}: can't be read any more ({reason(err)})") from err
+        return self._ready.cut(photo, crop)
+
+    def sizes(
+        self, files: Iterable[str], largest: int | None, progress: Shown
+    ) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+        """Read files once: their sizes ``(width, height)``, and why others can't be read."""
+        ready = self._ready
+        if ready.channels is None:
+            return photo_sizes(self.path, files, largest, progress)
+        told = array_sizes(self.path, files, ready.channels, ready.axes, largest, progress)
+        if told.whole:
+            ready.check_whole(told.whole)
+        if ready.window is None:
+            self._ready = replace(ready, window=told.window)
+        return told.sizes, told.broken
 
     def to_original(self, index: int, points: ArrayLike) -> NDArray[np.float64]:
         """Give points of an image as points of the photograph that it was made from.
@@ -246,9 +326,8 @@ class ImageFolder(Dataset[Tensor]):
         """
         images = object.__new__(cls)
         images.path = checked_path(path)
-        images.size = checked_size(ready["size"])
-        images.mean, images.std = _colours("mean", ready["mean"]), _colours("std", ready["std"])
-        images.fit = ready["fit"]
+        images._ready = Ready.of(ready)
+        images.largest = None
         images.skipped = ()
         images._crops = tuple(
             Crop(name, file, tuple(source), tuple(target))
@@ -259,18 +338,7 @@ class ImageFolder(Dataset[Tensor]):
 
     def describe(self) -> dict[str, Any]:
         """Give the preprocessing as JSON values: arguments of `ImageFolder` for other images."""
-        return {
-            "size": list(self.size),
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "fit": self.fit,
-        }
-
-
-def _choice(argument: str, value: object, known: tuple[str, ...]) -> None:
-    """Refuse a word that is not among the known ones."""
-    if value not in known:
-        raise ExplgraphError(f"{argument} must be one of {', '.join(known)}; got {value!r}")
+        return self._ready.describe()
 
 
 def _listed(values: Iterable[str]) -> str:
@@ -278,40 +346,6 @@ def _listed(values: Iterable[str]) -> str:
     every = list(values)
     more = f" and {len(every) - 10} more" if len(every) > 10 else ""
     return ", ".join(every[:10]) + more
-
-
-_LARGEST_COLOUR = 3.0  # of mean and std; what is above is of colours from 0 to 255
-_MOST_SIDE = 16384  # an image of this side, as the network takes it, is 3 GB
-
-
-def checked_size(size: object, argument: str = "size") -> tuple[int, int]:
-    """Give ``(H, W)`` of a side or two; refuse what is no size, or can't be held."""
-    sides: tuple[Any, ...] = (size, size)
-    if isinstance(size, Sequence) and not isinstance(size, str):
-        sides = tuple(size)
-    whole = all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sides)
-    if len(sides) != 2 or not whole:
-        raise ExplgraphError(f"{argument} must be a side or (H, W) in whole pixels, got {size!r}")
-    if max(sides) > _MOST_SIDE:
-        raise ExplgraphError(f"{argument} must be at most {_MOST_SIDE} px a side, got {size!r}")
-    return sides[0], sides[1]
-
-
-def _colours(argument: str, values: Sequence[float]) -> tuple[float, float, float]:
-    """Give three finite numbers."""
-    try:
-        numbers = tuple(float(v) for v in values)
-    except (TypeError, ValueError):
-        numbers = ()
-    if len(numbers) != 3 or not all(math.isfinite(v) for v in numbers):
-        raise ExplgraphError(f"{argument} must be three numbers (red, green, blue), got {values!r}")
-    if max(map(abs, numbers)) > _LARGEST_COLOUR:
-        as_shares = ", ".join(f"{number / 255:.3f}" for number in numbers)
-        raise ExplgraphError(
-            f"{argument} is of colours from 0 to 1, got {values!r}; divided by 255 that is "
-            f"{as_shares}"
-        )
-    return numbers[0], numbers[1], numbers[2]
 
 
 _Named: TypeAlias = "tuple[str, str, Box | None]"  # name, file, box
@@ -379,54 +413,3 @@ def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:
     if not kept:
         raise ExplgraphError("names is empty; choose at least one image")
     return list(kept.values())
-
-
-def normalised(picture: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Give a picture as the network takes it, ``(3, H, W)`` float32."""
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-    less, over = (torch.tensor(v, dtype=torch.float32).reshape(3, 1, 1) for v in (mean, std))
-    return pixels.float().div_(255).sub_(less).div_(over).contiguous()
-
-
-def made_ready(
-    photo: str | os.PathLike[str] | Image.Image,
-    name: str,
-    *,
-    size: Sequence[int],
-    mean: Sequence[float],
-    std: Sequence[float],
-    fit: str,
-) -> tuple[Image.Image, Tensor, Callable[[NDArray[np.float64]], NDArray[np.float64]]]:
-    """Make one photograph ready, as `ImageFolder` does with those of a folder.
-
-    Parameters
-    ----------
-    photo : path or PIL image
-    name : str
-        What the image is called.
-    size, mean, std, fit
-        As `ImageFolder.describe` gives them.
-
-    Returns
-    -------
-    picture : PIL image
-        As the network sees it, but not normalised.
-    image : (3, H, W) float32
-    to_original : callable
-        Takes points (..., 2) px of the picture, gives those of the photograph.
-
-    Raises
-    ------
-    ExplgraphError
-        If it can't be read as an image.
-    """
-    if not isinstance(photo, Image.Image):
-        check_regular(photo, f"image {name!r}")
-    try:
-        whole = turned(photo) if isinstance(photo, Image.Image) else upright_rgb(Path(photo))
-    except Exception as err:
-        raise ExplgraphError(f"image {name!r} can't be read ({reason(err)})") from err
-    height, width = checked_size(size)
-    crop = placed(name, name, None, whole.size, (height, width), fit)
-    picture = fitted(whole, crop, (height, width), mean)
-    return picture, normalised(picture, mean, std), lambda at: to_original(crop, at)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from explgraph.errors import ExplgraphError
-from explgraph.images.folder import checked_size
+from explgraph.images.ready import checked_size
 from explgraph.network.hooks import bare, check_model, undisturbed
 from explgraph.network.layout import measure_formats
 from explgraph.network.map_formats import MapFormat
