@@ -133,7 +133,8 @@ def _left_out(path: Path, files: list[Path], how: str) -> str:
     """Name files that are left out, and what to do about them."""
     here = [one for one in files if _how(one.suffix.lower()) == how]
     kinds = ", ".join(sorted({one.suffix.lower() for one in here}))
+    first = min((one.relative_to(path).as_posix() for one in here), key=_natural)
     return (
         f"{len(here)} files of kinds that can't be read ({kinds}) are left out, the first "
-        f"{here[0].relative_to(path).as_posix()!r}; {how}"
+        f"{first!r}; {how}"
     )
