@@ -708,7 +708,7 @@ def test_images_that_are_too_large(tmp_path, monkeypatch):
     raised = ImageFolder(tmp_path, size=(30, 50), largest=1500)
     np.testing.assert_array_equal(raised.picture(0), ramp(50, 30))
     assert Image.MAX_IMAGE_PIXELS == 700, "it is the program's own"
-    with pytest.raises(ExplgraphError, match="holds 1,500 pixels, .* and 1,499 are"):
+    with pytest.raises(ExplgraphError, match=r"holds 1,500 pixels, .* and 1,499 are"):
         ImageFolder(tmp_path, size=8, largest=1499)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1400)
     with pytest.warns(Image.DecompressionBombWarning):  # as ever
