@@ -43,6 +43,8 @@ _EXTRAS = {
     "torchvision": ("torchvision",),
     "timm": ("timm",),
     "openclip": ("open_clip",),
+    "tiff": ("tifffile", "imagecodecs"),
+    "heif": ("pillow_heif",),
 }
 
 
