@@ -194,7 +194,8 @@ class ImageFolder(Dataset[Tensor]):
         height, width = self.size
         told = f"{len(self)} images, {height} x {width}, {self._ready.fit}"
         if self._ready.channels is not None:
-            told += f", {channel_count(self._ready.channels)} channels"
+            count = channel_count(self._ready.channels)
+            told += f", {count} channel{'s' * (count != 1)}"
         return f"ImageFolder({str(self.path)!r}, {told})"
 
     def picture(self, index: int) -> Image.Image:
