@@ -138,7 +138,7 @@ class ExplanatoryGraph(Graph):
         ----------
         model : torch.nn.Module
             The network that was mined, in evaluation mode.
-        images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
             Of the size that was mined.
         out : path or URL, optional
             Where the parse is written block by block, for any number of images. What was
@@ -196,7 +196,7 @@ class ExplanatoryGraph(Graph):
         ----------
         model : torch.nn.Module
             The network that was mined, in evaluation mode, with one output of (N, classes).
-        image : path, PIL image, (3, H, W) or (1, 3, H, W) tensor, or anything that holds one image
+        image : path, PIL image, (C, H, W) or (1, C, H, W) tensor, or anything that holds one image
             Tensors are normalised; files and PIL images are made ready as the mined images were.
             A text that names an image of `images` is that image.
         target : int or str, optional

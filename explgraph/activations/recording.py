@@ -80,7 +80,7 @@ def record(
     ----------
     model : torch.nn.Module
         In evaluation mode; it is moved to `device` and back again.
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         One object per image is assumed. See `explgraph.images.batches.batches`.
     layers : sequence of str
         Names of modules as in ``model.named_modules()``, in any order; ``"name@k"`` is the k-th
@@ -131,8 +131,9 @@ def record(
     with torch.inference_mode(False), on_device(model, device):
         source = batches(images, batch_size)
         first = next(source)
-        size = (int(first[1].shape[2]), int(first[1].shape[3]))
-        measured = measure_layers(model, names, size, layout)
+        channels, height, width = first[1].shape[1:]
+        size = (int(height), int(width))
+        measured = measure_layers(model, names, size, layout, int(channels))
         total = count(images)
         shapes = [(layer.channels, layer.height, layer.width) for layer in measured]
         _check_memory(4 * (total or 0) * sum(map(math.prod, shapes)))

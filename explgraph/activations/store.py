@@ -274,8 +274,9 @@ def record_to_store(
     names = blocks_of.names
     with torch.inference_mode(False), on_device(model, device):
         first = next(batches(subset(images, [0], 1), 1))[1]
-        size = (int(first.shape[2]), int(first.shape[3]))
-        measured = measure_layers(model, checked_layers(layers), size, layout)
+        channels, height, width = (int(n) for n in first.shape[1:])
+        size = (height, width)
+        measured = measure_layers(model, checked_layers(layers), size, layout, channels)
         about = {
             "layers": [layer.as_dict() for layer in measured],
             "image_size": list(size),

@@ -179,7 +179,7 @@ def ablate(
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
     graph : ExplanatoryGraph
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
     nodes : iterable of str
         Ids of the graph's nodes; a part's id, name or title stands for all its nodes, in all

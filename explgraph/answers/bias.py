@@ -88,7 +88,7 @@ def find_bias(
         Have a softmax over classes wrapped, to give ``log p - log(1 - p)``.
     graph : ExplanatoryGraph
         Mined on this model.
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Labelled images, for instance some that the network was trained on: they may have the same
         bias, as long as each attribute is sometimes seen without the others. A few hundred.
     attributes : mapping of str to (N,) bool

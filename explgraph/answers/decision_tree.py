@@ -203,7 +203,7 @@ class DecisionTree:
         model : torch.nn.Module
             The network that was mined, in evaluation mode.
         graph : ExplanatoryGraph
-        images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
             Of the size that was mined; they show the class and others.
         target : int or str
             The class's number in the model's output, or its name where the model knows it.
@@ -315,7 +315,7 @@ class DecisionTree:
 
         Parameters
         ----------
-        image : (3, H, W) or (1, 3, H, W) tensor, or any `AnyImages` of one
+        image : (C, H, W) or (1, C, H, W) tensor, or any `AnyImages` of one
             Made ready as the network takes it.
         depth : int
             How far to go down: 0 is the root, 1 a decision mode; more is finer, at last a single

@@ -131,7 +131,7 @@ def edge_effects(
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
     graph : ExplanatoryGraph
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Of the size that was mined; some dozens are enough. Effects are means over them, so give
         images that show what is asked about (for a class: images of it).
     classes : mapping of str to int, optional

@@ -111,7 +111,7 @@ def node_evidence(
     model : torch.nn.Module
         The network that was mined, in evaluation mode; its output is ``(N, outputs)``.
     graph : ExplanatoryGraph
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
     outputs : sequence of int
         Columns of the model's output.

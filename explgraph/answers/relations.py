@@ -165,7 +165,7 @@ class Bias:
         ----------
         model : torch.nn.Module
             The one that was examined.
-        images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         batch_size : int
         device : str
             Where the model runs.

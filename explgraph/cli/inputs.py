@@ -29,7 +29,10 @@ __all__ = [
 def made_ready_as(options: argparse.Namespace, graph: Graph | None) -> dict[str, Any]:
     """Say how photographs are made ready: as the options say or as they were for the graph."""
     told = graph.nx.graph["preprocessing"] if graph is not None else {}
-    ready = {name: told[name] for name in ("size", "mean", "std", "fit") if name in told}
+    from explgraph.images.channels import channel_count
+    from explgraph.images.ready import READY
+
+    ready = {name: told[name] for name in READY if name in told}
     if graph is not None and not ready:
         # a tensor was mined, so only its size is known
         ready["size"] = graph.image_size
@@ -39,9 +42,12 @@ def made_ready_as(options: argparse.Namespace, graph: Graph | None) -> dict[str,
                 "the graph doesn't say how its images were normalised, for it was mined from a "
                 f"tensor; give {' and '.join(f'--{name}' for name in missing)}"
             )
-    for name in ("size", "mean", "std", "fit"):
+    for name in READY:
         if getattr(options, name, None) is not None:
             ready[name] = getattr(options, name)
+    for name in ("mean", "std"):
+        if len(ready.get(name, ())) == 1:  # for all channels
+            ready[name] = tuple(ready[name]) * channel_count(ready.get("channels"))
     if graph is not None and tuple(ready["size"]) != graph.image_size:
         raise ExplgraphError(
             "--size {} x {} doesn't fit the graph, which was mined on images of {} x {} px".format(
@@ -66,6 +72,7 @@ def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageF
         boxes=getattr(options, "boxes", None),
         names=names,
         unreadable=getattr(options, "unreadable", "refuse"),
+        largest=getattr(options, "largest", None),
         progress=not options.quiet,
         **ready,
     )

@@ -17,17 +17,19 @@ __all__ = [
     "add_layers",
     "add_model",
     "add_pictured",
-    "colours",
+    "channels",
     "formats",
     "layout",
     "names",
     "numbered",
+    "numbers",
     "pairs",
     "positive",
     "seed",
     "setting",
     "size",
     "top",
+    "whole_numbers",
 ]
 
 FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
@@ -105,9 +107,37 @@ def add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
     group.add_argument("--size", type=size, metavar="N|HxW", help="px (224)")
     group.add_argument(
-        "--mean", type=colours, metavar="R,G,B", help="of colours 0 to 1 (0.485,0.456,0.406)"
+        "--mean", type=numbers, metavar="R,G,B", help="of colours 0 to 1 (0.485,0.456,0.406)"
     )
-    group.add_argument("--std", type=colours, metavar="R,G,B", help="(0.229,0.224,0.225)")
+    group.add_argument("--std", type=numbers, metavar="R,G,B", help="(0.229,0.224,0.225)")
+    group.add_argument(
+        "--channels",
+        type=channels,
+        metavar="N|B,B,B",
+        help="of grey images, TIFFs of several bands, .npy and .npz: how many, or which bands, "
+        "from 0; needs --mean and --std (red, green and blue)",
+    )
+    group.add_argument(
+        "--axes", choices=("HWC", "CHW"), help="where arrays have their channels (as many fit)"
+    )
+    group.add_argument(
+        "--shown",
+        type=whole_numbers,
+        metavar="R,G,B",
+        help="which channels pictures show as colours, or one as grey (0,1,2)",
+    )
+    group.add_argument(
+        "--window",
+        type=numbers,
+        metavar="LOW,HIGH",
+        help="values that pictures show as black and white (0,1 for 8 bits; else measured)",
+    )
+    group.add_argument(
+        "--largest",
+        type=positive,
+        metavar="PIXELS",
+        help="of an image file; larger ones are refused (178956970)",
+    )
     group.add_argument("--fit", choices=("stretch", "crop", "pad"), help="to the size (stretch)")
     group.add_argument(
         "--boxes", metavar="FILE", help="CSV name,x0,y0,x1,y1: one object each is cut out"
@@ -228,15 +258,25 @@ def size(text: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
-def colours(text: str) -> tuple[float, ...]:
-    """Read ``r,g,b``, or one number for all three."""
-    values = [float(value) for value in text.split(",")]
-    if len(values) not in (1, 3):
-        raise argparse.ArgumentTypeError(f"expected one number or three (r,g,b), got {text!r}")
-    return tuple(values) if len(values) == 3 else (values[0],) * 3
+def numbers(text: str) -> tuple[float, ...]:
+    """Read numbers, one for each channel or one for all."""
+    return tuple(float(value) for value in text.split(","))
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Read whole numbers."""
+    return tuple(int(value) for value in text.split(","))
+
+
+def channels(text: str) -> int | tuple[int, ...]:
+    """Read ``4``, a number of channels, or bands with commas: ``3,2,1``, or ``0,`` for one."""
+    if "," in text:
+        return whole_numbers(text.removesuffix(","))
+    return positive(text)
 
 
 # for "invalid ... value" in argparse's messages
 seed.__name__ = positive.__name__ = "whole number"
-top.__name__ = colours.__name__ = "number"
+top.__name__ = numbers.__name__ = "number"
+whole_numbers.__name__ = channels.__name__ = "whole number"
 size.__name__ = "size"

@@ -84,7 +84,7 @@ def mine(
     model : torch.nn.Module
         In evaluation mode. None, as `images` and `layers` then are, to mine from a `store` that
         was recorded before.
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Normalised as the model expects it. One object per image is assumed: a crop, or a
         photograph that shows one.
     layers : sequence of str

@@ -129,6 +129,7 @@ def measure_layers(
     layers: Sequence[str],
     image_size: tuple[int, int],
     layout: Layouts = None,
+    channels: int = 3,
 ) -> tuple[Layer, ...]:
     """Measure where the units of some layers look.
 
@@ -149,6 +150,8 @@ def measure_layers(
     layout : str or mapping of str to str, optional
         How outputs are read as maps, for all layers or by layer, where that can't be measured: see
         `map_formats`.
+    channels : int
+        Of the images.
 
     Returns
     -------
@@ -170,7 +173,7 @@ def measure_layers(
     """
     check_model(model)
     with undisturbed(model):
-        formats, calls = measure_formats(model, layers, image_size, layout)
+        formats, calls = measure_formats(model, layers, image_size, layout, channels=channels)
         for layer, times in calls.items():
             if times > 1 and split_layer(model, layer)[1] is None:
                 raise ExplgraphError(
@@ -180,12 +183,12 @@ def measure_layers(
         grids: dict[str, MapFormat] = {}
         for layer, found in formats.items():
             if isinstance(found, Undecided):
-                grids[layer] = _by_fields(model, layer, image_size, found)
+                grids[layer] = _by_fields(model, layer, image_size, found, channels)
             elif isinstance(found, ExplgraphError):
                 raise found
             else:
                 grids[layer] = found
-        axes = _measure(model, grids, image_size)
+        axes = _measure(model, grids, image_size, channels)
     return tuple(
         Layer(
             name=layer,
@@ -204,7 +207,7 @@ def measure_layers(
 
 
 def _by_fields(
-    model: nn.Module, layer: str, size: tuple[int, int], undecided: Undecided
+    model: nn.Module, layer: str, size: tuple[int, int], undecided: Undecided, channels: int
 ) -> MapFormat:
     """Find a layout by fields that move evenly from unit to unit, where their middles don't.
 
@@ -214,7 +217,7 @@ def _by_fields(
     fitting = []
     for grid in (MapFormat("NCHW", a, b, c), MapFormat("NHWC", c, a, b)):
         try:
-            probe = _Probe(model, {layer: grid}, size)
+            probe = _Probe(model, {layer: grid}, size, channels)
         except ExplgraphError:
             continue
         axes = _from_edges(probe, layer)
@@ -239,13 +242,14 @@ class _Probe:
         model: nn.Module,
         grids: dict[str, MapFormat],
         size: tuple[int, int],
+        channels: int,
         *,
         measured_on: tuple[int, int] | None = None,
         attention: bool = False,
     ) -> None:
-        self.size = size
+        self.size, self.channels = size, channels
         self.attended: dict[str, bool] = {}
-        self._image = noise(size).to(model_device(model)).requires_grad_()
+        self._image = noise(size, channels).to(model_device(model)).requires_grad_()
         base = measured_on or size
         growth = size[0] / base[0], size[1] / base[1]
         self._generator = torch.Generator().manual_seed(1)
@@ -297,11 +301,11 @@ def _extent(seen: Any) -> _Extent:
 
 
 def _measure(
-    model: nn.Module, grids: dict[str, MapFormat], size: tuple[int, int]
+    model: nn.Module, grids: dict[str, MapFormat], size: tuple[int, int], channels: int
 ) -> dict[str, list[_Axis]]:
     """Measure the layers along ``[y, x]``."""
     try:
-        probe = _Probe(model, grids, size)
+        probe = _Probe(model, grids, size, channels)
     except ExplgraphError as err:
         return {layer: _assumed(layer, grid, size, str(err)) for layer, grid in grids.items()}
     found = {layer: _from_edges(probe, layer) for layer in grids}
@@ -319,7 +323,7 @@ def _measure(
             axes[layer] = _assumed(layer, grid, size, "its gradients tell no place")
     attended = {layer: grid for layer, grid in grids.items() if probe.attended[layer]}
     if attended:
-        wide = _Probe(model, attended, size, attention=True)
+        wide = _Probe(model, attended, size, channels, attention=True)
         for layer, grid in attended.items():
             extents = wide.extents(layer, [(grid.height // 2, grid.width // 2)])
             axes[layer] = [
@@ -369,7 +373,7 @@ def _from_longer(
     for growth in _STEPS:
         try:
             long_probe = _longer_probe(
-                model, open_layers, axis, probe.size, length + growth * step, short
+                model, open_layers, axis, probe, length + growth * step, short
             )
         except ExplgraphError:
             if short == other:
@@ -377,7 +381,7 @@ def _from_longer(
             short = other
             try:
                 long_probe = _longer_probe(
-                    model, open_layers, axis, probe.size, length + growth * step, short
+                    model, open_layers, axis, probe, length + growth * step, short
                 )
             except ExplgraphError:
                 break
@@ -399,13 +403,13 @@ def _longer_probe(
     model: nn.Module,
     grids: dict[str, MapFormat],
     axis: int,
-    size: tuple[int, int],
+    probe: _Probe,
     length: int,
     short: int,
 ) -> _Probe:
     """Probe an image that is long along `axis`."""
     longer = (length, short) if axis == 0 else (short, length)
-    return _Probe(model, grids, longer, measured_on=size)
+    return _Probe(model, grids, longer, probe.channels, measured_on=probe.size)
 
 
 def _interior(probe: _Probe, layer: str, axis: int, stride: float) -> _Axis | None:

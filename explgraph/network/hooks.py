@@ -223,7 +223,7 @@ def catch(
     Parameters
     ----------
     model : torch.nn.Module
-    batch : (N, 3, H, W) float
+    batch : (N, C, H, W) float
     layers : sequence of str
         Module names, or ``"name@k"``; a plain name is the module's first call.
     keep : callable

@@ -899,7 +899,7 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         (["mine", "--images", "x", "--model", "a:b", "--out", "y"], "--layers"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--size", "big"], "invalid size value"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--size", "1x2x3"], "expected N or HxW"),
-        ([*mine_command(Path("x"))[:-6], "--out", "y", "--mean", "1,2"], "one number or three"),
+        ([*mine_command(Path("x"))[:-6], "--out", "y", "--mean", "1,b"], "invalid number value"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--formats", "jpg"], "no format 'jpg'"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--seed", "-1"], "expected 0 to"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--set", "pose"], "expected NAME=VALUE"),
