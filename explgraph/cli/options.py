@@ -16,6 +16,7 @@ __all__ = [
     "add_images",
     "add_layers",
     "add_model",
+    "add_outputs",
     "add_pictured",
     "colours",
     "formats",
@@ -82,6 +83,16 @@ def add_model(
     )
     if required if running is None else running:
         _add_running(parser)
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add what reads scores off the model's output."""
+    parser.add_argument(
+        "--outputs",
+        metavar="SPEC",
+        help="package.module:function that takes what the model gives and gives scores of "
+        "(images, classes), where the model gives anything else",
+    )
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from explgraph.errors import ExplgraphError, nearest
-from explgraph.network.hooks import bare
+from explgraph.network.wrappers import bare
 
 __all__ = ["checked_names", "class_names", "class_number", "class_title"]
 

@@ -12,7 +12,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import URLError
 
 import torch
@@ -20,9 +20,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, nearest, one_line
+from explgraph.network.outputs import Outputs
 from explgraph.paths import check_regular
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "load_outputs"]
 
 
 def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None) -> nn.Module:
@@ -116,25 +117,7 @@ def _built(build: Callable[[], nn.Module], spec: str) -> nn.Module:
 def _from_factory(module_name: str, path: str) -> nn.Module:
     """Call ``package.module:factory``."""
     spec = f"{module_name}:{path}"
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as err:
-        raise ExplgraphError(
-            f"model {spec!r}: the module {module_name!r} can't be imported ({one_line(err)}); "
-            "it must be installed or lie in the current folder"
-        ) from err
-    except (Exception, SystemExit) as err:
-        raise ExplgraphError(
-            f"model {spec!r}: importing {module_name!r} fails with {one_line(err)}"
-        ) from err
-    module = found
-    for attribute in path.split("."):
-        if not hasattr(found, attribute):
-            names = [n for n in vars(module) if not n.startswith("_")]
-            raise ExplgraphError(
-                f"model {spec!r}: {module_name!r} has no {path!r}{nearest(path, names)}"
-            )
-        found = getattr(found, attribute)
+    found = _imported(f"model {spec!r}", module_name, path)
     if not callable(found) or isinstance(found, nn.Module):
         raise ExplgraphError(
             f"model {spec!r}: {path!r} is {type(found).__name__}, expected a function or class "
@@ -153,6 +136,55 @@ def _from_factory(module_name: str, path: str) -> nn.Module:
             f"model {spec!r}: {path}() gives {type(model).__name__}, expected a torch.nn.Module"
         )
     return model
+
+
+def load_outputs(spec: str) -> Outputs:
+    """Import a function that reads scores off what a model gives.
+
+    Parameters
+    ----------
+    spec : str
+        ``"package.module:function"``; see `explgraph.network.outputs`.
+
+    Raises
+    ------
+    ExplgraphError
+        If there is no such function.
+    """
+    module_name, colon, path = spec.partition(":")
+    if not (module_name and colon and path):
+        hint = "; columns are named by --columns" if "=" in spec else ""
+        raise ExplgraphError(f"outputs {spec!r}: expected package.module:function{hint}")
+    found = _imported(f"outputs {spec!r}", module_name, path)
+    if not callable(found) or isinstance(found, type):
+        raise ExplgraphError(
+            f"outputs {spec!r}: {path!r} is "
+            f"{'a class' if isinstance(found, type) else type(found).__name__}, expected a "
+            "function that takes what the model gives and gives scores of (images, classes)"
+        )
+    return cast(Outputs, found)
+
+
+def _imported(what: str, module_name: str, path: str) -> Any:
+    """Import a module and give what a path of attributes leads to."""
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as err:
+        raise ExplgraphError(
+            f"{what}: the module {module_name!r} can't be imported ({one_line(err)}); "
+            "it must be installed or lie in the current folder"
+        ) from err
+    except (Exception, SystemExit) as err:
+        raise ExplgraphError(
+            f"{what}: importing {module_name!r} fails with {one_line(err)}"
+        ) from err
+    module = found
+    for attribute in path.split("."):
+        if not hasattr(found, attribute):
+            names = [n for n in vars(module) if not n.startswith("_")]
+            raise ExplgraphError(f"{what}: {module_name!r} has no {path!r}{nearest(path, names)}")
+        found = getattr(found, attribute)
+    return found
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:

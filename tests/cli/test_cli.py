@@ -322,7 +322,7 @@ def test_evaluate_takes_one_crop_per_photograph(place, capsys, tmp_path):
 
 BIAS = (
     "bias {graph} --images {pictures} --model {model} --attributes {labels} "
-    "--outputs horns=3,wings=4,striped=9 "
+    "--columns horns=3,wings=4,striped=9 "
 )
 
 
@@ -351,7 +351,7 @@ def test_bias_writes_what_the_library_finds(place, capsys, tmp_path):
         explgraph.load(place / "out" / "graph.explgraph"),
         folder,
         {name: drawn.attributes[name][order] for name in ATTRIBUTES},
-        outputs={"horns": 3, "wings": 4, "striped": 9},
+        columns={"horns": 3, "wings": 4, "striped": 9},
         landmarks=read_landmarks(place / "marks.csv").to_network(folder).parts,
         parts={"horns": "horn", "wings": "wing", "striped": "rump"},
     )
@@ -912,7 +912,7 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         (["effects", "g", "--classes", "a=1,a=2"], "'a' is there twice"),
         (["bias", "g", "--parts", "horns"], "expected name=value with commas between"),
         (
-            ["bias", "g", "--outputs", "horns=x"],
+            ["bias", "g", "--columns", "horns=x"],
             "expected NAME=NUMBER,..., got 'horns' in 'horns=x'",
         ),
     ],
@@ -1119,8 +1119,8 @@ WRONG = {
     "no labels": (BIAS + "--attributes {here}/nothing.csv", "nothing.csv", "No such file"),
     "few labels": (BIAS + "--attributes {here}/few.csv", "no labels for 23 of 24", "--list"),
     "other labels": (BIAS + "--attributes {marks}", "must be 1 or 0"),
-    "other outputs": (BIAS + "--outputs horns=3,wings=4", "'striped'"),
-    "no such output": (BIAS + "--outputs horns=3,wings=4,striped=99", "column 99", "0 to 12"),
+    "other outputs": (BIAS + "--columns horns=3,wings=4", "'striped'"),
+    "no such output": (BIAS + "--columns horns=3,wings=4,striped=99", "column 99", "0 to 12"),
     "no expectations": (BIAS + "--expected {labels}", "target, source, relation"),
     "places": (BIAS + "--parts horns=horn", "--landmarks"),
     "no such part": (BIAS + "--landmarks {marks} --parts horns=hron", "'hron'", "'horn'"),
