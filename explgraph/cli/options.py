@@ -79,7 +79,10 @@ def add_model(
         help="torchvision:NAME, timm:NAME or package.module:factory",
     )
     parser.add_argument(
-        "--weights", metavar="FILE", help="safetensors, or a state dict that torch saved"
+        "--weights",
+        metavar="FILE",
+        help="safetensors, or a state dict or checkpoint that torch saved; FILE#PLACE where it "
+        "holds several that fit",
     )
     if required if running is None else running:
         _add_running(parser)

@@ -24,7 +24,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 __all__ = ["bare", "modules_by_name", "not_compiled", "plain_name", "plain_state", "wrapper_of"]
@@ -128,8 +128,8 @@ def _passed_on_to(module: nn.Module) -> str:
     Its ``forward`` runs with a stand-in for the module, whose children take down what they are
     given. Nothing can be done to the mark that stands for images, so that it fails elsewhere.
     """
-    weighty = [name for name, child in module.named_children() if any(_tensors(child))]
-    if any(_tensors(module, recurse=False)) or not weighty:
+    weighty = [name for name, child in module.named_children() if _has_tensors(child)]
+    if _has_tensors(module, recurse=False) or not weighty:
         return ""
     forward = type(module).forward
     if forward is nn.Module.forward or _unwritten(type(module)):
@@ -159,10 +159,9 @@ def _passed_on_to(module: nn.Module) -> str:
     return calls[0] if given is result and len(calls) == 1 and calls[0] in weighty else ""
 
 
-def _tensors(module: nn.Module, *, recurse: bool = True) -> Iterator[Tensor]:
-    """Go through parameters and buffers."""
-    yield from module.parameters(recurse)
-    yield from module.buffers(recurse)
+def _has_tensors(module: nn.Module, *, recurse: bool = True) -> bool:
+    """Whether a module has parameters or buffers."""
+    return any(True for of in (module.parameters, module.buffers) for _ in of(recurse))
 
 
 def _unwritten(kind: type) -> bool:
