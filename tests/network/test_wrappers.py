@@ -178,7 +178,7 @@ def test_what_does_more_than_hand_on_is_the_model_itself(kind: Any) -> None:
     assert bare(model) is model
     if kind is not Two:
         layers = explgraph.list_layers(model, 32)
-        assert [layer.name for layer in layers][0] == "net.lower"
+        assert layers[0].name == "net.lower"
 
 
 def test_prompts_in_front_of_images_are_a_part_of_the_model() -> None:
