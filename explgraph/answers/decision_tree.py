@@ -68,6 +68,7 @@ from explgraph.errors import ExplgraphError, nearest
 from explgraph.explaining.by_part import By
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages
+from explgraph.network.outputs import Outputs
 from explgraph.progress import Shown
 
 __all__ = ["DecisionTree", "Measures", "TreeExplanation", "best_threshold"]
@@ -192,6 +193,7 @@ class DecisionTree:
         by: By = "node",
         beta: float = 1.0,
         sparsity: float = 0.03,
+        outputs: Outputs | None = None,
         batch_size: int = 16,
         device: str = "auto",
         progress: Shown = None,
@@ -221,6 +223,9 @@ class DecisionTree:
         sparsity : float
             Penalty of a mode's weights, as a share of the smallest one at which none is left;
             more gives fewer parts.
+        outputs : callable, optional
+            Takes what the model gives, gives scores of (images, classes), where it gives anything
+            else than these (`explgraph.network.outputs`).
         batch_size : int
         device : str
             Where the model runs.
@@ -251,6 +256,7 @@ class DecisionTree:
                 target,
                 layer=layer,
                 by=by,
+                outputs=outputs,
                 batch_size=batch_size,
                 device=device,
                 progress=progress,

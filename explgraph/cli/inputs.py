@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
     from explgraph.images.folder import ImageFolder
     from explgraph.mining.settings import Settings
+    from explgraph.network.outputs import Outputs
 
 __all__ = [
     "made_ready_as",
@@ -22,6 +23,7 @@ __all__ = [
     "pictures_for",
     "read_layouts",
     "read_list",
+    "read_outputs",
     "read_settings",
 ]
 
@@ -164,6 +166,13 @@ def read_settings(pairs: Sequence[tuple[str, str]]) -> Settings:
         return Settings(**values)
     except ExplgraphError as err:
         raise ExplgraphError(f"--set: {err}") from err
+
+
+def read_outputs(options: argparse.Namespace) -> Outputs | None:
+    """Import the function that ``--outputs`` names."""
+    from explgraph.network.models import load_outputs
+
+    return None if options.outputs is None else load_outputs(options.outputs)
 
 
 def read_list(file: str, option: str) -> list[str]:

@@ -16,6 +16,7 @@ __all__ = [
     "add_images",
     "add_layers",
     "add_model",
+    "add_outputs",
     "add_pictured",
     "channels",
     "formats",
@@ -80,10 +81,23 @@ def add_model(
         help="torchvision:NAME, timm:NAME or package.module:factory",
     )
     parser.add_argument(
-        "--weights", metavar="FILE", help="safetensors, or a state dict that torch saved"
+        "--weights",
+        metavar="FILE",
+        help="safetensors, or a state dict or checkpoint that torch saved; FILE#PLACE where it "
+        "holds several that fit",
     )
     if required if running is None else running:
         _add_running(parser)
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add what reads scores off the model's output."""
+    parser.add_argument(
+        "--outputs",
+        metavar="SPEC",
+        help="package.module:function that takes what the model gives and gives scores of "
+        "(images, classes), where the model gives anything else",
+    )
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:

@@ -32,7 +32,14 @@ from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, warn
 from explgraph.network.gradients import gradients_of
-from explgraph.network.hooks import catch, check_model, model_device, split_layer, undisturbed
+from explgraph.network.hooks import (
+    catch,
+    check_model,
+    layer_name,
+    model_device,
+    split_layer,
+    undisturbed,
+)
 from explgraph.network.layout import Layouts, Undecided, measure_formats, noise
 from explgraph.network.map_formats import MapFormat, only_grid, read_maps
 from explgraph.network.structure import PositiveNetwork
@@ -191,7 +198,7 @@ def measure_layers(
         axes = _measure(model, grids, image_size, channels)
     return tuple(
         Layer(
-            name=layer,
+            name=layer_name(model, layer),
             index=index,
             channels=grid.channels,
             height=grid.height,

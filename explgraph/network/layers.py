@@ -10,9 +10,10 @@ from torch import nn
 
 from explgraph.errors import ExplgraphError
 from explgraph.images.ready import checked_size
-from explgraph.network.hooks import bare, check_model, undisturbed
+from explgraph.network.hooks import check_model, undisturbed
 from explgraph.network.layout import measure_formats
 from explgraph.network.map_formats import MapFormat
+from explgraph.network.wrappers import modules_by_name
 from explgraph.whole_numbers import whole
 
 __all__ = ["LayerSummary", "Suggestion", "list_layers", "suggest_layers", "suggestions"]
@@ -71,7 +72,7 @@ def list_layers(
     """
     check_model(model)
     size = checked_size(image_size, "image_size")
-    modules = {name: module for name, module in bare(model).named_modules() if name}
+    modules = {name: module for name, module in modules_by_name(model).items() if name}
     tried = (
         [3, *_first_takes(modules.values())] if channels is None else [whole(channels, "channels")]
     )
