@@ -281,7 +281,8 @@ def _describe_graph(graph: Graph) -> None:
         rows.append(
             (
                 layer.name,
-                f"{layer.channels} x {layer.height} x {layer.width}",
+                f"{layer.channels} x {layer.height} x {layer.width}"
+                + ", both signs" * (layer.signs == "both"),
                 len(nodes),
                 filters,
                 f"{quartile:.2f}" if nodes else "",

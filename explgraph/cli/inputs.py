@@ -21,7 +21,7 @@ __all__ = [
     "open_others",
     "open_photographs",
     "pictures_for",
-    "read_layouts",
+    "read_by_layer",
     "read_list",
     "read_outputs",
     "read_settings",
@@ -134,14 +134,14 @@ def _remembered(options: argparse.Namespace, graph: Graph, out: str) -> ImageFol
     return None
 
 
-def read_layouts(options: argparse.Namespace) -> dict[str, str]:
-    """Read what ``--layout`` states, by layer."""
+def read_by_layer(options: argparse.Namespace, option: str) -> dict[str, str]:
+    """Read what ``--layout`` or ``--signs`` states, by layer."""
     stated: dict[str, str] = {}
-    for layer, layout in options.layout:
+    for layer, value in getattr(options, option):
         if layer in stated:
             which = "all layers" if layer == "*" else repr(layer)
-            raise ExplgraphError(f"--layout is given twice for {which}")
-        stated[layer] = layout
+            raise ExplgraphError(f"--{option} is given twice for {which}")
+        stated[layer] = value
     for_all = stated.pop("*", None)
     return stated if for_all is None else dict.fromkeys(options.layers, for_all) | stated
 

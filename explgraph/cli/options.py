@@ -20,10 +20,10 @@ __all__ = [
     "add_pictured",
     "channels",
     "formats",
-    "layout",
     "names",
     "numbered",
     "numbers",
+    "of_layer",
     "pairs",
     "positive",
     "seed",
@@ -61,12 +61,21 @@ def add_layers(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
     parser.add_argument(
         "--layout",
-        type=layout,
+        type=of_layer,
         action="append",
         default=[],
         metavar="[LAYER=]NCHW",
         help="how outputs are read as maps, where that can't be measured: NCHW, NHWC, NLC or "
         "'N(1+HW)C' (tokens, one in front), of all layers or of one; may be given several times",
+    )
+    parser.add_argument(
+        "--signs",
+        type=of_layer,
+        action="append",
+        default=[],
+        metavar="[LAYER=]both",
+        help="'both': what layers give below zero makes filters of its own, for layers without a "
+        "ReLU; 'positive', the default: it counts as nothing; may be given several times",
     )
 
 
@@ -181,11 +190,11 @@ def add_pictured(parser: argparse.ArgumentParser) -> None:
     _add_running(parser)
 
 
-def layout(text: str) -> tuple[str, str]:
-    """Read ``[LAYER=]LAYOUT``; without a layer it is meant for all, "*"."""
+def of_layer(text: str) -> tuple[str, str]:
+    """Read ``[LAYER=]VALUE``; without a layer it is meant for all, "*"."""
     layer, equals, stated = text.rpartition("=")
     if not stated or (equals and not layer):
-        raise argparse.ArgumentTypeError(f"expected LAYOUT or LAYER=LAYOUT, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected VALUE or LAYER=VALUE, got {text!r}")
     return layer or "*", stated
 
 

@@ -345,7 +345,8 @@ def _check_node(
             f"{where}: attribute 'filter' is {values['filter']}; expected at most "
             f"{layers[index].channels - 1}, the layer's last"
         )
-    expected = f"{values['layer']}/{values['filter']}/{values['pattern']}"
+    name = layers[index].filter_name(values["filter"])
+    expected = f"{values['layer']}/{name}/{values['pattern']}"
     if node != expected:
         raise ExplgraphError(
             f"{where}: its id is {node!r}; expected {expected!r}, '<layer>/<filter>/<pattern>'"

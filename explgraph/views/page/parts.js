@@ -72,7 +72,7 @@ function tip_of(thing) {
   }
   if (kind === "node") {
     return [el("b", { text: node_title(at), dir: "auto" }),
-      el("span", { class: "quiet", text: `${short(layers[nodes.layer[at]].name, 40)} · filter ${nodes.filter[at]}${part_of[at] < 0 ? " · of no part" : ` · ${short(part_title(part_of[at]), 40)}`}` }),
+      el("span", { class: "quiet", text: `${short(layers[nodes.layer[at]].name, 40)} · filter ${filter_name(at)}${part_of[at] < 0 ? " · of no part" : ` · ${short(part_title(part_of[at]), 40)}`}` }),
       el("span", { text: `reliability ${nodes.reliability[at].toFixed(2)}, follows ${percent(nodes.follows[at])}, support ${percent(nodes.support[at])}` }),
       exemplars(thing).length ? eight(thing) : el("span", { class: "quiet", text: why_no_patches(thing) })];
   }
