@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from explgraph.answers.filter_loss import FilterLoss, PartMask
     from explgraph.answers.localize import Localizer
     from explgraph.errors import ExplgraphError, ExplgraphWarning
+    from explgraph.evaluation.landmarks import Landmarks, read_landmarks
     from explgraph.explanatory_graph import ExplanatoryGraph, load
     from explgraph.images.folder import ImageFolder
     from explgraph.mining.mining import mine, mine_activations
@@ -37,6 +38,7 @@ __all__ = [
     "ExplgraphWarning",
     "FilterLoss",
     "ImageFolder",
+    "Landmarks",
     "Localizer",
     "Parse",
     "ParseStore",
@@ -52,6 +54,7 @@ __all__ = [
     "open_parse",
     "open_store",
     "parse_activations",
+    "read_landmarks",
     "record",
     "suggest_layers",
 ]
@@ -68,6 +71,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "answers.filter_loss": ("FilterLoss", "PartMask"),
         "answers.localize": ("Localizer",),
         "errors": ("ExplgraphError", "ExplgraphWarning"),
+        "evaluation.landmarks": ("Landmarks", "read_landmarks"),
         "explanatory_graph": ("ExplanatoryGraph", "load"),
         "images.folder": ("ImageFolder",),
         "mining.mining": ("mine", "mine_activations"),

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
 from explgraph.suffixes import TABLES, check_suffix
-from explgraph.textfiles import guarded, read_csv, read_text
+from explgraph.textfiles import guarded, read_csv, read_json
 
 __all__ = [
     "Columns",
@@ -254,12 +254,7 @@ _Rows = tuple[list[str], Iterable[tuple[int, Sequence[Any]]]]
 
 def _read_json(path: str | os.PathLike[str]) -> _Rows:
     """Read a list of objects."""
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as err:
-        if isinstance(err, ExplgraphError):
-            raise
-        raise ExplgraphError(f"path {str(path)!r} isn't JSON: {err}") from err
+    content = read_json(path, "path")
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise ExplgraphError(
             f"path {str(path)!r} holds no table; expected a list of rows, [{{COLUMN: VALUE}}]"

@@ -15,6 +15,7 @@ __all__ = [
     "DRAWINGS",
     "EXPLANATIONS",
     "GRAPHS",
+    "MARKS",
     "PARSES",
     "PART_GRAPHS",
     "REPORTS",
@@ -37,6 +38,8 @@ EXPLANATIONS = (".html", *DRAWINGS, ".json", ".csv")
 """Of one image explained (`explgraph.explaining.explanation`)."""
 TABLES = (".csv", ".json", ".parquet")
 """Of tables (`explgraph.rows`)."""
+MARKS = (".csv", ".json")
+"""Of marks, as `explgraph.evaluation.landmarks` writes them."""
 PARSES = (*TABLES, ".npz")
 REPORTS = (*TABLES, ".md")
 

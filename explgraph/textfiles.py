@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from explgraph.errors import ExplgraphError
 from explgraph.paths import check_regular, checked_path
 
-__all__ = ["guarded", "read_csv", "read_text", "wrong_columns"]
+__all__ = ["guarded", "read_csv", "read_json", "read_text", "wrong_columns"]
+
+_LONGEST = 500  # characters of what was found that a message quotes
 
 # How spreadsheets recognise formulas, the wide signs of East Asian ones included. Behind a text's
 # own apostrophes, too, so that one that `guarded` puts there can be told from them.
@@ -44,6 +48,15 @@ def read_text(path: str | os.PathLike[str], option: str = "", *, escape: bool = 
         ) from err
     except UnicodeDecodeError as err:
         raise ExplgraphError(f"{_shown(path, option)} isn't a text file (UTF-8)") from err
+
+
+def read_json(path: str | os.PathLike[str], option: str = "") -> Any:
+    """Read a JSON file; errors name it, and the option or argument that it is of."""
+    text = read_text(path, option)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as err:
+        raise ExplgraphError(f"{_shown(path, option)} isn't JSON: {err}") from err
 
 
 def read_csv(
@@ -105,7 +118,7 @@ def wrong_columns(
     """Say which columns a table must have, and which it has."""
     return ExplgraphError(
         f"{_shown(path, option)} must have the columns {needed} in its first line, found "
-        f"{', '.join(found) or 'nothing'}"
+        f"{(', '.join(found) or 'nothing')[:_LONGEST]}"
     )
 
 

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from explgraph import rows
 from explgraph.brief import few
+from explgraph.errors import ExplgraphError
+from explgraph.evaluation.landmarks import Landmarks
 
 __all__ = ["Located"]
+
+_LIKELY_ABSENT = 0.5  # a presence below it: the part is more likely absent than there
 
 Array = NDArray[np.float64]
 
@@ -70,6 +74,26 @@ class Located:
             **({} if self.photo is None else _columns("photo_", self.photo)),
         }
         rows.write(path, rows.grid(("part", [*self.positions]), ("image", self.names), values))
+
+    def landmarks(self) -> Landmarks:
+        """Give the places as landmarks, in pixels of the photographs, to be written as marks.
+
+        ``located.landmarks().write("marks.json", images)`` writes COCO keypoints, which annotation
+        programs open, so that people can mend what is off. Parts that are more likely absent than
+        there (`presence` below 0.5) are left unmarked.
+
+        Raises
+        ------
+        ExplgraphError
+            If no `ImageFolder` was parsed, so that there are no photographs.
+        """
+        if self.photo is None:
+            raise ExplgraphError("landmarks are in photographs: parse an explgraph.ImageFolder")
+        parts = {
+            part: np.where((self.presence[part] < _LIKELY_ABSENT)[:, None], np.nan, places)
+            for part, places in self.photo.items()
+        }
+        return Landmarks(self.names, parts)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Located:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from explgraph.errors import ExplgraphError, nearest
-from explgraph.textfiles import read_text
+from explgraph.textfiles import read_json, read_text
 
 if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from explgraph.network.outputs import Outputs
 
 __all__ = [
+    "classes",
     "made_ready_as",
     "open_others",
     "open_photographs",
@@ -72,6 +72,7 @@ def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageF
     return ImageFolder(
         options.images,
         boxes=getattr(options, "boxes", None),
+        box_class=classes(getattr(options, "box_class", None)),
         names=names,
         unreadable=getattr(options, "unreadable", "refuse"),
         largest=getattr(options, "largest", None),
@@ -80,9 +81,20 @@ def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageF
     )
 
 
+def classes(chosen: Sequence[str] | None) -> Sequence[str] | str | None:
+    """Give classes as Python takes them, where ``*`` is all."""
+    return "*" if chosen is not None and "*" in chosen else chosen
+
+
 def open_others(options: argparse.Namespace, images: str, graph: Graph) -> ImageFolder:
     """Open all photographs of another folder, made ready alike."""
-    others = {"images": images, "boxes": None, "list": None, "one_per_source": None}
+    others = {
+        "images": images,
+        "boxes": None,
+        "box_class": None,
+        "list": None,
+        "one_per_source": None,
+    }
     return open_photographs(argparse.Namespace(**{**vars(options), **others}), graph)
 
 
@@ -183,7 +195,7 @@ def read_list(file: str, option: str) -> list[str]:
 
 def _one_per_source(file: str) -> list[str]:
     """Name the first crop of each photograph."""
-    content = _read_json(file, "--one-per-source")
+    content = read_json(file, "--one-per-source")
     source = content.get("source") if isinstance(content, dict) else None
     if not isinstance(source, dict):
         raise ExplgraphError(
@@ -193,13 +205,3 @@ def _one_per_source(file: str) -> list[str]:
     for crop, photograph in source.items():
         first.setdefault(str(photograph), crop)
     return list(first.values())
-
-
-def _read_json(file: str, option: str) -> Any:
-    """Read a JSON file that an option names."""
-    try:
-        return json.loads(read_text(file, option))
-    except ExplgraphError:
-        raise
-    except (ValueError, RecursionError) as err:
-        raise ExplgraphError(f"{option} {file!r} isn't JSON: {err}") from err

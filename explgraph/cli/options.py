@@ -163,7 +163,13 @@ def add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
     group.add_argument("--fit", choices=("stretch", "crop", "pad"), help="to the size (stretch)")
     group.add_argument(
-        "--boxes", metavar="FILE", help="CSV name,x0,y0,x1,y1: one object each is cut out"
+        "--boxes",
+        metavar="FILE",
+        help="one object each is cut out: CSV name,x0,y0,x1,y1, COCO, CVAT, Label Studio, "
+        "CUB-200-2011, or the folder of LabelMe's, Pascal VOC's or YOLO's files",
+    )
+    group.add_argument(
+        "--box-class", type=names, metavar="A,B", help="only boxes of these classes ('*': all)"
     )
     chosen = group.add_mutually_exclusive_group()
     chosen.add_argument("--list", metavar="FILE", help="use only the images named, a line each")

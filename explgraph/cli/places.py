@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explgraph.cli.inputs import open_others, open_photographs
+from explgraph.cli.inputs import classes, open_others, open_photographs
 from explgraph.cli.options import (
     Command,
     add_by,
@@ -19,9 +19,10 @@ from explgraph.cli.options import (
 )
 from explgraph.cli.outputs import check_out
 from explgraph.errors import ExplgraphError, warn
-from explgraph.suffixes import PARSES, REPORTS, TABLES
+from explgraph.suffixes import MARKS, PARSES, REPORTS, TABLES
 
 if TYPE_CHECKING:
+    from explgraph.evaluation.landmarks import Landmarks
     from explgraph.images.folder import ImageFolder
 
 __all__ = ["add"]
@@ -61,11 +62,11 @@ def add(command: Command) -> None:
         "    --landmarks new/parts.json --model torchvision:vgg16 --out quality.md",
     )
     add_graph(evaluate)
-    evaluate.add_argument(
-        "--landmarks",
+    _add_landmarks(
+        evaluate,
+        "marked parts: COCO, DeepLabCut, CVAT, Label Studio, LabelMe, CUB-200-2011, parts.json or "
+        "a CSV (name,part,x,y)",
         required=True,
-        metavar="FILE",
-        help="marked parts: parts.json, a CSV (name,part,x,y), or CUB-200-2011's part_locs.txt",
     )
     evaluate.add_argument(
         "--parts", type=names, metavar="A,B", help="only these parts (default: all)"
@@ -96,10 +97,10 @@ def add(command: Command) -> None:
         "    --model torchvision:vgg16 --new other --out parts.csv --labelled named.explgraph",
     )
     add_graph(locate)
-    locate.add_argument(
-        "--landmarks",
-        metavar="FILE",
-        help="marked parts of some of the photographs; see evaluate for the layouts",
+    _add_landmarks(
+        locate,
+        "marked parts of some of the photographs; see evaluate for the formats",
+        required=False,
     )
     locate.add_argument(
         "--absent",
@@ -109,6 +110,12 @@ def add(command: Command) -> None:
     locate.add_argument("--new", metavar="DIR", help="locate in these photographs (--images)")
     locate.add_argument(
         "--out", metavar="FILE", help=f"places and uncertainties: {', '.join(TABLES)}"
+    )
+    locate.add_argument(
+        "--marks",
+        metavar="FILE",
+        help="places as marks of the photographs, to open in other programs: COCO (.json) or "
+        "name,part,x,y (.csv)",
     )
     locate.add_argument(
         "--labelled", metavar="FILE", help="the graph with its nodes named: .explgraph"
@@ -121,6 +128,17 @@ def add(command: Command) -> None:
     )
     add_model(locate, required=True)
     add_images(locate, required=True)
+
+
+def _add_landmarks(parser: argparse.ArgumentParser, told: str, *, required: bool) -> None:
+    """Add what is marked, and of which objects."""
+    parser.add_argument("--landmarks", required=required, metavar="FILE", help=told)
+    parser.add_argument(
+        "--landmark-class",
+        type=names,
+        metavar="A,B",
+        help="only marks of objects of these classes ('*': all)",
+    )
 
 
 def _parse(options: argparse.Namespace) -> None:
@@ -165,7 +183,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     for out in options.out:
         check_out(out, REPORTS)
     graph = load(options.graph)
-    landmarks = read_landmarks(options.landmarks)
+    landmarks = read_landmarks(options.landmarks, object_class=classes(options.landmark_class))
     images = open_photographs(options, graph)
     if not options.all_crops:
         images = images.subset(landmarks.to_network(images).one_per_source())
@@ -185,6 +203,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         evaluation.write(rows, out)
     if not options.quiet or not options.out:
         parts = options.parts or list(landmarks.parts)
+        _tell(landmarks)
         print(f"{len(images)} images; mean over {', '.join(parts)}; errors per image diagonal\n")
         print(evaluation.markdown(rows))
 
@@ -203,15 +222,16 @@ def _locate(options: argparse.Namespace) -> None:
             "locate needs --landmarks, where some photographs are marked, or --suggest K, to be "
             "told which to mark"
         )
-    if options.suggest is None and options.out is None:
+    if options.suggest is None and options.out is None and options.marks is None:
         raise ExplgraphError(
-            f"--landmarks needs --out, the file for the places: {', '.join(TABLES)}"
+            f"--landmarks needs --out, the file for the places: {', '.join(TABLES)} (or --marks)"
         )
     check_out(options.out, TABLES)
+    check_out(options.marks, MARKS, "--marks")
     check_out(options.labelled, (".explgraph",), "--labelled")
     graph = load(options.graph)
     images = open_photographs(options, graph)
-    marks = {} if options.landmarks is None else _marks_within(options.landmarks, images)
+    marks = {} if options.landmarks is None else _marks_within(options, images)
     absent = {} if options.absent is None else read_absent(options.absent, images.names, marks)
     model = load_model(options.model, weights=options.weights)
     found = graph.parse(
@@ -234,6 +254,8 @@ def _locate(options: argparse.Namespace) -> None:
     located = localizer.predict(found)
     if options.out is not None:
         located.write(options.out)
+    if options.marks is not None:
+        located.landmarks().write(options.marks, images)
     if options.labelled is not None:
         localizer.label().save(options.labelled)
     if not options.quiet:
@@ -243,18 +265,29 @@ def _locate(options: argparse.Namespace) -> None:
                 f"{part}: from {shots} marks, within {np.median(radii):.0f} px (median) nine times "
                 f"in ten; by {', '.join(localizer.nodes_of(part, 3))}"
             )
-        print(f"{len(localizer.parts)} parts in {len(found.names)} images: {options.out}")
+        written = ", ".join(file for file in (options.out, options.marks) if file is not None)
+        print(f"{len(localizer.parts)} parts in {len(found.names)} images: {written}")
 
 
-def _marks_within(file: str, images: ImageFolder) -> dict[str, Any]:
+def _tell(landmarks: Landmarks) -> None:
+    """Say what marks were taken for, unless they are laid out as explgraph has them."""
+    if landmarks.objects is not None:
+        print(landmarks)
+
+
+def _marks_within(options: argparse.Namespace, images: ImageFolder) -> dict[str, Any]:
     """Read landmarks in the network's pixels; parts that the crop cuts off count as unmarked."""
     import numpy as np
 
     from explgraph.evaluation.landmarks import read_landmarks
 
+    file = options.landmarks
+    landmarks = read_landmarks(file, object_class=classes(options.landmark_class))
+    if not options.quiet and options.suggest is None:
+        _tell(landmarks)
     height, width = images.size
     marks, left_out = {}, []
-    for part, places in read_landmarks(file).to_network(images).parts.items():
+    for part, places in landmarks.to_network(images).parts.items():
         with np.errstate(invalid="ignore"):
             inside = np.all((places >= 0) & (places <= [width, height]), axis=1)
         outside = np.flatnonzero(~inside & np.isfinite(places).all(1))

@@ -1,49 +1,39 @@
-"""Where people marked the parts: reading landmark files.
+"""Where people marked the parts: landmarks of images, read, put in order, written.
 
-Three layouts are read (`read_landmarks`), all of them in pixels of the image *file*:
-
-``parts.json``
-    ``{"parts": ["head"], "images": {"1.jpg": {"head": [42.0, 52.5]}}, "source": {"1.jpg": "a"}}``,
-    null for unmarked parts; ``source`` (which photograph a crop was cut from) may be missing.
-    Pixel centres count as integers there, so 0.5 is added.
-CSV
-    Columns ``name``, ``part``, ``x``, ``y`` in any order, one row per marked part; an empty x or y
-    means unmarked, and so does 0 (or false) in a column ``visible`` and less than 0.6 (what
-    DeepLabCut takes) in a column ``likelihood``. Pixel centres at integer + 0.5, as everywhere in
-    explgraph.
-CUB-200-2011
-    ``part_locs.txt`` (``<image id> <part id> <x> <y> <visible>``) with ``parts.txt`` beside it and
-    ``images.txt`` beside it or one folder up. Parts that aren't visible are unmarked. Pixel centres
-    are taken to count as integers from 0, so 0.5 is added.
-
-`Landmarks.to_network` maps them to the pixels that the network saw.
+`read_landmarks` reads what the annotation programs write (`explgraph.annotations` has a file for
+each) and gives it in pixels of the image *files*, pixel centres at integer + 0.5.
+`Landmarks.to_network` maps that to the pixels that the network saw.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from explgraph import rows
+from explgraph.annotations import coco
+from explgraph.annotations.annotated import Annotations, Mark, Photo, Thing
+from explgraph.annotations.recognising import read_annotations
+from explgraph.atomic import atomic_write
 from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest, warn
+from explgraph.evaluation.whose_marks import Marked, rows_of_images
 from explgraph.images.folder import ImageFolder
-from explgraph.paths import checked_path
-from explgraph.textfiles import read_csv, read_text
+from explgraph.images.photo_size import photo_size
+from explgraph.suffixes import MARKS, check_suffix
 
 __all__ = ["Landmarks", "from_creatures", "read_landmarks", "warn_of_strays"]
 
 Array = NDArray[np.float64]
 
-_SEEN = frozenset({"", "1", "1.0", "2", "2.0", "true", "yes"})  # 2: visible, as COCO counts
-_UNSEEN = frozenset({"0", "0.0", "false", "no"})
-_LIKELY = 0.6
+LIKELY = 0.6
+"""What a mark's likelihood must reach: DeepLabCut's own threshold (``pcutoff``)."""
 
 
 class _Placed(Protocol):
@@ -80,15 +70,31 @@ class Landmarks:
     sources : tuple of str, or None
         The photograph that each image was cut from, where that is known. Crops of one photograph
         belong on the same side of a split.
+    kind : str
+        Of what they were read, "" if they were not.
+    objects : tuple, or None
+        Of which photograph and object each row is, for `to_network`, where an annotation program
+        told; rows are named ``PHOTOGRAPH#k`` then, where several objects are marked in one. None
+        where names are those of an `ImageFolder`.
     """
 
     names: tuple[str, ...]
     parts: dict[str, Array]
     sources: tuple[str, ...] | None = None
+    kind: str = ""
+    objects: tuple[Marked, ...] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         shown = f"{len(self.parts):,} parts ({few(self.parts)})"
-        return f"Landmarks: {shown} in {len(self.names):,} images"
+        of = "objects" if self._several() else "images"
+        told = f", from a {self.kind}" if self.kind else ""
+        return f"Landmarks: {shown} in {len(self.names):,} {of}{told}"
+
+    def _several(self) -> bool:
+        """Whether there are photographs with several objects."""
+        return self.objects is not None and len({id(o.photo) for o in self.objects}) < len(
+            self.objects
+        )
 
     def align(self, names: Sequence[str]) -> Landmarks:
         """Put the images into another order, leaving out some.
@@ -136,7 +142,7 @@ class Landmarks:
             sources = tuple(
                 self.sources[i] if i >= 0 else name for i, name in zip(index, names, strict=True)
             )
-        return Landmarks(tuple(names), parts, sources)
+        return Landmarks(tuple(names), parts, sources, self.kind)
 
     def one_per_source(self) -> list[int]:
         """Give the first image of every photograph as indices; all if ``sources`` is None."""
@@ -148,6 +154,11 @@ class Landmarks:
     def to_network(self, images: _Placed) -> Landmarks:
         """Align to the images of a folder, in pixels as the network sees them.
 
+        Where names are those of an annotation program, they may be longer or shorter than the
+        folder's (``train/1.jpg`` for ``1.jpg``). Where objects are cut out by boxes, marks go to
+        the image whose box fits: best that of their own object's box, else that which holds most
+        of them.
+
         Parameters
         ----------
         images : ImageFolder
@@ -158,23 +169,131 @@ class Landmarks:
         Landmarks
             In the folder's order. A part outside the cut keeps a place outside the image.
 
+        Raises
+        ------
+        ExplgraphError
+            If no image has landmarks, a name may be that of several files, a photograph was marked
+            in another size, or several objects are marked in one image.
+
         Warns
         -----
         ExplgraphWarning
             If there are landmarks of images that the folder doesn't have.
         """
-        if isinstance(images, ImageFolder):
-            warn_of_strays("landmarks", self.names, images.names, images.all_names)
-            aligned = self._aligned(images.names)
-        else:
-            aligned = self.align(images.names)
+        aligned = self._in(images) if isinstance(images, ImageFolder) else self.align(images.names)
         mapped = {name: part.copy() for name, part in aligned.parts.items()}
         for i in range(len(aligned.names)):
             # x and y are each mapped linearly, so the images of two points tell the whole map
             origin, one = np.asarray(images.to_original(i, np.array([[0.0, 0.0], [1.0, 1.0]])))
             for part in mapped.values():
                 part[i] = (part[i] - origin) / (one - origin)
-        return Landmarks(aligned.names, mapped, aligned.sources)
+        return Landmarks(aligned.names, mapped, aligned.sources, self.kind)
+
+    def _in(self, images: ImageFolder) -> Landmarks:
+        """Align to the images of a folder, in pixels of their files."""
+        if self.objects is None:
+            warn_of_strays("landmarks", self.names, images.names, images.all_names)
+        which = rows_of_images(self.names, self.parts, self.objects, images)
+        if not which:
+            raise ExplgraphError(
+                f"none of the {len(images)} images has landmarks: they are named like "
+                f"{_first(images.names)}, the landmarks' images like {_first(self.names)}; names "
+                "are paths relative to the folder of the images"
+            )
+        parts = {part: np.full((len(images), 2), np.nan) for part in self.parts}
+        sources = list(images.names)
+        for i, name in enumerate(images.names):
+            for row in which.get(name, ()):
+                for part, places in self.parts.items():
+                    if np.isfinite(places[row, 0]):
+                        parts[part][i] = places[row]
+                if self.sources is not None:
+                    sources[i] = self.sources[row]
+        told = tuple(sources) if self.sources is not None else None
+        return Landmarks(tuple(images.names), parts, told, self.kind)
+
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        images: ImageFolder | None = None,
+        *,
+        label: str = "object",
+    ) -> None:
+        """Write landmarks, in pixels of the image files, to be opened by annotation programs.
+
+        `read_landmarks` reads them again. What `to_network` gives is in other pixels, and not to
+        be written.
+
+        Parameters
+        ----------
+        path : path
+            ``*.json``: COCO keypoints, all visible (v = 2). ``*.csv``: ``name,part,x,y``.
+        images : ImageFolder, optional
+            What they are of. COCO needs it for the photographs' sizes, unless they were read from a
+            file that told them; objects' boxes are those that cut the images out.
+        label : str
+            What COCO calls the objects' class.
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix is another, nothing is marked, `images` is needed, or the file can't be
+            written.
+        """
+        suffix = check_suffix(path, MARKS)
+        marked = self if images is None else self._in(images)
+        if images is None and self._several():
+            raise ExplgraphError(
+                "several objects are marked in one photograph; pass images=, whose boxes tell them "
+                "apart"
+            )
+        if not any(np.isfinite(places).any() for places in marked.parts.values()):
+            raise ExplgraphError("there is no mark to write")
+        if suffix == ".csv":
+            values = np.stack(list(marked.parts.values()), axis=1)
+            columns = {"x": values[..., 0], "y": values[..., 1]}
+            rows.write(path, rows.grid(("name", marked.names), ("part", [*marked.parts]), columns))
+            return
+        objects = _told(self) if images is None else _cut(images)
+        content = coco.content_of(
+            [
+                coco.Marked(file, size, box, {
+                    part: (float(places[i, 0]), float(places[i, 1]))
+                    for part, places in marked.parts.items() if np.isfinite(places[i, 0])
+                })
+                for i, (file, size, box) in enumerate(objects)
+            ],
+            [*marked.parts],
+            label,
+        )  # fmt: skip
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+
+
+_Object = tuple[str, tuple[int, int], tuple[float, float, float, float] | None]
+
+
+def _told(landmarks: Landmarks) -> list[_Object]:
+    """Give each row's file, size and box, as they were read."""
+    objects: list[_Object] = [
+        (one.photo.name, one.photo.size, one.box)
+        for one in landmarks.objects or ()
+        if one.photo.size is not None
+    ]
+    if len(objects) < len(landmarks.names):
+        raise ExplgraphError("COCO has the photographs' sizes, which aren't known; pass images=")
+    return objects
+
+
+def _cut(images: ImageFolder) -> list[_Object]:
+    """Give each image's file, its size, and the box that the image was cut out by."""
+    objects: list[_Object] = []
+    for file, source, _ in images.cuts().values():
+        size = photo_size(images.path / file)
+        if size is None:
+            raise ExplgraphError(f"{images.path / file}: can't be read any more")
+        objects.append((file, size, source if source != (0, 0, *size) else None))
+    return objects
 
 
 def warn_of_strays(
@@ -203,36 +322,52 @@ def warn_of_strays(
         )
 
 
-def read_landmarks(path: str | os.PathLike[str]) -> Landmarks:
-    """Read a landmark file; the layout follows from its name.
+def read_landmarks(
+    path: str | os.PathLike[str],
+    *,
+    object_class: str | Iterable[str] | None = None,
+    occluded: bool = True,
+    likelihood: float = LIKELY,
+) -> Landmarks:
+    """Read marked parts, from whatever program they are; the format is told by the content.
 
     Parameters
     ----------
     path : path
-        ``*.json`` (the layout of parts.json), ``*.csv``, or ``part_locs.txt`` of CUB-200-2011.
+        COCO keypoints (``*.json``); DeepLabCut (``*.csv``, of one or several animals); CVAT for
+        images 1.1 (``*.xml``); Label Studio (``*.json``, JSON or JSON-MIN); LabelMe (``*.json``, or
+        the folder); CUB-200-2011 (``part_locs.txt``, or the folder); CSV with the columns ``name``,
+        ``part``, ``x``, ``y`` and perhaps ``visible``, ``likelihood``; ``parts.json``.
+    object_class : str or sequence of str, optional
+        Which classes' objects to take, where several have marks; ``"*"`` for all.
+    occluded : bool
+        Take marks of parts that are hidden (v = 1 in COCO, occluded in CVAT), too.
+    likelihood : float
+        What a mark's likelihood must reach, where there is one: what networks marked has it. The
+        default is DeepLabCut's.
 
     Returns
     -------
     Landmarks
-        In pixels of the image files, pixel centres at integer + 0.5.
+        In pixels of the image files, pixel centres at integer + 0.5, whatever the format counts
+        from.
 
     Raises
     ------
     ExplgraphError
-        If the file can't be read or isn't what its name says; names the file and the entry.
+        If the file can't be read, is of no format that is read, or is broken; names the file and
+        the entry.
+
+    Examples
+    --------
+    >>> marks = explgraph.read_landmarks("birds.json").to_network(images)  # doctest: +SKIP
     """
-    file = checked_path(path)
-    readers = {".json": _read_json, ".csv": _read_csv, ".txt": _read_cub}
-    reader = readers.get(file.suffix.lower())
-    if reader is None:
-        raise ExplgraphError(
-            f"can't tell the layout of the landmark file {str(file)!r}: expected *.json (as "
-            "parts.json), *.csv (name,part,x,y) or CUB-200-2011's part_locs.txt"
-        )
-    landmarks = reader(file)
-    if not landmarks.names or not landmarks.parts:
-        raise ExplgraphError(f"{str(file)!r} holds no landmarks")
-    return landmarks
+    if isinstance(likelihood, bool) or not 0 <= likelihood <= 1:
+        raise ExplgraphError(f"likelihood must be from 0 to 1, got {likelihood!r}")
+    found = read_annotations(path, "marks").only(
+        object_class, "object_class (--landmark-class)", "marks"
+    )
+    return _assembled(found, occluded, likelihood)
 
 
 def from_creatures(creatures: _Drawn, names: Sequence[str] | None = None) -> Landmarks:
@@ -260,155 +395,44 @@ def from_creatures(creatures: _Drawn, names: Sequence[str] | None = None) -> Lan
     return Landmarks(tuple(names or numbers), parts)
 
 
-# ----------------------------------------------------------------------------------------- layouts
-
-
-def _read_json(file: Path) -> Landmarks:
-    """Read the layout of parts.json."""
-    try:
-        content = json.loads(read_text(file))
-    except ExplgraphError:
-        raise
-    except (ValueError, RecursionError) as err:
-        raise ExplgraphError(f"{str(file)!r} isn't JSON: {err}") from err
-    images = content.get("images") if isinstance(content, dict) else None
-    if not isinstance(images, dict) or not all(isinstance(v, dict) for v in images.values()):
-        raise ExplgraphError(
-            f'{str(file)!r} must hold {{"images": {{NAME: {{PART: [x, y] or null}}}}}}, found '
-            f"{', '.join(map(repr, content)) if isinstance(content, dict) else 'no object'}"
-        )
-    places: dict[tuple[str, str], tuple[float, float]] = {}
-    for name, marked in images.items():
-        for part, place in marked.items():
-            if place is None:
-                continue
-            if not isinstance(place, list) or len(place) != 2:
-                raise ExplgraphError(
-                    f"{str(file)!r}: {part!r} of {name!r} must be [x, y] or null, found {place!r}"
-                )
-            places[name, part] = _point(file, f"{part!r} of {name!r}", place[0], place[1], 0.5)
-    parts = content.get("parts") or list(dict.fromkeys(p for m in images.values() for p in m))
-    sources = content.get("source")
-    if isinstance(sources, dict):
-        sources = tuple(str(sources.get(name, name)) for name in images)
-    else:
-        sources = None
-    return _assemble(list(images), parts, places, sources)
-
-
-def _read_csv(file: Path) -> Landmarks:
-    """Read a table with the columns name, part, x, y."""
-    names: dict[str, None] = {}
-    parts: dict[str, None] = {}
-    places: dict[tuple[str, str], tuple[float, float]] = {}
-    for line, row in read_csv(file, ("name", "part", "x", "y"))[1]:
-        entry = f"line {line}"
-        name, part = row["name"], row["part"]
-        if not name.strip() or not part.strip():
-            raise ExplgraphError(f"{str(file)!r}, {entry}: name and part must not be empty")
-        if bool(row["x"].strip()) != bool(row["y"].strip()):
-            raise ExplgraphError(
-                f"{str(file)!r}, {entry}: x and y must both be there, or neither (unmarked)"
-            )
-        names[name] = parts[part] = None
-        if not row["x"].strip() or not row["y"].strip() or not _is_seen(file, entry, row):
-            continue
-        if (name, part) in places:
-            raise ExplgraphError(
-                f"{str(file)!r}, {entry}: {part!r} of {name!r} is marked twice; keep one row"
-            )
-        places[name, part] = _point(file, entry, row["x"], row["y"])
-    return _assemble(list(names), list(parts), places, None)
-
-
-def _is_seen(file: Path, entry: str, row: Mapping[str, str]) -> bool:
-    """Whether a row's columns ``visible`` and ``likelihood``, if there, say that the part shows."""
-    said = row.get("visible", "").strip().lower()
-    if said not in _SEEN | _UNSEEN:
-        raise ExplgraphError(
-            f"{str(file)!r}, {entry}: visible must be 0, 1, 2, true or false, found "
-            f"{row['visible']!r}"
-        )
-    likely = row.get("likelihood", "").strip() or "1"
-    try:
-        likelihood = float(likely)
-    except ValueError:
-        likelihood = np.nan
-    if not 0 <= likelihood <= 1:
-        raise ExplgraphError(
-            f"{str(file)!r}, {entry}: likelihood must be a number from 0 to 1, found {likely!r}"
-        )
-    return said in _SEEN and likelihood >= _LIKELY
-
-
-def _read_cub(file: Path) -> Landmarks:
-    """Read part_locs.txt with its parts.txt and images.txt."""
-    part_names = _numbered(file, (file.parent / "parts.txt",))
-    image_names = _numbered(file, (file.parent / "images.txt", file.parent.parent / "images.txt"))
-    places: dict[tuple[str, str], tuple[float, float]] = {}
-    for number, line in enumerate(read_text(file).splitlines(), start=1):
-        fields = line.split()
-        if not fields:
-            continue
-        entry = f"line {number}"
-        if len(fields) != 5 or fields[4] not in ("0", "1"):
-            raise ExplgraphError(
-                f"{str(file)!r}, {entry}: expected '<image id> <part id> <x> <y> <visible 0 or "
-                f"1>', found {line!r}"
-            )
-        image, part, x, y, visible = fields
-        if image not in image_names or part not in part_names:
-            missing, where = (
-                (image, "images.txt") if image not in image_names else (part, "parts.txt")
-            )
-            raise ExplgraphError(f"{str(file)!r}, {entry}: id {missing} isn't in {where}")
-        if visible == "1":
-            key = image_names[image], part_names[part]
-            places[key] = _point(file, entry, x, y, 0.5)
-    return _assemble(list(image_names.values()), list(part_names.values()), places, None)
-
-
-def _numbered(file: Path, candidates: Sequence[Path]) -> dict[str, str]:
-    """Read ``<id> <name>`` lines (names may hold spaces) of the first candidate that exists."""
-    found = next((c for c in candidates if c.is_file()), None)
-    if found is None:
-        raise ExplgraphError(
-            f"{str(file)!r} needs {candidates[0].name} of CUB-200-2011, looked for "
-            f"{' and '.join(repr(str(c)) for c in candidates)}"
-        )
-    entries = [line.strip().split(maxsplit=1) for line in read_text(found).splitlines()]
-    if bad := next((e for e in entries if len(e) == 1), None):
-        raise ExplgraphError(f"{str(found)!r}: expected '<id> <name>' lines, found {bad[0]!r}")
-    return {entry[0]: entry[1] for entry in entries if entry}
-
-
-def _point(file: Path, entry: str, x: Any, y: Any, shift: float = 0.0) -> tuple[float, float]:
-    """Turn x and y into finite numbers."""
-    try:
-        point = float(x) + shift, float(y) + shift
-    except (TypeError, ValueError):
-        point = np.nan, np.nan
-    if not np.isfinite(point).all():
-        raise ExplgraphError(f"{str(file)!r}, {entry}: x and y must be numbers, found {x!r}, {y!r}")
-    return point
-
-
-def _assemble(
-    names: Sequence[str],
-    parts: Sequence[str],
-    places: Mapping[tuple[str, str], tuple[float, float]],
-    sources: tuple[str, ...] | None,
-) -> Landmarks:
-    """Build landmarks from the marked points; what isn't among them is NaN."""
+def _assembled(found: Annotations, occluded: bool, likelihood: float) -> Landmarks:
+    """Build landmarks from what was read: a row for each marked object."""
+    rows: list[tuple[Photo, Thing]] = []
+    names: list[str] = []
+    for photo in found.photos:
+        things = [
+            thing._replace(marks={
+                part: mark for part, mark in thing.marks.items()
+                if mark.likelihood >= likelihood and (occluded or not mark.occluded)
+            })
+            for thing in photo.things
+        ]  # fmt: skip
+        marked = _as_one([thing for thing in things if thing.marks]) or [Thing("", None, {})]
+        rows += [(photo, thing) for thing in marked]
+        many = len(marked) > 1
+        names += [f"{photo.name}#{k}" if many else photo.name for k in range(len(marked))]
     unmarked = (np.nan, np.nan)
-    return Landmarks(
-        tuple(names),
-        {
-            part: np.array([places.get((name, part), unmarked) for name in names]).reshape(-1, 2)
-            for part in parts
-        },
-        sources,
-    )
+    parts = {
+        part: np.array([thing.marks.get(part, unmarked)[:2] for _, thing in rows]).reshape(-1, 2)
+        for part in found.parts
+    }
+    sources = None
+    if found.sources is not None:
+        sources = tuple(found.sources[name] for name in names)
+    objects = tuple(Marked(photo, thing.box, thing.loose) for photo, thing in rows)
+    return Landmarks(tuple(names), parts, sources, found.kind, None if found.explicit else objects)
+
+
+def _as_one(things: list[Thing]) -> list[Thing]:
+    """Take loose marks for those of one object, where no part is marked twice."""
+    if not things or not all(thing.loose for thing in things):
+        return things
+    marks: dict[str, Mark] = {}
+    for thing in things:
+        marks.update(thing.marks)
+    if len(marks) < sum(len(thing.marks) for thing in things):
+        return things
+    return [Thing("", None, marks)]
 
 
 def _first(names: Sequence[str]) -> str:

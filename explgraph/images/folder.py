@@ -10,12 +10,10 @@ at ``(0.5, 0.5)``), of the photograph the right way up, after its EXIF orientati
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -24,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from explgraph.annotations.boxes import Boxes, boxed
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
 from explgraph.images.arrays import Samples, array_sizes, shares
@@ -31,16 +30,15 @@ from explgraph.images.channels import channel_count
 from explgraph.images.crops import Crop, placed, to_original
 from explgraph.images.decoding import photo_sizes, reason
 from explgraph.images.finding import image_files
+from explgraph.images.photo_size import photo_size
 from explgraph.images.ready import Ready, choice
 from explgraph.paths import checked_path
 from explgraph.progress import Shown
-from explgraph.textfiles import read_csv
 from explgraph.whole_numbers import whole
 
 __all__ = ["ImageFolder"]
 
 Box: TypeAlias = Sequence[float]
-Boxes: TypeAlias = Mapping[str, "Box | Sequence[Box]"]
 
 
 class ImageFolder(Dataset[Tensor]):
@@ -73,10 +71,14 @@ class ImageFolder(Dataset[Tensor]):
         How a photograph or box of another shape is brought to `size`: stretched; its middle cut
         out; or shown whole between margins of the mean colour.
     boxes : path or mapping, optional
-        Boxes ``(x0, y0, x1, y1)`` px that cut one object each out of the photographs: a CSV file
-        with the columns ``name,x0,y0,x1,y1``, or a mapping from a photograph's name to a box or a
-        list of boxes. Photographs without a box are left out. Several boxes of one photograph are
-        named ``name#0``, ``name#1``, ...; what lies outside the photograph is cut off.
+        Boxes ``(x0, y0, x1, y1)`` px that cut one object each out of the photographs: a file of
+        COCO, CVAT, Label Studio, LabelMe or CUB-200-2011, a folder of YOLO's, Pascal VOC's or
+        LabelMe's, a CSV file with the columns ``name,x0,y0,x1,y1``, or a mapping from a
+        photograph's name to a box or a list of boxes. Photographs without a box are left out.
+        Several boxes of one photograph are named ``name#0``, ``name#1``, ...; what lies outside
+        the photograph is cut off.
+    box_class : str or sequence of str, optional
+        Which classes' boxes to use, where a file has several; ``"*"`` for all.
     names : sequence of str, optional
         Use only these, in this order: photographs (with all their boxes), or ``name#k``. So that
         one crop per photograph can be had, for instance.
@@ -116,6 +118,8 @@ class ImageFolder(Dataset[Tensor]):
         Also of the photographs and crops that weren't chosen.
     skipped : tuple of str
         Unreadable images that were skipped.
+    labels : dict of str to str
+        The boxes' classes, by image, where the file of boxes tells them.
 
     Raises
     ------
@@ -138,6 +142,7 @@ class ImageFolder(Dataset[Tensor]):
         std: Sequence[float] | None = None,
         fit: Literal["stretch", "crop", "pad"] = "stretch",
         boxes: str | os.PathLike[str] | Boxes | None = None,
+        box_class: str | Sequence[str] | None = None,
         names: Sequence[str] | None = None,
         unreadable: Literal["refuse", "skip"] = "refuse",
         channels: int | Sequence[int] | None = None,
@@ -153,8 +158,13 @@ class ImageFolder(Dataset[Tensor]):
         choice("unreadable", unreadable, ("refuse", "skip"))
         files = image_files(self.path, arrays=channels is not None)
         crops: list[_Named] = [(f, f, None) for f in files]
+        self.labels: dict[str, str] = {}
         if boxes is not None:
-            crops = _boxed(files, boxes)
+            cut = boxed(files, boxes, self.path, box_class, lambda f: photo_size(self.path / f))
+            crops = [(one.name, one.file, one.box) for one in cut]
+            self.labels = {one.name: one.label for one in cut if one.label}
+        elif box_class is not None:
+            raise ExplgraphError("box_class chooses among boxes; give boxes as well")
         self.all_names = frozenset(files) | {name for name, _, _ in crops}
         if names is not None:
             crops = _chosen(crops, names)
@@ -330,11 +340,13 @@ class ImageFolder(Dataset[Tensor]):
         images._ready = Ready.of(ready)
         images.largest = None
         images.skipped = ()
+        images.labels = {}
         images._crops = tuple(
             Crop(name, file, tuple(source), tuple(target))
             for name, (file, source, target) in cuts.items()
         )
         images.names = tuple(cuts)
+        images.all_names = frozenset(cuts) | {file for file, _, _ in cuts.values()}
         return images
 
     def describe(self) -> dict[str, Any]:
@@ -350,47 +362,6 @@ def _listed(values: Iterable[str]) -> str:
 
 
 _Named: TypeAlias = "tuple[str, str, Box | None]"  # name, file, box
-
-
-def _boxed(files: list[str], boxes: str | os.PathLike[str] | Boxes) -> list[_Named]:
-    """Give one entry per box, in the order of the files."""
-    table = boxes if isinstance(boxes, Mapping) else _read_boxes(Path(boxes))
-    known = set(files)
-    for name in table:
-        if name not in known:
-            raise ExplgraphError(
-                f"boxes name {name!r}, which is no image of the folder{nearest(name, files)}"
-            )
-    crops: list[_Named] = []
-    for file in files:
-        given: Any = table.get(file, ())
-        many = [given] if len(given) and not hasattr(given[0], "__len__") else list(given)
-        for k, box in enumerate(many):
-            numbers = [float(v) for v in box]
-            if len(numbers) != 4 or not all(math.isfinite(v) for v in numbers):
-                raise ExplgraphError(
-                    f"boxes: {file!r} has {list(box)!r}, expected four numbers x0, y0, x1, y1"
-                )
-            crops.append((f"{file}#{k}" if len(many) > 1 else file, file, numbers))
-    if not crops:
-        raise ExplgraphError("boxes is empty; give at least one photograph a box")
-    return crops
-
-
-def _read_boxes(path: Path) -> dict[str, list[Box]]:
-    """Read a CSV file with the columns name, x0, y0, x1, y1; others are ignored."""
-    columns = ("name", "x0", "y0", "x1", "y1")
-    table: dict[str, list[Box]] = {}
-    for line, row in read_csv(path, columns, "boxes")[1]:
-        try:
-            box = [float(row[c]) for c in columns[1:]]
-        except ValueError as err:
-            raise ExplgraphError(
-                f"boxes {str(path)!r}, line {line}: expected four numbers x0,y0,x1,y1 after the "
-                f"name, got {[row[c] for c in columns[1:]]}"
-            ) from err
-        table.setdefault(row["name"], []).append(box)
-    return table
 
 
 def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:

@@ -637,6 +637,52 @@ def test_locate_gives_parts_in_other_photographs(place, capsys, tmp_path):
     assert {name for _, name in names} == {"", "eye", "horn"}
 
 
+def test_marks_come_from_other_programs_and_go_back_to_them(place, capsys, tmp_path):
+    marks = read_landmarks(place / "marks.csv").parts["eye"]
+    shown = [i for i in range(12) if np.isfinite(marks[i, 0])]
+    content = {
+        "images": [{"id": i, "file_name": f"film/{i}.png", "width": SIDE, "height": SIDE}
+                   for i in shown],
+        "categories": [{"id": 1, "name": "creature", "keypoints": ["eye"]},
+                       {"id": 2, "name": "stone", "keypoints": ["top"]}],
+        "annotations": [{"id": i, "image_id": i, "category_id": 1, "bbox": [0, 0, SIDE, SIDE],
+                         "keypoints": [*(marks[i] - 0.5).tolist(), 2]} for i in shown],
+    }  # fmt: skip
+    stone = {"id": 99, "image_id": shown[0], "category_id": 2, "keypoints": [9, 9, 2]}
+    content["annotations"].append({**stone, "bbox": [1, 1, 20, 20]})
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    command = asked(place, "locate", "--landmarks", tmp_path / "coco.json")
+    code, _, err = run(capsys, *command, "--out", tmp_path / "x.csv")
+    assert code == 1
+    assert "classes: creature" in err
+    assert "(--landmark-class)" in err
+    code, said, err = run(capsys, *command, "--landmark-class", "creature",
+                          "--marks", tmp_path / "located.json")  # fmt: skip
+    assert (code, "by the ends of their names alone" in err) == (0, True)
+    assert said.splitlines()[0] == (
+        f"Landmarks: 1 parts (eye) in {len(shown)} images, from a COCO file"
+    )
+    assert said.splitlines()[-1] == f"1 parts in 24 images: {tmp_path / 'located.json'}"
+    found = read_landmarks(tmp_path / "located.json")
+    assert len(found.names) == 24
+    misses = np.linalg.norm(found.parts["eye"] - marks, axis=1)
+    assert np.nanmedian(misses) < 0.05 * SIDE
+
+
+def test_boxes_of_a_class_are_cut_out(place, capsys, tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "data.yaml").write_text("names: [creature, stone]\n")
+    for i in range(24):
+        (tmp_path / "labels" / f"{i}.txt").write_text("0 0.5 0.5 1 1\n1 0.2 0.2 0.1 0.1\n")
+    command = asked(place, "parse", "--boxes", tmp_path, "--out", tmp_path / "p.csv")
+    code, _, err = run(capsys, *command)
+    assert (code, "creature (24), stone (24); choose by" in err) == (1, True)
+    assert run(capsys, *command, "--box-class", "creature")[0] == 0
+    whole = tmp_path / "whole.csv"
+    assert run(capsys, *asked(place, "parse", "--out", whole))[0] == 0
+    assert (tmp_path / "p.csv").read_text() == whole.read_text()
+
+
 def test_locate_suggests_what_to_mark(place, capsys, tmp_path):
     code, said, err = run(capsys, *asked(place, "locate", "--suggest", "3"))
     assert (code, err) == (0, "")
