@@ -31,7 +31,7 @@ from explgraph import creatures
 from explgraph.answers.relations import Bias
 
 AGREEMENT = 0.95
-OUTPUTS = {name: len(creatures.FAMILIES) + k for k, name in enumerate(creatures.ATTRIBUTES)}
+COLUMNS = {name: len(creatures.FAMILIES) + k for k, name in enumerate(creatures.ATTRIBUTES)}
 
 Pair = tuple[str, str]
 
@@ -59,7 +59,7 @@ def examine(
         graph,
         images,
         data.attributes,
-        outputs=OUTPUTS,
+        columns=COLUMNS,
         landmarks=data.parts,
         parts=creatures.ATTRIBUTES,
     )

@@ -25,6 +25,7 @@ from explgraph.images.single import AnyImage
 from explgraph.images.whereabouts import whereabouts
 from explgraph.naming.encoders import Encoder
 from explgraph.naming.part_names import PartNames, name_parts
+from explgraph.network.outputs import Outputs
 from explgraph.parse_store import ParseStore, parse_to_store
 from explgraph.parsed_parts import ParsedParts
 from explgraph.paths import checked_path
@@ -138,7 +139,7 @@ class ExplanatoryGraph(Graph):
         ----------
         model : torch.nn.Module
             The network that was mined, in evaluation mode.
-        images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
             Of the size that was mined.
         out : path or URL, optional
             Where the parse is written block by block, for any number of images. What was
@@ -188,6 +189,7 @@ class ExplanatoryGraph(Graph):
         classes: Sequence[str] | None = None,
         images: ImageFolder | None = None,
         seed: int = 0,
+        outputs: Outputs | None = None,
         device: str = "auto",
     ) -> Explanation:
         """Say which parts carried a class's score in an image, how much, and where.
@@ -195,8 +197,8 @@ class ExplanatoryGraph(Graph):
         Parameters
         ----------
         model : torch.nn.Module
-            The network that was mined, in evaluation mode, with one output of (N, classes).
-        image : path, PIL image, (3, H, W) or (1, 3, H, W) tensor, or anything that holds one image
+            The network that was mined, in evaluation mode.
+        image : path, PIL image, (C, H, W) or (1, C, H, W) tensor, or anything that holds one image
             Tensors are normalised; files and PIL images are made ready as the mined images were.
             A text that names an image of `images` is that image.
         target : int or str, optional
@@ -213,6 +215,9 @@ class ExplanatoryGraph(Graph):
             By default those that the graph remembers (`with_images`), if any.
         seed : int
             Of what is taken away at random, for comparison.
+        outputs : callable, optional
+            Takes what the model gives, gives scores of (images, classes), where it gives anything
+            else than these (`explgraph.network.outputs`).
         device : str
             Where the model runs.
 
@@ -225,8 +230,8 @@ class ExplanatoryGraph(Graph):
         Raises
         ------
         ExplgraphError
-            If the model isn't the one that was mined or is in training mode, its output isn't one
-            score per class, there is no such class, layer or image, or the graph has no parts.
+            If the model isn't the one that was mined or is in training mode, there isn't one score
+            per class, there is no such class, layer or image, or the graph has no parts.
 
         Warns
         -----
@@ -236,7 +241,7 @@ class ExplanatoryGraph(Graph):
         """
         return explain(
             model, self, image, target,
-            layer=layer, classes=classes, images=images, seed=seed, device=device,
+            layer=layer, classes=classes, images=images, seed=seed, outputs=outputs, device=device,
         )  # fmt: skip
 
     def name_parts(

@@ -341,7 +341,7 @@ def parse(
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
     graph : ExplanatoryGraph
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
     batch_size : int
     device : str

@@ -13,7 +13,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.evaluation.landmarks import read_landmarks
 from explgraph.explaining.intervene import is_output
 from explgraph.graph.labels import read_labels
-from explgraph.images.folder import made_ready
+from explgraph.images.ready import made_ready
 from explgraph.network.models import load_model
 from explgraph.paths import checked_path
 from explgraph.textfiles import read_text

@@ -35,7 +35,7 @@ class ImageBlocks:
 
     Parameters
     ----------
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         That can be counted, and taken in any order.
     length : int
         Images in a block, a multiple of `BLOCK`.

@@ -28,7 +28,7 @@ from explgraph.network.forward import (
     rectified_maps,
     with_bar,
 )
-from explgraph.network.geometry import measure_layers
+from explgraph.network.geometry import Signs, measure_layers
 from explgraph.network.hooks import check_model
 from explgraph.network.layout import Layouts
 from explgraph.progress import Shown
@@ -45,6 +45,7 @@ def record(
     store: None = None,
     dtype: str = "float16",
     layout: Layouts = None,
+    signs: Signs = "positive",
     batch_size: int = 32,
     device: str | torch.device = "auto",
     progress: Shown = None,
@@ -58,6 +59,7 @@ def record(
     store: str | os.PathLike[str],
     dtype: str = "float16",
     layout: Layouts = None,
+    signs: Signs = "positive",
     batch_size: int = 32,
     device: str | torch.device = "auto",
     progress: Shown = None,
@@ -70,6 +72,7 @@ def record(
     store: str | os.PathLike[str] | None = None,
     dtype: str = "float16",
     layout: Layouts = None,
+    signs: Signs = "positive",
     batch_size: int = 32,
     device: str | torch.device = "auto",
     progress: Shown = None,
@@ -80,7 +83,7 @@ def record(
     ----------
     model : torch.nn.Module
         In evaluation mode; it is moved to `device` and back again.
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         One object per image is assumed. See `explgraph.images.batches.batches`.
     layers : sequence of str
         Names of modules as in ``model.named_modules()``, in any order; ``"name@k"`` is the k-th
@@ -94,6 +97,10 @@ def record(
     layout : str or mapping of str to str, optional
         How outputs are read as maps, "NCHW" or "NHWC" for example, of all layers or by layer. It is
         measured on the model; state it where that fails. See `explgraph.network.map_formats`.
+    signs : {"positive", "both"} or mapping of str to str
+        What counts, of all layers or by layer: what a layer gives above zero, or both signs. Then a
+        layer of C channels has 2 C filters; those from C on, named "0-" ..., are what the channels
+        give below zero. For layers without a ReLU (transformers, linear outputs).
     batch_size : int
         Images at a time; at most 32 with a store.
     device : str or torch.device
@@ -122,6 +129,7 @@ def record(
             store,
             dtype=dtype,
             layout=layout,
+            signs=signs,
             batch_size=batch_size,
             device=device,
             progress=progress,
@@ -131,8 +139,9 @@ def record(
     with torch.inference_mode(False), on_device(model, device):
         source = batches(images, batch_size)
         first = next(source)
-        size = (int(first[1].shape[2]), int(first[1].shape[3]))
-        measured = measure_layers(model, names, size, layout)
+        channels, height, width = first[1].shape[1:]
+        size = (int(height), int(width))
+        measured = measure_layers(model, names, size, layout, signs, channels=int(channels))
         total = count(images)
         shapes = [(layer.channels, layer.height, layer.width) for layer in measured]
         _check_memory(4 * (total or 0) * sum(map(math.prod, shapes)))

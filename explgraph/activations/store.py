@@ -49,7 +49,7 @@ from explgraph.network.forward import (
     rectified_maps,
     with_bar,
 )
-from explgraph.network.geometry import Layer, measure_layers
+from explgraph.network.geometry import Layer, Signs, measure_layers
 from explgraph.network.layout import Layouts
 from explgraph.progress import Shown
 
@@ -262,6 +262,7 @@ def record_to_store(
     *,
     dtype: str = "float16",
     layout: Layouts = None,
+    signs: Signs = "positive",
     batch_size: int = 32,
     device: str | torch.device = "auto",
     progress: Shown = None,
@@ -274,8 +275,11 @@ def record_to_store(
     names = blocks_of.names
     with torch.inference_mode(False), on_device(model, device):
         first = next(batches(subset(images, [0], 1), 1))[1]
-        size = (int(first.shape[2]), int(first.shape[3]))
-        measured = measure_layers(model, checked_layers(layers), size, layout)
+        channels, height, width = (int(n) for n in first.shape[1:])
+        size = (height, width)
+        measured = measure_layers(
+            model, checked_layers(layers), size, layout, signs, channels=channels
+        )
         about = {
             "layers": [layer.as_dict() for layer in measured],
             "image_size": list(size),

@@ -27,6 +27,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages
 from explgraph.network.hooks import alone
+from explgraph.network.outputs import Outputs, Scorer
 from explgraph.progress import Shown
 
 __all__ = ["Ablation", "PartAblation", "ablate", "ablate_parts", "lowest_layer", "taken_away"]
@@ -164,6 +165,7 @@ def ablate(
     images: AnyImages,
     nodes: Iterable[str],
     *,
+    outputs: Outputs | None = None,
     batch_size: int = 32,
     device: str = "auto",
     progress: Shown = None,
@@ -179,11 +181,14 @@ def ablate(
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
     graph : ExplanatoryGraph
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
     nodes : iterable of str
         Ids of the graph's nodes; a part's id, name or title stands for all its nodes, in all
         layers.
+    outputs : callable, optional
+        Takes what the model gives, gives scores of (images, classes), where it gives anything
+        else than these (`explgraph.network.outputs`).
     batch_size : int
     device : str
         Where the model runs.
@@ -199,15 +204,16 @@ def ablate(
     ------
     ExplgraphError
         If the graph lacks a node or part, the model isn't the one that was mined or is in training
-        mode, or its output isn't one score per class.
+        mode, or there isn't one score per class.
     """
     check_graph(graph)
     chosen = nodes_named(graph, nodes)
     if not chosen:
         raise ExplgraphError("nodes is empty; name at least one node or part of the graph")
     names, before, (after,) = _ablated(
-        model, graph, images, [chosen], batch_size=batch_size, device=device, progress=progress
-    )
+        model, graph, images, [chosen],
+        outputs=outputs, batch_size=batch_size, device=device, progress=progress,
+    )  # fmt: skip
     return Ablation(names, before, after)
 
 
@@ -217,6 +223,7 @@ def ablate_parts(
     images: AnyImages,
     parts: str | Iterable[str] | None = None,
     *,
+    outputs: Outputs | None = None,
     batch_size: int = 32,
     device: str = "auto",
     progress: Shown = None,
@@ -225,7 +232,7 @@ def ablate_parts(
 
     Parameters
     ----------
-    model, graph, images, batch_size, device, progress
+    model, graph, images, outputs, batch_size, device, progress
         As for `ablate`.
     parts : iterable of str, optional
         Ids, names or titles; by default all parts of the graph.
@@ -247,7 +254,7 @@ def ablate_parts(
     titles = different_titles(graph.parts)
     names, before, after = _ablated(
         model, graph, images, [part.nodes for part in chosen],
-        batch_size=batch_size, device=device, progress=progress,
+        outputs=outputs, batch_size=batch_size, device=device, progress=progress,
     )  # fmt: skip
     ids = tuple(part.id for part in chosen)
     return PartAblation(ids, tuple(titles[part] for part in ids), names, before, np.stack(after))
@@ -259,16 +266,21 @@ def _ablated(
     images: AnyImages,
     groups: Sequence[Sequence[str]],
     *,
+    outputs: Outputs | None,
     batch_size: int,
     device: str,
     progress: Shown,
 ) -> tuple[tuple[str, ...], NDArray[np.float64], list[NDArray[np.float64]]]:
     """Give images' names, scores (N, classes), and those without each group of nodes."""
     places = Places(graph)
-    rerun = Rerun(model, graph.layers, (lowest_layer(graph, nodes) for nodes in groups))
+    scorer = Scorer(outputs)
+    rerun = Rerun(model, graph.layers, (lowest_layer(graph, nodes) for nodes in groups), scorer)
     seen: list[str] = []
     scores: list[list[Tensor]] = []
-    source = watched(model, graph, images, batch_size=batch_size, device=device, progress=progress)
+    source = watched(
+        model, graph, images,
+        scorer=scorer, batch_size=batch_size, device=device, progress=progress,
+    )  # fmt: skip
     for names, batch in source:
         seen.extend(names)
         with alone(model):  # other threads' runs would change what its modules keep to themselves

@@ -51,6 +51,7 @@ from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages
 from explgraph.network.forward import fingerprint
 from explgraph.network.hooks import check_model
+from explgraph.network.outputs import Outputs
 from explgraph.progress import Shown
 
 __all__ = ["find_bias"]
@@ -64,7 +65,7 @@ def find_bias(
     images: AnyImages,
     attributes: Mapping[str, ArrayLike],
     *,
-    outputs: Mapping[str, int] | None = None,
+    columns: Mapping[str, int] | None = None,
     expected: Mapping[tuple[str, str], int] | None = None,
     landmarks: Mapping[str, ArrayLike] | None = None,
     parts: Mapping[str, str] | None = None,
@@ -75,6 +76,7 @@ def find_bias(
     fdr: float = 0.05,
     permutations: int = 9999,
     seed: int = 0,
+    outputs: Outputs | None = None,
     batch_size: int = 32,
     device: str = "auto",
     progress: Shown = None,
@@ -84,16 +86,16 @@ def find_bias(
     Parameters
     ----------
     model : torch.nn.Module
-        In evaluation mode; its output is ``(N, outputs)`` logits, above 0 where the answer is yes.
-        Have a softmax over classes wrapped, to give ``log p - log(1 - p)``.
+        In evaluation mode; its output is ``(N, scores)`` logits, above 0 where the answer is yes.
+        Of a softmax over classes, let `outputs` give ``log p - log(1 - p)``.
     graph : ExplanatoryGraph
         Mined on this model.
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Labelled images, for instance some that the network was trained on: they may have the same
         bias, as long as each attribute is sometimes seen without the others. A few hundred.
     attributes : mapping of str to (N,) bool
         Labels. Of classes that exclude each other and leave no other choice, leave one out.
-    outputs : mapping of str to int, optional
+    columns : mapping of str to int, optional
         Each attribute's column of the model's output; by default columns in the attributes' order,
         if they are as many.
     expected : mapping of (str, str) to int, optional
@@ -119,6 +121,9 @@ def find_bias(
         How many; p-values are at least 1 / (permutations + 1).
     seed : int
         Of the permutations.
+    outputs : callable, optional
+        Takes what the model gives, gives scores of (images, classes), where it gives anything
+        else than these (`explgraph.network.outputs`).
     batch_size : int
     device : str
         Where the model runs.
@@ -154,14 +159,14 @@ def find_bias(
     names = tuple(attributes)
     labels = _labels(attributes)
     weights = regression_weights(labels, names)
-    columns = _columns(names, outputs, model, images, device)
+    chosen = _columns(names, columns, model, images, outputs, device)
     wanted = _expected(names, expected or {})
     marks = _marks(names, landmarks or {}, parts or {}, len(labels))
     radius = 0.1 * float(np.hypot(*graph.image_size)) if radius is None else radius
     _check_numbers(margin, fdr, permutations, radius)
     found = node_evidence(
-        model, graph, images, columns,
-        layer=layer, batch_size=batch_size, device=device, progress=progress,
+        model, graph, images, chosen,
+        layer=layer, outputs=outputs, batch_size=batch_size, device=device, progress=progress,
     )  # fmt: skip
     if len(found.names) != len(labels):
         raise ExplgraphError(
@@ -170,7 +175,7 @@ def find_bias(
     given = found.outputs.astype(np.float64)
     if still := [name for name, z in zip(names, np.ptp(given, axis=0), strict=True) if z == 0]:
         raise ExplgraphError(
-            f"the output of {still[0]!r} is the same for all images; check outputs and the model"
+            f"the output of {still[0]!r} is the same for all images; check columns and the model"
         )
     effects = (weights @ given).T  # [target, source], as all below
     own = np.diag(effects).copy()
@@ -221,10 +226,11 @@ def find_bias(
         node_effects=node_effects if members is None else members.sum(node_effects),
         judged=judge(names, found.names, given, reading, biased),
         _model=fingerprint(model),
-        _outputs=columns,
+        _columns=chosen,
         _image_size=graph.image_size,
         _reading=reading,
         titles=() if members is None else members.titles,
+        _with_outputs=outputs is not None,
     )
 
 
@@ -258,29 +264,35 @@ def _labels(attributes: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
 
 def _columns(
     names: tuple[str, ...],
-    outputs: Mapping[str, int] | None,
+    columns: Mapping[str, int] | None,
     model: nn.Module,
     images: AnyImages,
+    outputs: Outputs | None,
     device: str,
 ) -> tuple[int, ...]:
     """Find each attribute's column of the model's output."""
-    if outputs is None:
-        given = output_count(model, images, device=device)
+    if columns is None:
+        given = output_count(model, images, outputs=outputs, device=device)
         if given != len(names):
             raise ExplgraphError(
                 f"the model gives {given} outputs for {len(names)} attributes; say which is whose: "
-                "outputs={attribute: column}"
+                "columns={attribute: column}"
             )
         return tuple(range(given))
-    for name in outputs:
-        check_name(name, names, "outputs")
-    missing = [name for name in names if name not in outputs]
+    if not isinstance(columns, Mapping):
+        raise ExplgraphError(
+            "columns must map each attribute to a column of the model's output, got "
+            f"{type(columns).__name__}"
+        )
+    for name in columns:
+        check_name(name, names, "columns")
+    missing = [name for name in names if name not in columns]
     if missing:
-        raise ExplgraphError(f"outputs lacks the column of attribute {missing[0]!r}")
-    for name, column in outputs.items():
+        raise ExplgraphError(f"columns lacks the column of attribute {missing[0]!r}")
+    for name, column in columns.items():
         if not isinstance(column, Integral):
-            raise ExplgraphError(f"outputs of {name!r} must be a column's number, got {column!r}")
-    return tuple(int(outputs[name]) for name in names)
+            raise ExplgraphError(f"columns of {name!r} must be a column's number, got {column!r}")
+    return tuple(int(columns[name]) for name in names)
 
 
 def _expected(names: tuple[str, ...], expected: Mapping[tuple[str, str], int]) -> NDArray[np.int64]:

@@ -68,6 +68,7 @@ from explgraph.errors import ExplgraphError, nearest
 from explgraph.explaining.by_part import By
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages
+from explgraph.network.outputs import Outputs
 from explgraph.progress import Shown
 
 __all__ = ["DecisionTree", "Measures", "TreeExplanation", "best_threshold"]
@@ -192,6 +193,7 @@ class DecisionTree:
         by: By = "node",
         beta: float = 1.0,
         sparsity: float = 0.03,
+        outputs: Outputs | None = None,
         batch_size: int = 16,
         device: str = "auto",
         progress: Shown = None,
@@ -203,7 +205,7 @@ class DecisionTree:
         model : torch.nn.Module
             The network that was mined, in evaluation mode.
         graph : ExplanatoryGraph
-        images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
             Of the size that was mined; they show the class and others.
         target : int or str
             The class's number in the model's output, or its name where the model knows it.
@@ -221,6 +223,9 @@ class DecisionTree:
         sparsity : float
             Penalty of a mode's weights, as a share of the smallest one at which none is left;
             more gives fewer parts.
+        outputs : callable, optional
+            Takes what the model gives, gives scores of (images, classes), where it gives anything
+            else than these (`explgraph.network.outputs`).
         batch_size : int
         device : str
             Where the model runs.
@@ -251,6 +256,7 @@ class DecisionTree:
                 target,
                 layer=layer,
                 by=by,
+                outputs=outputs,
                 batch_size=batch_size,
                 device=device,
                 progress=progress,
@@ -315,7 +321,7 @@ class DecisionTree:
 
         Parameters
         ----------
-        image : (3, H, W) or (1, 3, H, W) tensor, or any `AnyImages` of one
+        image : (C, H, W) or (1, C, H, W) tensor, or any `AnyImages` of one
             Made ready as the network takes it.
         depth : int
             How far to go down: 0 is the root, 1 a decision mode; more is finer, at last a single

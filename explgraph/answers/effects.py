@@ -45,6 +45,7 @@ from explgraph.graph.schema import CLASS_EFFECT
 from explgraph.images.batches import AnyImages, count
 from explgraph.network.gradients import gradients_of
 from explgraph.network.hooks import alone
+from explgraph.network.outputs import Outputs, Scorer
 from explgraph.progress import Shown, ahead_of, bar, move
 
 __all__ = [
@@ -120,6 +121,7 @@ def edge_effects(
     images: AnyImages,
     *,
     classes: Mapping[str, int] | None = None,
+    outputs: Outputs | None = None,
     batch_size: int = 16,
     device: str = "auto",
     progress: Shown = None,
@@ -131,11 +133,14 @@ def edge_effects(
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
     graph : ExplanatoryGraph
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Of the size that was mined; some dozens are enough. Effects are means over them, so give
         images that show what is asked about (for a class: images of it).
     classes : mapping of str to int, optional
         Class names and their numbers in the model's output.
+    outputs : callable, optional
+        Takes what the model gives, gives scores of (images, classes), where it gives anything
+        else than these (`explgraph.network.outputs`).
     batch_size : int
     device : str
         Where the model runs.
@@ -163,6 +168,7 @@ def edge_effects(
     an activation function that is flat there, the estimate is 0 although ablation isn't.
     """
     check_graph(graph)
+    scorer = Scorer(outputs)
     if not isinstance(classes, Mapping | None):
         raise ExplgraphError(
             f"classes must be a mapping of names to numbers in the model's output, such as "
@@ -199,10 +205,11 @@ def edge_effects(
     )
     with told.bar:
         for names, batch in watched(
-            model, graph, images, batch_size=batch_size, device=device, progress=False
-        ):
+            model, graph, images,
+            scorer=scorer, batch_size=batch_size, device=device, progress=False,
+        ):  # fmt: skip
             n_images += len(names)
-            done = run(model, batch, graph.layers, gradients=True)
+            done = run(model, batch, graph.layers, scorer=scorer, gradients=True)
             _check_classes(classes, done.scores.shape[1])
             positions = places.positions(done.maps)
             weights = {
@@ -447,6 +454,7 @@ def check_effects(
     *,
     edges: int = 100,
     seed: int = 0,
+    outputs: Outputs | None = None,
     batch_size: int = 16,
     device: str = "auto",
     progress: Shown = None,
@@ -455,7 +463,7 @@ def check_effects(
 
     Parameters
     ----------
-    model, images, batch_size, device, progress
+    model, images, outputs, batch_size, device, progress
         As for `edge_effects`; the same images.
     graph : ExplanatoryGraph
         As `edge_effects` gave it.
@@ -486,8 +494,12 @@ def check_effects(
     of_child: dict[str, list[int]] = {}
     for k, (_, child) in enumerate(sample):
         of_child.setdefault(child, []).append(k)
-    rerun = Rerun(model, graph.layers, (lowest_layer(graph, [child]) for child in of_child))
-    source = watched(model, graph, images, batch_size=batch_size, device=device, progress=False)
+    scorer = Scorer(outputs)
+    rerun = Rerun(model, graph.layers, (lowest_layer(graph, [child]) for child in of_child), scorer)
+    source = watched(
+        model, graph, images,
+        scorer=scorer, batch_size=batch_size, device=device, progress=False,
+    )  # fmt: skip
     n = count(images)
     told = _Told(
         "checking",

@@ -24,12 +24,14 @@ from explgraph.brief import few
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.attribution import Places, adds, layer_of
 from explgraph.explaining.by_part import By, Members, check_by
-from explgraph.explaining.intervene import class_scores, is_output, run, watched, with_gradients
+from explgraph.explaining.intervene import is_output, run, watched, with_gradients
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import of_size, on_device, with_bar
-from explgraph.network.hooks import bare, check_model, model_device, model_dtype
+from explgraph.network.hooks import check_model, model_device, model_dtype
+from explgraph.network.outputs import Outputs, Scorer
+from explgraph.network.wrappers import bare
 from explgraph.progress import Shown
 
 __all__ = ["Evidence", "model_outputs", "node_evidence", "output_count"]
@@ -96,10 +98,11 @@ def node_evidence(
     model: nn.Module,
     graph: ExplanatoryGraph,
     images: AnyImages,
-    outputs: Sequence[int],
+    columns: Sequence[int],
     *,
     layer: str | None = None,
     by: By = "node",
+    outputs: Outputs | None = None,
     batch_size: int = 32,
     device: str = "auto",
     progress: Shown = None,
@@ -109,16 +112,20 @@ def node_evidence(
     Parameters
     ----------
     model : torch.nn.Module
-        The network that was mined, in evaluation mode; its output is ``(N, outputs)``.
+        The network that was mined, in evaluation mode; its output is ``(N, scores)``, or `outputs`
+        gives these.
     graph : ExplanatoryGraph
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
-    outputs : sequence of int
-        Columns of the model's output.
+    columns : sequence of int
+        Of the model's output.
     layer : str, optional
         By default the highest that has nodes.
     by : "node" or "part"
         With "part", what is said of a part is the sum over its nodes in the layer.
+    outputs : callable, optional
+        Takes what the model gives, gives scores of (images, classes), where it gives anything
+        else than these (`explgraph.network.outputs`).
     batch_size : int
     device : str
         Where the model runs.
@@ -137,6 +144,7 @@ def node_evidence(
     """
     check_graph(graph)
     check_by(by)
+    scorer = Scorer(outputs)
     layer = layer_of(graph, layer)
     ids = graph.nodes_of(layer)
     column = {node: v for v, node in enumerate(graph.node_ids)}
@@ -145,10 +153,11 @@ def node_evidence(
     names: list[str] = []
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     for here, batch in watched(
-        model, graph, images, batch_size=batch_size, device=device, progress=progress
-    ):
-        done = run(model, batch, graph.layers, gradients=True)
-        given = _columns(done.scores, outputs)
+        model, graph, images,
+        scorer=scorer, batch_size=batch_size, device=device, progress=progress,
+    ):  # fmt: skip
+        done = run(model, batch, graph.layers, scorer=scorer, gradients=True)
+        given = _columns(done.scores, columns)
         positions = places.positions(done.maps)
         mine = places.own(
             ids, done.maps[layer].detach(), positions, place="reach", sharing="nearest"
@@ -165,45 +174,48 @@ def node_evidence(
 def model_outputs(
     model: nn.Module,
     images: AnyImages,
-    outputs: Sequence[int],
+    columns: Sequence[int],
     *,
     image_size: tuple[int, int],
+    outputs: Outputs | None = None,
     batch_size: int = 32,
     device: str = "auto",
     progress: Shown = None,
 ) -> tuple[tuple[str, ...], NDArray[Any]]:
     """Give images' names and some of the model's outputs, (N, A) float32, without gradients."""
     check_model(model)
+    scorer = Scorer(outputs)
     names: list[str] = []
     given = []
     with on_device(model, device), torch.inference_mode():
         source = of_size(batches(images, batch_size), image_size)
         for here, batch in with_bar(source, count(images), progress, "running"):
             result = bare(model)(batch.to(model_device(model), model_dtype(model)))
-            scores = class_scores(result, len(batch))
-            given.append(_columns(scores, outputs).float().cpu())
+            given.append(_columns(scorer(result, len(batch)), columns).float().cpu())
             names.extend(here)
     return tuple(names), torch.cat(given).numpy()
 
 
-def output_count(model: nn.Module, images: AnyImages, *, device: str = "auto") -> int:
+def output_count(
+    model: nn.Module, images: AnyImages, *, outputs: Outputs | None = None, device: str = "auto"
+) -> int:
     """Give the number of the model's outputs."""
     check_model(model)
     with on_device(model, device), torch.inference_mode():
         _, batch = next(batches(images, 1))
         result = bare(model)(batch.to(model_device(model), model_dtype(model)))
-        return class_scores(result, 1).shape[1]
+        return Scorer(outputs)(result, 1).shape[1]
 
 
-def _columns(scores: Tensor, outputs: Sequence[int]) -> Tensor:
+def _columns(scores: Tensor, numbers: Sequence[int]) -> Tensor:
     """Pick columns of a model's scores."""
-    if isinstance(outputs, str) or not isinstance(outputs, Iterable):
-        raise ExplgraphError(f"outputs must be a list of numbers of outputs, got {outputs!r}")
-    wrong = [k for k in outputs if not is_output(k, scores.shape[1])]
+    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+        raise ExplgraphError(f"columns must be a list of numbers of outputs, got {numbers!r}")
+    wrong = [k for k in numbers if not is_output(k, scores.shape[1])]
     if wrong:
         raise ExplgraphError(
-            f"outputs names column {wrong[0]}, but the model gives {scores.shape[1]} outputs, "
+            f"columns names column {wrong[0]}, but the model gives {scores.shape[1]} outputs, "
             f"0 to {scores.shape[1] - 1}"
         )
-    columns: Tensor = scores[:, list(outputs)]
+    columns: Tensor = scores[:, list(numbers)]
     return columns

@@ -28,6 +28,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages
 from explgraph.network.class_names import class_names, class_number, class_title
+from explgraph.network.outputs import Outputs, Scorer
 from explgraph.progress import Shown
 
 __all__ = ["Rationales", "rationales"]
@@ -138,6 +139,7 @@ def rationales(
     *,
     layer: str | None = None,
     by: By = "node",
+    outputs: Outputs | None = None,
     batch_size: int = 16,
     device: str = "auto",
     progress: Shown = None,
@@ -149,7 +151,7 @@ def rationales(
     model : torch.nn.Module
         The network that was mined, in evaluation mode.
     graph : ExplanatoryGraph
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
     target : int or str
         The class's number in the model's output, or its name where the model knows it
@@ -160,6 +162,9 @@ def rationales(
     by : "node" or "part"
         With "part", what is said of a part is the sum over its nodes in the layer; nodes of no
         part are in the rest, so that ``contributions.sum(1) + rest`` is the score all the same.
+    outputs : callable, optional
+        Takes what the model gives, gives scores of (images, classes), where it gives anything
+        else than these (`explgraph.network.outputs`).
     batch_size : int
     device : str
         Where the model runs.
@@ -179,6 +184,7 @@ def rationales(
     """
     check_graph(graph)
     check_by(by)
+    scorer = Scorer(outputs)
     layer = layer_of(graph, layer)
     nodes = graph.nodes_of(layer)
     places = Places(graph)
@@ -188,9 +194,10 @@ def rationales(
     own_places = [column[node] for node in nodes]
     called: tuple[str, ...] = ()
     for here, batch in watched(
-        model, graph, images, batch_size=batch_size, device=device, progress=progress
-    ):
-        done = run(model, batch, graph.layers, gradients=True)
+        model, graph, images,
+        scorer=scorer, batch_size=batch_size, device=device, progress=progress,
+    ):  # fmt: skip
+        done = run(model, batch, graph.layers, scorer=scorer, gradients=True)
         n_classes = done.scores.shape[1]
         called = class_names(model, n_classes)
         if isinstance(target, str):

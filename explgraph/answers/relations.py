@@ -22,6 +22,7 @@ from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.images.batches import AnyImages
 from explgraph.network.forward import fingerprint
+from explgraph.network.outputs import Outputs
 from explgraph.progress import Shown
 from explgraph.suffixes import REPORTS, check_suffix
 
@@ -112,10 +113,11 @@ class Bias:
     node_effects: Array
     judged: Judged
     _model: str = field(repr=False)
-    _outputs: tuple[int, ...] = field(repr=False)
+    _columns: tuple[int, ...] = field(repr=False)
     _image_size: tuple[int, int] = field(repr=False)
     _reading: Reading = field(repr=False)
     titles: tuple[str, ...] = ()
+    _with_outputs: bool = field(default=False, repr=False)
 
     def __repr__(self) -> str:
         found = [f"{one.target} by {one.source} ({one.strength:+.2f})" for one in self.suspicious]
@@ -153,6 +155,7 @@ class Bias:
         model: nn.Module,
         images: AnyImages,
         *,
+        outputs: Outputs | None = None,
         batch_size: int = 32,
         device: str = "auto",
         progress: Shown = None,
@@ -165,7 +168,9 @@ class Bias:
         ----------
         model : torch.nn.Module
             The one that was examined.
-        images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
+        outputs : callable, optional
+            The same as for `find_bias`.
         batch_size : int
         device : str
             Where the model runs.
@@ -179,15 +184,23 @@ class Bias:
         Raises
         ------
         ExplgraphError
-            If it is another model, or the images don't fit it.
+            If it is another model, the images don't fit it, or `outputs` is given though the bias
+            was found without, or the other way round.
         """
+        if (outputs is not None) != self._with_outputs:
+            raise ExplgraphError(
+                "the bias was found with outputs=, a function of what the model gives; give the "
+                "same again"
+                if self._with_outputs
+                else "the bias was found without outputs=; leave it out, or look for bias with it"
+            )
         if fingerprint(model) != self._model:
             raise ExplgraphError(
                 "the bias was found in a model with other weights; look for it in this one first"
             )
         names, given = model_outputs(
-            model, images, self._outputs,
-            image_size=self._image_size, batch_size=batch_size, device=device, progress=progress,
+            model, images, self._columns, image_size=self._image_size, outputs=outputs,
+            batch_size=batch_size, device=device, progress=progress,
         )  # fmt: skip
         biased = {relation.target for relation in self.relations if relation.kind == "unexpected"}
         return judge(self.attributes, names, given.astype(np.float64), self._reading, biased)
@@ -286,7 +299,8 @@ class Bias:
             "titles": self.titles,
             "judged": {"names": self.judged.names, "biased": self.judged.biased},
             "model": self._model,
-            "outputs": self._outputs,
+            "outputs": self._columns,
+            "with_outputs": self._with_outputs,
             "image_size": self._image_size,
         }
         own = ("own_effects", "own_at_part", "node_effects")
@@ -320,16 +334,18 @@ def _build(content: Any, given: dict[str, Any]) -> Bias:
     nodes = archive.texts(content["nodes"], "nodes")
     biased = archive.texts(content["judged"]["biased"], "biased")
     images, model = tuple(content["judged"]["names"]), content["model"]
-    outputs, size = tuple(content["outputs"]), tuple(content["image_size"])
+    columns, size = tuple(content["outputs"]), tuple(content["image_size"])
     titles = archive.texts(content.get("titles", ()), "titles")
+    with_outputs = content.get("with_outputs", False)
     a, v, n = len(names), len(nodes), len(images)
     check(len(titles) in (0, v), f"{len(titles)} titles for {v} parts")
     check(all(isinstance(text, str) for text in (*images, model)), "a name is no text")
+    check(type(with_outputs) is bool, f"with_outputs is {with_outputs!r}")
     check({*biased} <= {*names}, "biased names what is no attribute")
     check(
-        (len(outputs), len(size)) == (a, 2)
-        and all(type(k) is int and k >= 0 for k in (*outputs, *size)),
-        f"outputs and image_size are {outputs} and {size}",
+        (len(columns), len(size)) == (a, 2)
+        and all(type(k) is int and k >= 0 for k in (*columns, *size)),
+        f"outputs and image_size are {columns} and {size}",
     )
     relations = tuple(_relation(values) for values in content["relations"])
     check(
@@ -350,10 +366,11 @@ def _build(content: Any, given: dict[str, Any]) -> Bias:
             arrays.take("risk", (n, a), 0, 1),
         ),
         _model=model,
-        _outputs=outputs,
+        _columns=columns,
         _image_size=(size[0], size[1]),
         _reading=Reading(arrays.take("middle", (a,)), arrays.take("weights", (a, a))),
         titles=titles,
+        _with_outputs=with_outputs,
     )  # fmt: skip
     arrays.finish()
     return bias

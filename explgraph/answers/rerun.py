@@ -34,7 +34,9 @@ from torch import Tensor, nn
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.intervene import Change, Run, mapped, run
 from explgraph.network.geometry import Layer
-from explgraph.network.hooks import alone, bare, split_layer
+from explgraph.network.hooks import alone, split_layer
+from explgraph.network.outputs import Scorer
+from explgraph.network.wrappers import bare, modules_by_name
 
 __all__ = ["Rerun"]
 
@@ -74,11 +76,20 @@ class Rerun:
     layers : sequence of Layer
     starts : iterable of str
         Layers that will be the lowest to be changed.
+    scorer : Scorer, optional
+        See `intervene.run`.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[Layer], starts: Iterable[str]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        starts: Iterable[str],
+        scorer: Scorer | None = None,
+    ) -> None:
         self._model = bare(model)
         self._layers = tuple(layers)
+        self._scorer = scorer or Scorer()
         self._starts = tuple(dict.fromkeys(starts))
         self._known: dict[str, _Steps | None] | None = None
         self._batch = torch.empty(0)
@@ -96,7 +107,8 @@ class Rerun:
         if self._known is None:
             one = batch[:1]
             self._known = {
-                name: _learn(self._model, self._layers, name, one) for name in self._starts
+                name: _learn(self._model, self._layers, name, one, self._scorer)
+                for name in self._starts
             }
         keepers = {name: _Keeper(steps) for name, steps in self._known.items() if steps is not None}
 
@@ -106,7 +118,7 @@ class Rerun:
             return call()
 
         with _around(self._model, around if keepers else None):
-            done = run(self._model, batch, self._layers)
+            done = run(self._model, batch, self._layers, scorer=self._scorer)
         self._batch, self._order = batch, list(done.maps)
         self._kept = {
             name: keeper.kept
@@ -120,7 +132,11 @@ class Rerun:
         steps = (self._known or {})[start]
         layers = self._from(start)
         try:
-            done = _again(self._model, self._batch, layers, steps, kept, {}) if steps else None
+            done = (
+                _again(self._model, self._batch, layers, steps, kept, {}, self._scorer)
+                if steps
+                else None
+            )
         except (ExplgraphError, _Elsewhere):
             return False
         return done is not None and _same(done, whole)
@@ -153,14 +169,17 @@ class Rerun:
         steps = (self._known or {}).get(start)
         if steps is not None and start in self._kept:
             try:
-                done = _again(self._model, self._batch, layers, steps, self._kept[start], changes)
+                done = _again(
+                    self._model, self._batch, layers, steps, self._kept[start], changes,
+                    self._scorer,
+                )  # fmt: skip
                 if not any(bool(maps.isnan().any()) for maps in done.maps.values()):
                     return done
             except _Elsewhere:
                 self._kept.pop(start)
             except ExplgraphError:
                 pass  # the change may lead to what was not kept; the whole will tell
-        return run(self._model, self._batch, layers, changes)
+        return run(self._model, self._batch, layers, changes, scorer=self._scorer)
 
 
 class _Keeper:
@@ -236,7 +255,7 @@ def _around(model: nn.Module, around: Around | None) -> Iterator[None]:
     with alone(model):
         before: list[tuple[dict[str, Any], Any]] = []
         try:
-            for name, module in model.named_modules():
+            for name, module in modules_by_name(model).items():
                 if name:
                     own = vars(module)
                     before.append((own, own.get("forward")))
@@ -261,6 +280,7 @@ def _again(
     steps: _Steps,
     kept: Sequence[Any],
     changes: Mapping[str, Change],
+    scorer: Scorer,
 ) -> Run:
     """Run a model with what was kept in the place of the modules that gave it."""
     at = 0
@@ -278,15 +298,18 @@ def _again(
 
     left_out = steps.calls - Counter(step.name for step in steps.steps)
     with _around(model, around):
-        done = run(model, batch, layers, changes, left_out=left_out)
+        done = run(model, batch, layers, changes, scorer=scorer, left_out=left_out)
     if at < len(steps.steps):
         raise _Elsewhere
     return done
 
 
-def _learn(model: nn.Module, layers: Sequence[Layer], start: str, image: Tensor) -> _Steps | None:
+def _learn(
+    model: nn.Module, layers: Sequence[Layer], start: str, image: Tensor, scorer: Scorer
+) -> _Steps | None:
     """Find a layer's steps, and which outputs matter; None if the model has to be run whole."""
-    if any(hasattr(module, "_orig_mod") for module in model.modules()):
+    switch = hasattr(torch.compiler, "set_stance")  # see `wrappers.not_compiled`
+    if not switch and any(hasattr(module, "_orig_mod") for module in model.modules()):
         return None  # torch.compile would compile it anew each time
     target, number = split_layer(model, start)
     calls: Counter[str] = Counter()
@@ -313,7 +336,7 @@ def _learn(model: nn.Module, layers: Sequence[Layer], start: str, image: Tensor)
 
     try:
         with _around(model, around):
-            whole = run(model, image, layers)
+            whole = run(model, image, layers, scorer=scorer)
     except ExplgraphError:
         return None  # of one image alone; the batch will tell
     found.sort(key=lambda one: one[0])
@@ -329,7 +352,7 @@ def _learn(model: nn.Module, layers: Sequence[Layer], start: str, image: Tensor)
     tests: list[tuple[float, dict[str, Change], Run]] = [(f, {}, whole) for f in _FILLERS]
     opposite: dict[str, Change] = {start: torch.neg}
     try:
-        changed = run(model, image, layers, opposite)
+        changed = run(model, image, layers, opposite, scorer=scorer)
         if _same(changed, changed):  # not where there is NaN
             tests += [(filler, opposite, changed) for filler in _FILLERS]
     except ExplgraphError:
@@ -344,7 +367,9 @@ def _learn(model: nn.Module, layers: Sequence[Layer], start: str, image: Tensor)
                 for step, value in zip(steps, kept, strict=True)
             ]
             try:
-                done = _again(model, image, above, _Steps(tuple(steps), until), given, changes)
+                done = _again(
+                    model, image, above, _Steps(tuple(steps), until), given, changes, scorer
+                )
             except (ExplgraphError, _Elsewhere):
                 return False
             if not _same(done, expected):

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explgraph.cli.inputs import open_others, open_photographs, read_list
+from explgraph.cli.inputs import open_others, open_photographs, read_list, read_outputs
 from explgraph.cli.options import (
     Command,
     add_by,
     add_graph,
     add_images,
     add_model,
+    add_outputs,
     names,
     numbered,
     pairs,
@@ -45,7 +46,7 @@ def add(command: Command) -> None:
         "find attributes that the network tells by other attributes",
         "explgraph bias birds-graph/graph.explgraph --images birds \\",
         "    --model package.module:factory --attributes attributes.csv \\",
-        "    --outputs crest=0,striped=1,red_bill=4 --judge new --out bias.md",
+        "    --columns crest=0,striped=1,red_bill=4 --judge new --out bias.md",
     )
     add_graph(bias)
     bias.add_argument(
@@ -55,7 +56,7 @@ def add(command: Command) -> None:
         help="labels: CSV with the columns name, then one for each attribute, of 1 and 0",
     )
     bias.add_argument(
-        "--outputs",
+        "--columns",
         type=numbered,
         metavar="A=K,B=L",
         help="each attribute's column of the model's output, from 0 (default: in the CSV's order)",
@@ -100,6 +101,7 @@ def add(command: Command) -> None:
     )
     bias.add_argument("--seed", type=seed, default=0)
     add_model(bias, required=True)
+    add_outputs(bias)
     add_images(bias, required=True)
 
     effects = command(
@@ -139,6 +141,7 @@ def add(command: Command) -> None:
     )
     effects.add_argument("--seed", type=seed, default=0, help="of the edges that are compared")
     add_model(effects, required=True)
+    add_outputs(effects)
     add_images(effects, required=True)
 
     ablate = command(
@@ -161,6 +164,7 @@ def add(command: Command) -> None:
     add_by(ablate, "take nodes away together, or one part at a time")
     ablate.add_argument("--out", metavar="FILE", help=f"every image's scores: {', '.join(TABLES)}")
     add_model(ablate, required=True)
+    add_outputs(ablate)
     add_images(ablate, required=True)
 
     tree = command(
@@ -194,6 +198,7 @@ def add(command: Command) -> None:
         help=f"{', '.join(TREES)}; may be given several times",
     )
     add_model(tree, required=True)
+    add_outputs(tree)
     add_images(tree, required=True)
 
 
@@ -222,13 +227,15 @@ def _bias(options: argparse.Namespace) -> None:
     if options.landmarks is not None:
         marked = read_landmarks(options.landmarks).to_network(images).parts
     model = load_model(options.model, weights=options.weights)
+    outputs = read_outputs(options)
     running = {"batch_size": options.batch_size, "device": options.device}
     bias = find_bias(
         model,
         graph,
         images,
         attributes,
-        outputs=options.outputs,
+        columns=options.columns,
+        outputs=outputs,
         expected=expected,
         landmarks=marked,
         parts=options.parts,
@@ -243,7 +250,7 @@ def _bias(options: argparse.Namespace) -> None:
     judged = bias.judged
     if options.judge is not None:
         there = open_others(options, options.judge, graph)
-        judged = bias.judge(model, there, progress=not options.quiet, **running)
+        judged = bias.judge(model, there, outputs=outputs, progress=not options.quiet, **running)
     for out in options.out:
         bias.write(out, judged=judged)
     if not options.quiet or not options.out:
@@ -268,7 +275,11 @@ def _effects(options: argparse.Namespace) -> None:
         find_parts(graph, None)  # are there any?
     images = open_photographs(options, graph)
     model = load_model(options.model, weights=options.weights)
-    ready: dict[str, Any] = {"batch_size": options.batch_size, "device": options.device}
+    ready: dict[str, Any] = {
+        "outputs": read_outputs(options),
+        "batch_size": options.batch_size,
+        "device": options.device,
+    }
     measured = edge_effects(
         model, graph, images, classes=options.classes, progress=not options.quiet, **ready
     )
@@ -361,6 +372,7 @@ def _ablate(options: argparse.Namespace) -> None:
     images = open_photographs(options, graph)
     model = load_model(options.model, weights=options.weights)
     running: dict[str, Any] = {
+        "outputs": read_outputs(options),
         "batch_size": options.batch_size,
         "device": options.device,
         "progress": not options.quiet,
@@ -452,6 +464,7 @@ def _tree(options: argparse.Namespace) -> None:
         positive=positive,
         layer=options.layer,
         by=options.by,
+        outputs=read_outputs(options),
         batch_size=options.batch_size,
         device=options.device,
         progress=not options.quiet,

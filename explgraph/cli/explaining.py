@@ -6,8 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explgraph.cli.inputs import made_ready_as, open_photographs, read_list
-from explgraph.cli.options import Command, add_graph, add_images, add_model, names, seed
+from explgraph.cli.inputs import made_ready_as, open_photographs, read_list, read_outputs
+from explgraph.cli.options import (
+    Command,
+    add_graph,
+    add_images,
+    add_model,
+    add_outputs,
+    names,
+    seed,
+)
 from explgraph.cli.outputs import check_folder, print_table
 from explgraph.errors import ExplgraphError, MissingPackageError
 from explgraph.suffixes import EXPLANATIONS
@@ -62,6 +70,7 @@ def add(command: Command) -> None:
     )
     explain.add_argument("--seed", type=seed, default=0, help="of what is taken away at random")
     add_model(explain, required=True, running=False)
+    add_outputs(explain)
     explain.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     add_images(explain, required=False)
 
@@ -94,12 +103,13 @@ def _explain(options: argparse.Namespace) -> None:
     elsewhere = None if options.images is None else open_photographs(options, graph)
     named = None if options.class_names is None else read_list(options.class_names, "--class-names")
     model = load_model(options.model, weights=options.weights)
+    outputs = read_outputs(options)
     written: list[str] = []
     for file, stem in zip(options.files, _different_stems(options.files), strict=True):
         found = graph.explain(
             model, Path(file), options.target,
             layer=options.layer, classes=named, images=elsewhere, seed=options.seed,
-            device=options.device,
+            outputs=outputs, device=options.device,
         )  # fmt: skip
         if options.out is not None:
             written += _write(found, Path(options.out), stem, options.formats)

@@ -43,6 +43,8 @@ _EXTRAS = {
     "torchvision": ("torchvision",),
     "timm": ("timm",),
     "openclip": ("open_clip",),
+    "tiff": ("tifffile", "imagecodecs"),
+    "heif": ("pillow_heif",),
 }
 
 
@@ -146,6 +148,9 @@ def add(command: Command) -> None:
     info.add_argument("graph", nargs="?", metavar="GRAPH", help="file written by mine")
     info.add_argument(
         "--size", type=size, default=(224, 224), metavar="N|HxW", help="px (default: 224)"
+    )
+    info.add_argument(
+        "--channels", type=positive, metavar="N", help="of the images (3, or as the model takes)"
     )
     info.add_argument("--all", action="store_true", help="all layers of the model, not a screen")
     add_model(info, required=False)
@@ -276,7 +281,8 @@ def _describe_graph(graph: Graph) -> None:
         rows.append(
             (
                 layer.name,
-                f"{layer.channels} x {layer.height} x {layer.width}",
+                f"{layer.channels} x {layer.height} x {layer.width}"
+                + ", both signs" * (layer.signs == "both"),
                 len(nodes),
                 filters,
                 f"{quartile:.2f}" if nodes else "",
@@ -293,7 +299,8 @@ def _describe_model(options: argparse.Namespace) -> None:
     from explgraph.network.layers import list_layers, suggestions
     from explgraph.network.models import load_model
 
-    summaries = list_layers(load_model(options.model, weights=options.weights), options.size)
+    model = load_model(options.model, weights=options.weights)
+    summaries = list_layers(model, options.size, options.channels)
     suggested = suggestions(summaries)
     names = {suggestion.layer.name for suggestion in suggested}
     shown = summaries if options.all else _screen(summaries, names)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
     from explgraph.images.folder import ImageFolder
     from explgraph.mining.settings import Settings
+    from explgraph.network.outputs import Outputs
 
 __all__ = [
     "classes",
@@ -20,8 +21,9 @@ __all__ = [
     "open_others",
     "open_photographs",
     "pictures_for",
-    "read_layouts",
+    "read_by_layer",
     "read_list",
+    "read_outputs",
     "read_settings",
 ]
 
@@ -29,7 +31,10 @@ __all__ = [
 def made_ready_as(options: argparse.Namespace, graph: Graph | None) -> dict[str, Any]:
     """Say how photographs are made ready: as the options say or as they were for the graph."""
     told = graph.nx.graph["preprocessing"] if graph is not None else {}
-    ready = {name: told[name] for name in ("size", "mean", "std", "fit") if name in told}
+    from explgraph.images.channels import channel_count
+    from explgraph.images.ready import READY
+
+    ready = {name: told[name] for name in READY if name in told}
     if graph is not None and not ready:
         # a tensor was mined, so only its size is known
         ready["size"] = graph.image_size
@@ -39,9 +44,12 @@ def made_ready_as(options: argparse.Namespace, graph: Graph | None) -> dict[str,
                 "the graph doesn't say how its images were normalised, for it was mined from a "
                 f"tensor; give {' and '.join(f'--{name}' for name in missing)}"
             )
-    for name in ("size", "mean", "std", "fit"):
+    for name in READY:
         if getattr(options, name, None) is not None:
             ready[name] = getattr(options, name)
+    for name in ("mean", "std"):
+        if len(ready.get(name, ())) == 1:  # for all channels
+            ready[name] = tuple(ready[name]) * channel_count(ready.get("channels"))
     if graph is not None and tuple(ready["size"]) != graph.image_size:
         raise ExplgraphError(
             "--size {} x {} doesn't fit the graph, which was mined on images of {} x {} px".format(
@@ -67,6 +75,7 @@ def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageF
         box_class=classes(getattr(options, "box_class", None)),
         names=names,
         unreadable=getattr(options, "unreadable", "refuse"),
+        largest=getattr(options, "largest", None),
         progress=not options.quiet,
         **ready,
     )
@@ -137,14 +146,14 @@ def _remembered(options: argparse.Namespace, graph: Graph, out: str) -> ImageFol
     return None
 
 
-def read_layouts(options: argparse.Namespace) -> dict[str, str]:
-    """Read what ``--layout`` states, by layer."""
+def read_by_layer(options: argparse.Namespace, option: str) -> dict[str, str]:
+    """Read what ``--layout`` or ``--signs`` states, by layer."""
     stated: dict[str, str] = {}
-    for layer, layout in options.layout:
+    for layer, value in getattr(options, option):
         if layer in stated:
             which = "all layers" if layer == "*" else repr(layer)
-            raise ExplgraphError(f"--layout is given twice for {which}")
-        stated[layer] = layout
+            raise ExplgraphError(f"--{option} is given twice for {which}")
+        stated[layer] = value
     for_all = stated.pop("*", None)
     return stated if for_all is None else dict.fromkeys(options.layers, for_all) | stated
 
@@ -169,6 +178,13 @@ def read_settings(pairs: Sequence[tuple[str, str]]) -> Settings:
         return Settings(**values)
     except ExplgraphError as err:
         raise ExplgraphError(f"--set: {err}") from err
+
+
+def read_outputs(options: argparse.Namespace) -> Outputs | None:
+    """Import the function that ``--outputs`` names."""
+    from explgraph.network.models import load_outputs
+
+    return None if options.outputs is None else load_outputs(options.outputs)
 
 
 def read_list(file: str, option: str) -> list[str]:

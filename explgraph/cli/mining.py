@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explgraph.cli.inputs import open_photographs, read_layouts, read_settings
+from explgraph.cli.inputs import open_photographs, read_by_layer, read_settings
 from explgraph.cli.options import (
     FORMATS,
     Command,
@@ -150,7 +150,8 @@ def _record(options: argparse.Namespace) -> None:
             options.layers,
             store=options.store,
             dtype=options.dtype,
-            layout=read_layouts(options),
+            layout=read_by_layer(options, "layout"),
+            signs=read_by_layer(options, "signs"),
             batch_size=options.batch_size,
             device=options.device,
             progress=alone and not options.quiet,
@@ -170,8 +171,11 @@ def _mine(options: argparse.Namespace) -> None:
     missing = [f"--{name}" for name in needed if getattr(options, name) is None]
     if missing and (options.store is None or len(missing) < len(needed)):
         options.wrong(f"the following arguments are required: {', '.join(missing)}")
-    if missing and options.layout:
-        options.wrong("--layout is for recording: give --images, --model and --layers with it")
+    for option in ("layout", "signs"):
+        if missing and getattr(options, option):
+            options.wrong(
+                f"--{option} is for recording: give --images, --model and --layers with it"
+            )
     with joined(options.device) as team:
         _mine_together(options, Path(options.out), team)
 
@@ -210,7 +214,8 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
             images,
             options.layers,
             store=options.store,
-            layout=read_layouts(options),
+            layout=read_by_layer(options, "layout"),
+            signs=read_by_layer(options, "signs"),
             batch_size=options.batch_size,
             device=options.device,
             progress=progress,

@@ -16,18 +16,21 @@ __all__ = [
     "add_images",
     "add_layers",
     "add_model",
+    "add_outputs",
     "add_pictured",
-    "colours",
+    "channels",
     "formats",
-    "layout",
     "names",
     "numbered",
+    "numbers",
+    "of_layer",
     "pairs",
     "positive",
     "seed",
     "setting",
     "size",
     "top",
+    "whole_numbers",
 ]
 
 FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
@@ -58,12 +61,21 @@ def add_layers(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
     parser.add_argument(
         "--layout",
-        type=layout,
+        type=of_layer,
         action="append",
         default=[],
         metavar="[LAYER=]NCHW",
         help="how outputs are read as maps, where that can't be measured: NCHW, NHWC, NLC or "
         "'N(1+HW)C' (tokens, one in front), of all layers or of one; may be given several times",
+    )
+    parser.add_argument(
+        "--signs",
+        type=of_layer,
+        action="append",
+        default=[],
+        metavar="[LAYER=]both",
+        help="'both': what layers give below zero makes filters of its own, for layers without a "
+        "ReLU; 'positive', the default: it counts as nothing; may be given several times",
     )
 
 
@@ -78,10 +90,23 @@ def add_model(
         help="torchvision:NAME, timm:NAME or package.module:factory",
     )
     parser.add_argument(
-        "--weights", metavar="FILE", help="safetensors, or a state dict that torch saved"
+        "--weights",
+        metavar="FILE",
+        help="safetensors, or a state dict or checkpoint that torch saved; FILE#PLACE where it "
+        "holds several that fit",
     )
     if required if running is None else running:
         _add_running(parser)
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add what reads scores off the model's output."""
+    parser.add_argument(
+        "--outputs",
+        metavar="SPEC",
+        help="package.module:function that takes what the model gives and gives scores of "
+        "(images, classes), where the model gives anything else",
+    )
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
@@ -105,9 +130,37 @@ def add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
     group.add_argument("--size", type=size, metavar="N|HxW", help="px (224)")
     group.add_argument(
-        "--mean", type=colours, metavar="R,G,B", help="of colours 0 to 1 (0.485,0.456,0.406)"
+        "--mean", type=numbers, metavar="R,G,B", help="of colours 0 to 1 (0.485,0.456,0.406)"
     )
-    group.add_argument("--std", type=colours, metavar="R,G,B", help="(0.229,0.224,0.225)")
+    group.add_argument("--std", type=numbers, metavar="R,G,B", help="(0.229,0.224,0.225)")
+    group.add_argument(
+        "--channels",
+        type=channels,
+        metavar="N|B,B,B",
+        help="of grey images, TIFFs of several bands, .npy and .npz: how many, or which bands, "
+        "from 0; needs --mean and --std (red, green and blue)",
+    )
+    group.add_argument(
+        "--axes", choices=("HWC", "CHW"), help="where arrays have their channels (as many fit)"
+    )
+    group.add_argument(
+        "--shown",
+        type=whole_numbers,
+        metavar="R,G,B",
+        help="which channels pictures show as colours, or one as grey (0,1,2)",
+    )
+    group.add_argument(
+        "--window",
+        type=numbers,
+        metavar="LOW,HIGH",
+        help="values that pictures show as black and white (0,1 for 8 bits; else measured)",
+    )
+    group.add_argument(
+        "--largest",
+        type=positive,
+        metavar="PIXELS",
+        help="of an image file; larger ones are refused (178956970)",
+    )
     group.add_argument("--fit", choices=("stretch", "crop", "pad"), help="to the size (stretch)")
     group.add_argument(
         "--boxes",
@@ -143,11 +196,11 @@ def add_pictured(parser: argparse.ArgumentParser) -> None:
     _add_running(parser)
 
 
-def layout(text: str) -> tuple[str, str]:
-    """Read ``[LAYER=]LAYOUT``; without a layer it is meant for all, "*"."""
+def of_layer(text: str) -> tuple[str, str]:
+    """Read ``[LAYER=]VALUE``; without a layer it is meant for all, "*"."""
     layer, equals, stated = text.rpartition("=")
     if not stated or (equals and not layer):
-        raise argparse.ArgumentTypeError(f"expected LAYOUT or LAYER=LAYOUT, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected VALUE or LAYER=VALUE, got {text!r}")
     return layer or "*", stated
 
 
@@ -234,15 +287,25 @@ def size(text: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
-def colours(text: str) -> tuple[float, ...]:
-    """Read ``r,g,b``, or one number for all three."""
-    values = [float(value) for value in text.split(",")]
-    if len(values) not in (1, 3):
-        raise argparse.ArgumentTypeError(f"expected one number or three (r,g,b), got {text!r}")
-    return tuple(values) if len(values) == 3 else (values[0],) * 3
+def numbers(text: str) -> tuple[float, ...]:
+    """Read numbers, one for each channel or one for all."""
+    return tuple(float(value) for value in text.split(","))
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Read whole numbers."""
+    return tuple(int(value) for value in text.split(","))
+
+
+def channels(text: str) -> int | tuple[int, ...]:
+    """Read ``4``, a number of channels, or bands with commas: ``3,2,1``, or ``0,`` for one."""
+    if "," in text:
+        return whole_numbers(text.removesuffix(","))
+    return positive(text)
 
 
 # for "invalid ... value" in argparse's messages
 seed.__name__ = positive.__name__ = "whole number"
-top.__name__ = colours.__name__ = "number"
+top.__name__ = numbers.__name__ = "number"
+whole_numbers.__name__ = channels.__name__ = "whole number"
 size.__name__ = "size"

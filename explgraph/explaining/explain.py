@@ -45,6 +45,7 @@ from explgraph.images.single import AnyImage, SingleImage, single_image
 from explgraph.network.class_names import checked_names, class_names, class_number, class_title
 from explgraph.network.geometry import Layer
 from explgraph.network.gradients import gradients_of
+from explgraph.network.outputs import Outputs, Scorer
 from explgraph.parsed_parts import Pooling
 from explgraph.views.pictures import Pictures, part_side, part_sightings, patch
 from explgraph.views.remembered import remembered_for
@@ -72,6 +73,7 @@ def explain(
     classes: Sequence[str] | None = None,
     images: ImageFolder | None = None,
     seed: int = 0,
+    outputs: Outputs | None = None,
     device: str = "auto",
 ) -> Explanation:
     """Say which parts carried a class's score in an image: see `ExplanatoryGraph.explain`."""
@@ -82,6 +84,7 @@ def explain(
             "layers, or ask nodes (explgraph.answers.rationales)"
         )
     seed = checked_seed(seed)
+    scorer = Scorer(outputs)
     told = _told_layer(graph, layer)
     if not isinstance(images, ImageFolder | None):
         raise ExplgraphError(
@@ -91,8 +94,8 @@ def explain(
     if images is None:
         images = remembered_for(graph, "the explanation")
     seen = single_image(image, graph.nx.graph["preprocessing"], images)
-    for _, batch in watched(model, graph, seen.batch, batch_size=1, device=device):
-        found = _explained(model, graph, batch, seen, target, classes, told, images, seed)
+    for _, batch in watched(model, graph, seen.batch, scorer=scorer, batch_size=1, device=device):
+        found = _explained(model, scorer, graph, batch, seen, target, classes, told, images, seed)
     for doubt in found.doubts:
         warnings.warn(f"{seen.name}: {doubt}", ExplgraphWarning, stacklevel=4)
     return found
@@ -117,6 +120,7 @@ def _told_layer(graph: Graph, layer: str | None) -> str:
 
 def _explained(
     model: nn.Module,
+    scorer: Scorer,
     graph: Graph,
     batch: Tensor,
     seen: SingleImage,
@@ -127,7 +131,7 @@ def _explained(
     seed: int,
 ) -> Explanation:
     """Explain a batch of one image."""
-    whole = run(model, batch, graph.layers)
+    whole = run(model, batch, graph.layers, scorer=scorer)
     scores = whole.scores[0].double().cpu()
     n = len(scores)
     names = class_names(model, n) if classes is None else checked_names(classes, n)
@@ -145,7 +149,7 @@ def _explained(
         nodes = graph.nodes_of(layer.name)
         if not nodes:
             continue
-        inside = _Inside(model, batch, layer, number, whole.maps[layer.name][0])
+        inside = _Inside(model, scorer, batch, layer, number, whole.maps[layer.name][0])
         account, by_part = inside.account(graph, places, positions, nodes, score)
         accounts.append(account)
         if layer.name == told:
@@ -180,6 +184,7 @@ class _Inside(NamedTuple):
     """A layer in the middle of a run, of one image."""
 
     model: nn.Module
+    scorer: Scorer
     batch: Tensor
     layer: Layer
     number: int  # of the class
@@ -201,7 +206,10 @@ class _Inside(NamedTuple):
 
         copies = self.batch.expand(len(kept), -1, -1, -1)
         name = self.layer.name
-        done = run(self.model, copies, [self.layer], {name: change}, gradients=gradients)
+        done = run(
+            self.model, copies, [self.layer], {name: change},
+            scorer=self.scorer, gradients=gradients,
+        )  # fmt: skip
         return done.scores[:, self.number], done.maps[name]
 
     def without(self, gone: Tensor) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@
    back into the module's output, in a copy: what later modules do in place harms nothing.
 2. The whole forward pass runs, to the output. Parameters are frozen meanwhile, and the lowest
    layer's maps start the graph that gradients run through: what lies below costs no memory.
-3. What the model gives for the classes is its only output of the shape (N, classes).
+3. What of the model's output are scores of classes, `network.outputs.Scorer` tells.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import (
-    bare,
     check_model,
     hooked,
     model_device,
     model_dtype,
     split_layer,
 )
-from explgraph.network.map_formats import only_grid, read_maps, tensors_of, write_maps
+from explgraph.network.map_formats import only_grid, read_maps, write_maps
+from explgraph.network.outputs import Scorer
+from explgraph.network.wrappers import bare
 from explgraph.progress import Shown
 
 __all__ = [
     "Change",
     "Run",
-    "class_scores",
     "is_output",
     "mapped",
     "run",
@@ -62,7 +62,7 @@ class Run(NamedTuple):
     maps : dict of str to (n, C, H, W)
         What each layer's module gave, after the change; the output depends on these very tensors.
     scores : (n, classes)
-        The model's output.
+        Of the model's output.
     """
 
     maps: dict[str, Tensor]
@@ -75,6 +75,7 @@ def run(
     layers: Sequence[Layer],
     changes: Mapping[str, Change] | None = None,
     *,
+    scorer: Scorer | None = None,
     gradients: bool = False,
     left_out: Mapping[str, int] | None = None,
 ) -> Run:
@@ -89,6 +90,8 @@ def run(
     layers : sequence of Layer
     changes : mapping of str to callable, optional
         By layer; see `Change`. It sees what the changes below have made of its layer.
+    scorer : Scorer, optional
+        Reads scores off the output; by default one that was told nothing.
     gradients : bool
         Keep the graph from the lowest of `layers` upwards.
     left_out : mapping of str to int, optional
@@ -97,8 +100,9 @@ def run(
     Raises
     ------
     ExplgraphError
-        If the forward pass fails, a layer doesn't run, or the output isn't one score per class.
+        If the forward pass fails, a layer doesn't run, or there isn't one score per class.
     """
+    scorer = scorer or Scorer()
     changes = changes or {}
     wanted = {split_layer(model, layer.name): layer for layer in layers}
     calls = {name: (left_out or {}).get(name, 0) for name, _ in wanted}
@@ -140,6 +144,12 @@ def run(
             torch.set_grad_enabled(gradients),
         ):
             output = bare(model)(batch)
+            if missing := [layer.name for layer in layers if layer.name not in maps]:
+                raise ExplgraphError(
+                    f"layer {missing[0]!r} doesn't run in the model's forward pass, though the "
+                    "graph was mined from it; give the model that was mined"
+                )
+            scores = scorer(output, len(batch))
     except ExplgraphError:
         raise
     except torch.OutOfMemoryError:
@@ -148,17 +158,8 @@ def run(
         raise ExplgraphError(
             f"the model fails on images of size {tuple(batch.shape[1:])}: {one_line(err)}"
         ) from err
-    if missing := [layer.name for layer in layers if layer.name not in maps]:
-        raise ExplgraphError(
-            f"layer {missing[0]!r} doesn't run in the model's forward pass, though the graph was "
-            "mined from it; give the model that was mined"
-        )
-    scores = class_scores(output, len(batch))
     if gradients and not scores.requires_grad:
-        raise ExplgraphError(
-            "no gradient leads from the model's output back to its layers: a part of its forward "
-            "pass runs under torch.no_grad, or detaches what it takes; take that out"
-        )
+        raise ExplgraphError(scorer.cut_off)
     return Run(maps, scores)
 
 
@@ -206,28 +207,12 @@ def mapped(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return output
 
 
-def class_scores(output: Any, n: int) -> Tensor:
-    """Find the one score per class in a model's output."""
-    tensors = [t for t in tensors_of(output) if t.is_floating_point()]
-    fit = [t for t in tensors if t.ndim == 2 and t.shape[0] == n]
-    if len(fit) != 1:
-        shapes = ", ".join(str(tuple(t.shape)) for t in tensors) or type(output).__name__
-        raise ExplgraphError(
-            f"the model gives {shapes} for {n} images; expected one tensor of (images, classes)"
-        )
-    if not bool(fit[0].isfinite().all()):
-        raise ExplgraphError(
-            "the model gives scores that are NaN or infinite; check its weights and how the images "
-            "are normalised"
-        )
-    return fit[0]
-
-
 def watched(
     model: nn.Module,
     graph: Graph,
     images: AnyImages,
     *,
+    scorer: Scorer,
     batch_size: int,
     device: str,
     progress: Shown = None,
@@ -259,14 +244,14 @@ def watched(
         ready = ((names, batch.to(home, dtype)) for names, batch in source)
         for k, (names, batch) in enumerate(with_bar(ready, count(images), progress, "running")):
             if k == 0:
-                _warn_of_chance(model, batch[:1])
+                _warn_of_chance(model, batch[:1], scorer)
             yield names, batch
 
 
-def _warn_of_chance(model: nn.Module, image: Tensor) -> None:
+def _warn_of_chance(model: nn.Module, image: Tensor, scorer: Scorer) -> None:
     """Warn if a model gives other scores when it runs again on the same image."""
     try:
-        first, second = (run(model, image, ()).scores for _ in range(2))
+        first, second = (run(model, image, (), scorer=scorer).scores for _ in range(2))
     except ExplgraphError:
         return  # whoever runs it next is told
     if float((first - second).abs().max()) > _SAME * float(first.abs().max()):

@@ -198,22 +198,53 @@ def _check_told(graph: Mapping[str, Any]) -> None:
                 f"graph attribute 'preprocessing': {name} is {found!r}; expected what "
                 "ImageFolder.describe() gives"
             )
+    _check_channels(graph["preprocessing"])
 
 
-def _is_triple(found: Any, low: float = -math.inf) -> bool:
-    """Whether this is a number for each colour, above `low`."""
-    return (
-        isinstance(found, list)
-        and len(found) == 3
-        and all(type(v) in (int, float) and v > low for v in found)
+def _check_channels(ready: Mapping[str, Any]) -> None:
+    """Check that what is told of channels is told of as many."""
+    stated = ready.get("channels", 3)
+    count = stated if isinstance(stated, int) else len(stated)
+    for name in ("mean", "std", "window"):
+        if name in ready and len(ready[name]) != count:
+            raise ExplgraphError(
+                f"graph attribute 'preprocessing': {name} has {len(ready[name])} values for "
+                f"{count} channels"
+            )
+    if max(ready.get("shown", [0])) >= count:
+        raise ExplgraphError(
+            f"graph attribute 'preprocessing': shown is {ready['shown']}, of {count} channels"
+        )
+
+
+def _are_numbers(found: Any, low: float = -math.inf) -> bool:
+    """Whether this is a number for each channel, above `low`."""
+    return isinstance(found, list) and all(
+        type(v) in (int, float) and v > low and math.isfinite(v) for v in found
+    )
+
+
+def _are_whole(found: Any) -> bool:
+    """Whether these are numbers of channels."""
+    return isinstance(found, list) and bool(found) and all(type(v) is int and v >= 0 for v in found)
+
+
+def _is_window(found: Any) -> bool:
+    """Whether these are two numbers for each channel, the lower one first."""
+    return isinstance(found, list) and all(
+        _are_numbers(pair) and len(pair) == 2 and pair[0] < pair[1] for pair in found
     )
 
 
 _READY: Mapping[str, Callable[[Any], bool]] = {
     "size": lambda found: isinstance(found, list) and [type(v) for v in found] == [int, int],
-    "mean": _is_triple,
-    "std": lambda found: _is_triple(found, 0),
+    "mean": _are_numbers,
+    "std": lambda found: _are_numbers(found, 0),
     "fit": lambda found: found in ("stretch", "crop", "pad"),
+    "channels": lambda found: (type(found) is int and found > 0) or _are_whole(found),
+    "axes": lambda found: found in (None, "HWC", "CHW"),
+    "shown": lambda found: _are_whole(found) and len(found) in (1, 3),
+    "window": _is_window,
 }
 
 
@@ -314,7 +345,8 @@ def _check_node(
             f"{where}: attribute 'filter' is {values['filter']}; expected at most "
             f"{layers[index].channels - 1}, the layer's last"
         )
-    expected = f"{values['layer']}/{values['filter']}/{values['pattern']}"
+    name = layers[index].filter_name(values["filter"])
+    expected = f"{values['layer']}/{name}/{values['pattern']}"
     if node != expected:
         raise ExplgraphError(
             f"{where}: its id is {node!r}; expected {expected!r}, '<layer>/<filter>/<pattern>'"

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_FEW = 4  # channels; images that are as narrow, and higher, are not the right way round
 
 AnyImages: TypeAlias = (
     "ImageFolder | Tensor | Dataset[Any] | DataLoader[Any] | list[Any] | tuple[Any, ...]"
@@ -66,8 +67,8 @@ def batches(images: AnyImages, batch_size: int) -> Iterator[tuple[tuple[str, ...
     Parameters
     ----------
     images : ImageFolder, tensor, Dataset, DataLoader or sequence of tensors
-        A tensor is ``(N, 3, H, W)`` float and already normalised, as are the items of the others,
-        ``(3, H, W)``, or tuples, lists or mappings that begin with one. A loader keeps its own
+        A tensor is ``(N, C, H, W)`` float and already normalised, as are the items of the others,
+        ``(C, H, W)``, or tuples, lists or mappings that begin with one. A loader keeps its own
         batches. Images are named by the source's ``names``, or else "0", "1", ... (with zeros in
         front, so that names sort like numbers).
     batch_size : int
@@ -75,13 +76,13 @@ def batches(images: AnyImages, batch_size: int) -> Iterator[tuple[tuple[str, ...
     Yields
     ------
     names : tuple of str
-    batch : (n, 3, H, W) float32
+    batch : (n, C, H, W) float32
 
     Raises
     ------
     ExplgraphError
-        If there is no image, they are of different sizes, not float, not finite, or come from a
-        loader that gives them in an order of its own.
+        If there is no image, they are of different sizes or channels, not float, not finite, or
+        come from a loader that gives them in an order of its own.
     """
     check_batch_size(batch_size)
     names = _names_of(images)
@@ -140,7 +141,7 @@ def _raw_batches(images: AnyImages, batch_size: int) -> Iterator[Tensor | list[A
     if isinstance(images, Tensor):
         if images.ndim != 4:
             raise ExplgraphError(
-                f"images must be an (N, 3, H, W) tensor, got the shape {tuple(images.shape)}"
+                f"images must be an (N, C, H, W) tensor, got the shape {tuple(images.shape)}"
             )
         for start in range(0, len(images), batch_size):
             yield images[start : start + batch_size]
@@ -181,7 +182,7 @@ def _raw_batches(images: AnyImages, batch_size: int) -> Iterator[Tensor | list[A
         yield from _chunks(iter(images), batch_size)
     else:
         raise ExplgraphError(
-            "images must be an ImageFolder, an (N, 3, H, W) tensor, a Dataset or a DataLoader, got "
+            "images must be an ImageFolder, an (N, C, H, W) tensor, a Dataset or a DataLoader, got "
             f"{type(images).__name__}"
         )
 
@@ -267,7 +268,7 @@ def _check_plain(tensors: Sequence[Tensor]) -> None:
         kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
         if tensor.is_nested or tensor.layout != torch.strided or tensor.is_meta:
             raise ExplgraphError(
-                f"images must be plain tensors of (3, H, W) each, got one that is "
+                f"images must be plain tensors of (C, H, W) each, got one that is "
                 f"{'on the device meta' if tensor.is_meta else kind}; bring it into that form "
                 "(to_dense(), or a list of tensors)"
             )
@@ -281,8 +282,13 @@ def _checked_batch(
     _check_plain(items)
     for item, name in zip(items, names, strict=True):
         here = tuple(item.shape)
-        if len(here) != 3 or here[0] != 3:
-            raise ExplgraphError(f"image {name!r} has the shape {here}, expected (3, H, W)")
+        if len(here) != 3:
+            raise ExplgraphError(f"image {name!r} has the shape {here}, expected (C, H, W)")
+        if here[2] <= _FEW < min(here[:2]):
+            raise ExplgraphError(
+                f"image {name!r} has the shape {here}, which seems to be (H, W, C); expected "
+                "(C, H, W): image.permute(2, 0, 1)"
+            )
         if not item.is_floating_point():
             raise ExplgraphError(
                 f"image {name!r} is {str(item.dtype).removeprefix('torch.')}, expected float that "
@@ -290,6 +296,11 @@ def _checked_batch(
                 "less the mean, over the standard deviation"
             )
         shape = shape or here
+        if here[0] != shape[0]:
+            raise ExplgraphError(
+                f"images are of different channels: {name!r} has {here[0]}, those before it "
+                f"{shape[0]}"
+            )
         if here != shape:
             raise ExplgraphError(
                 f"images are of different sizes: {name!r} is {here[1]} x {here[2]}, those before "

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.images.batches import AnyImages, batches
-from explgraph.images.folder import ImageFolder, made_ready
+from explgraph.images.channels import undone
+from explgraph.images.folder import ImageFolder
+from explgraph.images.ready import made_ready
 from explgraph.paths import checked_path
 
 __all__ = ["AnyImage", "SingleImage", "single_image"]
@@ -28,7 +30,7 @@ class SingleImage(NamedTuple):
     Attributes
     ----------
     name : str
-    batch : (1, 3, H, W) float32
+    batch : (1, C, H, W) float32
         Normalised.
     picture : (H, W, 3) uint8
         The same as colours. If only the normalised image is known, its values stretched so that
@@ -50,7 +52,7 @@ def single_image(
 
     Parameters
     ----------
-    image : path, PIL image, (3, H, W) or (1, 3, H, W) tensor, or any `AnyImages` of one
+    image : path, PIL image, (C, H, W) or (1, C, H, W) tensor, or any `AnyImages` of one
         A text that names an image of `images` is that image; any other is a file.
     ready : mapping
         How photographs are made ready, as `ImageFolder.describe` gives it; empty if that isn't
@@ -76,7 +78,7 @@ def single_image(
         folder = image
         colours = np.asarray(folder.picture(0))
         return SingleImage(name, batch, colours, lambda at: folder.to_original(0, at))
-    return SingleImage(name, batch, _colours(batch[0], ready), None)
+    return SingleImage(name, batch, undone(batch[0].cpu().numpy(), ready), None)
 
 
 def _photograph(
@@ -97,18 +99,5 @@ def _photograph(
             "the graph doesn't say how its images were normalised, for it was mined from a tensor; "
             "give an ImageFolder of the image, or a normalised tensor"
         )
-    wanted = {key: ready[key] for key in ("size", "mean", "std", "fit")}
-    picture, pixels, to_original = made_ready(image, name, **wanted)
+    picture, pixels, to_original = made_ready(image, name, **ready)
     return SingleImage(name, pixels[None], np.asarray(picture), to_original)
-
-
-def _colours(image: Tensor, ready: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """Give a normalised image (3, H, W) as colours."""
-    values = image.permute(1, 2, 0).double().cpu().numpy()
-    if ready:
-        values = values * np.array(ready["std"]) + np.array(ready["mean"])
-    else:
-        low, high = values.min(), values.max()
-        values = (values - low) / max(high - low, 1e-12)
-    colours: NDArray[np.uint8] = np.rint(255 * values.clip(0, 1)).astype(np.uint8)
-    return colours

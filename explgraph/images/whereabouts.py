@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from typing import Any
 from PIL import Image
 
 from explgraph.errors import ExplgraphError
-from explgraph.images.folder import ImageFolder, check_source, photo_sizes
+from explgraph.images.crops import check_source
+from explgraph.images.folder import ImageFolder
 from explgraph.paths import is_file
 
 __all__ = ["found", "only", "whereabouts"]
@@ -96,15 +96,14 @@ def found(record: Mapping[str, Any], ready: Mapping[str, Any]) -> ImageFolder:
             if _digest(folder / file) != one["digest"]:
                 raise ExplgraphError(f"{file!r:.80} in {shown} is another image than it was")
         cuts[name] = (file, one["source"], one["target"])
-    with warnings.catch_warnings():
-        # a stranger's few bytes may unpack to gigabytes
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        sizes, broken = photo_sizes(folder, checked, False)
+    images = ImageFolder.from_cuts(folder, cuts, **ready)
+    # a stranger's few bytes may unpack to gigabytes
+    sizes, broken = images.sizes(checked, Image.MAX_IMAGE_PIXELS, False)
     for file, reason in broken.items():
         raise ExplgraphError(f"{file!r:.80} in {shown} can't be read as an image ({reason})")
     for file, source, _ in cuts.values():
         check_source(file, source, sizes[file])
-    return ImageFolder.from_cuts(folder, cuts, **ready)
+    return images
 
 
 def _digest(path: Path) -> str:

@@ -203,7 +203,7 @@ def _add_nodes(
     best = _best_images(images, mined.found, nodes)
     ids: dict[int, str] = {}
     for v, shown in zip(nodes.tolist(), best, strict=True):
-        name = f"{layer.name}/{v // k}/{v % k}"
+        name = f"{layer.name}/{layer.filter_name(v // k)}/{v % k}"
         ids[v] = name
         graph.add_node(
             name,

@@ -49,6 +49,7 @@ from explgraph.mining.layer_maps import LayerMaps, by_grid, layer_maps, side_by_
 from explgraph.mining.mine_layer import LAYER, mine_layer
 from explgraph.mining.settings import Settings
 from explgraph.network.forward import checked_device
+from explgraph.network.geometry import Signs
 from explgraph.network.layout import Layouts
 from explgraph.progress import Shown, Stages
 from explgraph.statistics.fitted import Fitted
@@ -72,6 +73,7 @@ def mine(
     checkpoint: str | os.PathLike[str] | None = None,
     seed: int = 0,
     layout: Layouts = None,
+    signs: Signs = "positive",
     device: str = "auto",
     batch_size: int = 32,
     settings: Settings | None = None,
@@ -84,7 +86,7 @@ def mine(
     model : torch.nn.Module
         In evaluation mode. None, as `images` and `layers` then are, to mine from a `store` that
         was recorded before.
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Normalised as the model expects it. One object per image is assumed: a crop, or a
         photograph that shows one.
     layers : sequence of str
@@ -97,6 +99,8 @@ def mine(
     seed : int
     layout : str or mapping of str to str, optional
         See `explgraph.record`.
+    signs : {"positive", "both"} or mapping of str to str
+        Whether what layers give below zero makes filters of its own: see `explgraph.record`.
     device : str
         Where the model runs and the arithmetic of mining is done; "auto" is the GPU if there is
         one.
@@ -138,6 +142,7 @@ def mine(
             layers,
             store=store,
             layout=layout,
+            signs=signs,
             batch_size=batch_size,
             device=device,
             progress=progress,

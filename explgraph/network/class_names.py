@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from explgraph.errors import ExplgraphError, nearest
-from explgraph.network.hooks import bare
+from explgraph.network.wrappers import bare
 
 __all__ = ["checked_names", "class_names", "class_number", "class_title"]
 
@@ -19,15 +19,17 @@ def class_names(model: nn.Module, n: int) -> tuple[str, ...]:
 
     Looked for are ``model.class_names`` (as `explgraph.network.models.load_model` sets it for
     torchvision, and the creatures' network has), ``model.classes``, and ``model.config.id2label``
-    (Hugging Face), of the model within a wrapper too. What hasn't n texts isn't taken.
+    (Hugging Face), of the model within wrappers, then of the outermost. What hasn't n texts isn't
+    taken.
     """
-    inner = bare(model)
-    labels = _attribute(_attribute(inner, "config"), "id2label")
-    found: list[Any] = [_attribute(inner, "class_names"), _attribute(inner, "classes")]
-    if isinstance(labels, Mapping):
-        # read from JSON, the numbers are texts
-        known = {str(k): v for k, v in labels.items()}
-        found.append([known.get(str(k)) for k in range(n)])
+    found: list[Any] = []
+    for one in (bare(model), model):
+        labels = _attribute(_attribute(one, "config"), "id2label")
+        found += [_attribute(one, "class_names"), _attribute(one, "classes")]
+        if isinstance(labels, Mapping):
+            # read from JSON, the numbers are texts
+            known = {str(k): v for k, v in labels.items()}
+            found.append([known.get(str(k)) for k in range(n)])
     for names in found:
         if (
             isinstance(names, Sequence)

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from explgraph.errors import ExplgraphError, one_line
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.geometry import Layer
-from explgraph.network.hooks import alone, bare, catch, check_model, model_device, model_dtype
+from explgraph.network.hooks import alone, catch, check_model, model_device, model_dtype
 from explgraph.network.map_formats import read_maps
+from explgraph.network.wrappers import plain_state
 from explgraph.progress import Shown, bar
 
 __all__ = [
@@ -86,7 +87,7 @@ def fingerprint(model: nn.Module) -> str:
         SHA-256, hexadecimal.
     """
     digest = hashlib.sha256()
-    for name, value in bare(model).state_dict().items():
+    for name, value in plain_state(model).items():
         if isinstance(value, Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
             flat = value.detach().reshape(-1).contiguous().cpu()

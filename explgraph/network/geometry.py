@@ -10,7 +10,9 @@ Unit centres and receptive fields are measured (`measure_layers`), by gradients:
    in question; the gradient of a unit is not zero exactly in its receptive field.
 2. The left (upper) edges of the fields of units whose field begins within the image lie on a
    line, the right edges of those whose field ends within the image on another. Their slope is the
-   stride, half their sum the centre, their distance the receptive field's size.
+   stride, half their sum the centre, their distance the receptive field's size. Where branches of
+   several grids meet after upsampling and aren't aligned (pyramids), the field's middle may lie far
+   from the mean place of what is seen; then that is the centre.
 3. Where the image is too small for that, the same is done on an image that is longer along one
    axis at a time, and checked against the fields seen at the actual size.
 4. Where that fails, because the model takes one size only or mixes all places, the centre is the
@@ -20,7 +22,7 @@ Unit centres and receptive fields are measured (`measure_layers`), by gradients:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -32,14 +34,23 @@ from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, warn
 from explgraph.network.gradients import gradients_of
-from explgraph.network.hooks import catch, check_model, model_device, split_layer, undisturbed
+from explgraph.network.hooks import (
+    catch,
+    check_model,
+    layer_name,
+    model_device,
+    split_layer,
+    undisturbed,
+)
 from explgraph.network.layout import Layouts, Undecided, measure_formats, noise
-from explgraph.network.map_formats import MapFormat, only_grid, read_maps
+from explgraph.network.map_formats import SIGNS, MapFormat, only_grid, read_maps
 from explgraph.network.structure import PositiveNetwork
 
-__all__ = ["Layer", "measure_layers"]
+__all__ = ["Layer", "Signs", "measure_layers"]
 
 Array = NDArray[np.float64]
+Signs = str | Mapping[str, str]
+"""Which signs of values count: "positive" or "both", for all layers or by layer."""
 
 # A longer image is longer by a multiple of this and of the coarsest stride: padding that depends on
 # the size (TensorFlow's "same") then stays as it was.
@@ -47,6 +58,8 @@ _STEP = 192
 _STEPS = (1, 2, 4, 8, 16, 24)
 # so many neighbouring units are compared where upsampling makes them look in turns
 _RUN = 16
+# the middle of a field may lie so far from the mean place of what is seen, in strides
+_ASIDE = 0.25
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,9 @@ class Layer:
         How the module's output is read as maps, see `map_formats`.
     order : tuple of int
         Which token stands for each unit, row by row; empty where the layout says it.
+    signs : str
+        "positive" where what is below zero counts as nothing, "both" where it makes filters of its
+        own: the second half of the channels.
     """
 
     name: str
@@ -84,11 +100,26 @@ class Layer:
     receptive_field: tuple[float, float]
     layout: str = "NCHW"
     order: tuple[int, ...] = ()
+    signs: str = "positive"
 
     @property
     def format(self) -> MapFormat:
         """How the module's output is read as maps."""
-        return MapFormat(self.layout, self.channels, self.height, self.width, self.order)
+        return MapFormat(
+            self.layout, self.channels, self.height, self.width, self.order, self.signs
+        )
+
+    def filter_name(self, number: int) -> str:
+        """Name a filter: "12", or "12-" for what channel 12 gives below zero.
+
+        Examples
+        --------
+        >>> layer = Layer("out", 0, 32, 7, 7, (8.0, 8.0), (4.0, 4.0), (8.0, 8.0), signs="both")
+        >>> layer.filter_name(12), layer.filter_name(16 + 12)
+        ('12', '12-')
+        """
+        half = self.channels // 2
+        return f"{number - half}-" if self.signs == "both" and number >= half else str(number)
 
     @property
     def centres_x(self) -> NDArray[np.float64]:
@@ -105,6 +136,8 @@ class Layer:
         known = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         if not self.order:
             del known["order"]
+        if self.signs == "positive":
+            del known["signs"]
         return known
 
     @classmethod
@@ -129,6 +162,9 @@ def measure_layers(
     layers: Sequence[str],
     image_size: tuple[int, int],
     layout: Layouts = None,
+    signs: Signs = "positive",
+    *,
+    channels: int = 3,
 ) -> tuple[Layer, ...]:
     """Measure where the units of some layers look.
 
@@ -149,6 +185,11 @@ def measure_layers(
     layout : str or mapping of str to str, optional
         How outputs are read as maps, for all layers or by layer, where that can't be measured: see
         `map_formats`.
+    signs : {"positive", "both"} or mapping of str to str
+        What counts of each layer: what it gives above zero, or both signs, as twice as many
+        filters.
+    channels : int
+        Of the images.
 
     Returns
     -------
@@ -169,8 +210,9 @@ def measure_layers(
         layer gives something else each time for the same images.
     """
     check_model(model)
+    both = _of_both_signs(signs, layers)
     with undisturbed(model):
-        formats, calls = measure_formats(model, layers, image_size, layout)
+        formats, calls = measure_formats(model, layers, image_size, layout, channels=channels)
         for layer, times in calls.items():
             if times > 1 and split_layer(model, layer)[1] is None:
                 raise ExplgraphError(
@@ -180,17 +222,17 @@ def measure_layers(
         grids: dict[str, MapFormat] = {}
         for layer, found in formats.items():
             if isinstance(found, Undecided):
-                grids[layer] = _by_fields(model, layer, image_size, found)
+                grids[layer] = _by_fields(model, layer, image_size, found, channels)
             elif isinstance(found, ExplgraphError):
                 raise found
             else:
                 grids[layer] = found
-        axes = _measure(model, grids, image_size)
+        axes = _measure(model, grids, image_size, channels)
     return tuple(
         Layer(
-            name=layer,
+            name=layer_name(model, layer),
             index=index,
-            channels=grid.channels,
+            channels=grid.channels * (1 + (layer in both)),
             height=grid.height,
             width=grid.width,
             stride=(axes[layer][1].stride, axes[layer][0].stride),
@@ -198,13 +240,31 @@ def measure_layers(
             receptive_field=(axes[layer][1].field, axes[layer][0].field),
             layout=grid.layout,
             order=grid.order,
+            signs="both" if layer in both else "positive",
         )
         for index, (layer, grid) in enumerate(grids.items())
     )
 
 
+def _of_both_signs(signs: Signs, layers: Sequence[str]) -> set[str]:
+    """Name the layers of which both signs count."""
+    if not isinstance(signs, str | Mapping):
+        raise ExplgraphError(
+            f"signs must be 'positive' or 'both', or these by layer, got {type(signs).__name__}"
+        )
+    by_layer = dict.fromkeys(layers, signs) if isinstance(signs, str) else dict(signs)
+    for layer, chosen in by_layer.items():
+        if layer not in layers:
+            raise ExplgraphError(
+                f"signs names {layer!r}, which isn't among the layers {', '.join(layers)}"
+            )
+        if chosen not in SIGNS:
+            raise ExplgraphError(f"signs must be 'positive' or 'both', got {chosen!r}")
+    return {layer for layer, chosen in by_layer.items() if chosen == "both"}
+
+
 def _by_fields(
-    model: nn.Module, layer: str, size: tuple[int, int], undecided: Undecided
+    model: nn.Module, layer: str, size: tuple[int, int], undecided: Undecided, channels: int
 ) -> MapFormat:
     """Find a layout by fields that move evenly from unit to unit, where their middles don't.
 
@@ -214,7 +274,7 @@ def _by_fields(
     fitting = []
     for grid in (MapFormat("NCHW", a, b, c), MapFormat("NHWC", c, a, b)):
         try:
-            probe = _Probe(model, {layer: grid}, size)
+            probe = _Probe(model, {layer: grid}, size, channels)
         except ExplgraphError:
             continue
         axes = _from_edges(probe, layer)
@@ -239,17 +299,19 @@ class _Probe:
         model: nn.Module,
         grids: dict[str, MapFormat],
         size: tuple[int, int],
+        channels: int,
         *,
         measured_on: tuple[int, int] | None = None,
         attention: bool = False,
     ) -> None:
-        self.size = size
+        self.size, self.channels = size, channels
         self.attended: dict[str, bool] = {}
-        self._image = noise(size).to(model_device(model)).requires_grad_()
+        self._image = noise(size, channels).to(model_device(model)).requires_grad_()
         base = measured_on or size
         growth = size[0] / base[0], size[1] / base[1]
         self._generator = torch.Generator().manual_seed(1)
         self._extents: dict[tuple[str, int, int], list[_Extent]] = {}
+        self._middles: dict[tuple[str, int, int], tuple[float, float]] = {}
 
         def keep(layer: str, output: Any) -> Tensor:
             self.attended[layer] = network.attended
@@ -277,17 +339,30 @@ class _Probe:
         magnitude: Array = gradient[0].abs().amax(0).cpu().double().numpy()
         return magnitude
 
+    def middle(self, layer: str, unit: tuple[int, int], axis: int) -> float:
+        """Mean place that a unit's gradient has along one axis (0: y), px."""
+        self.extents(layer, [unit])
+        return self._middles[(layer, *unit)][axis]
+
     def extents(self, layer: str, units: Iterable[tuple[int, int]]) -> list[dict[int, _Extent]]:
         """Receptive fields of units ``(row, column)``: by row along y, and by column along x."""
         along: list[dict[int, _Extent]] = [{}, {}]
         for unit in units:
             key = (layer, *unit)
             if key not in self._extents:
-                seen = self.magnitude(layer, *unit) > 0
+                magnitude = self.magnitude(layer, *unit)
+                seen = magnitude > 0
                 self._extents[key] = [_extent(seen.any(1)), _extent(seen.any(0))]
+                self._middles[key] = _middle(magnitude.sum(1)), _middle(magnitude.sum(0))
             for axis in (0, 1):
                 along[axis][unit[axis]] = self._extents[key][axis]
         return along
+
+
+def _middle(along: Array) -> float:
+    """Mean place of a gradient along one axis, px; NaN if there is none."""
+    total = along.sum()
+    return float(along @ (np.arange(len(along)) + 0.5) / total) if total > 0 else math.nan
 
 
 def _extent(seen: Any) -> _Extent:
@@ -297,11 +372,11 @@ def _extent(seen: Any) -> _Extent:
 
 
 def _measure(
-    model: nn.Module, grids: dict[str, MapFormat], size: tuple[int, int]
+    model: nn.Module, grids: dict[str, MapFormat], size: tuple[int, int], channels: int
 ) -> dict[str, list[_Axis]]:
     """Measure the layers along ``[y, x]``."""
     try:
-        probe = _Probe(model, grids, size)
+        probe = _Probe(model, grids, size, channels)
     except ExplgraphError as err:
         return {layer: _assumed(layer, grid, size, str(err)) for layer, grid in grids.items()}
     found = {layer: _from_edges(probe, layer) for layer in grids}
@@ -319,7 +394,7 @@ def _measure(
             axes[layer] = _assumed(layer, grid, size, "its gradients tell no place")
     attended = {layer: grid for layer, grid in grids.items() if probe.attended[layer]}
     if attended:
-        wide = _Probe(model, attended, size, attention=True)
+        wide = _Probe(model, attended, size, channels, attention=True)
         for layer, grid in attended.items():
             extents = wide.extents(layer, [(grid.height // 2, grid.width // 2)])
             axes[layer] = [
@@ -369,7 +444,7 @@ def _from_longer(
     for growth in _STEPS:
         try:
             long_probe = _longer_probe(
-                model, open_layers, axis, probe.size, length + growth * step, short
+                model, open_layers, axis, probe, length + growth * step, short
             )
         except ExplgraphError:
             if short == other:
@@ -377,7 +452,7 @@ def _from_longer(
             short = other
             try:
                 long_probe = _longer_probe(
-                    model, open_layers, axis, probe.size, length + growth * step, short
+                    model, open_layers, axis, probe, length + growth * step, short
                 )
             except ExplgraphError:
                 break
@@ -399,13 +474,13 @@ def _longer_probe(
     model: nn.Module,
     grids: dict[str, MapFormat],
     axis: int,
-    size: tuple[int, int],
+    probe: _Probe,
     length: int,
     short: int,
 ) -> _Probe:
     """Probe an image that is long along `axis`."""
     longer = (length, short) if axis == 0 else (short, length)
-    return _Probe(model, grids, longer, measured_on=size)
+    return _Probe(model, grids, longer, probe.channels, measured_on=probe.size)
 
 
 def _interior(probe: _Probe, layer: str, axis: int, stride: float) -> _Axis | None:
@@ -429,7 +504,16 @@ def _interior(probe: _Probe, layer: str, axis: int, stride: float) -> _Axis | No
         measured = _fit(lows, highs, stride, tolerance=0.3)
         if measured is not None:
             break
-    if measured is None or run == _RUN:
+    if measured is None:
+        return None
+    if run == _RUN:
+        units = {j: (j, across) if axis == 0 else (across, j) for j in seen}
+        aside = sum(
+            probe.middle(layer, unit, axis) - measured.offset - measured.stride * j
+            for j, unit in units.items()
+        ) / len(units)
+        if abs(aside) > _ASIDE * measured.stride:
+            return _Axis(measured.stride, measured.offset + aside, measured.field + 2 * abs(aside))
         return measured
     # padding within the network may cut fields short before they reach the image's ends
     left = middle - int((lows[middle] - 1) // measured.stride)

@@ -26,13 +26,14 @@ from torch.utils import checkpoint
 from torch.utils.hooks import RemovableHandle
 
 from explgraph.errors import ExplgraphError, nearest, one_line
+from explgraph.network.wrappers import bare, modules_by_name, not_compiled, plain_name
 
 __all__ = [
     "alone",
-    "bare",
     "catch",
     "check_model",
     "hooked",
+    "layer_name",
     "model_device",
     "model_dtype",
     "split_layer",
@@ -59,8 +60,10 @@ def split_layer(model: nn.Module, layer: str) -> tuple[str, int | None]:
     ExplgraphError
         If the model has no such module (the nearest names are offered) or the call is no number.
     """
-    modules = {name for name, _ in bare(model).named_modules() if name}
-    for wrapper in _WRAPPERS:  # as a model that is wrapped names it
+    modules = {name for name in modules_by_name(model) if name}
+    if layer not in modules:
+        layer = plain_name(model, layer)  # as a model that is wrapped names it
+    for wrapper in _WRAPPERS:  # as it was named when it was still wrapped
         if layer not in modules and layer.startswith(wrapper):
             layer = layer.removeprefix(wrapper)
     if layer in modules:
@@ -82,6 +85,12 @@ def split_layer(model: nn.Module, layer: str) -> tuple[str, int | None]:
     )
 
 
+def layer_name(model: nn.Module, layer: str) -> str:
+    """Give a layer's name as the model inside its wrappers has it."""
+    name, call = split_layer(model, layer)
+    return name if call is None else f"{name}@{call}"
+
+
 def check_model(model: nn.Module) -> None:
     """Refuse what is no module, and a model in training mode.
 
@@ -93,7 +102,7 @@ def check_model(model: nn.Module) -> None:
     """
     if not isinstance(model, nn.Module):
         raise ExplgraphError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    for name, module in bare(model).named_modules():
+    for name, module in modules_by_name(model).items():
         if module.training:
             where = f"its module {name!r}" if name else "the model"
             own = type(module).train is not nn.Module.train
@@ -109,22 +118,6 @@ def check_model(model: nn.Module) -> None:
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
-def bare(model: nn.Module) -> nn.Module:
-    """Give the model within DataParallel, DistributedDataParallel and torch.compile.
-
-    Explgraph runs it on one device, as it is; its weights and the names of its modules are the same
-    with and without.
-    """
-    inner: Any = model
-    while True:
-        if isinstance(inner, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            inner = inner.module
-        elif isinstance(getattr(inner, "_orig_mod", None), nn.Module):
-            inner = inner._orig_mod
-        else:
-            return inner  # type: ignore[no-any-return]
-
-
 @contextmanager
 def alone(model: nn.Module) -> Iterator[None]:
     """Keep other threads that use explgraph away from a model."""
@@ -138,7 +131,7 @@ def alone(model: nn.Module) -> Iterator[None]:
 def hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
     """Put forward hooks on modules, by name, for this thread alone; remove them again."""
     mine = threading.get_ident()
-    modules = dict(bare(model).named_modules())
+    modules = modules_by_name(model)
     handles: list[RemovableHandle] = []
 
     def here_only(hook: Hook) -> Hook:
@@ -147,7 +140,7 @@ def hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
 
         return inside
 
-    with alone(model), _without_checkpoints():
+    with alone(model), not_compiled(), _without_checkpoints():
         try:
             with _GUARD:
                 handles.extend(
@@ -223,7 +216,7 @@ def catch(
     Parameters
     ----------
     model : torch.nn.Module
-    batch : (N, 3, H, W) float
+    batch : (N, C, H, W) float
     layers : sequence of str
         Module names, or ``"name@k"``; a plain name is the module's first call.
     keep : callable

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from torch import nn
 
 from explgraph.errors import ExplgraphError
-from explgraph.images.folder import checked_size
-from explgraph.network.hooks import bare, check_model, undisturbed
+from explgraph.images.ready import checked_size
+from explgraph.network.hooks import check_model, undisturbed
 from explgraph.network.layout import measure_formats
 from explgraph.network.map_formats import MapFormat
+from explgraph.network.wrappers import modules_by_name
 from explgraph.whole_numbers import whole
 
 __all__ = ["LayerSummary", "Suggestion", "list_layers", "suggest_layers", "suggestions"]
@@ -48,7 +49,9 @@ class LayerSummary(NamedTuple):
     layout: str = "NCHW"
 
 
-def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[LayerSummary]:
+def list_layers(
+    model: nn.Module, image_size: int | tuple[int, int], channels: int | None = None
+) -> list[LayerSummary]:
     """List the modules whose outputs are feature maps, in the order of execution.
 
     Parameters
@@ -57,18 +60,24 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[Lay
         In evaluation mode.
     image_size : int or (int, int)
         Side of a square, or ``(H, W)``, px.
+    channels : int, optional
+        Of the images; by default 3, or as many as the network's first convolution takes, if more
+        layers run on those.
 
     Raises
     ------
     ExplgraphError
-        If the model is in training mode, the size is none, or no module gives maps on images of
-        this size.
+        If the model is in training mode, the size is none, the model can't be run on images, or no
+        module gives maps on images of this size.
     """
     check_model(model)
     size = checked_size(image_size, "image_size")
-    modules = {name: module for name, module in bare(model).named_modules() if name}
+    modules = {name: module for name, module in modules_by_name(model).items() if name}
+    tried = (
+        [3, *_first_takes(modules.values())] if channels is None else [whole(channels, "channels")]
+    )
     with undisturbed(model):
-        found, calls = measure_formats(model, list(modules), size, absent_ok=True)
+        found, calls = _formats(model, list(modules), size, tried)
     summaries = [
         LayerSummary(layer, type(modules[layer]).__name__, *grid.shape, calls[layer], grid.layout)
         for layer, grid in found.items()
@@ -79,6 +88,27 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[Lay
             f"no module of the model gives feature maps on images of {size[0]} x {size[1]}"
         )
     return summaries
+
+
+def _first_takes(modules: Iterable[nn.Module]) -> list[int]:
+    """How many channels the first convolution takes, if there is one and they aren't 3."""
+    taken = [module.in_channels for module in modules if isinstance(module, nn.Conv2d)]
+    return [count for count in taken[:1] if count != 3]
+
+
+def _formats(
+    model: nn.Module, layers: Collection[str], size: tuple[int, int], tried: Sequence[int]
+) -> tuple[dict[str, MapFormat | ExplgraphError], dict[str, int]]:
+    """Measure formats on images of as many channels as most layers run on."""
+    ran, failure = [], None
+    for channels in tried:
+        try:
+            ran.append(measure_formats(model, layers, size, channels=channels, absent_ok=True))
+        except ExplgraphError as err:
+            failure = err
+    if not ran and failure is not None:
+        raise failure
+    return max(ran, key=lambda one: len(one[0]))
 
 
 # branches that only carry a block's input past it

@@ -46,6 +46,8 @@ Layouts = str | Mapping[str, str] | None
 _IMAGES = 4
 # large beside rounding, small beside what bends activation functions
 _CHANGE = 0.25
+# ... of the colours, in turn: what changes all alike is taken out again by normalisations
+_COLOUR = (1.0, 0.6, 0.3)
 # so many filters, rows and columns of maps are looked at, evenly chosen; all tokens are
 _LOOKED_AT = 24
 # Under the right layout nearly all that places differ by lies between rows, and between columns.
@@ -96,6 +98,7 @@ def measure_formats(
     size: tuple[int, int],
     stated: Layouts = None,
     *,
+    channels: int = 3,
     absent_ok: bool = False,
 ) -> tuple[dict[str, MapFormat | ExplgraphError], dict[str, int]]:
     """Measure how the outputs of some layers are read as maps.
@@ -109,6 +112,8 @@ def measure_formats(
         ``(H, W)`` px of the images.
     stated : str or mapping, optional
         Layouts that the user states, see `map_formats`.
+    channels : int
+        Of the images.
     absent_ok : bool
         Leave out layers that don't run.
 
@@ -143,7 +148,7 @@ def measure_formats(
             except ExplgraphError as err:
                 return _Seen(shape, err)
 
-        images = _images(size, seed).to(
+        images = _images(size, channels, seed).to(
             model_device(model), torch.float32 if standin else model_dtype(model)
         )
         with torch.no_grad(), PositiveNetwork(changed=_IMAGES) if standin else nullcontext():
@@ -152,7 +157,7 @@ def measure_formats(
     # as it is, to learn which layers run, and of which errors the model itself is the cause; twice,
     # to learn whether it gives the same again
     with torch.no_grad():
-        images = _images(size, 0).to(model_device(model), model_dtype(model))
+        images = _images(size, channels, 0).to(model_device(model), model_dtype(model))
         (ran, calls), (again, _) = (
             catch(model, images, list(layers), _sample, whole=True, absent_ok=absent_ok)
             for _ in range(2)
@@ -252,22 +257,21 @@ def _told(grid: MapFormat) -> str:
     return f"{grid.layout!r} of {grid.height} x {grid.width} units{tokens}"
 
 
-def noise(size: tuple[int, int], seed: int = 0) -> Tensor:
-    """Positive noise to run a model on, ``(1, 3, H, W)`` in 0.5 ... 1."""
+def noise(size: tuple[int, int], channels: int, seed: int = 0) -> Tensor:
+    """Positive noise to run a model on, ``(1, C, H, W)`` in 0.5 ... 1."""
     generator = torch.Generator().manual_seed(seed)
-    return 0.5 + 0.5 * torch.rand((1, 3, *size), generator=generator, dtype=torch.float32)
+    return 0.5 + 0.5 * torch.rand((1, channels, *size), generator=generator, dtype=torch.float32)
 
 
-def _images(size: tuple[int, int], seed: int) -> Tensor:
+def _images(size: tuple[int, int], channels: int, seed: int) -> Tensor:
     """Give noise, and the same brighter everywhere, towards the bottom, towards the right."""
     height, width = size
-    base = noise(size, seed)
+    base = noise(size, channels, seed)
     y = (torch.arange(height, dtype=torch.float32)[:, None] + 0.5) / height
     x = (torch.arange(width, dtype=torch.float32)[None] + 0.5) / width
     changes = torch.stack([torch.zeros(size), torch.ones(size), y.expand(size), x.expand(size)])
-    # a change of colour, too: one of brightness alone is taken out again by normalisations
-    colour = torch.tensor([1.0, 0.6, 0.3])[:, None, None]
-    return base + _CHANGE * changes[:, None] * colour
+    colour = torch.tensor([_COLOUR[k % 3] for k in range(channels)])
+    return base + _CHANGE * changes[:, None] * colour[:, None, None]
 
 
 def _format_of(tensor: Tensor, size: tuple[int, int], layer: str) -> MapFormat:

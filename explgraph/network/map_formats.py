@@ -9,6 +9,9 @@ A layout says what the dimensions of an output are: N images, C filters, H rows,
 - ``"NLC"``: tokens whose order is none of these; `MapFormat.order` lists them.
 
 Which layout a layer has is measured (`layout`), or stated by the user.
+
+What is below zero is cut off by default. Where both signs of a module's C channels are wanted, they
+are 2 C filters: first the channels, then the channels with the other sign.
 """
 
 from __future__ import annotations
@@ -24,8 +27,17 @@ from torch import Tensor
 
 from explgraph.errors import ExplgraphError
 
-__all__ = ["MapFormat", "only_grid", "read_maps", "stated_format", "tensors_of", "write_maps"]
+__all__ = [
+    "SIGNS",
+    "MapFormat",
+    "only_grid",
+    "read_maps",
+    "stated_format",
+    "tensors_of",
+    "write_maps",
+]
 
+SIGNS = ("positive", "both")
 _TOKENS = re.compile(r"\((?:(\d{1,4})\+)?(HW|WH)(?:\+(\d{1,4}))?\)")
 # how many leading tokens (class token, registers) are looked for where "NLC" is stated
 _MOST_PREFIX_TOKENS = 16
@@ -72,11 +84,13 @@ class MapFormat:
         Shape of one image's maps.
     order : tuple of int
         Which token stands for each unit, row by row; empty where the layout says it.
+    signs : str
+        "positive", or "both": the second half of the channels is the first with the other sign.
 
     Raises
     ------
     ExplgraphError
-        If the layout isn't known, or the order isn't one of so many units.
+        If the layout or the signs aren't known, or the order isn't one of so many units.
     """
 
     layout: str
@@ -84,9 +98,17 @@ class MapFormat:
     height: int
     width: int
     order: tuple[int, ...] = ()
+    signs: str = "positive"
 
     def __post_init__(self) -> None:
         _taken_apart(self.layout)
+        if self.signs not in SIGNS:
+            raise ExplgraphError(f"signs must be {' or '.join(SIGNS)}, got {self.signs!r}")
+        if self.both and self.channels % 2:
+            raise ExplgraphError(
+                f"both signs of a module's channels are an even number of filters, got "
+                f"{self.channels}"
+            )
         if self.order or "L" in self.layout:
             whole = all(type(token) is int and token >= 0 for token in self.order)
             if not whole or not len(set(self.order)) == len(self.order) == self.height * self.width:
@@ -99,6 +121,11 @@ class MapFormat:
     def shape(self) -> tuple[int, int, int]:
         """``(C, H, W)``."""
         return self.channels, self.height, self.width
+
+    @property
+    def both(self) -> bool:
+        """Whether filters are both signs of channels."""
+        return self.signs == "both"
 
     @property
     def images_axis(self) -> int:
@@ -146,7 +173,7 @@ def _fits(tensor: Tensor, n: int, grid: MapFormat) -> bool:
     if tensor.ndim != len(parts.axes):
         return False
     sizes = dict(zip(parts.axes, tensor.shape, strict=True))
-    if (sizes["N"], sizes["C"]) != (n, grid.channels):
+    if (sizes["N"], sizes["C"] * (1 + grid.both)) != (n, grid.channels):
         return False
     if "H" in sizes:
         return (sizes["H"], sizes["W"]) == (grid.height, grid.width)
@@ -208,12 +235,16 @@ def read_maps(output: Any, n: int, grid: MapFormat, layer: str) -> Tensor:
     if grid.order:
         index = torch.tensor(grid.order, device=tensor.device)
         maps = _folded(maps.index_select(2, index), grid.height, grid.width)
-    return maps
+    return torch.cat([maps, -maps], 1) if grid.both else maps
 
 
 def write_maps(tensor: Tensor, maps: Tensor, grid: MapFormat) -> None:
     """Write maps ``(n, C, H, W)`` in their places in a tensor that `read_maps` read them from."""
     view = _view(tensor, grid)
+    if grid.both:
+        # each side counts above zero alone: there the other says the same
+        above, below = maps.relu().chunk(2, 1)
+        maps = above - below
     if grid.order:
         view[:, :, list(grid.order)] = maps.flatten(2)
     else:

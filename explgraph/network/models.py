@@ -1,28 +1,24 @@
 """Models by name: ``torchvision:NAME``, ``timm:NAME``, ``package.module:factory``.
 
 Weights come with the named model (torchvision and timm download theirs once), or from a file of
-one's own: safetensors, or a state dict saved by torch, which is read without unpickling code.
+one's own (`weights`). Functions that read scores off outputs are named alike.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-import pickle
-import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 from urllib.error import URLError
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from explgraph.errors import ExplgraphError, nearest, one_line
-from explgraph.paths import check_regular
+from explgraph.network.outputs import Outputs
+from explgraph.network.weights import load_weights
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "load_outputs"]
 
 
 def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None) -> nn.Module:
@@ -35,8 +31,8 @@ def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None) -> n
         ``"package.module:factory"``, a function or class without arguments that gives a
         ``torch.nn.Module``.
     weights : path, optional
-        Safetensors file, or a state dict that torch saved. By default torchvision and timm give
-        their pretrained weights, and a factory whatever it gives.
+        Safetensors file, or a state dict or checkpoint that torch saved: see `network.weights`. By
+        default torchvision and timm give their pretrained weights, and a factory whatever it gives.
 
     Returns
     -------
@@ -61,7 +57,7 @@ def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None) -> n
     else:
         model = _from_factory(source, name)
     if weights is not None:
-        _load_weights(model, Path(weights))
+        load_weights(model, weights)
     return model.eval()
 
 
@@ -116,25 +112,7 @@ def _built(build: Callable[[], nn.Module], spec: str) -> nn.Module:
 def _from_factory(module_name: str, path: str) -> nn.Module:
     """Call ``package.module:factory``."""
     spec = f"{module_name}:{path}"
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as err:
-        raise ExplgraphError(
-            f"model {spec!r}: the module {module_name!r} can't be imported ({one_line(err)}); "
-            "it must be installed or lie in the current folder"
-        ) from err
-    except (Exception, SystemExit) as err:
-        raise ExplgraphError(
-            f"model {spec!r}: importing {module_name!r} fails with {one_line(err)}"
-        ) from err
-    module = found
-    for attribute in path.split("."):
-        if not hasattr(found, attribute):
-            names = [n for n in vars(module) if not n.startswith("_")]
-            raise ExplgraphError(
-                f"model {spec!r}: {module_name!r} has no {path!r}{nearest(path, names)}"
-            )
-        found = getattr(found, attribute)
+    found = _imported(f"model {spec!r}", module_name, path)
     if not callable(found) or isinstance(found, nn.Module):
         raise ExplgraphError(
             f"model {spec!r}: {path!r} is {type(found).__name__}, expected a function or class "
@@ -155,79 +133,50 @@ def _from_factory(module_name: str, path: str) -> nn.Module:
     return model
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
-    """Put the weights of a file into a model."""
-    state = _state_dict(path)
-    keys = model.state_dict().keys()
-    # checkpoints of torch's parallel training name every parameter "module. ..."
-    if not any(k.startswith("module.") for k in keys):
-        state = {k.removeprefix("module."): v for k, v in state.items()}
-    missing = [k for k in keys if k not in state]
-    unexpected = [k for k in state if k not in keys]
-    if missing or unexpected:
-        parts = [
-            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-            for what, names in (("missing", missing), ("unexpected", unexpected))
-            if names
-        ]
+def load_outputs(spec: str) -> Outputs:
+    """Import a function that reads scores off what a model gives.
+
+    Parameters
+    ----------
+    spec : str
+        ``"package.module:function"``; see `explgraph.network.outputs`.
+
+    Raises
+    ------
+    ExplgraphError
+        If there is no such function.
+    """
+    module_name, colon, path = spec.partition(":")
+    if not (module_name and colon and path):
+        hint = "; columns are named by --columns" if "=" in spec else ""
+        raise ExplgraphError(f"outputs {spec!r}: expected package.module:function{hint}")
+    found = _imported(f"outputs {spec!r}", module_name, path)
+    if not callable(found) or isinstance(found, type):
         raise ExplgraphError(
-            f"weights {str(path)!r} don't fit the model: {' and '.join(parts)} parameters; "
-            "they must come from the same architecture"
+            f"outputs {spec!r}: {path!r} is "
+            f"{'a class' if isinstance(found, type) else type(found).__name__}, expected a "
+            "function that takes what the model gives and gives scores of (images, classes)"
         )
+    return cast(Outputs, found)
+
+
+def _imported(what: str, module_name: str, path: str) -> Any:
+    """Import a module and give what a path of attributes leads to."""
     try:
-        model.load_state_dict(state)
-    except RuntimeError as err:
-        raise ExplgraphError(f"weights {str(path)!r} don't fit the model: {one_line(err)}") from err
-
-
-def _kind_of(state: object) -> str:
-    """Say what was found in place of a state dict."""
-    kind = type(state).__name__
-    if isinstance(state, Mapping):
-        for key, value in state.items():
-            if not isinstance(key, str):
-                return f"{kind} with the key {key!r}"
-            if not isinstance(value, Tensor):
-                return f"{kind} in which {key!r} is {type(value).__name__}"
-    return kind
-
-
-def _state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, without running anything that the file may hold."""
-    check_regular(path, f"weights {str(path)!r}")
-    try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise ExplgraphError(f"weights {str(path)!r}: the file is empty")
-    except OSError as err:
-        raise ExplgraphError(f"weights {str(path)!r}: {err.strerror or err}") from err
-    state: Any
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of torch, about how others wrote the file
-                state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as err:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as err:
         raise ExplgraphError(
-            f"weights {str(path)!r}: not a plain state dict of tensors, and nothing else is read, "
-            "for it could run code; save model.state_dict(), or safetensors"
+            f"{what}: the module {module_name!r} can't be imported ({one_line(err)}); "
+            "it must be installed or lie in the current folder"
         ) from err
-    except Exception as err:  # torch's reader raises almost anything for broken files
+    except (Exception, SystemExit) as err:
         raise ExplgraphError(
-            f"weights {str(path)!r} can't be read ({one_line(err)}); "
-            "expected safetensors (by the suffix) or a state dict "
-            "that torch saved"
+            f"{what}: importing {module_name!r} fails with {one_line(err)}"
         ) from err
-    for entry in ("state_dict", "model_state_dict"):
-        if isinstance(state, Mapping) and isinstance(state.get(entry), Mapping):
-            state = state[entry]
-    if not isinstance(state, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    ):
-        raise ExplgraphError(
-            f"weights {str(path)!r}: expected a state dict (names and tensors), got "
-            f"{_kind_of(state)}; save model.state_dict()"
-        )
-    return dict(state)
+    module = found
+    for attribute in path.split("."):
+        if not hasattr(found, attribute):
+            names = [n for n in vars(module) if not n.startswith("_")]
+            raise ExplgraphError(f"{what}: {module_name!r} has no {path!r}{nearest(path, names)}")
+        found = getattr(found, attribute)
+    return found

@@ -37,6 +37,7 @@ _NORMALISATIONS = frozenset(
 _RECTIFIERS = frozenset(
     {"relu", "relu_", "relu6", "hardtanh", "hardtanh_", "clamp", "clamp_", "clip", "clip_"}
 )
+_PRODUCTS = frozenset({"matmul", "__matmul__", "bmm", "einsum"})
 _CONVOLUTIONS = {
     "conv2d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
     "conv_transpose2d": (
@@ -96,6 +97,8 @@ class PositiveNetwork(TorchFunctionMode):
         if name == "max_pool2d":
             return _mean_pool(func, args, kwargs)
         if name in {"multi_head_attention_forward", "scaled_dot_product_attention", "softmax"}:
+            return self._attend(func, args, kwargs)
+        if name in _PRODUCTS and self._is_linear_attention(name, args):
             return self._attend(func, args, kwargs)
         if name in _PARAMETER_OPERATIONS and not all(isinstance(a, nn.Parameter) for a in args):
             neutral = _PARAMETER_OPERATIONS[name]
@@ -162,6 +165,21 @@ class PositiveNetwork(TorchFunctionMode):
         if isinstance(result, tuple):
             return (torch.zeros_like(result[0]), *result[1:])
         return torch.zeros_like(result)
+
+    def _is_linear_attention(self, name: str, args: tuple[Any, ...]) -> bool:
+        """Tell products of what tokens give with what tokens give: attention without a softmax."""
+        given = args[1:] if name == "einsum" else args
+        factors = [f for f in given if isinstance(f, Tensor) and f.ndim >= 3]
+        return sum(map(self._hangs_on_images, factors)) > 1
+
+    def _hangs_on_images(self, values: Tensor) -> bool:
+        """Tell what is computed from the images from what a model holds."""
+        if self._changed == 1:
+            return values.requires_grad and not isinstance(values, nn.Parameter)
+        if len(values) % self._changed:
+            return False
+        by_image = values.reshape(self._changed, -1)
+        return not torch.equal(by_image[0], by_image[-1])
 
 
 _PARAMETER_OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -30,7 +30,7 @@ from typing import Any
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.schema import CLASS_EFFECT, class_effects
-from explgraph.views.layout import colour, ordered_layers, thin
+from explgraph.views.layout import colour, ordered_layers, own_name, thin
 
 __all__ = ["can_render", "dot_source", "render"]
 
@@ -245,7 +245,7 @@ def _node(
     node: str, values: Mapping[str, Any], number: int | None, picture: str | Path | None
 ) -> str:
     """One node's statement; with the picture of that number if it has one."""
-    text = values["label"] or f"{values['filter']}/{values['pattern']}"
+    text = values["label"] or own_name(node)
     size = 0.45 + 0.35 * values["support"]
     fill = _hex(colour(values["reliability"]))
     tooltip = "\n".join(

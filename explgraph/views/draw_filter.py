@@ -16,6 +16,7 @@ from explgraph.graph.graph import Graph
 from explgraph.graph.parts import trajectories
 from explgraph.views.draw_patches import Patches
 from explgraph.views.figure_style import MARKERS, PALETTE, Figure
+from explgraph.views.layout import own_name
 from explgraph.views.sheet import LINE, MARGIN, QUIET, Paper, Sheet
 
 __all__ = ["chosen_filter", "draw_filter", "telling_filter"]
@@ -30,20 +31,30 @@ _IMAGE, _WIDE_IMAGE = 21.0, 31.0  # mm, its longer side
 
 def chosen_filter(graph: Graph, name: str) -> tuple[str, int]:
     """Read ``"<layer>/<filter>"``; refuse what the graph has no node of."""
-    layer, _, number = str(name).rpartition("/")
-    known = [each.name for each in graph.layers]
+    layer, _, wanted = str(name).rpartition("/")
+    known = {each.name: each for each in graph.layers}
+    # "12-" is what channel 12 gives below zero, where both signs were mined
+    number = wanted.removesuffix("-")
     if layer not in known or not number.isdecimal():
+        last = list(known)[-1]
         raise ExplgraphError(
-            f"filter is {name!r}; expected LAYER/NUMBER, such as {known[-1] + '/0'!r}; layers are "
+            f"filter is {name!r}; expected LAYER/NUMBER, such as {last + '/0'!r}; layers are "
             f"{', '.join(known)}"
         )
-    if not graph.nodes_of(layer, int(number)):
-        some = sorted({graph.nx.nodes[v]["filter"] for v in graph.nodes_of(layer)})
+    every = {known[layer].filter_name(k): k for k in range(known[layer].channels)}
+    found = every.get(str(int(number)) + "-" * wanted.endswith("-"))
+    if found is None:
         raise ExplgraphError(
-            f"filter {number} of {layer!r} has no node in this graph"
-            + (f"; filters {', '.join(map(str, some[:8]))}, ... have" if some else "")
+            f"layer {layer!r} has no filter {wanted}; expected 0 to {list(every)[-1]}"
         )
-    return layer, int(number)
+    if not graph.nodes_of(layer, found):
+        held = {graph.nx.nodes[v]["filter"] for v in graph.nodes_of(layer)}
+        called = [name for name, k in every.items() if k in held]
+        raise ExplgraphError(
+            f"filter {wanted} of {layer!r} has no node in this graph"
+            + (f"; filters {', '.join(called[:8])}, ... have" if called else "")
+        )
+    return layer, found
 
 
 def telling_filter(graph: Graph) -> tuple[str, int]:
@@ -150,7 +161,8 @@ def _sign(k: int) -> tuple[str, str]:
 
 def _title(sheet: Sheet, graph: Graph, layer: str, number: int, nodes: list[str]) -> None:
     """Say which filter it is."""
-    sheet.text(MARGIN, MARGIN + 1.6, f"Filter {number} of {layer}", size=8, bold=True)
+    name = next(each for each in graph.layers if each.name == layer).filter_name(number)
+    sheet.text(MARGIN, MARGIN + 1.6, f"Filter {name} of {layer}", size=8, bold=True)
     held = sum(graph.nx.nodes[v]["energy"] for v in nodes)
     parts = f"{len(nodes)} nodes, which answer" if len(nodes) > 1 else "1 node, which answers"
     told = f"taken apart into {parts} for {held:.0%} of what it fires"
@@ -164,8 +176,7 @@ def _row(
     values = graph.nx.nodes[node]
     sheet.mark(x + 1.3, middle - 3.2, *_sign(k))
     part = values.get("part", "")
-    name = f"{values['filter']}/{values['pattern']}"
-    called = values["label"] or (graph.part(part).title if part else name)
+    called = values["label"] or (graph.part(part).title if part else own_name(node))
     sheet.text(x + 3.6, middle - 3.2, called, size=7, bold=True, room=room - 4)
     share = f"pattern {values['pattern']}: {values['energy']:.0%}"
     sheet.text(x, middle + 0.2, share, colour=QUIET)

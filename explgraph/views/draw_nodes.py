@@ -14,7 +14,7 @@ from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part, weights
 from explgraph.views.draw_patches import Patches, sees
 from explgraph.views.figure_style import Figure, part_sign
-from explgraph.views.layout import colour, ordered_layers, thin
+from explgraph.views.layout import colour, ordered_layers, own_name, thin
 from explgraph.views.sheet import INK, LINE, MARGIN, QUIET, Entry, Paper, Sheet, legend_height
 
 __all__ = ["draw_nodes"]
@@ -145,7 +145,7 @@ def _node(
     part = values.get("part", "")
     edge = part_sign(part, 0).colour if part else QUIET
     sheet.box(*at, side, side, edge=edge, line=1.4)
-    name = values["label"] or f"{values['filter']}/{values['pattern']}"
+    name = values["label"] or own_name(node)
     sheet.text(at[0] + side / 2, at[1] + side + 1.7, name, colour=QUIET, align="center", room=pitch)
 
 

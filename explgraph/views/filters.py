@@ -86,7 +86,7 @@ def effective_field(
     ----------
     model : torch.nn.Module
         In evaluation mode.
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Normalised as the model expects it.
     layer : Layer
         One of ``graph.layers``.
@@ -207,7 +207,7 @@ def filter_figure(
     model : torch.nn.Module
     graph : ExplanatoryGraph
         Mined from the model.
-    images : ImageFolder, (N, 3, H, W) tensor, ...
+    images : ImageFolder, (N, C, H, W) tensor, ...
         A few images, as the model takes them.
     pictures : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images
         The same images, as people see them.

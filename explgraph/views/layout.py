@@ -1,4 +1,4 @@
-"""Where nodes are drawn, which ones, and in what colour: shared by all drawings and files.
+"""Where nodes are drawn, which, in what colour, by what name: shared by all drawings and files.
 
 Layers lie in bands, the output on top. Within a band neighbours are nodes with common parents
 and children: a few barycentre sweeps (Sugiyama et al., 1981), started from the order of the
@@ -13,13 +13,18 @@ import math
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 
-__all__ = ["band_positions", "colour", "ordered_layers", "thin"]
+__all__ = ["band_positions", "colour", "ordered_layers", "own_name", "thin"]
 
 _SPACING = 60.0  # between neighbours of a band, in the unit of `band_positions`
 _SWEEPS = 4
 
 # one hue from pale to deep: told apart by lightness alone, so by everybody and in print
 _RAMP = ((0.0, (226, 234, 241)), (0.5, (116, 169, 207)), (1.0, (4, 78, 137)))
+
+
+def own_name(node: str) -> str:
+    """Give what a node without a label is called within its layer: ``"<filter>/<pattern>"``."""
+    return "/".join(node.rsplit("/", 2)[1:])
 
 
 def ordered_layers(graph: Graph) -> list[list[str]]:

@@ -82,7 +82,12 @@ def graph_content(graph: Graph) -> dict[str, Any]:
         "n_images": config["n_images"],
         "fingerprint": config["model_fingerprint"],
         "layers": [
-            {"name": layer.name, "channels": layer.channels, "grid": [layer.width, layer.height]}
+            {
+                "name": layer.name,
+                "channels": layer.channels,
+                "signs": layer.signs,
+                "grid": [layer.width, layer.height],
+            }
             for layer in graph.layers
         ],
         "order": order,

@@ -58,7 +58,8 @@ class Pictures:
     Parameters
     ----------
     images : ImageFolder, (N, H, W, 3) uint8 array or tensor, or sequence
-        The items of a sequence are PIL images or ``(H, W, 3)`` uint8 arrays.
+        The items of a sequence are PIL images or ``(H, W, 3)`` uint8 arrays. Grey ones may lack
+        the last axis, or have one channel.
     image_size : (int, int)
         ``(H, W)`` px as the network saw them, which every image must have.
     names : sequence of str, optional
@@ -106,10 +107,12 @@ class Pictures:
         """Refuse an array that holds anything but colours."""
         if not isinstance(self._source, np.ndarray):
             return
-        if self._source.dtype != np.uint8 or self._source.ndim != 4 or self._source.shape[3] != 3:
+        grey = self._source.ndim == 3 or self._source.shape[3:] == (1,)
+        if self._source.dtype != np.uint8 or not (grey or self._source.shape[3:] == (3,)):
             raise ExplgraphError(
                 f"images is {self._source.dtype} of the shape {self._source.shape}; expected "
-                "colours, (N, H, W, 3) uint8: what was normalised for the network can't be drawn"
+                "colours, (N, H, W, 3) uint8, or grey, (N, H, W): what was normalised for the "
+                "network can't be drawn (explgraph.views.visualized.as_colours turns it back)"
             )
 
     def __len__(self) -> int:
@@ -145,6 +148,8 @@ class Pictures:
         if isinstance(item, Image.Image):
             item = item.convert("RGB")
         item = np.asarray(item)
+        if item.shape in (self.image_size, (*self.image_size, 1)):  # grey
+            item = np.broadcast_to(item.reshape(*self.image_size, 1), (*self.image_size, 3))
         if item.dtype != np.uint8 or item.shape != (*self.image_size, 3):
             raise ExplgraphError(
                 f"image {self.names[i]!r} is {item.dtype} of the shape {item.shape}; expected "

@@ -14,6 +14,7 @@ from scipy.ndimage import binary_dilation
 
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
+from explgraph.images.channels import undone
 from explgraph.parsing import Parse, parts_in
 from explgraph.views.figure_style import (
     PALETTE,
@@ -95,23 +96,14 @@ def sightings(
 
 
 def as_colours(graph: Graph, images: NDArray[np.floating]) -> Colours:
-    """Turn what a network takes, ``(..., 3, H, W)``, into colours ``(..., H, W, 3)`` uint8.
+    """Turn what a network takes, ``(..., C, H, W)``, into colours ``(..., H, W, 3)`` uint8.
 
-    By the mean and spread that the graph's photographs were normalised with; of a graph that was
-    mined from a tensor these aren't known, and colours are stretched from each image's darkest to
-    its brightest. An image of one channel becomes grey, of more than three the first three show.
+    By the mean and spread that the graph's photographs were normalised with, and by the channels
+    and the window that they are shown by; of a graph that was mined from a tensor these aren't
+    known, and colours are stretched from each image's darkest to its brightest. An image of one or
+    two channels becomes grey, by the first; of more than three the first three show.
     """
-    values = np.moveaxis(np.asarray(images, dtype=np.float64), -3, -1)[..., :3]
-    if values.shape[-1] < 3:
-        values = np.repeat(values[..., :1], 3, -1)
-    ready = graph.nx.graph["preprocessing"]
-    if ready:
-        values = values * np.array(ready["std"]) + np.array(ready["mean"])
-    else:
-        low, high = values.min((-3, -2, -1), keepdims=True), values.max((-3, -2, -1), keepdims=True)
-        values = (values - low) / np.maximum(high - low, 1e-12)
-    colours: Colours = np.rint(255 * values.clip(0, 1)).astype(np.uint8)
-    return colours
+    return undone(np.asarray(images), graph.nx.graph["preprocessing"])
 
 
 def tinted(picture: Colours, inside: NDArray[np.bool_]) -> Colours:

@@ -169,7 +169,7 @@ def test_attributes_that_were_not_learnt_are_warned_of(biased):
 def test_columns_of_outputs_may_be_named(graph, model, biased):
     images, labels, _ = biased
     some = {name: labels[name] for name in ("green", "red")}
-    bias = find_bias(model, graph, images, some, outputs={"red": 0, "green": 1})
+    bias = find_bias(model, graph, images, some, columns={"red": 0, "green": 1})
     (found,) = bias.suspicious
     assert (found.target, found.source) == ("red", "green")
 
@@ -202,9 +202,9 @@ def test_without_landmarks_places_are_not_told(graph, model, biased):
         ({"red": np.ones((300, 2), bool)}, r"'red' must be \(N,\) of true and false.*\(300, 2\)"),
         ({"red": np.full(300, 0.5)}, "'red' must be .* got float64"),
         ({"green": [True, False]}, "'green' has 2 labels, those before it 300"),
-        ({"outputs": {"red": 0, "green": 1}}, "outputs lacks the column of attribute 'blue'"),
-        ({"outputs": {"rad": 0}}, "outputs names 'rad', which is no attribute; did you mean 'red'"),
-        ({"outputs": {"red": 0, "green": 1, "blue": 3}}, "outputs names column 3"),
+        ({"columns": {"red": 0, "green": 1}}, "columns lacks the column of attribute 'blue'"),
+        ({"columns": {"rad": 0}}, "columns names 'rad', which is no attribute; did you mean 'red'"),
+        ({"columns": {"red": 0, "green": 1, "blue": 3}}, "columns names column 3"),
         ({"expected": {("red", "gren"): 1}}, "expected names 'gren'.*did you mean 'green'"),
         ({"expected": {("red", "red"): 1}}, r"two different attributes, got \('red', 'red'\)"),
         ({"expected": {("red", "green"): 2}}, "expected of 'red' from 'green' must be 1, -1 or 0"),
@@ -218,7 +218,7 @@ def test_without_landmarks_places_are_not_told(graph, model, biased):
         ({"fdr": 2}, "fdr must be from 0 to 1, got 2"),
         ({"permutations": 0}, "permutations must be from 1"),
         ({"permutations": 9.5}, "permutations must be a whole number, got 9.5"),
-        ({"outputs": {"red": 0, "green": 1, "blue": "c"}}, "outputs of 'blue' must be a column"),
+        ({"columns": {"red": 0, "green": 1, "blue": "c"}}, "columns of 'blue' must be a column"),
         ({"radius": -1}, "radius must be from 0"),
         ({"layer": "stage4"}, "no layer 'stage4'"),
     ],

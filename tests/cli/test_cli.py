@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 import explgraph
 from explgraph import creatures
+from explgraph.answers.ablation import Ablation
 from explgraph.cli import entry as cli
 from explgraph.cli import graphs, mining
 from explgraph.cli.outputs import check_folder
@@ -322,7 +323,7 @@ def test_evaluate_takes_one_crop_per_photograph(place, capsys, tmp_path):
 
 BIAS = (
     "bias {graph} --images {pictures} --model {model} --attributes {labels} "
-    "--outputs horns=3,wings=4,striped=9 "
+    "--columns horns=3,wings=4,striped=9 "
 )
 
 
@@ -351,7 +352,7 @@ def test_bias_writes_what_the_library_finds(place, capsys, tmp_path):
         explgraph.load(place / "out" / "graph.explgraph"),
         folder,
         {name: drawn.attributes[name][order] for name in ATTRIBUTES},
-        outputs={"horns": 3, "wings": 4, "striped": 9},
+        columns={"horns": 3, "wings": 4, "striped": 9},
         landmarks=read_landmarks(place / "marks.csv").to_network(folder).parts,
         parts={"horns": "horn", "wings": "wing", "striped": "rump"},
     )
@@ -361,6 +362,55 @@ def test_bias_writes_what_the_library_finds(place, capsys, tmp_path):
     for row, relation in zip(written["relations"], bias.relations, strict=True):
         assert row["effect"] == pytest.approx(relation.effect, rel=1e-3, abs=1e-4)
         assert row["at_source"] == pytest.approx(relation.at_source, rel=1e-2, abs=1e-2)
+
+
+def test_outputs_reach_the_model_s_answers(place, capsys, tmp_path, monkeypatch):
+    """Where scores are read twice as large, all that is said of them is."""
+    (tmp_path / "read_outputs.py").write_text("def double(out):\n    return 2 * out\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "few.txt").write_text("0.png\n3.png\n5.png\n")
+    few = ["--list", tmp_path / "few.txt"]
+
+    def both(path, command, *arguments):
+        """Run a command as it is and with doubled scores, and read what it wrote."""
+        for more in ([], ["--outputs", "read_outputs:double"]):
+            assert run(capsys, *command, *arguments, "--quiet", *more)[0] == 0
+            yield path
+
+    path = tmp_path / "without.csv"
+    nodes = ["--nodes", explgraph.load(place / "out" / "graph.explgraph").node_ids[0]]
+    once, twice = (
+        Ablation.read(p).before
+        for p in both(path, asked(place, "ablate"), *few, *nodes, "--out", path)
+    )
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-5)
+    path = tmp_path / "causes.explgraph"
+    asks = [*few, "--top", "10", "--classes", "dragon=2", "--out", path]
+    once, twice = (
+        np.array([v["effect_on_dragon"] for v in explgraph.load(p).nx.nodes.values()])
+        for p in both(path, asked(place, "effects"), *asks)
+    )
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-4, atol=1e-6)
+    path = tmp_path / "3.json"
+    command = ["explain", place / "out" / "graph.explgraph", place / "pictures" / "3.png"]
+    asks = ["--model", MODEL, "--out", tmp_path, "--formats", "json"]
+    once, twice = (json.loads(p.read_text())["score"] for p in both(path, command, *asks))
+    assert twice == pytest.approx(2 * once)
+    path = tmp_path / "tree.json"
+    guardians = tmp_path / "guardians.txt"
+    guardians.write_text("1.png\n2.png\n3.png\n")
+    asks = ["--class", "1", "--positive", guardians, "--out", path]
+    once, twice = (
+        json.loads(p.read_text())["nodes"][0]["bias"]
+        for p in both(path, asked(place, "tree"), *asks)
+    )
+    assert twice == pytest.approx(2 * once, rel=1e-3)
+    path = tmp_path / "b.json"
+    once, twice = (
+        json.loads(p.read_text())["relations"][0]["effect"]
+        for p in both(path, bias_command(place), "--judge", place / "pictures", "--out", path)
+    )
+    assert twice == pytest.approx(2 * once, rel=1e-4)
 
 
 def test_bias_judges_other_photographs(place, capsys, tmp_path):
@@ -945,7 +995,7 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         (["mine", "--images", "x", "--model", "a:b", "--out", "y"], "--layers"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--size", "big"], "invalid size value"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--size", "1x2x3"], "expected N or HxW"),
-        ([*mine_command(Path("x"))[:-6], "--out", "y", "--mean", "1,2"], "one number or three"),
+        ([*mine_command(Path("x"))[:-6], "--out", "y", "--mean", "1,b"], "invalid number value"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--formats", "jpg"], "no format 'jpg'"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--seed", "-1"], "expected 0 to"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--set", "pose"], "expected NAME=VALUE"),
@@ -958,7 +1008,7 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         (["effects", "g", "--classes", "a=1,a=2"], "'a' is there twice"),
         (["bias", "g", "--parts", "horns"], "expected name=value with commas between"),
         (
-            ["bias", "g", "--outputs", "horns=x"],
+            ["bias", "g", "--columns", "horns=x"],
             "expected NAME=NUMBER,..., got 'horns' in 'horns=x'",
         ),
     ],
@@ -1165,8 +1215,14 @@ WRONG = {
     "no labels": (BIAS + "--attributes {here}/nothing.csv", "nothing.csv", "No such file"),
     "few labels": (BIAS + "--attributes {here}/few.csv", "no labels for 23 of 24", "--list"),
     "other labels": (BIAS + "--attributes {marks}", "must be 1 or 0"),
-    "other outputs": (BIAS + "--outputs horns=3,wings=4", "'striped'"),
-    "no such output": (BIAS + "--outputs horns=3,wings=4,striped=99", "column 99", "0 to 12"),
+    "other outputs": (BIAS + "--columns horns=3,wings=4", "'striped'"),
+    "no such output": (BIAS + "--columns horns=3,wings=4,striped=99", "column 99", "0 to 12"),
+    "outputs of bias": (BIAS + "--outputs horns=3,wings=4", "columns are named by --columns"),
+    "no such outputs": (EFFECTS + "--outputs builtins:summ", "has no 'summ'", "'sum'"),
+    "outputs of no module": (ABLATE + "--by part --outputs nothere:f", "can't be imported"),
+    "outputs that fail": (TREE + "--outputs json:dumps", "outputs fails on what the model gives"),
+    "outputs of nothing": (EXPLAIN + "--outputs math:isnan", "outputs fails"),
+    "outputs, a class": (EXPLAIN + "--outputs builtins:dict", "is a class, expected a function"),
     "no expectations": (BIAS + "--expected {labels}", "target, source, relation"),
     "places": (BIAS + "--parts horns=horn", "--landmarks"),
     "no such part": (BIAS + "--landmarks {marks} --parts horns=hron", "'hron'", "'horn'"),

@@ -12,6 +12,7 @@ from explgraph import ExplgraphError, ExplgraphWarning
 from explgraph.explaining.attribution import Places
 from explgraph.explaining.intervene import run, watched
 from explgraph.network.geometry import Layer
+from explgraph.network.outputs import Scorer
 
 
 def layer(name, index, shape, layout="NCHW"):
@@ -187,7 +188,8 @@ def test_scores_that_hang_on_chance_are_told():
     plain = network()
     graph, images = graph_of(plain), pictures(3)
     model = network()
-    assert len(list(watched(model, graph, images, batch_size=2, device="cpu"))) == 2
+    options = {"scorer": Scorer(), "batch_size": 2, "device": "cpu"}
+    assert len(list(watched(model, graph, images, **options))) == 2
     model.head.register_forward_hook(lambda _module, _inputs, out: out * torch.rand_like(out))
     with pytest.warns(ExplgraphWarning, match="gives other scores each time"):
-        list(watched(model, graph, images, batch_size=2, device="cpu"))
+        list(watched(model, graph, images, **options))

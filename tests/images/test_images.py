@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import io
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +19,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile, features
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -570,8 +573,8 @@ def test_decoding_ahead_is_bounded_and_stops(tmp_path: Path, monkeypatch: Any) -
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (torch.zeros(3, 4, 4), r"must be an \(N, 3, H, W\) tensor, got the shape \(3, 4, 4\)"),
-        (torch.zeros(2, 1, 4, 4), r"image '0' has the shape \(1, 4, 4\), expected \(3, H, W\)"),
+        (torch.zeros(3, 4, 4), r"must be an \(N, C, H, W\) tensor, got the shape \(3, 4, 4\)"),
+        (torch.zeros(2, 6, 5, 3), r"shape \(6, 5, 3\), which seems to be \(H, W, C\).*permute"),
         (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), "image '0' is uint8, expected float"),
         (torch.zeros(0, 3, 4, 4), "images is empty"),
         (Items([]), "images is empty"),
@@ -614,13 +617,104 @@ def folder_of(path, *names):
     return path
 
 
-def test_photographs_that_cannot_be_read_are_told(tmp_path):
+def test_photographs_that_cannot_be_read_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "EXTENSION", {".png": "PNG"})  # a Pillow without plugins
+    monkeypatch.setattr(Image, "registered_extensions", lambda: Image.EXTENSION)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     folder_of(tmp_path, "a.png", "b.png")
-    for name in ("c.heic", "d.HEIC", "notes.txt"):
+    for name in ("d.HEIC", "c.heic", "e.avif", "f.nef", "g.dcm", "notes.txt"):
         (tmp_path / name).write_bytes(b"1")
-    with pytest.warns(ExplgraphWarning, match=r"2 files of kinds.*\.heic.*left out, the first"):
+    with pytest.warns(ExplgraphWarning) as told:
         images = ImageFolder(tmp_path, size=8)
     assert images.names == ("a.png", "b.png")
+    said = sorted(str(one.message).partition(": ")[2] for one in told)
+    assert [line.partition(";")[0] for line in said] == [
+        f"{number} files of kinds that can't be read ({kind}) are left out, the first {first!r}"
+        for number, kind, first in (
+            (1, ".avif", "e.avif"), (1, ".dcm", "g.dcm"), (1, ".nef", "f.nef"),
+            (2, ".heic", "c.heic"),
+        )
+    ]  # fmt: skip
+    assert "pip install 'explgraph[heif]'" in said[3]
+
+
+def test_videos_are_told_and_no_images(tmp_path):
+    (tmp_path / "cat.MP4").write_bytes(b"1")
+    (tmp_path / "dog.mov").write_bytes(b"1")
+    told = r"2 files .*\(.mov, .mp4\).*; frames of videos aren't read; save some: ffmpeg"
+    with pytest.raises(ExplgraphError, match=rf"holds no image; .*{told}"):
+        ImageFolder(tmp_path, size=8)
+    folder_of(tmp_path, "a.png")
+    with pytest.warns(ExplgraphWarning, match=told):
+        assert ImageFolder(tmp_path, size=8).names == ("a.png",)
+
+
+class StandIn(ImageFile.ImageFile):
+    """Reads "HEIC" files that are a PNG behind four bytes, as a plugin of Pillow."""
+
+    format = "HEIF"
+
+    def _open(self):
+        self.fp.seek(4)
+        with Image.open(io.BytesIO(self.fp.read())) as inner:
+            self._held = inner.convert("RGB")
+        self._mode, self._size = "RGB", self._held.size
+
+    def load(self):
+        self.im = self._held.im
+        return Image.Image.load(self)
+
+
+def test_plugins_of_pillow_are_used(tmp_path, monkeypatch):
+    Image.init()
+    monkeypatch.setattr(Image, "EXTENSION", Image.EXTENSION | {".heic": "HEIF"})
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    Image.register_open("HEIF", StandIn, lambda head: head.startswith(b"heic"))
+    held = io.BytesIO()
+    ramp(20, 10).save(held, "PNG")
+    (tmp_path / "a.heic").write_bytes(b"heic" + held.getvalue())
+    images = ImageFolder(tmp_path, size=(10, 20))
+    assert images.names == ("a.heic",)
+    np.testing.assert_array_equal(images.picture(0), ramp(20, 10))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "name"), [(".avif", "PIL.AvifImagePlugin"), (".heic", "pillow_heif")]
+)
+def test_photographs_of_phones(tmp_path, suffix, name):
+    """Smooth, so that little is lost."""
+    plugin = pytest.importorskip(name)
+    getattr(plugin, "register_heif_opener", Image.init)()
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    across = np.broadcast_to(np.linspace(20, 230, 64), (48, 64)).astype(np.uint8)
+    picture = Image.fromarray(np.stack([across, across, across], -1))
+    picture.save(tmp_path / f"a{suffix}", quality=95)
+    images = ImageFolder(tmp_path, size=(48, 64))
+    assert images.names == (f"a{suffix}",)
+    np.testing.assert_allclose(np.asarray(images.picture(0))[..., 1], across, atol=6)
+
+
+# ------------------------------------------------------------------------------- large images
+
+
+def test_images_that_are_too_large(tmp_path, monkeypatch):
+    save(tmp_path, "a.png", ramp(50, 30))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    with pytest.raises(ExplgraphError, match=r"holds more than 1,400 pixels; .*largest="):
+        ImageFolder(tmp_path, size=8)
+    raised = ImageFolder(tmp_path, size=(30, 50), largest=1500)
+    np.testing.assert_array_equal(raised.picture(0), ramp(50, 30))
+    assert Image.MAX_IMAGE_PIXELS == 700, "it is the program's own"
+    with pytest.raises(ExplgraphError, match=r"holds 1,500 pixels, .* and 1,499 are"):
+        ImageFolder(tmp_path, size=8, largest=1499)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1400)
+    with pytest.warns(Image.DecompressionBombWarning):  # as ever
+        ImageFolder(tmp_path, size=8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert len(ImageFolder(tmp_path, size=8)) == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")

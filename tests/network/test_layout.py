@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import explgraph
 from explgraph.activations.recording import record
 from explgraph.cli.entry import main, parser
-from explgraph.cli.inputs import read_layouts
+from explgraph.cli.inputs import read_by_layer
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.explaining.intervene import run
 from explgraph.network.geometry import measure_layers
@@ -329,7 +329,7 @@ def test_the_command_line_states_layouts(capsys: pytest.CaptureFixture[str]) -> 
     command = ["mine", "--images", "i", "--model", "m:m", "--layers", "a,b", "--out", "o"]
 
     def stated(*given: str) -> dict[str, str]:
-        return read_layouts(parser().parse_args([*command, *given]))
+        return read_by_layer(parser().parse_args([*command, *given]), "layout")
 
     assert stated() == {}
     assert stated("--layout", "NHWC") == {"a": "NHWC", "b": "NHWC"}
@@ -341,7 +341,7 @@ def test_the_command_line_states_layouts(capsys: pytest.CaptureFixture[str]) -> 
     for wrong in ("", "=NCHW", "a="):
         with pytest.raises(SystemExit):
             stated("--layout", wrong)
-    assert "expected LAYOUT or LAYER=LAYOUT" in capsys.readouterr().err
+    assert "expected VALUE or LAYER=VALUE" in capsys.readouterr().err
     alone = ["mine", "--store", "s", "--out", "o", "--layout", "NHWC"]
     with pytest.raises(SystemExit):
         main(alone)

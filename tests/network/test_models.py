@@ -6,6 +6,7 @@ import importlib.util
 import pickle
 import sys
 import types
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from explgraph.errors import ExplgraphError
+from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.network.class_names import class_names
 from explgraph.network.models import load_model
 
@@ -190,7 +191,13 @@ def test_weights_in_every_form(zoo: str, form: str, tmp_path: Path) -> None:
         save_file(saved, path)
     else:
         torch.save(saved, path, _use_new_zipfile_serialization=form != "legacy")
-    model = load_model(f"{zoo}:Net", weights=path)
+    told = {
+        "state_dict": "taken from 'state_dict'$",
+        "module.": r"without 'module\.' in front of their names$",
+        "both": r"taken from 'state_dict', without 'module\.' in front of their names$",
+    }
+    with pytest.warns(ExplgraphWarning, match=told[form]) if form in told else nullcontext():
+        model = load_model(f"{zoo}:Net", weights=path)
     assert all(torch.equal(v, state()[k]) for k, v in model.state_dict().items())
 
 

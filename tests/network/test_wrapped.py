@@ -58,7 +58,7 @@ def test_wrapped_models_are_those_within(mined, wrap):
     assert dict(effects) == dict(usual)
     names = [name for name, _ in wrapped.named_modules() if name.endswith(UPPER[0])][-1:]
     (layer,) = measure_layers(wrapped, names, (112, 112))
-    assert layer.name == names[0]
+    assert layer.name == UPPER[0]
     bare_name = measure_layers(network, names, (112, 112))[0]
     assert bare_name == layer
     assert explgraph.list_layers(wrapped, 32) == explgraph.list_layers(network, 32)
@@ -172,7 +172,7 @@ def test_trees_of_models_of_other_types(mined, dtype):
         target = int(model(images.to(dtype)).argmax(1).mode().values)
     tree = DecisionTree.fit(model, graph, images, target)
     assert tree.positive.any()
-    with pytest.raises(ExplgraphError, match="outputs must be a list of numbers of outputs, got 0"):
+    with pytest.raises(ExplgraphError, match="columns must be a list of numbers of outputs, got 0"):
         node_evidence(model, graph, images, 0)
 
 

@@ -273,7 +273,8 @@ def test_one_link_a_part_at_rest_the_others_when_pointed_at(opened):
     now = state(page)
     assert now["over"] == one
     assert {frozenset(e) for e in now["lines"]} >= {pair for pair in pairs if one in pair}
-    # what it looks like, eight times, beside it
+    # what it looks like, eight times, beside it: in a while, for it hides the next tile
+    page.wait_for_selector("#tip:visible")
     assert page.locator("#tip .eight canvas").count() == len(
         part_sightings(graph.part(one), Pictures(given["images"], SIZE, given["parse"].names),
                        parts_in(graph, given["parse"]), 8)

@@ -45,10 +45,11 @@ function hover(thing) {
   show_choice(); redraw();
   if (current >= 0 && panel_tab === "image") paint_photo();
 }
-/** Shows a thing's tip beside a point of the window. */
-function tell(thing, x, y) {
+/** Shows a thing's tip beside a point of the window, after a while (ms) if it would hide neighbours. */
+function tell(thing, x, y, after = 0) {
   hover(thing);
-  show_tip(tip_of(thing), x, y);
+  if (!after) show_tip(tip_of(thing), x, y);
+  else setTimeout(() => { if (same(thing, over)) show_tip(tip_of(thing), x, y); }, after);
 }
 /** Marks what is chosen and hovered among tiles, in the map, and beside the image. */
 function show_choice() {

@@ -52,9 +52,9 @@ const MOST_HITS = 40;
 function search(text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   // a number is a filter's or a part's, not any digits of a name
-  const fits = (all, i) => words.every(word => /^\d+$/.test(word) ? (i >= 0 && nodes.filter[i] === Number(word)) || new RegExp(`(^|\\D)${word}($|\\D)`).test(all) : all.includes(word));
+  const fits = (all, i) => words.every(word => /^\d+$/.test(word) ? (i >= 0 && channel_of(i) === Number(word)) || new RegExp(`(^|\\D)${word}($|\\D)`).test(all) : all.includes(word));
   searching = words.length > 0;
-  searched ??= ids.map((id, i) => `${id} filter ${nodes.filter[i]} `.toLowerCase());
+  searched ??= ids.map((id, i) => `${id} filter ${filter_name(i)} `.toLowerCase());
   const found = [];
   for (let i = 0; i < N; i++) {
     matched[i] = !searching || fits(searched[i] + label_of(i).toLowerCase(), i) ? 1 : 0;

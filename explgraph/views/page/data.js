@@ -9,7 +9,11 @@ $("data").remove();
 const { nodes, edges, layers, parts } = data;
 const N = nodes.filter.length, E = edges.parent.length, P = parts.id.length, top_layer = layers.length - 1;
 const [H, W] = data.image_size;
-const ids = nodes.filter.map((f, i) => `${layers[nodes.layer[i]].name}/${f}/${nodes.pattern[i]}`);
+// both signs of channels are filters, where they were mined: "12-" is what channel 12 gives below zero
+const half_of = i => { const layer = layers[nodes.layer[i]]; return layer.signs === "both" ? layer.channels / 2 : layer.channels; };
+const channel_of = i => nodes.filter[i] % half_of(i);
+const filter_name = i => `${channel_of(i)}${nodes.filter[i] >= half_of(i) ? "-" : ""}`;
+const ids = nodes.filter.map((_, i) => `${layers[nodes.layer[i]].name}/${filter_name(i)}/${nodes.pattern[i]}`);
 const index = new Map(ids.map((id, i) => [id, i]));
 const part_index = new Map(parts.id.map((id, k) => [id, k]));
 const part_of = new Int32Array(N).fill(-1);

@@ -17,8 +17,8 @@ const memory_key = (() => {
 
 const group_of = i => decisions.groups.find(group => group.includes(i)) || null;
 const label_of = i => decisions.labels.has(i) ? decisions.labels.get(i) : nodes.label[i] || "";
-const short_name = i => label_of(i) || `${nodes.filter[i]}/${nodes.pattern[i]}`;
-const node_title = i => label_of(i) || `filter ${nodes.filter[i]}, pattern ${nodes.pattern[i]}`;
+const short_name = i => label_of(i) || `${filter_name(i)}/${nodes.pattern[i]}`;
+const node_title = i => label_of(i) || `filter ${filter_name(i)}, pattern ${nodes.pattern[i]}`;
 const is_rejected = i => decisions.rejected.has(i);
 
 // merged parts are one: the first of them, which stands for all

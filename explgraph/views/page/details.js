@@ -97,7 +97,7 @@ function node_details(i) {
   const effect = text => edges.effect ? ` Effect: the share of ${text}.` : "";
   return [
     el("div", { class: "head" }, four(thing, "four head-four", 256), el("div", {}, el("h2", { text: short(node_title(i), 2000), dir: "auto" }),
-      el("div", { class: "quiet", text: `filter ${nodes.filter[i]} of layer ${short(layer.name, 60)}` }), el("div", { class: "id", text: ids[i], dir: "auto" }),
+      el("div", { class: "quiet", text: `filter ${filter_name(i)} of layer ${short(layer.name, 60)}` }), el("div", { class: "id", text: ids[i], dir: "auto" }),
       k >= 0 ? el("button", { class: "link", "data-part": String(lead(k)), click: () => choose({ kind: "part", at: k }) }, badge(lead(k)), ` of ${short(part_title(k), 60)}`) : P ? el("div", { class: "quiet", text: "of no part" }) : null)),
     name_field(thing),
     el("div", { class: "row" }, ...decision_buttons(thing, group, is_rejected(i)).filter(Boolean)),
@@ -112,7 +112,7 @@ function node_details(i) {
     el("div", { class: "where" }, place_frame(i), el("div", {}, el("div", { text: `Usually at (${Math.round(nodes.x[i])}, ${Math.round(nodes.y[i])}) of ${W} × ${H} px` }), el("div", { class: "quiet", text: `give or take ${Math.round(nodes.sigma[i])} px around where the image's pose expects it` }))),
     group && section("Merged with", "One node, by your decision.", group.filter(j => j !== i).map(j => item({ kind: "node", at: j }, short(layers[nodes.layer[j]].name, 60)))),
     patch_section(thing),
-    section(`Same filter (${others.length})`, others.length ? `What filter ${nodes.filter[i]} answers to as well.` : `Filter ${nodes.filter[i]} has no other node in this graph.`, others.map(j => item({ kind: "node", at: j }, short(layers[nodes.layer[j]].name, 60), nodes.energy[j], colours.quiet, "energy"))),
+    section(`Same filter (${others.length})`, others.length ? `What filter ${filter_name(i)} answers to as well.` : `Filter ${filter_name(i)} has no other node in this graph.`, others.map(j => item({ kind: "node", at: j }, short(layers[nodes.layer[j]].name, 60), nodes.energy[j], colours.quiet, "energy"))),
     section(`Nodes above (${up[i].length})`, up[i].length ? "They move along with it, and tell where it must be." + effect("their scores that is lost without it") : "None.", linked(up[i].map(edge), towards(edges.parent), ({ at }) => edges.consistency[at], colours.parent, note(edges.parent))),
     section(`Nodes below (${down[i].length})`, down[i].length ? "It tells where these must be." + effect("its score that is lost without them") : "None.", linked(down[i].map(edge), towards(edges.child), ({ at }) => edges.consistency[at], colours.child, note(edges.child))),
   ];

@@ -22,7 +22,7 @@ function passes(i) {
   if (!in_scope(i)) return false;
   if (filters.best && (nodes.reliability[i] < cut.reliability || (cut.linked && !up[i].length && !down[i].length))) return false;
   if (!filters.layers.has(nodes.layer[i]) || nodes.reliability[i] < filters.reliability) return false;
-  if (filters.filter !== null && nodes.filter[i] !== filters.filter) return false;
+  if (filters.filter !== null && channel_of(i) !== filters.filter) return false;
   switch (filters.named) {
     case "named": return Boolean(label_of(i));
     case "unnamed": return !label_of(i);

@@ -54,7 +54,7 @@ function map_spot(k) {
   const thing = { kind: "part", at: k };
   const spot = el("button", { class: "spot", "data-part": String(k), "aria-label": `${part_title(k)} in the graph`, click: () => choose(thing) }, tile(thing, 0, 144), badge(k));
   if (name_of(k)) spot.append(el("span", { class: "spot-name", text: short(name_of(k), 16), dir: "auto" }));
-  spot.addEventListener("pointerenter", event => { if (event.pointerType !== "touch") { const box = spot.getBoundingClientRect(); tell(thing, box.right, box.top); } });
+  spot.addEventListener("pointerenter", event => { if (event.pointerType !== "touch") { const box = spot.getBoundingClientRect(); tell(thing, box.right, box.top, LINGER); } });
   spot.addEventListener("pointerleave", () => hover(null));
   spot.addEventListener("focus", () => { if (spot.matches(":focus-visible")) { over = thing; show_choice(); } });
   spot.addEventListener("blur", () => { if (is(over, "part", k)) hover(null); });

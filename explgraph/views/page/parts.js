@@ -2,6 +2,7 @@
 
 const DOZEN = 12;
 const LEAST_TILE = 116, MOST_TILE = 230;  // px
+const LINGER = 350;  // ms over a tile before its tip hides the next one
 let all_parts = false;  // also those that are left out at first
 
 const moves = k => members(k).some(j => !parts.still[j]);
@@ -46,7 +47,7 @@ function card(k) {
   const item = el("li", { class: `card${is_out(k) ? " rejected" : ""}`, "data-part": String(k) }, main,
     el("span", { class: "card-foot" }, el("span", { class: "quiet", text: is_out(k) ? "rejected" : moves(k) ? `in ${percent(parts.support[k])}` : "stands still", title: moves(k) ? HELP.support : HELP.part_follows }),
       el("button", { class: "link", text: `${counted(n, "node")} ›`, "aria-label": `${counted(n, "node")} of ${part_title(k)}`, title: "Show the nodes of this part", click: () => { choose(thing); open_nodes(k); } })));
-  item.addEventListener("pointerenter", event => { if (event.pointerType !== "touch") { const box = item.getBoundingClientRect(); tell(thing, box.right - 12, box.top); } });
+  item.addEventListener("pointerenter", event => { if (event.pointerType !== "touch") { const box = item.getBoundingClientRect(); tell(thing, box.right - 12, box.top, LINGER); } });
   item.addEventListener("pointerleave", () => hover(null));
   main.addEventListener("focus", () => { if (main.matches(":focus-visible")) { over = thing; show_choice(); if (current >= 0) paint_photo(); } });
   main.addEventListener("blur", () => { if (is(over, "part", k)) hover(null); });
@@ -71,7 +72,7 @@ function tip_of(thing) {
   }
   if (kind === "node") {
     return [el("b", { text: node_title(at), dir: "auto" }),
-      el("span", { class: "quiet", text: `${short(layers[nodes.layer[at]].name, 40)} · filter ${nodes.filter[at]}${part_of[at] < 0 ? " · of no part" : ` · ${short(part_title(part_of[at]), 40)}`}` }),
+      el("span", { class: "quiet", text: `${short(layers[nodes.layer[at]].name, 40)} · filter ${filter_name(at)}${part_of[at] < 0 ? " · of no part" : ` · ${short(part_title(part_of[at]), 40)}`}` }),
       el("span", { text: `reliability ${nodes.reliability[at].toFixed(2)}, follows ${percent(nodes.follows[at])}, support ${percent(nodes.support[at])}` }),
       exemplars(thing).length ? eight(thing) : el("span", { class: "quiet", text: why_no_patches(thing) })];
   }
