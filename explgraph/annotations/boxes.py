@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -27,12 +27,29 @@ _OF_PROGRAMS = frozenset({".json", ".xml", ".txt", ".zip", ".yaml", ".yml", ".h5
 
 
 class Boxed(NamedTuple):
-    """An image: its name, the file, the box (x0, y0, x1, y1) px, the object's class or ""."""
+    """An image that is to be cut out: its name, the file, and the object's class or "".
+
+    ``box`` is (x0, y0, x1, y1), in shares of the photograph's size if ``shares``, else px. ``told``
+    is the (width, height) px that the file of boxes gives the photograph, if it does.
+    """
 
     name: str
     file: str
     box: Sequence[float]
-    label: str
+    label: str = ""
+    told: tuple[int, int] | None = None
+    shares: bool = False
+
+    def within(self, size: tuple[int, int]) -> Sequence[float]:
+        """Give the box px, in a photograph of this size.
+
+        Raises
+        ------
+        ExplgraphError
+            If the file of boxes told another size.
+        """
+        check_size(self.file, self.told, size)
+        return [v * s for v, s in zip(self.box, size * 2, strict=True)] if self.shares else self.box
 
 
 def boxed(
@@ -40,7 +57,6 @@ def boxed(
     boxes: str | os.PathLike[str] | Boxes,
     folder: Path,
     classes: str | Iterable[str] | None,
-    size_of: Callable[[str], tuple[int, int] | None],
 ) -> list[Boxed]:
     """Give an image for each box, in the order of the files.
 
@@ -52,24 +68,19 @@ def boxed(
     folder : Path
     classes : str or sequence of str, optional
         Of objects that are wanted; `Annotations.only` says more.
-    size_of : callable
-        Gives the (width, height) px of a file, None if it can't be read.
 
     Raises
     ------
     ExplgraphError
         If boxes can't be read, aren't four numbers, are of no file, or there are none.
     """
-    table: Mapping[str, Any]
-    labels: Mapping[str, Sequence[str]] = {}
     if not isinstance(boxes, Mapping):
         path = checked_path(boxes, "boxes")
         if path.is_dir() or (path.suffix.lower() in _OF_PROGRAMS and not _is_table(path)):
             found = read_annotations(path, "boxes").only(
                 classes, "box_class (--box-class)", "boxes"
             )
-            table, labels = _from_annotations(found, files, folder, size_of)
-            return _images(files, table, labels)
+            return _from_annotations(found, files, folder)
         boxes = read_boxes(path)
     if classes is not None:
         raise ExplgraphError(
@@ -82,7 +93,7 @@ def boxed(
             raise ExplgraphError(
                 f"boxes name {name!r}, which is no image of the folder{nearest(name, files)}"
             )
-    return _images(files, boxes, labels)
+    return _of_table(files, boxes)
 
 
 def _is_table(path: Path) -> bool:
@@ -90,9 +101,7 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() == ".txt" and "x0" in read_text(path).split("\n", 1)[0]
 
 
-def _images(
-    files: Sequence[str], table: Mapping[str, Any], labels: Mapping[str, Sequence[str]]
-) -> list[Boxed]:
+def _of_table(files: Sequence[str], table: Mapping[str, Any]) -> list[Boxed]:
     """Name the boxes of each file."""
     images: list[Boxed] = []
     for file in files:
@@ -104,38 +113,32 @@ def _images(
                 raise ExplgraphError(
                     f"boxes: {file!r} has {list(box)!r}, expected four numbers x0, y0, x1, y1"
                 )
-            name = f"{file}#{k}" if len(many) > 1 else file
-            images.append(Boxed(name, file, numbers, labels[file][k] if file in labels else ""))
+            images.append(Boxed(f"{file}#{k}" if len(many) > 1 else file, file, numbers))
     if not images:
         raise ExplgraphError("boxes is empty; give at least one photograph a box")
     return images
 
 
-def _from_annotations(
-    found: Annotations,
-    files: Sequence[str],
-    folder: Path,
-    size_of: Callable[[str], tuple[int, int] | None],
-) -> tuple[dict[str, list[list[float]]], dict[str, list[str]]]:
-    """Give boxes px, and classes, by file."""
-    table: dict[str, list[list[float]]] = {}
-    labels: dict[str, list[str]] = {}
+def _from_annotations(found: Annotations, files: Sequence[str], folder: Path) -> list[Boxed]:
+    """Name the boxes of each file that a program's annotations are of."""
+    photo_of = {
+        file: found.photos[index]
+        for index, file in find_photos(found.photos, files, folder, "boxes").items()
+    }
+    images: list[Boxed] = []
     without = 0
-    for index, file in find_photos(found.photos, files, folder, "boxes").items():
-        photo = found.photos[index]
-        for thing in photo.things:
-            if thing.box is None or thing.box[2] <= thing.box[0] or thing.box[3] <= thing.box[1]:
-                without += not thing.marks
-                continue
-            size = size_of(file)
-            check_size(file, photo.size, size)
-            scale = (size or (1, 1)) * 2 if photo.shares else (1, 1, 1, 1)
-            table.setdefault(file, []).append(
-                [v * s for v, s in zip(thing.box, scale, strict=True)]
-            )
-            labels.setdefault(file, []).append(thing.label)
+    for file in files:
+        photo = photo_of.get(file)
+        if photo is None:
+            continue
+        whole = [t for t in photo.things if t.box and t.box[0] < t.box[2] and t.box[1] < t.box[3]]
+        without += sum(not t.marks for t in photo.things) - sum(not t.marks for t in whole)
+        for k, thing in enumerate(whole):
+            name = f"{file}#{k}" if len(whole) > 1 else file
+            box = thing.box or ()
+            images.append(Boxed(name, file, box, thing.label, photo.size, photo.shares))
     if without:
         warn(f"{without:,} objects of the {found.kind} have no box, or an empty one; left out")
-    if not table:
+    if not images:
         raise ExplgraphError(f"none of the images has a box in the {found.kind}")
-    return table, labels
+    return images

@@ -2,7 +2,7 @@
 
 The format is that of https://docs.ultralytics.com/datasets/detect: ``CLASS CX CY WIDTH HEIGHT``,
 the image spanning 0 to 1; a sixth number, a prediction's confidence, isn't looked at. Classes are
-named by ``data.yaml`` (``names``) or ``classes.txt`` in the folder or up to two above; without
+named by ``data.yaml`` (``names``), ``classes.txt`` or ``obj.names`` in the folder or up to two above; without
 either they are numbers. Longer lines are polygons (or turned boxes), whose upright box is taken,
 or, where ``data.yaml`` has ``kpt_shape``, boxes with keypoints behind them, which aren't read.
 Without ``data.yaml`` the two can't be told apart, and such lines are refused.
@@ -113,7 +113,8 @@ def _described(folder: Path) -> tuple[dict[int, str] | None, int | None]:
     for name in ("data.yaml", "data.yml", "dataset.yaml"):
         if file := next((at / name for at in above if (at / name).is_file()), None):
             return _of_yaml(file)
-    if file := next((at / "classes.txt" for at in above if (at / "classes.txt").is_file()), None):
+    told = [at / name for name in ("classes.txt", "obj.names") for at in above]
+    if file := next((file for file in told if file.is_file()), None):
         listed = [line.strip() for line in read_text(file).splitlines()]
         return {k: label for k, label in enumerate(listed) if label}, None
     return None, None

@@ -43,6 +43,7 @@ _EXTRAS = {
     "torchvision": ("torchvision",),
     "timm": ("timm",),
     "openclip": ("open_clip",),
+    "yolo": ("yaml",),
     "tiff": ("tifffile", "imagecodecs"),
     "heif": ("pillow_heif",),
 }

@@ -25,7 +25,6 @@ from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.evaluation.whose_marks import Marked, rows_of_images
 from explgraph.images.folder import ImageFolder
-from explgraph.images.photo_size import photo_size
 from explgraph.suffixes import MARKS, check_suffix
 
 __all__ = ["Landmarks", "from_creatures", "read_landmarks", "warn_of_strays"]
@@ -289,9 +288,9 @@ def _cut(images: ImageFolder) -> list[_Object]:
     """Give each image's file, its size, and the box that the image was cut out by."""
     objects: list[_Object] = []
     for file, source, _ in images.cuts().values():
-        size = photo_size(images.path / file)
+        size = images.photo_size(file)
         if size is None:
-            raise ExplgraphError(f"{images.path / file}: can't be read any more")
+            raise ExplgraphError(f"images don't know the size of {file!r}; open the folder again")
         objects.append((file, size, source))
     return objects
 

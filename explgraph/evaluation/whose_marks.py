@@ -21,7 +21,6 @@ from explgraph.annotations.annotated import Box, Photo, around
 from explgraph.annotations.photographs import check_size, find_photos
 from explgraph.errors import ExplgraphError
 from explgraph.images.folder import ImageFolder
-from explgraph.images.photo_size import photo_size
 
 __all__ = ["Marked", "rows_of_images"]
 
@@ -126,7 +125,7 @@ def _rows_of_files(
             rows.setdefault(file, []).append(row)
     for file, of_file in rows.items():
         if (told := objects[of_file[0]].photo.size) is not None:
-            check_size(file, told, photo_size(images.path / file))
+            check_size(file, told, images.photo_size(file))
     return rows
 
 

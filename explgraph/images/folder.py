@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from explgraph.annotations.boxes import Boxes, boxed
+from explgraph.annotations.boxes import Boxed, Boxes, boxed
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
 from explgraph.images.arrays import Samples, array_sizes, shares
@@ -30,15 +30,12 @@ from explgraph.images.channels import channel_count
 from explgraph.images.crops import Crop, placed, to_original
 from explgraph.images.decoding import photo_sizes, reason
 from explgraph.images.finding import image_files
-from explgraph.images.photo_size import photo_size
 from explgraph.images.ready import Ready, choice
 from explgraph.paths import checked_path
 from explgraph.progress import Shown
 from explgraph.whole_numbers import whole
 
 __all__ = ["ImageFolder"]
-
-Box: TypeAlias = Sequence[float]
 
 
 class ImageFolder(Dataset[Tensor]):
@@ -158,16 +155,14 @@ class ImageFolder(Dataset[Tensor]):
         choice("unreadable", unreadable, ("refuse", "skip"))
         files = image_files(self.path, arrays=channels is not None)
         crops: list[_Named] = [(f, f, None) for f in files]
-        self.labels: dict[str, str] = {}
         if boxes is not None:
-            cut = boxed(files, boxes, self.path, box_class, lambda f: photo_size(self.path / f))
-            crops = [(one.name, one.file, one.box) for one in cut]
-            self.labels = {one.name: one.label for one in cut if one.label}
+            crops = [(b.name, b.file, b) for b in boxed(files, boxes, self.path, box_class)]
         elif box_class is not None:
             raise ExplgraphError("box_class chooses among boxes; give boxes (--boxes) as well")
         self.all_names = frozenset(files) | {name for name, _, _ in crops}
         if names is not None:
             crops = _chosen(crops, names)
+        self.labels = {name: box.label for name, _, box in crops if box is not None and box.label}
         needed = dict.fromkeys(file for _, file, _ in crops)
         sizes, broken = self.sizes(needed, self.largest, progress)
         self.skipped = tuple(broken)
@@ -181,8 +176,9 @@ class ImageFolder(Dataset[Tensor]):
             if len(broken) == len(sizes) + len(broken):
                 raise ExplgraphError(f"{message}; no readable image is left")
             warn(f"{message}; skipped")
+        self._photo_sizes = sizes
         self._crops = tuple(
-            placed(name, file, box, sizes[file], self.size, fit)
+            placed(name, file, box and box.within(sizes[file]), sizes[file], self.size, fit)
             for name, file, box in crops
             if file in sizes
         )
@@ -284,6 +280,10 @@ class ImageFolder(Dataset[Tensor]):
             raise ExplgraphError(f"points must be (..., 2) [x, y], got the shape {at.shape}")
         return to_original(self._crops[index], at)
 
+    def photo_size(self, file: str) -> tuple[int, int] | None:
+        """Give a photograph's (width, height) px, if its file was looked at."""
+        return self._photo_sizes.get(file)
+
     def subset(self, indices: Iterable[int]) -> ImageFolder:
         """Give a folder with only some of the images, in the order of `indices`."""
         chosen = [int(i) for i in indices]
@@ -341,6 +341,7 @@ class ImageFolder(Dataset[Tensor]):
         images.largest = None
         images.skipped = ()
         images.labels = {}
+        images._photo_sizes = {}
         images._crops = tuple(
             Crop(name, file, tuple(source), tuple(target))
             for name, (file, source, target) in cuts.items()
@@ -361,7 +362,7 @@ def _listed(values: Iterable[str]) -> str:
     return ", ".join(every[:10]) + more
 
 
-_Named: TypeAlias = "tuple[str, str, Box | None]"  # name, file, box
+_Named: TypeAlias = tuple[str, str, Boxed | None]  # name, file, box
 
 
 def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:

@@ -148,6 +148,12 @@ BOXES = {
     "voc, one": ("a.xml", {"a.xml": VOC}),
     "yolo": (".", {"labels/a.txt": _LINE, "data.yaml": _YAML}),
     "yolo, classes.txt": ("labels", {"labels/a.txt": _LINE, "labels/classes.txt": "cat\nbird\n"}),
+    "yolo, of CVAT": (".", {
+        "obj_train_data/a.txt": _LINE, "obj.names": "cat\nbird\n", "train.txt": "data/a.png\n"
+    }),
+    "yolo, of Label Studio": (".", {
+        "labels/a.txt": _LINE, "classes.txt": "cat\nbird\n", "notes.json": '{"categories": []}'
+    }),
     "yolo, predicted": ("labels", {
         "labels/a.txt": _LINE.replace("\n", " 0.92\n"), "data.yaml": "names: [cat, bird]\n"
     }),

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -479,6 +480,35 @@ def test_yolo_that_is_broken_names_the_line(tmp_path, line, yaml, message):
         yolo(tmp_path, line, yaml)
 
 
+def test_yolo_without_its_package_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(ExplgraphError, match=r"needs PyYAML, .*explgraph\[yolo\].*classes\.txt"):
+        yolo(tmp_path, "0 .5 .5 .2 .2\n", "names: [a]")
+
+
 def test_yolo_keypoints_are_no_landmarks(tmp_path):
     with pytest.raises(ExplgraphError, match="keypoints in YOLO's files aren't read"):
         explgraph.read_landmarks(lay(tmp_path, BOXES["yolo, pose"]))
+
+
+def test_boxes_and_marks_of_arrays(tmp_path):
+    # images that Pillow doesn't read have sizes, too
+    folder = draw(tmp_path / "film")
+    pixels = np.asarray(explgraph.ImageFolder(folder, size=(30, 40)).picture(0))
+    (folder / "a.png").unlink()
+    np.save(folder / "a.npy", pixels[..., [0, 2, 0, 0]])
+    ready = {"channels": 4, "mean": [0] * 4, "std": [1] * 4, "size": (10, 16), "axes": "HWC"}
+    boxes = lay(tmp_path / "marks", BOXES["yolo"])
+    images = explgraph.ImageFolder(folder, boxes=boxes, **ready)
+    np.testing.assert_allclose(images.cuts()["a.npy"][1], BOX, atol=1e-5)
+    content = {**COCO, "images": [{**COCO["images"][0], "file_name": "a.npy"}]}
+    (tmp_path / "m.json").write_text(json.dumps(content))
+    landmarks = explgraph.read_landmarks(tmp_path / "m.json")
+    np.testing.assert_allclose(landmarks.to_network(images).parts["eye"], [[8.5, 5.5]], atol=1e-4)
+    landmarks.write(tmp_path / "n.json", images)
+    again = explgraph.read_landmarks(tmp_path / "n.json")
+    np.testing.assert_allclose(again.parts["eye"], [EYE])
+    content["images"][0]["width"] = 30
+    (tmp_path / "m.json").write_text(json.dumps(content))
+    with pytest.raises(ExplgraphError, match="is 40 x 30 px, but was marked as 30 x 30"):
+        explgraph.read_landmarks(tmp_path / "m.json").to_network(images)
