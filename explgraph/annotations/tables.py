@@ -122,6 +122,8 @@ def read_parts_json(file: Path, content: Any) -> Annotations:
             marks[part] = Mark(x + _HALF, y + _HALF)
         photos.append(Photo((name,), [Thing("", None, marks)]))
     parts = content.get("parts") or list(dict.fromkeys(p for m in images.values() for p in m))
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ExplgraphError(f"{str(file)!r}: parts must be a list of names, found {parts!r:.80}")
     told = content.get("source")
     sources = (
         {name: str(told.get(name, name)) for name in images} if isinstance(told, dict) else None

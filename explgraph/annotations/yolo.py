@@ -2,10 +2,10 @@
 
 The format is that of https://docs.ultralytics.com/datasets/detect: ``CLASS CX CY WIDTH HEIGHT``,
 the image spanning 0 to 1; a sixth number, a prediction's confidence, isn't looked at. Classes are
-named by ``data.yaml`` (``names``), ``classes.txt`` or ``obj.names`` in the folder or up to two above; without
-either they are numbers. Longer lines are polygons (or turned boxes), whose upright box is taken,
-or, where ``data.yaml`` has ``kpt_shape``, boxes with keypoints behind them, which aren't read.
-Without ``data.yaml`` the two can't be told apart, and such lines are refused.
+named by ``data.yaml`` (``names``), ``classes.txt`` or ``obj.names`` in the folder or up to two
+above; without them they are numbers. Longer lines are polygons (or turned boxes), whose upright
+box is taken, or, where ``data.yaml`` has ``kpt_shape``, boxes with keypoints behind them, which
+aren't read. Without ``data.yaml`` the two can't be told apart, and such lines are refused.
 """
 
 from __future__ import annotations

@@ -190,6 +190,7 @@ def test_to_network_undoes_to_original():
         ("l.csv", "name,part,x,y\na,eye,1,2\na,eye,3,4\n", "line 3: 'eye' of 'a' is marked twice"),
         ("l.csv", "a;b", "columns name"),
         ("part_locs.txt", "1 1 2 3 1\n", "needs parts.txt"),
+        ("l.json", '{"images": {"a": {"e": [1, 2]}}, "parts": 5}', "parts must be a list"),
         ("l.xyz", "", "can't tell the layout.*parts.json.*csv.*part_locs.txt"),
     ],
 )

@@ -150,6 +150,9 @@ def test_a_table_may_name_photographs_or_the_images_cut_out_of_them(tmp_path):
     file.write_text("name,part,x,y\na.png#1,eye,120,30\nb.png,eye,20,20\n")
     expected = {("a.png#1", "eye"): (120, 30), ("b.png#0", "eye"): (20, 20)}
     assert placed(read_landmarks(file), images) == expected
+    file.write_text(file.read_text() + "b.png#0,eye,30,30\n")
+    with pytest.raises(ExplgraphError, match=r"in 'b\.png' several objects are marked"):
+        read_landmarks(file).to_network(images)
 
 
 # ------------------------------------------------------------------------------------------ writing
