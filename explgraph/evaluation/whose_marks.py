@@ -95,10 +95,10 @@ def rows_of_images(
         for row, image in zip(of_file, whose, strict=True):
             if image is not None:
                 found.setdefault(crops[file][image][0], []).append(row)
-    for image, of_image in found.items():
+    for crop, of_image in found.items():
         # a table may name an image, and its photograph as well
         if len(of_image) > 1 and np.isfinite(places[of_image, :, 0]).sum(0).max(initial=0) > 1:
-            unclear.append((cuts[image][0], of_image))
+            unclear.append((cuts[crop][0], of_image))
     if unclear:
         raise _several(unclear, objects)
     if rows and not found:
