@@ -1193,6 +1193,8 @@ WRONG = {
     "bad setting": (MINE + "--set apart=2", "--set: apart must be a number above 0"),
     "setting twice": (MINE + "--set pose=2 --set pose=3", "'pose' is given twice"),
     "huge": (MINE + "--size 100000", "at most 16384 px"),
+    "a class of no boxes": (MINE + "--box-class bird", "give boxes (--boxes) as well"),
+    "classes of a table": (MINE + "--boxes {here}/commas.csv --box-class bird", "line 2"),
     "decimal commas": (MINE + "--boxes {here}/commas.csv", "line 2", "decimal point"),
     "no part": (EVALUATE + "--parts haed", "'haed'", "'head'"),
     "evaluate's out": (EVALUATE + "--out {here}/q.xls", "q.xls", ".md"),

@@ -1,6 +1,7 @@
 """Several objects in a photograph: whose the marks are, by boxes; and marks written, read again."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -84,6 +85,37 @@ def test_the_boxes_of_the_same_file_cut_out_its_objects(tmp_path):
     file = coco(tmp_path / "m.json", things)
     images = ImageFolder(folder, size=50, boxes=file)
     expected = {(f"a.png#{k}", "eye"): marks["eye"] for k, (_, marks) in enumerate(things)}
+    assert placed(read_landmarks(file), images) == expected
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_of_many_objects_each_gets_its_own_marks(tmp_path, seed):
+    # boxes side by side in a jumbled order; objects in another, with or without boxes of their own
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(2, 7))
+    edges = np.linspace(0, SIZE[0], count + 1)
+    boxes = [
+        (a + rng.uniform(0, 3), rng.uniform(0, 9), b - rng.uniform(0, 3), 100 - rng.uniform(0, 9))
+        for a, b in pairwise(edges)
+    ]
+    things = []
+    for x0, y0, x1, y1 in boxes:
+        marks = {
+            part: (round(rng.uniform(x0, x1), 3), round(rng.uniform(y0, y1), 3))
+            for part in ("eye", "tail")
+        }
+        things.append(((x0, y0, x1, y1) if rng.random() < 0.5 else None, marks))
+    cut = [int(k) for k in rng.permutation(count)]
+    given = [int(k) for k in rng.permutation(count)]
+    images = ImageFolder(
+        photographs(tmp_path / "p"), size=50, boxes={"a.png": [boxes[k] for k in cut]}
+    )
+    file = coco(tmp_path / "m.json", [things[k] for k in given])
+    expected = {
+        (f"a.png#{at}", part): pytest.approx(place)
+        for at, k in enumerate(cut)
+        for part, place in things[k][1].items()
+    }
     assert placed(read_landmarks(file), images) == expected
 
 
