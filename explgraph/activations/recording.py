@@ -29,7 +29,7 @@ from explgraph.network.forward import (
     with_bar,
 )
 from explgraph.network.geometry import measure_layers
-from explgraph.network.hooks import check_model
+from explgraph.network.hooks import check_model, standing_in
 from explgraph.network.layout import Layouts
 from explgraph.progress import Shown
 
@@ -132,7 +132,8 @@ def record(
         source = batches(images, batch_size)
         first = next(source)
         size = (int(first[1].shape[2]), int(first[1].shape[3]))
-        measured = measure_layers(model, names, size, layout)
+        with standing_in(model, first[1][:1]):
+            measured = measure_layers(model, names, size, layout)
         total = count(images)
         shapes = [(layer.channels, layer.height, layer.width) for layer in measured]
         _check_memory(4 * (total or 0) * sum(map(math.prod, shapes)))

@@ -50,6 +50,7 @@ from explgraph.network.forward import (
     with_bar,
 )
 from explgraph.network.geometry import Layer, measure_layers
+from explgraph.network.hooks import standing_in
 from explgraph.network.layout import Layouts
 from explgraph.progress import Shown
 
@@ -275,7 +276,8 @@ def record_to_store(
     with torch.inference_mode(False), on_device(model, device):
         first = next(batches(subset(images, [0], 1), 1))[1]
         size = (int(first.shape[2]), int(first.shape[3]))
-        measured = measure_layers(model, checked_layers(layers), size, layout)
+        with standing_in(model, first):
+            measured = measure_layers(model, checked_layers(layers), size, layout)
         about = {
             "layers": [layer.as_dict() for layer in measured],
             "image_size": list(size),

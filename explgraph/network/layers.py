@@ -9,9 +9,11 @@ from typing import NamedTuple
 from torch import nn
 
 from explgraph.errors import ExplgraphError
+from explgraph.images.batches import batches
 from explgraph.images.folder import checked_size
-from explgraph.network.hooks import check_model, undisturbed
-from explgraph.network.layout import measure_formats
+from explgraph.images.further import WithInputs
+from explgraph.network.hooks import check_model, standing_in, undisturbed
+from explgraph.network.layout import measure_formats, noise
 from explgraph.network.map_formats import MapFormat
 from explgraph.network.wrappers import modules_by_name
 from explgraph.whole_numbers import whole
@@ -49,7 +51,9 @@ class LayerSummary(NamedTuple):
     layout: str = "NCHW"
 
 
-def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[LayerSummary]:
+def list_layers(
+    model: nn.Module, image_size: int | tuple[int, int], *, images: WithInputs | None = None
+) -> list[LayerSummary]:
     """List the modules whose outputs are feature maps, in the order of execution.
 
     Parameters
@@ -58,6 +62,8 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[Lay
         In evaluation mode.
     image_size : int or (int, int)
         Side of a square, or ``(H, W)``, px.
+    images : WithInputs, optional
+        Where the model takes more than images: some, with what it takes for the first.
 
     Raises
     ------
@@ -68,7 +74,8 @@ def list_layers(model: nn.Module, image_size: int | tuple[int, int]) -> list[Lay
     check_model(model)
     size = checked_size(image_size, "image_size")
     modules = {name: module for name, module in modules_by_name(model).items() if name}
-    with undisturbed(model):
+    example = noise(size) if images is None else next(batches(images, 1))[1]
+    with standing_in(model, example), undisturbed(model):
         found, calls = measure_formats(model, list(modules), size, absent_ok=True)
     summaries = [
         LayerSummary(layer, type(modules[layer]).__name__, *grid.shape, calls[layer], grid.layout)
