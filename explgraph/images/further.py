@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from explgraph.errors import ExplgraphError
 from explgraph.fed_images import FedImages, for_each, taken
 
-__all__ = ["WithInputs"]
+__all__ = ["WithInputs", "check_without_inputs"]
 
 
 class WithInputs(Dataset[Any]):
@@ -81,6 +81,15 @@ class WithInputs(Dataset[Any]):
         if any(for_each(value) and len(value) < len(batch) for value in rows.values()):
             self.check_length(start + len(batch))
         return FedImages.of(batch, rows)
+
+
+def check_without_inputs(images: object) -> None:
+    """Refuse images with further inputs, where others are drawn that can have none."""
+    if isinstance(images, WithInputs):
+        raise ExplgraphError(
+            f"images hold further inputs ({', '.join(images.inputs)}), and images that are drawn "
+            "have none; give the model a forward pass of images alone, and plain images"
+        )
 
 
 def _rows(name: str, value: Any) -> Any:

@@ -27,6 +27,9 @@ from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.fed_images import FedImages, inputs_of
 from explgraph.images.batches import batches, image_names, subset
 from explgraph.images.further import WithInputs
+from explgraph.visualizing.invert import invert
+from explgraph.visualizing.masks import masks
+from explgraph.visualizing.maximise import maximise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -252,6 +255,21 @@ def test_a_model_without_them_is_told(setting: Any) -> None:
     images, _, _, graph = setting
     with pytest.raises(ExplgraphError, match=r"missing .*; what a model takes beside"):
         rationales(gained(), graph, images[:2], 1)
+
+
+def test_pictures_of_nodes(setting: Any) -> None:
+    """Masks cover images that have inputs; images that are drawn have none."""
+    images, times, plain, graph = setting
+    some, model, node = slice(3, 7), gained(), graph.node_ids[0]
+    mine, usual = fed(images[some], some), times[some]
+    shown = masks(model, graph, mine, graph.parse(model, mine), node)
+    expected = masks(plain, graph, usual, graph.parse(plain, usual), node)
+    np.testing.assert_allclose(shown.heat, expected.heat, atol=1e-4)
+    for draw in (lambda: maximise(model, graph, mine, node), lambda: invert(model, graph, mine)):
+        with pytest.raises(
+            ExplgraphError, match=r"further inputs \(gain, notes, mode\), and images"
+        ):
+            draw()
 
 
 def test_wrong_inputs() -> None:
