@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from explgraph.evaluation.landmarks import Landmarks, read_landmarks
     from explgraph.explanatory_graph import ExplanatoryGraph, load
     from explgraph.images.folder import ImageFolder
+    from explgraph.images.further import WithInputs
     from explgraph.mining.mining import mine, mine_activations
     from explgraph.mining.settings import Settings
     from explgraph.network.layers import list_layers, suggest_layers
@@ -44,6 +45,7 @@ __all__ = [
     "ParseStore",
     "PartMask",
     "Settings",
+    "WithInputs",
     "ablate",
     "edge_effects",
     "find_bias",
@@ -74,6 +76,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "evaluation.landmarks": ("Landmarks", "read_landmarks"),
         "explanatory_graph": ("ExplanatoryGraph", "load"),
         "images.folder": ("ImageFolder",),
+        "images.further": ("WithInputs",),
         "mining.mining": ("mine", "mine_activations"),
         "mining.settings": ("Settings",),
         "network.layers": ("list_layers", "suggest_layers"),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from explgraph.activations.streaming import BLOCK
 from explgraph.errors import ExplgraphError
+from explgraph.fed_images import FedImages, inputs_of
 from explgraph.images.batches import AnyImages, batches, image_names, subset
 from explgraph.images.folder import ImageFolder
 
@@ -61,7 +62,9 @@ class ImageBlocks:
             here = chosen[done : done + len(batch)]
             done += len(batch)
             if not isinstance(self._images, ImageFolder):
-                pixels.update(batch.cpu().contiguous().numpy().data)
+                pixels.update(inputs_of(batch)[0].cpu().contiguous().numpy().data)
+                if isinstance(batch, FedImages):
+                    pixels.update(batch.content())
                 block = here[-1] // self._length
                 if here[-1] == self._of(block)[-1]:
                     self._digests[block], pixels = pixels.digest(), hashlib.sha256()

@@ -29,7 +29,7 @@ from explgraph.network.forward import (
     with_bar,
 )
 from explgraph.network.geometry import Signs, measure_layers
-from explgraph.network.hooks import check_model
+from explgraph.network.hooks import check_model, standing_in
 from explgraph.network.layout import Layouts
 from explgraph.progress import Shown
 
@@ -139,9 +139,10 @@ def record(
     with torch.inference_mode(False), on_device(model, device):
         source = batches(images, batch_size)
         first = next(source)
-        channels, height, width = first[1].shape[1:]
-        size = (int(height), int(width))
-        measured = measure_layers(model, names, size, layout, signs, channels=int(channels))
+        channels, height, width = (int(n) for n in first[1].shape[1:])
+        size = (height, width)
+        with standing_in(model, first[1][:1]):
+            measured = measure_layers(model, names, size, layout, signs, channels=channels)
         total = count(images)
         shapes = [(layer.channels, layer.height, layer.width) for layer in measured]
         _check_memory(4 * (total or 0) * sum(map(math.prod, shapes)))

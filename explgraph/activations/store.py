@@ -50,6 +50,7 @@ from explgraph.network.forward import (
     with_bar,
 )
 from explgraph.network.geometry import Layer, Signs, measure_layers
+from explgraph.network.hooks import standing_in
 from explgraph.network.layout import Layouts
 from explgraph.progress import Shown
 
@@ -277,9 +278,10 @@ def record_to_store(
         first = next(batches(subset(images, [0], 1), 1))[1]
         channels, height, width = (int(n) for n in first.shape[1:])
         size = (height, width)
-        measured = measure_layers(
-            model, checked_layers(layers), size, layout, signs, channels=channels
-        )
+        with standing_in(model, first):
+            measured = measure_layers(
+                model, checked_layers(layers), size, layout, signs, channels=channels
+            )
         about = {
             "layers": [layer.as_dict() for layer in measured],
             "image_size": list(size),

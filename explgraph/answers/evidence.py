@@ -29,9 +29,8 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import of_size, on_device, with_bar
-from explgraph.network.hooks import check_model, model_device, model_dtype
+from explgraph.network.hooks import called, check_model, model_device, model_dtype
 from explgraph.network.outputs import Outputs, Scorer
-from explgraph.network.wrappers import bare
 from explgraph.progress import Shown
 
 __all__ = ["Evidence", "model_outputs", "node_evidence", "output_count"]
@@ -190,7 +189,7 @@ def model_outputs(
     with on_device(model, device), torch.inference_mode():
         source = of_size(batches(images, batch_size), image_size)
         for here, batch in with_bar(source, count(images), progress, "running"):
-            result = bare(model)(batch.to(model_device(model), model_dtype(model)))
+            result = called(model, batch.to(model_device(model), model_dtype(model)))
             given.append(_columns(scorer(result, len(batch)), columns).float().cpu())
             names.extend(here)
     return tuple(names), torch.cat(given).numpy()
@@ -203,7 +202,7 @@ def output_count(
     check_model(model)
     with on_device(model, device), torch.inference_mode():
         _, batch = next(batches(images, 1))
-        result = bare(model)(batch.to(model_device(model), model_dtype(model)))
+        result = called(model, batch.to(model_device(model), model_dtype(model)))
         return Scorer(outputs)(result, 1).shape[1]
 
 

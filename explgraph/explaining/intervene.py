@@ -19,21 +19,22 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from explgraph.errors import ExplgraphError, one_line, warn
+from explgraph.errors import ExplgraphError, warn
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import (
+    called,
     check_model,
     hooked,
     model_device,
     model_dtype,
     split_layer,
+    told_failure,
 )
 from explgraph.network.map_formats import only_grid, read_maps, write_maps
 from explgraph.network.outputs import Scorer
-from explgraph.network.wrappers import bare
 from explgraph.progress import Shown
 
 __all__ = [
@@ -143,7 +144,7 @@ def run(
             torch.inference_mode(False),
             torch.set_grad_enabled(gradients),
         ):
-            output = bare(model)(batch)
+            output = called(model, batch)
             if missing := [layer.name for layer in layers if layer.name not in maps]:
                 raise ExplgraphError(
                     f"layer {missing[0]!r} doesn't run in the model's forward pass, though the "
@@ -156,7 +157,7 @@ def run(
         raise
     except Exception as err:
         raise ExplgraphError(
-            f"the model fails on images of size {tuple(batch.shape[1:])}: {one_line(err)}"
+            f"the model fails on images of size {tuple(batch.shape[1:])}: {told_failure(err)}"
         ) from err
     if gradients and not scores.requires_grad:
         raise ExplgraphError(scorer.cut_off)

@@ -20,6 +20,7 @@ from torch.utils.data import (
 from explgraph.errors import ExplgraphError
 from explgraph.images.ahead import ahead
 from explgraph.images.folder import ImageFolder
+from explgraph.images.further import WithInputs
 from explgraph.whole_numbers import whole
 
 __all__ = [
@@ -41,6 +42,8 @@ AnyImages: TypeAlias = (
 
 def count(images: AnyImages) -> int | None:
     """Give the number of images, or None where a source doesn't know it."""
+    if isinstance(images, WithInputs):
+        return count(images.images)
     if isinstance(images, Tensor):
         _check_plain([images])
     try:
@@ -85,6 +88,13 @@ def batches(images: AnyImages, batch_size: int) -> Iterator[tuple[tuple[str, ...
         come from a loader that gives them in an order of its own.
     """
     check_batch_size(batch_size)
+    if isinstance(images, WithInputs):
+        start = 0
+        for named, plain in batches(images.images, batch_size):
+            yield named, images.fed(plain, start)
+            start += len(named)
+        images.check_length(start)
+        return
     names = _names_of(images)
     total = count(images)
     digits = len(str(total - 1)) if total else 6
@@ -123,6 +133,8 @@ def image_names(images: AnyImages) -> tuple[str, ...]:
 
 def subset(images: AnyImages, indices: Sequence[int], batch_size: int) -> AnyImages:
     """Take some of the images, in the order of `indices`; a loader gets batches of `batch_size`."""
+    if isinstance(images, WithInputs):
+        return WithInputs(subset(images.images, indices, batch_size), **images.of(indices))
     if isinstance(images, ImageFolder):
         return images.subset(indices)
     if isinstance(images, DataLoader):
@@ -238,6 +250,8 @@ def _names_of(images: Any) -> list[str] | None:
         # without batches of its own, what the dataset gives are batches
         unbatched = images.batch_size is None and images.batch_sampler is None
         return None if unbatched else _names_of(images.dataset)
+    if isinstance(images, WithInputs):
+        return _names_of(images.images)
     if isinstance(images, Subset):
         names = _names_of(images.dataset)
         return None if names is None else [names[i] for i in images.indices]

@@ -26,10 +26,12 @@ from torch.utils import checkpoint
 from torch.utils.hooks import RemovableHandle
 
 from explgraph.errors import ExplgraphError, nearest, one_line
+from explgraph.fed_images import FedImages, inputs_of
 from explgraph.network.wrappers import bare, modules_by_name, not_compiled, plain_name
 
 __all__ = [
     "alone",
+    "called",
     "catch",
     "check_model",
     "hooked",
@@ -37,6 +39,8 @@ __all__ = [
     "model_device",
     "model_dtype",
     "split_layer",
+    "standing_in",
+    "told_failure",
     "undisturbed",
 ]
 
@@ -89,6 +93,46 @@ def layer_name(model: nn.Module, layer: str) -> str:
     """Give a layer's name as the model inside its wrappers has it."""
     name, call = split_layer(model, layer)
     return name if call is None else f"{name}@{call}"
+
+
+def called(model: nn.Module, batch: Tensor) -> Any:
+    """Run the model inside its wrappers on a batch, with what it takes beside images."""
+    images, further = inputs_of(batch)
+    return bare(model)(images, **further)
+
+
+@contextmanager
+def standing_in(model: nn.Module, image: Tensor | None) -> Iterator[None]:
+    """Let images that explgraph makes have the further inputs of another, in this thread."""
+    if not isinstance(image, FedImages):
+        yield
+        return
+    mine = threading.get_ident()
+
+    def hook(_module: nn.Module, args: Any, options: Any) -> Any:
+        if threading.get_ident() != mine:
+            return None
+        copies = image.expand(len(args[0]), -1, -1, -1)
+        _, further = inputs_of(copies.to(args[0]))
+        return args, {**further, **options}
+
+    with alone(model):
+        handle = bare(model).register_forward_pre_hook(hook, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def told_failure(err: Exception) -> str:
+    """Say why a forward pass failed, and what to do where the model wants more than images."""
+    hint = ""
+    if isinstance(err, TypeError) and "missing" in str(err) and "argument" in str(err):
+        hint = (
+            "; what a model takes beside images is given with them: "
+            "explgraph.WithInputs(images, NAME=VALUES)"
+        )
+    return one_line(err) + hint
 
 
 def check_model(model: nn.Module) -> None:
@@ -262,7 +306,7 @@ def catch(
     failure: Exception | None = None
     try:
         with hooked(model, {name: hook_for(name) for name in wanted}):
-            bare(model)(batch)
+            called(model, batch)
     except _AllCaught:
         pass
     except ExplgraphError:
@@ -273,7 +317,7 @@ def catch(
     if missing and failure is not None:
         raise ExplgraphError(
             f"the model fails on images of size {tuple(batch.shape[1:])} before layer "
-            f"{missing[0]!r} has run: {one_line(failure)}"
+            f"{missing[0]!r} has run: {told_failure(failure)}"
         ) from failure
     if missing:
         name, call = split_layer(model, missing[0])

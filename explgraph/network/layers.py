@@ -9,8 +9,10 @@ from typing import NamedTuple
 from torch import nn
 
 from explgraph.errors import ExplgraphError
+from explgraph.images.batches import batches
+from explgraph.images.further import WithInputs
 from explgraph.images.ready import checked_size
-from explgraph.network.hooks import check_model, undisturbed
+from explgraph.network.hooks import check_model, standing_in, undisturbed
 from explgraph.network.layout import measure_formats
 from explgraph.network.map_formats import MapFormat
 from explgraph.network.wrappers import modules_by_name
@@ -50,7 +52,11 @@ class LayerSummary(NamedTuple):
 
 
 def list_layers(
-    model: nn.Module, image_size: int | tuple[int, int], channels: int | None = None
+    model: nn.Module,
+    image_size: int | tuple[int, int],
+    channels: int | None = None,
+    *,
+    images: WithInputs | None = None,
 ) -> list[LayerSummary]:
     """List the modules whose outputs are feature maps, in the order of execution.
 
@@ -63,6 +69,9 @@ def list_layers(
     channels : int, optional
         Of the images; by default 3, or as many as the network's first convolution takes, if more
         layers run on those.
+    images : WithInputs, optional
+        Where the model takes more than images: some, with what it takes for the first. They tell
+        the channels, too.
 
     Raises
     ------
@@ -73,10 +82,14 @@ def list_layers(
     check_model(model)
     size = checked_size(image_size, "image_size")
     modules = {name: module for name, module in modules_by_name(model).items() if name}
-    tried = (
-        [3, *_first_takes(modules.values())] if channels is None else [whole(channels, "channels")]
-    )
-    with undisturbed(model):
+    example = None if images is None else next(batches(images, 1))[1]
+    if channels is not None:
+        tried = [whole(channels, "channels")]
+    elif example is not None:
+        tried = [int(example.shape[1])]
+    else:
+        tried = [3, *_first_takes(modules.values())]
+    with standing_in(model, example), undisturbed(model):
         found, calls = _formats(model, list(modules), size, tried)
     summaries = [
         LayerSummary(layer, type(modules[layer]).__name__, *grid.shape, calls[layer], grid.layout)

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.images.batches import AnyImages, batches
+from explgraph.images.further import check_without_inputs
 from explgraph.network.forward import fingerprint, of_size, on_device
 from explgraph.network.hooks import check_model
 from explgraph.parsing import check_weights
@@ -191,6 +192,7 @@ def maximise(
     """
     check_graph(graph)
     check_model(model)
+    check_without_inputs(images)
     check_weights(graph, fingerprint(model))
     wanted = asked(graph, what)
     steps = whole(steps, "steps")
