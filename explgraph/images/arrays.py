@@ -46,8 +46,8 @@ class Told(NamedTuple):
         ``(width, height)`` px of those that can be read.
     broken : dict
         Why others can't.
-    whole : str
-        A file of whole numbers; "" if there is none.
+    whole, floats : str
+        A file of whole numbers, and one of floats; "" if there is none.
     window : tuple of (float, float)
         Two values of each channel that nearly all others lie between; 0 and 1 if all samples are of
         8 bits.
@@ -56,6 +56,7 @@ class Told(NamedTuple):
     sizes: dict[str, tuple[int, int]]
     broken: dict[str, str]
     whole: str
+    floats: str
     window: tuple[tuple[float, float], ...]
 
 
@@ -94,7 +95,8 @@ def array_sizes(
             (float(a), float(b) if b > a else float(a) + 1) for a, b in zip(low, high, strict=True)
         )
     whole = next((file for file, one in found.items() if one.whole), "")
-    return Told({file: one.size for file, one in found.items()}, broken, whole, window)
+    floats = next((file for file, one in found.items() if not one.whole), "")
+    return Told({file: one.size for file, one in found.items()}, broken, whole, floats, window)
 
 
 def read_array(path: Path, channels: Channels, axes: str | None, largest: int | None) -> Samples:

@@ -183,6 +183,21 @@ class ImageFolder(Dataset[Tensor]):
         """``(H, W)`` px."""
         return self._ready.size
 
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """What is subtracted from each channel."""
+        return self._ready.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """What each channel is divided by."""
+        return self._ready.std
+
+    @property
+    def fit(self) -> str:
+        """How other shapes are brought to the size."""
+        return self._ready.fit
+
     def __len__(self) -> int:
         return len(self._crops)
 
@@ -250,6 +265,12 @@ class ImageFolder(Dataset[Tensor]):
         told = array_sizes(self.path, files, ready.channels, ready.axes, largest, progress)
         if told.whole:
             ready.check_whole(told.whole)
+        if told.whole and told.floats:
+            warn(
+                f"{self.path} holds whole numbers ({told.whole!r}), which are divided by the "
+                f"largest of their type, and floats ({told.floats!r}), which are taken as they "
+                "are; save all alike if that isn't meant"
+            )
         if ready.window is None:
             self._ready = replace(ready, window=told.window)
         return told.sizes, told.broken

@@ -196,6 +196,13 @@ def test_broken_arrays_can_be_skipped(tmp_path: Path) -> None:
     assert folder.names == ("a.npy",)
 
 
+def test_whole_numbers_beside_floats_are_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", ramp(8, 8, 1))
+    np.save(tmp_path / "b.npy", ramp(8, 8, 1, "float32"))
+    with pytest.warns(ExplgraphWarning, match=r"whole numbers \('a.npy'\).*floats \('b.npy'\)"):
+        ImageFolder(tmp_path, size=8, channels=1, **plain(1))
+
+
 def test_arrays_are_only_looked_for_with_channels(tmp_path: Path) -> None:
     np.save(tmp_path / "features.npy", np.zeros(512))
     refused(tmp_path, "1 files of kinds that can't be read .*arrays are read if you say which")
@@ -274,6 +281,7 @@ def test_tiffs_without_tifffile(tmp_path: Path, monkeypatch: Any) -> None:
     options: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig"}
     tifffile.imwrite(tmp_path / "a.tif", ramp(8, 8, 5), **options)
     monkeypatch.setitem(__import__("sys").modules, "tifffile", None)
+    refused(tmp_path, "a.tif .not an image, or of bands that Pillow doesn't read: channels=")
     refused(tmp_path, r"tifffile, which does, isn't installed: pip install 'explgraph\[tiff\]'",
             channels=5, **plain(5))  # fmt: skip
 
