@@ -163,6 +163,8 @@ class ImageFolder(Dataset[Tensor]):
         self.skipped = tuple(broken)
         if broken:
             listed = _listed(f"{name} ({reason})" for name, reason in broken.items())
+            if len(broken) > 1 and len(set(broken.values())) == 1:
+                listed = f"{_listed(broken)} ({next(iter(broken.values()))}, all of them)"
             message = f"{self.path}: unreadable image file{'s' * (len(broken) > 1)}: {listed}"
             if unreadable == "refuse":
                 raise ExplgraphError(
