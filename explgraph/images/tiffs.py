@@ -51,7 +51,12 @@ def tiff_file(path: Path, largest: int | None) -> NDArray[Any]:
         elif first.axes not in ("YXS", "SYX"):
             raise ExplgraphError(f"its axes are {first.axes}; expected rows, columns and bands")
         check_pixels(math.prod(first.shape) * len(pages) / 3, largest)
-        read = [page.asarray() for page in pages]
+        try:
+            read = [page.asarray() for page in pages]
+        except ValueError as err:
+            if "imagecodecs" not in str(err):
+                raise
+            raise ExplgraphError(f"{err}: pip install 'explgraph[tiff]'") from err
         told = first.tags.get(274)
     samples = np.stack(read, -1) if first.axes == "YX" else read[0]
     if first.axes == "SYX":

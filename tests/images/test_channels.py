@@ -215,15 +215,17 @@ def test_arrays_are_only_looked_for_with_channels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
-@pytest.mark.parametrize("stored", ["contig", "separate", "pages", "deflate"])
+@pytest.mark.parametrize("stored", ["contig", "separate", "pages", "deflate", "lzw"])
 def test_tiffs_of_several_bands(tmp_path: Path, kind: str, count: int, stored: str) -> None:
     tifffile = pytest.importorskip("tifffile")
     values = (ramp(9, 11, count, "float64") / 256).astype(kind)
     options: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
     saved = np.moveaxis(values, -1, 0)
-    if stored == "deflate":
-        options["compression"] = "zlib"
-    if stored in ("contig", "deflate"):
+    if stored in ("deflate", "lzw"):
+        if stored == "lzw":
+            pytest.importorskip("imagecodecs")
+        options |= {"compression": {"deflate": "zlib"}.get(stored, stored), "predictor": True}
+    if stored in ("contig", "deflate", "lzw"):
         saved, options["planarconfig"] = values, "contig"
     elif stored == "separate":
         options["planarconfig"] = "separate"
@@ -283,6 +285,19 @@ def test_tiffs_without_tifffile(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tifffile", None)
     refused(tmp_path, "a.tif .not an image, or of bands that Pillow doesn't read: channels=")
     refused(tmp_path, r"tifffile, which does, isn't installed: pip install 'explgraph\[tiff\]'",
+            channels=5, **plain(5))  # fmt: skip
+
+
+def test_packed_tiffs_without_imagecodecs(tmp_path: Path, monkeypatch: Any) -> None:
+    tifffile = pytest.importorskip("tifffile")
+
+    def missing(_: Any) -> None:
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    options: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "a.tif", ramp(8, 8, 5), **options)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", missing)
+    refused(tmp_path, r"requires the 'imagecodecs' package: pip install 'explgraph\[tiff\]'",
             channels=5, **plain(5))  # fmt: skip
 
 
