@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -313,6 +315,40 @@ def test_broken_tiffs(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(whole)
     refused(tmp_path, "holds 107 pixels, or as many samples, and 100 are allowed", channels=5,
             largest=100, **plain(5))  # fmt: skip
+
+
+@given(
+    suffix=st.sampled_from([".npy", ".npz", ".tif"]),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4),
+    cut=st.floats(0.5, 1.5),
+)
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_damaged_files_give_an_image_or_an_error(
+    tmp_path: Path, suffix: str, changes: list[tuple[float, int]], cut: float
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / f"a{suffix}"
+    for old in tmp_path.iterdir():
+        old.unlink()
+    values = ramp(6, 5, 2)
+    if suffix == ".tif":
+        tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig")
+    elif suffix == ".npy":
+        np.save(path, values)
+    else:
+        np.savez_compressed(path, values)
+    content = bytearray(path.read_bytes())
+    for where, value in changes:
+        # headers are short, and all that is dangerous is in them
+        content[int(where**3 * (len(content) - 1))] = value
+    path.write_bytes(content[: int(cut * len(content))])
+    with contextlib.suppress(ExplgraphError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow
+        (image,) = ImageFolder(tmp_path, size=8, channels=2, largest=10_000, **plain(2))
+        assert image.shape == (2, 8, 8)
+        assert image.isfinite().all()
 
 
 # ------------------------------------------------------------------------------- photographs
