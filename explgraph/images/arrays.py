@@ -8,28 +8,26 @@ they are. What else there is (wider whole numbers, NaN) is refused.
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from explgraph.errors import ExplgraphError
 from explgraph.images.channels import Channels, channel_count
-from explgraph.images.decoding import check_pixels, checked_files, open_image, turned
+from explgraph.images.decoding import checked_files, open_image, turned
+from explgraph.images.numpy_files import ARRAYS, arranged, numpy_file
+from explgraph.images.tiffs import is_all, tiff_file
 from explgraph.progress import Shown
 
-__all__ = ["ARRAYS", "Samples", "array_of", "array_sizes", "read_array", "shares"]
+__all__ = ["Samples", "array_of", "array_sizes", "read_array", "shares"]
 
 Samples: TypeAlias = "NDArray[np.uint8] | NDArray[np.float32]"
 
-ARRAYS = frozenset({".npy", ".npz"})
 _TIFFS = frozenset({".tif", ".tiff"})
-_NAMED = "image"  # the array of an .npz that is read where there are several
 # how Pillow calls bands that it would give as something else than 8 bits each
 _PLAIN = {"1": "L", "La": "LA", "RGBa": "RGBA", "YCbCr": "RGB", "HSV": "RGB"}
 _ASKED = 4096  # pixels of an image, at most, that the window is measured at
@@ -46,8 +44,8 @@ class Told(NamedTuple):
         ``(width, height)`` px of those that can be read.
     broken : dict
         Why others can't.
-    whole : str
-        A file of whole numbers; "" if there is none.
+    whole, floats : str
+        A file of whole numbers, and one of floats; "" if there is none.
     window : tuple of (float, float)
         Two values of each channel that nearly all others lie between; 0 and 1 if all samples are of
         8 bits.
@@ -56,6 +54,7 @@ class Told(NamedTuple):
     sizes: dict[str, tuple[int, int]]
     broken: dict[str, str]
     whole: str
+    floats: str
     window: tuple[tuple[float, float], ...]
 
 
@@ -94,7 +93,8 @@ def array_sizes(
             (float(a), float(b) if b > a else float(a) + 1) for a, b in zip(low, high, strict=True)
         )
     whole = next((file for file, one in found.items() if one.whole), "")
-    return Told({file: one.size for file, one in found.items()}, broken, whole, window)
+    floats = next((file for file, one in found.items() if not one.whole), "")
+    return Told({file: one.size for file, one in found.items()}, broken, whole, floats, window)
 
 
 def read_array(path: Path, channels: Channels, axes: str | None, largest: int | None) -> Samples:
@@ -127,15 +127,15 @@ def _read(
     """Read a file; say whether its numbers are whole."""
     suffix = path.suffix.lower()
     if suffix in ARRAYS:
-        return _taken(_arranged(_numpy_file(path, largest), channels, axes), channels)
+        return _taken(arranged(numpy_file(path, largest), channels, axes), channels)
     try:
         with open_image(path, largest) as photo:
-            if photo.format != "TIFF" or _is_all(photo):
+            if photo.format != "TIFF" or is_all(photo):
                 return _of_photo(photo, channels)
     except UnidentifiedImageError:
         if suffix not in _TIFFS:
             raise
-    return _taken(_tiff_file(path, largest), channels)
+    return _taken(tiff_file(path, largest), channels)
 
 
 # ------------------------------------------------------------------------------- what Pillow reads
@@ -168,145 +168,6 @@ def _sixteen_bits(samples: NDArray[Any]) -> NDArray[np.uint16]:
     if samples.size and (samples.min() < 0 or samples.max() > 65535):
         raise ExplgraphError(_wrong_samples(samples))
     return samples.astype(np.uint16)
-
-
-def _is_all(photo: Image.Image) -> bool:
-    """Whether Pillow gives all that is in a TIFF: all pages, bands and bits."""
-
-    def tag(number: int, default: int) -> set[int]:
-        value: Any = photo.tag_v2.get(number, default)  # type: ignore[attr-defined]
-        return set(value) if isinstance(value, tuple) else {value}
-
-    if getattr(photo, "n_frames", 1) > 1:
-        return False
-    bits, kinds, (bands,) = tag(258, 1), tag(339, 1), tag(277, 1)
-    if photo.mode == "F" or photo.mode.startswith("I"):
-        signed = 2 in kinds
-        return bands == 1 and not signed
-    return bands == len(photo.getbands()) and max(bits) <= 8
-
-
-# ------------------------------------------------------------------------------- TIFFs
-
-
-def _tiff_file(path: Path, largest: int | None) -> NDArray[Any]:
-    """Read the bands of a TIFF's first page, or a band of each page that is like it: (H, W, B)."""
-    try:
-        import tifffile
-    except ImportError as err:
-        raise ExplgraphError(
-            "Pillow doesn't read all of this TIFF (its bands, bits or pages), and tifffile, which "
-            "does, isn't installed: pip install 'explgraph[tiff]'"
-        ) from err
-    # a file of microscopes' may name others that hold its images: those aren't looked at
-    with tifffile.TiffFile(path, is_ome=False) as opened:
-        first: Any = opened.pages[0]
-        pages = [first]
-        if first.axes == "YX":
-            # smaller copies of the image may follow
-            pages += [page for page in opened.pages[1:] if _alike(page, first)]
-        elif first.axes not in ("YXS", "SYX"):
-            raise ExplgraphError(f"its axes are {first.axes}; expected rows, columns and bands")
-        check_pixels(math.prod(first.shape) * len(pages) / 3, largest)
-        read = [page.asarray() for page in pages]
-        told = first.tags.get(274)
-    samples = np.stack(read, -1) if first.axes == "YX" else read[0]
-    if first.axes == "SYX":
-        samples = np.moveaxis(samples, 0, -1)
-    return _upright(samples, 1 if told is None else told.value)
-
-
-def _alike(page: Any, first: Any) -> bool:
-    """Whether a page is as large as the first, and no smaller copy of the image or its mask."""
-    return (page.shape, page.dtype, page.subfiletype & 5) == (first.shape, first.dtype, 0)
-
-
-def _upright(samples: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn (H, W, B) the right way up, as the tag 274 of TIFF and EXIF says."""
-    if orientation in (5, 6, 7, 8):
-        samples = samples.swapaxes(0, 1)
-    down = -1 if orientation in (3, 4, 7, 8) else 1
-    across = -1 if orientation in (2, 3, 6, 7) else 1
-    return samples[::down, ::across]
-
-
-# ------------------------------------------------------------------------------- arrays of numpy
-
-
-def _numpy_file(path: Path, largest: int | None) -> NDArray[Any]:
-    """Read the array of an .npy or .npz file."""
-    if path.suffix.lower() == ".npy":
-        with path.open("rb") as opened:
-            return _numpy(opened, path.stat().st_size, largest)
-    with zipfile.ZipFile(path) as archive:
-        held = [one for one in archive.infolist() if one.filename.endswith(".npy")]
-        if len(held) > 1:
-            held = [one for one in held if one.filename == f"{_NAMED}.npy"]
-        if len(held) != 1:
-            names = ", ".join(one.filename.removesuffix(".npy") for one in archive.infolist()[:5])
-            raise ExplgraphError(
-                f"it holds {names or 'nothing'}; expected one array, or one that is called "
-                f"{_NAMED!r}: np.savez(file, {_NAMED}=array)"
-            )
-        with archive.open(held[0]) as member:
-            return _numpy(member, held[0].file_size, largest)
-
-
-def _numpy(opened: IO[bytes], length: int, largest: int | None) -> NDArray[Any]:
-    """Read an array, if its header tells of an image that isn't too large, and all of it is there.
-
-    Raises
-    ------
-    ExplgraphError
-    ValueError
-        If this is no array of numpy.
-    """
-    version = npy.read_magic(opened)
-    if version not in ((1, 0), (2, 0)):  # later ones only name fields of records in other scripts
-        raise ExplgraphError(f"it is an .npy file of version {version}; expected 1.0 or 2.0")
-    header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = header(opened)
-    if dtype.hasobject or dtype.kind not in "biuf":
-        raise ExplgraphError(
-            f"it holds {'Python objects' if dtype.hasobject else dtype}, expected an array of "
-            "numbers; nothing is ever unpickled"
-        )
-    if len(shape) not in (2, 3) or 0 in shape:
-        raise ExplgraphError(
-            f"it has the shape {shape}; expected one image, (H, W), (H, W, C) or (C, H, W)"
-        )
-    check_pixels(math.prod(shape) / 3, largest)
-    if math.prod(shape) * dtype.itemsize > length - opened.tell():
-        raise ExplgraphError("it is cut off")
-    opened.seek(0)
-    array: NDArray[Any] = npy.read_array(opened, allow_pickle=False)
-    return array
-
-
-def _arranged(array: NDArray[Any], channels: Channels, axes: str | None) -> NDArray[Any]:
-    """Give an array (H, W), (H, W, B) or (B, H, W) as (H, W, B).
-
-    Its channels are the axis, first or last, that has as many as are expected. Where bands are
-    chosen, so that nobody says how many there are, they are the shorter axis of the two.
-    """
-    if array.ndim == 2:
-        return array[..., None]
-    first, last = array.shape[0], array.shape[2]
-    if axes is None:
-        at_front, at_end = first < last, last < first
-        if isinstance(channels, int):
-            at_front, at_end = first == channels, last == channels
-            if not at_front and not at_end:
-                raise ExplgraphError(
-                    f"it has the shape {array.shape}, expected {channels} channels, first or last"
-                )
-        if at_front == at_end:
-            raise ExplgraphError(
-                f"it has the shape {array.shape}, which doesn't tell which axis the channels are; "
-                "say so by axes='HWC' or axes='CHW' (--axes)"
-            )
-        axes = "CHW" if at_front else "HWC"
-    return np.moveaxis(array, 0, -1) if axes == "CHW" else array
 
 
 # ------------------------------------------------------------------------------- samples

@@ -17,6 +17,7 @@ from explgraph.progress import Shown, bar
 __all__ = [
     "check_pixels",
     "checked_files",
+    "colours_of",
     "open_image",
     "photo_sizes",
     "reason",
@@ -86,7 +87,15 @@ def photo_sizes(
     """Decode all photographs once: sizes ``(width, height)``, and why others are unreadable."""
 
     def check(file: str) -> tuple[int, int]:
-        with open_image(folder / file, largest) as photo:
+        try:
+            opened = open_image(folder / file, largest)
+        except UnidentifiedImageError as err:
+            if not file.lower().endswith((".tif", ".tiff")):
+                raise
+            raise ExplgraphError(
+                "not an image, or of bands that Pillow doesn't read: channels= says which to take"
+            ) from err
+        with opened as photo:
             width, height = photo.size
             if photo.format == "JPEG":
                 aside = photo.getexif().get(0x0112, 1) in (5, 6, 7, 8)
@@ -179,6 +188,11 @@ def _eight_bits(photo: Image.Image, told: int) -> Image.Image:
         )
     # whole numbers must not fall to the one below by rounding
     return Image.fromarray(np.floor(samples * 255.0 / most + 1e-4).astype(np.uint8))
+
+
+def colours_of(photo: Image.Image) -> Image.Image:
+    """Give a photograph in memory as RGB, as it lies; more than 8 bits are scaled, not clipped."""
+    return _eight_bits(photo, 0).convert("RGB")
 
 
 def upright_rgb(path: Path, largest: int | None) -> Image.Image:

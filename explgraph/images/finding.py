@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, features
 
 from explgraph.errors import ExplgraphError, warn
-from explgraph.images.arrays import ARRAYS
+from explgraph.images.numpy_files import ARRAYS
 
 __all__ = ["image_files"]
 

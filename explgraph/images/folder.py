@@ -168,6 +168,8 @@ class ImageFolder(Dataset[Tensor]):
         self.skipped = tuple(broken)
         if broken:
             listed = _listed(f"{name} ({reason})" for name, reason in broken.items())
+            if len(broken) > 1 and len(set(broken.values())) == 1:
+                listed = f"{_listed(broken)} ({next(iter(broken.values()))}, all of them)"
             message = f"{self.path}: unreadable image file{'s' * (len(broken) > 1)}: {listed}"
             if unreadable == "refuse":
                 raise ExplgraphError(
@@ -188,6 +190,21 @@ class ImageFolder(Dataset[Tensor]):
     def size(self) -> tuple[int, int]:
         """``(H, W)`` px."""
         return self._ready.size
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """What is subtracted from each channel."""
+        return self._ready.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """What each channel is divided by."""
+        return self._ready.std
+
+    @property
+    def fit(self) -> str:
+        """How other shapes are brought to the size."""
+        return self._ready.fit
 
     def __len__(self) -> int:
         return len(self._crops)
@@ -256,6 +273,12 @@ class ImageFolder(Dataset[Tensor]):
         told = array_sizes(self.path, files, ready.channels, ready.axes, largest, progress)
         if told.whole:
             ready.check_whole(told.whole)
+        if told.whole and told.floats:
+            warn(
+                f"{self.path} holds whole numbers ({told.whole!r}), which are divided by the "
+                f"largest of their type, and floats ({told.floats!r}), which are taken as they "
+                "are; save all alike if that isn't meant"
+            )
         if ready.window is None:
             self._ready = replace(ready, window=told.window)
         return told.sizes, told.broken

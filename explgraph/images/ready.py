@@ -155,6 +155,8 @@ class Ready:
 def made_ready(
     photo: str | os.PathLike[str] | Image.Image,
     name: str,
+    *,
+    largest: int | None = None,
     **ready: Any,
 ) -> tuple[Image.Image, Tensor, Callable[[NDArray[np.float64]], NDArray[np.float64]]]:
     """Make one photograph ready, as `ImageFolder` does with those of a folder.
@@ -164,6 +166,8 @@ def made_ready(
     photo : path or PIL image
     name : str
         What the image is called.
+    largest : int, optional
+        Pixels that its file may have, as `explgraph.ImageFolder` says.
     **ready
         As `ImageFolder.describe` gives it.
 
@@ -185,7 +189,7 @@ def made_ready(
         photo = Path(photo)
     how = Ready.of(ready)
     try:
-        whole = how.read(photo, None)
+        whole = how.read(photo, largest)
     except Exception as err:
         raise ExplgraphError(f"image {name!r} can't be read ({reason(err)})") from err
     size = whole.size if isinstance(whole, Image.Image) else (whole.shape[1], whole.shape[0])

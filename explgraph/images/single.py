@@ -99,5 +99,6 @@ def _photograph(
             "the graph doesn't say how its images were normalised, for it was mined from a tensor; "
             "give an ImageFolder of the image, or a normalised tensor"
         )
-    picture, pixels, to_original = made_ready(image, name, **ready)
+    largest = None if images is None else images.largest
+    picture, pixels, to_original = made_ready(image, name, largest=largest, **ready)
     return SingleImage(name, pixels[None], np.asarray(picture), to_original)

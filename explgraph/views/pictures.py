@@ -17,6 +17,7 @@ from PIL import Image
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part
+from explgraph.images.decoding import colours_of
 from explgraph.parsed_parts import ParsedParts
 from explgraph.parsing import Parse, check_parse
 
@@ -146,7 +147,7 @@ class Pictures:
         i = self.index(image)
         item = self._source.picture(i) if isinstance(self._source, _Folder) else self._source[i]
         if isinstance(item, Image.Image):
-            item = item.convert("RGB")
+            item = colours_of(item)
         item = np.asarray(item)
         if item.shape in (self.image_size, (*self.image_size, 1)):  # grey
             item = np.broadcast_to(item.reshape(*self.image_size, 1), (*self.image_size, 3))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -196,6 +198,13 @@ def test_broken_arrays_can_be_skipped(tmp_path: Path) -> None:
     assert folder.names == ("a.npy",)
 
 
+def test_whole_numbers_beside_floats_are_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", ramp(8, 8, 1))
+    np.save(tmp_path / "b.npy", ramp(8, 8, 1, "float32"))
+    with pytest.warns(ExplgraphWarning, match=r"whole numbers \('a.npy'\).*floats \('b.npy'\)"):
+        ImageFolder(tmp_path, size=8, channels=1, **plain(1))
+
+
 def test_arrays_are_only_looked_for_with_channels(tmp_path: Path) -> None:
     np.save(tmp_path / "features.npy", np.zeros(512))
     refused(tmp_path, "1 files of kinds that can't be read .*arrays are read if you say which")
@@ -208,15 +217,17 @@ def test_arrays_are_only_looked_for_with_channels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
-@pytest.mark.parametrize("stored", ["contig", "separate", "pages", "deflate"])
+@pytest.mark.parametrize("stored", ["contig", "separate", "pages", "deflate", "lzw"])
 def test_tiffs_of_several_bands(tmp_path: Path, kind: str, count: int, stored: str) -> None:
     tifffile = pytest.importorskip("tifffile")
     values = (ramp(9, 11, count, "float64") / 256).astype(kind)
     options: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
     saved = np.moveaxis(values, -1, 0)
-    if stored == "deflate":
-        options["compression"] = "zlib"
-    if stored in ("contig", "deflate"):
+    if stored in ("deflate", "lzw"):
+        if stored == "lzw":
+            pytest.importorskip("imagecodecs")
+        options |= {"compression": {"deflate": "zlib"}.get(stored, stored), "predictor": True}
+    if stored in ("contig", "deflate", "lzw"):
         saved, options["planarconfig"] = values, "contig"
     elif stored == "separate":
         options["planarconfig"] = "separate"
@@ -274,7 +285,21 @@ def test_tiffs_without_tifffile(tmp_path: Path, monkeypatch: Any) -> None:
     options: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig"}
     tifffile.imwrite(tmp_path / "a.tif", ramp(8, 8, 5), **options)
     monkeypatch.setitem(__import__("sys").modules, "tifffile", None)
+    refused(tmp_path, "a.tif .not an image, or of bands that Pillow doesn't read: channels=")
     refused(tmp_path, r"tifffile, which does, isn't installed: pip install 'explgraph\[tiff\]'",
+            channels=5, **plain(5))  # fmt: skip
+
+
+def test_packed_tiffs_without_imagecodecs(tmp_path: Path, monkeypatch: Any) -> None:
+    tifffile = pytest.importorskip("tifffile")
+
+    def missing(_: Any) -> None:
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    options: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "a.tif", ramp(8, 8, 5), **options)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", missing)
+    refused(tmp_path, r"requires the 'imagecodecs' package: pip install 'explgraph\[tiff\]'",
             channels=5, **plain(5))  # fmt: skip
 
 
@@ -290,6 +315,40 @@ def test_broken_tiffs(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(whole)
     refused(tmp_path, "holds 107 pixels, or as many samples, and 100 are allowed", channels=5,
             largest=100, **plain(5))  # fmt: skip
+
+
+@given(
+    suffix=st.sampled_from([".npy", ".npz", ".tif"]),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4),
+    cut=st.floats(0.5, 1.5),
+)
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_damaged_files_give_an_image_or_an_error(
+    tmp_path: Path, suffix: str, changes: list[tuple[float, int]], cut: float
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / f"a{suffix}"
+    for old in tmp_path.iterdir():
+        old.unlink()
+    values = ramp(6, 5, 2)
+    if suffix == ".tif":
+        tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig")
+    elif suffix == ".npy":
+        np.save(path, values)
+    else:
+        np.savez_compressed(path, values)
+    content = bytearray(path.read_bytes())
+    for where, value in changes:
+        # headers are short, and all that is dangerous is in them
+        content[int(where**3 * (len(content) - 1))] = value
+    path.write_bytes(content[: int(cut * len(content))])
+    with contextlib.suppress(ExplgraphError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow
+        (image,) = ImageFolder(tmp_path, size=8, channels=2, largest=10_000, **plain(2))
+        assert image.shape == (2, 8, 8)
+        assert image.isfinite().all()
 
 
 # ------------------------------------------------------------------------------- photographs

@@ -157,3 +157,14 @@ def test_a_patch_is_as_large_as_the_field_but_never_most_of_the_image():
     fields = {a["layer"]: a["receptive_field"] for a in graph.nx.nodes.values()}
     sides = {graph.nx.nodes[v]["layer"]: patch_side(graph, v) for v in graph.node_ids}
     assert sides == {layer: min(field, 40) for layer, field in fields.items()}
+
+
+def test_grey_pictures_and_deep_ones():
+    grey = noise(3)[..., 0]
+    for given in (grey, grey[..., None], list(grey), [Image.fromarray(one) for one in grey]):
+        pictures = Pictures(given, (20, 30))
+        np.testing.assert_array_equal(pictures[1], np.repeat(grey[1][..., None], 3, 2))
+    deep = Image.fromarray(grey[1].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(Pictures([deep], (20, 30))[0][..., 0], grey[1])
+    with pytest.raises(ExplgraphError, match=r"or grey, .*as_colours"):
+        Pictures(np.zeros((2, 20, 30, 4), np.uint8), (20, 30))
