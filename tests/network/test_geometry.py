@@ -385,7 +385,7 @@ def test_products_with_what_a_model_holds_are_no_attention() -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = self.patches(x) @ self.pairs
-            return self.out((self.pairs.T.expand(len(x), 5, 8, 16) @ x))
+            return self.out(self.pairs.T.expand(len(x), 5, 8, 16) @ x)
 
     (layer,) = measure_layers(Resized().eval(), ["out"], (64, 64))
     assert (layer.height, layer.width) == (8, 8)
