@@ -420,7 +420,16 @@ def _from_edges(probe: _Probe, layer: str) -> list[_Axis | None]:
             middle = (count - 1) / 2
             lows = {j: e[0] for j, e in extents.items() if e and e[0] > 0 and j >= middle}
             highs = {j: e[1] for j, e in extents.items() if e and e[1] < size and j <= middle}
-            found[axis] = found[axis] or _fit(lows, highs, size / count, tolerance=0.25)
+            if found[axis] is None:
+                fitted = _fit(lows, highs, size / count, tolerance=0.25)
+                if fitted is not None and run == _RUN:
+                    inside = [
+                        unit
+                        for unit in dict.fromkeys(units)
+                        if (e := extents[unit[axis]]) and e[0] > 0 and e[1] < size
+                    ]
+                    fitted = _as_seen(probe, layer, axis, fitted, inside)
+                found[axis] = fitted
         if None not in found:
             break
     return found
@@ -507,14 +516,8 @@ def _interior(probe: _Probe, layer: str, axis: int, stride: float) -> _Axis | No
     if measured is None:
         return None
     if run == _RUN:
-        units = {j: (j, across) if axis == 0 else (across, j) for j in seen}
-        aside = sum(
-            probe.middle(layer, unit, axis) - measured.offset - measured.stride * j
-            for j, unit in units.items()
-        ) / len(units)
-        if abs(aside) > _ASIDE * measured.stride:
-            return _Axis(measured.stride, measured.offset + aside, measured.field + 2 * abs(aside))
-        return measured
+        units = [(j, across) if axis == 0 else (across, j) for j in seen]
+        return _as_seen(probe, layer, axis, measured, units)
     # padding within the network may cut fields short before they reach the image's ends
     left = middle - int((lows[middle] - 1) // measured.stride)
     right = middle + int((length - 1 - highs[middle]) // measured.stride)
@@ -523,6 +526,23 @@ def _interior(probe: _Probe, layer: str, axis: int, stride: float) -> _Axis | No
         if see([j]).get(j) != (lows[middle] + shift, highs[middle] + shift):
             return None
     return measured
+
+
+def _as_seen(
+    probe: _Probe, layer: str, axis: int, measured: _Axis, units: Sequence[tuple[int, int]]
+) -> _Axis:
+    """Take the mean place of what upsampled units see where it's far from their fields' middles."""
+    # upsampled units look in turns, usually of a power of two
+    whole = 1 << (len(units).bit_length() - 1) if units else 0
+    away = [
+        probe.middle(layer, unit, axis) - measured.offset - measured.stride * unit[axis]
+        for unit in sorted(units, key=lambda unit: unit[axis])[:whole]
+    ]
+    aside = sum(away) / whole if whole else 0.0
+    if abs(aside) <= _ASIDE * measured.stride:
+        return measured
+    # as wide as to hold all that is seen
+    return _Axis(measured.stride, measured.offset + aside, measured.field + 2 * abs(aside))
 
 
 def _agrees(probe: _Probe, layer: str, axis: int, measured: _Axis, slack: float = 1e-6) -> bool:

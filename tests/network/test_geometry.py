@@ -342,6 +342,81 @@ def test_mixing_of_all_places_is_sensible() -> None:
     assert layer.receptive_field == (48.0, 48.0)
 
 
+@pytest.mark.parametrize("product", ["matmul", "bmm", "einsum"])
+def test_attention_without_a_softmax_tells_no_place(product: str) -> None:
+    """As in EfficientViT: what all tokens give is summed up and handed to each of them."""
+
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.qkv = nn.Conv2d(3, 12, 8, 8), nn.Conv2d(12, 36, 1)
+            self.out = nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.patches(x)
+            q, k, v = self.qkv(x).flatten(2).chunk(3, 1)
+            q, k = q.relu(), k.relu()
+            if product == "einsum":
+                summed = torch.einsum("nct,ndt->ncd", v, k)
+                attended = torch.einsum("ncd,ndt->nct", summed, q)
+            elif product == "bmm":
+                attended = torch.bmm(torch.bmm(v, k.transpose(1, 2)), q)
+            else:
+                attended = v @ k.transpose(1, 2) @ q
+            # so much that where it looks most is where it doesn't stand
+            return self.out(x + 100 * attended.view_as(x))
+
+    (layer,) = measure_layers(Linear().eval(), ["out"], (48, 64))
+    assert layer.layout == "NCHW"
+    assert layer.stride == (8.0, 8.0)
+    assert layer.offset == (4.0, 4.0)
+    assert layer.receptive_field == (64.0, 48.0)  # but what is gathered is seen
+
+
+def test_products_with_what_a_model_holds_are_no_attention() -> None:
+    """Resizing by a matrix, as some networks do."""
+
+    class Resized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = nn.Conv2d(3, 5, 4, 4)
+            self.register_buffer("pairs", torch.eye(8).repeat_interleave(2, 0) / 2)
+            self.out = nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.patches(x) @ self.pairs
+            return self.out(self.pairs.T.expand(len(x), 5, 8, 16) @ x)
+
+    (layer,) = measure_layers(Resized().eval(), ["out"], (64, 64))
+    assert (layer.height, layer.width) == (8, 8)
+    assert layer.stride == (8.0, 8.0)
+    assert layer.offset == (4.0, 4.0)
+
+
+def test_grids_that_meet_without_being_aligned() -> None:
+    """Units stand at the mean place of what they see, not in the middle of the wider field."""
+
+    class Pyramid(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fine = nn.Conv2d(3, 6, 1, 4)  # centres 0.5 + 4 k
+            self.coarse = nn.Conv2d(3, 6, 33, 16, 16)  # centres 0.5 + 16 k
+            self.up, self.out = nn.Upsample(scale_factor=4), nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.fine(x) + self.up(self.coarse(x)))
+
+    up, out = measure_layers(Pyramid().eval(), ["up", "out"], (128, 128))
+    # four units stand for one of the coarse grid, 6 px to the left of them on the mean
+    assert up.offset == (-5.5, -5.5)
+    assert out.stride == (4.0, 4.0)
+    # both look equally much
+    assert out.offset == pytest.approx((-2.5, -2.5), abs=1.0)
+    for offset, field in zip(out.offset, out.receptive_field, strict=True):
+        # wide enough for all that is seen from there
+        assert field / 2 >= up.receptive_field[0] / 2 + abs(offset + 5.5) - 1e-6
+
+
 def test_backbone_frozen_by_no_grad_is_measured() -> None:
     class Frozen(nn.Module):
         def __init__(self) -> None:

@@ -102,12 +102,12 @@ _SWIN = {"depths": (2, 2, 2, 2)}
 
 ARCHITECTURES = (
     # convolutions
-    Architecture("VGG", "torchvision:vgg11", "convolutions, max pooling"),
+    Architecture("VGG", "torchvision:vgg11", "convolutions, max pooling", 96),
     Architecture("AlexNet", "torchvision:alexnet", "large strides"),
     Architecture("SqueezeNet", "torchvision:squeezenet1_1", "two branches, concatenated"),
     Architecture("ResNet", "torchvision:resnet18", "residual blocks"),
-    Architecture("ResNet-D", "timm:resnet18d", "deep stem, pooled shortcuts"),
-    Architecture("ResNet-blur", "timm:resnetblur18", "blurred strides"),
+    Architecture("ResNet-D", "timm:resnet18d", "deep stem, pooled shortcuts", more=True),
+    Architecture("ResNet-blur", "timm:resnetblur18", "blurred strides", more=True),
     Architecture("pre-activation ResNet", "timm:resnetv2_18", "sums without a ReLU"),
     Architecture("ResNeXt", "timm:resnext50_32x4d", "grouped convolutions", 128, more=True),
     Architecture("SE-ResNet", "timm:seresnet18", "gates from global pooling"),
@@ -122,30 +122,34 @@ ARCHITECTURES = (
     Architecture("RegNet", "torchvision:regnet_y_400mf", "grouped convolutions, gates"),
     Architecture("EfficientNet", "timm:efficientnet_lite0", "inverted residuals"),
     Architecture("EfficientNet (SE)", "torchvision:efficientnet_b0", "inverted residuals, gates"),
-    Architecture("EfficientNet (TensorFlow)", "timm:tf_efficientnet_b0", "padding by size"),
+    Architecture(
+        "EfficientNet (TensorFlow)", "timm:tf_efficientnet_b0", "padding by size", more=True
+    ),
     Architecture("EfficientNetV2", "timm:efficientnetv2_rw_t", "fused blocks", more=True),
-    Architecture("MobileNetV1", "timm:mobilenetv1_100", "depthwise convolutions"),
+    Architecture("MobileNetV1", "timm:mobilenetv1_100", "depthwise convolutions", more=True),
     Architecture("MobileNetV2", "torchvision:mobilenet_v2", "inverted residuals"),
     Architecture("MobileNetV3", "torchvision:mobilenet_v3_small", "inverted residuals, gates"),
     Architecture("MobileNetV4", "timm:mobilenetv4_conv_small", "universal inverted bottlenecks"),
     Architecture(
         "MobileNetV4 hybrid", "timm:mobilenetv4_hybrid_medium", "with attention", more=True
     ),
-    Architecture("MNASNet", "torchvision:mnasnet0_5", "inverted residuals"),
+    Architecture("MNASNet", "torchvision:mnasnet0_5", "inverted residuals", more=True),
     Architecture("ShuffleNet", "torchvision:shufflenet_v2_x0_5", "shuffled channels"),
     Architecture("GhostNet", "timm:ghostnet_050", "cheap maps beside others"),
     Architecture("RepGhost", "timm:repghostnet_050", "cheap maps, merged branches", more=True),
     Architecture("RepVGG", "timm:repvgg_a0", "branches merged for use"),
-    Architecture("MobileOne", "timm:mobileone_s0", "branches merged for use"),
-    Architecture("Inception v3", "torchvision:inception_v3", "branches, 1 x 7 kernels", 192),
+    Architecture("MobileOne", "timm:mobileone_s0", "branches merged for use", more=True),
+    Architecture(
+        "Inception v3", "torchvision:inception_v3", "branches, 1 x 7 kernels", 192, more=True
+    ),
     Architecture("GoogLeNet", "torchvision:googlenet", "branches"),
     Architecture("Inception-ResNet", "timm:inception_resnet_v2", "branches, sums", 192, more=True),
     Architecture("Xception", "timm:xception41", "separable convolutions", more=True),
     Architecture("NFNet", "timm:nf_regnet_b0", "no normalisation", 160),
-    Architecture("VoVNet", "timm:ese_vovnet19b_slim_dw", "aggregation"),
+    Architecture("VoVNet", "timm:ese_vovnet19b_slim_dw", "aggregation", more=True),
     Architecture("CSPNet", "timm:cspnext_tiny", "cross-stage parts", more=True),
-    Architecture("DarkNet", "timm:cs3darknet_focus_s", "space to depth"),
-    Architecture("HGNet", "timm:hgnetv2_b0", "aggregation"),
+    Architecture("DarkNet", "timm:cs3darknet_focus_s", "space to depth", more=True),
+    Architecture("HGNet", "timm:hgnetv2_b0", "aggregation", more=True),
     Architecture("ReXNet", "timm:rexnet_100", "growing widths", more=True),
     Architecture("LCNet", "timm:lcnet_050", "depthwise convolutions", more=True),
     Architecture("MixNet", "timm:mixnet_s", "mixed kernel sizes", more=True),
@@ -154,9 +158,11 @@ ARCHITECTURES = (
     Architecture("TResNet", "timm:tresnet_m", "space to depth", more=True),
     Architecture("StarNet", "timm:starnet_s050", "products of maps"),
     Architecture("FasterNet", "timm:fasternet_t0", "partial convolutions"),
-    Architecture("RepViT", "timm:repvit_m0_9", "merged branches"),
+    Architecture("RepViT", "timm:repvit_m0_9", "merged branches", more=True),
     Architecture("ConvNeXt", "timm:convnext_atto", "7 x 7 depthwise, no ReLU"),
-    Architecture("ConvNeXt (torchvision)", "torchvision:convnext_tiny", "permuted for its norms"),
+    Architecture(
+        "ConvNeXt (torchvision)", "torchvision:convnext_tiny", "permuted for its norms", more=True
+    ),
     Architecture("ConvNeXt V2", "timm:convnextv2_atto", "global response normalisation"),
     Architecture("InceptionNeXt", "timm:inception_next_atto", "band kernels"),
     Architecture(
@@ -170,28 +176,36 @@ ARCHITECTURES = (
     Architecture("MobileViT", "timm:mobilevit_xxs", "unfolded patches"),
     Architecture("MobileViT v2", "timm:mobilevitv2_050", "separable attention"),
     Architecture("FastViT", "timm:fastvit_t8", "merged branches, attention"),
-    Architecture("CoAtNet", "timm:coatnet_pico_rw_224", "convolutions, then attention", 224),
-    Architecture("MaxViT", "timm:maxvit_pico_rw_256", "windows and grids of tokens", 256),
+    Architecture(
+        "CoAtNet", "timm:coatnet_pico_rw_224", "convolutions, then attention", 224, more=True
+    ),
+    Architecture(
+        "MaxViT", "timm:maxvit_pico_rw_256", "windows and grids of tokens", 256, more=True
+    ),
     Architecture(
         "MaxViT (torchvision)", "torchvision:maxvit_t", "windows and grids", 224, more=True
     ),
-    Architecture("EfficientFormer", "timm:efficientformer_l1", "maps, then tokens", 224),
+    Architecture("EfficientFormer", "timm:efficientformer_l1", "maps, then tokens", 224, more=True),
     Architecture(
         "EfficientFormer V2", "timm:efficientformerv2_s0", "strided attention", 224, more=True
     ),
     Architecture("SwiftFormer", "timm:swiftformer_xs", "additive attention", more=True),
     Architecture("NextViT", "timm:nextvit_small", "convolutions and attention", more=True),
-    Architecture("BoTNet", "timm:botnet26t_256", "attention in a ResNet", 256),
+    Architecture("BoTNet", "timm:botnet26t_256", "attention in a ResNet", 256, more=True),
     Architecture("HaloNet", "timm:halonet26t", "attention in windows with halos", 256, more=True),
     Architecture("LambdaNet", "timm:lambda_resnet26t", "lambda layers", 256, more=True),
     Architecture("Visformer", "timm:visformer_tiny", "maps throughout", 224),
     Architecture("LeViT", "timm:levit_128s", "tokens, subsampled", 224),
-    Architecture("TinyViT", "timm:tiny_vit_5m_224", "windows as tokens", 224),
-    Architecture("MetaFormer", "timm:caformer_s18", "convolutions, attention, NHWC", 128),
+    Architecture("TinyViT", "timm:tiny_vit_5m_224", "windows as tokens", 224, more=True),
+    Architecture(
+        "MetaFormer", "timm:caformer_s18", "convolutions, attention, NHWC", 128, more=True
+    ),
     Architecture("PoolFormer", "timm:poolformer_s12", "pooling in place of attention"),
     Architecture("SHViT", "timm:shvit_s1", "single-head attention", 224),
     # hierarchical transformers
-    Architecture("Swin", "timm:swin_tiny_patch4_window7_224", "shifted windows, NHWC", 224, _SWIN),
+    Architecture(
+        "Swin", "timm:swin_tiny_patch4_window7_224", "shifted windows, NHWC", 224, _SWIN, more=True
+    ),
     Architecture("Swin (torchvision)", "torchvision:swin_t", "shifted windows, NHWC", 128),
     Architecture(
         "Swin V2",
@@ -204,9 +218,15 @@ ARCHITECTURES = (
         "Swin V2 (torchvision)", "torchvision:swin_v2_t", "shifted windows, NHWC", 128, more=True
     ),
     Architecture("Swin V2 CR", "timm:swinv2_cr_tiny_224", "shifted windows", 224, _SWIN, more=True),
-    Architecture("Hiera", "timm:hiera_tiny_224", "tokens in a hierarchical order", 224),
+    Architecture(
+        "Hiera",
+        "timm:hiera_tiny_224",
+        "tokens in a hierarchical order",
+        128,
+        {"img_size": (128, 128)},
+    ),
     Architecture("Hiera (SAM 2)", "timm:sam2_hiera_tiny", "windows, NHWC", 128),
-    Architecture("MViT v2", "timm:mvitv2_tiny", "pooled attention", 224),
+    Architecture("MViT v2", "timm:mvitv2_tiny", "pooled attention", 224, more=True),
     Architecture("PVT v2", "timm:pvt_v2_b0", "reduced attention"),
     Architecture(
         "Twins-PCPVT", "timm:twins_pcpvt_small", "positions by convolution", 128, more=True
@@ -218,9 +238,11 @@ ARCHITECTURES = (
         224,
         {"depths": (2, 2, 2, 2)},
     ),
-    Architecture("DaViT", "timm:davit_tiny", "windows and channels", 224, {"depths": (1, 1, 2, 1)}),
+    Architecture(
+        "DaViT", "timm:davit_tiny", "windows and channels", 224, {"depths": (1, 1, 2, 1)}, more=True
+    ),
     Architecture("FocalNet", "timm:focalnet_tiny_srf", "focal modulation", 128),
-    Architecture("GC ViT", "timm:gcvit_xxtiny", "global queries", 224),
+    Architecture("GC ViT", "timm:gcvit_xxtiny", "global queries", 224, more=True),
     Architecture("NesT", "timm:nest_tiny", "nested blocks of tokens", 224),
     Architecture("CoaT", "timm:coat_lite_tiny", "co-scale attention", 224),
     Architecture(
@@ -256,7 +278,9 @@ ARCHITECTURES = (
         112,
         _SHORT | {"img_size": 112},
     ),
-    Architecture("ViT, hybrid", "timm:vit_tiny_r_s16_p8_224", "a ResNet stem", 224, _SHORT),
+    Architecture(
+        "ViT, hybrid", "timm:vit_tiny_r_s16_p8_224", "a ResNet stem", 224, _SHORT, more=True
+    ),
     Architecture(
         "DeiT",
         "timm:deit_tiny_distilled_patch16_224",
@@ -270,6 +294,7 @@ ARCHITECTURES = (
         "a class token, layer scale",
         112,
         _SHORT | {"img_size": 112},
+        more=True,
     ),
     Architecture(
         "BEiT",
@@ -279,7 +304,12 @@ ARCHITECTURES = (
         _SHORT | {"img_size": 112, "embed_dim": 192, "num_heads": 3},
     ),
     Architecture(
-        "EVA-02", "timm:eva02_tiny_patch14_224", "rotary positions", 112, _SHORT | {"img_size": 112}
+        "EVA-02",
+        "timm:eva02_tiny_patch14_224",
+        "rotary positions",
+        112,
+        _SHORT | {"img_size": 112},
+        more=True,
     ),
     Architecture(
         "DINOv2, registers",
@@ -326,7 +356,7 @@ ARCHITECTURES = (
         112,
         _SHORT | {"img_size": 112},
     ),
-    Architecture("CrossViT", "timm:crossvit_9_240", "two grids of tokens", 240, more=False),
+    Architecture("CrossViT", "timm:crossvit_9_240", "two grids of tokens", 240),
     Architecture(
         "TNT", "timm:tnt_s_patch16_224", "tokens within tokens", 112, _SHORT | {"img_size": 112}
     ),
@@ -356,5 +386,5 @@ ARCHITECTURES = (
     Architecture(
         "FPN (Faster R-CNN)", "detector:fasterrcnn_mobilenet_v3_large_320_fpn", "a pyramid"
     ),
-    Architecture("SSDlite", "detector:ssdlite320_mobilenet_v3_large", "six grids", 320),
+    Architecture("SSDlite", "detector:ssdlite320_mobilenet_v3_large", "six grids", 320, more=True),
 )

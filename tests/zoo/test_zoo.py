@@ -33,11 +33,9 @@ _REMEDY = re.compile("choose|state its layout|leave layout out|say which call")
 
 
 def chosen(summaries: list[LayerSummary]) -> list[str]:
-    """Name the layers that are suggested, and one low and one in the middle."""
+    """Name the layers that are suggested, and one of the lower half."""
     once = [s.name for s in summaries if s.calls == 1 and min(s.height, s.width) >= 3]
-    return list(
-        dict.fromkeys([*suggest_layers(summaries), *(once[len(once) * k // 8] for k in (1, 4))])
-    )
+    return list(dict.fromkeys([*suggest_layers(summaries), once[len(once) // 3]]))
 
 
 @pytest.mark.parametrize("architecture", _TRIED, ids=lambda a: a.spec.replace(":", "-"))
@@ -109,7 +107,7 @@ def test_what_is_wrong_is_seen() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::explgraph.ExplgraphWarning")  # noise has no pose
-@pytest.mark.parametrize("family", ["Swin", "Hiera", "DINOv2, registers", "ConvNeXt"])
+@pytest.mark.parametrize("family", ["Swin V2", "Hiera (SAM 2)", "DINOv2, registers", "ConvNeXt"])
 def test_they_are_mined_and_parsed(family: str) -> None:
     architecture = next(a for a in ARCHITECTURES if a.family == family)
     model = build(architecture)
