@@ -75,17 +75,22 @@ def array_sizes(
     progress: Shown,
 ) -> Told:
     """Read all files once."""
+    files = list(files)
+    asked = set(files[:_FILES])
 
     def check(file: str) -> _Checked:
         samples, whole = _read(folder / file, channels, axes, largest)
         height, width, count = samples.shape
         pixels = samples.reshape(-1, count)
-        return _Checked((width, height), whole, pixels[:: math.ceil(len(pixels) / _ASKED)].copy())
+        step = math.ceil(len(pixels) / _ASKED)
+        # a copy, lest all images stay in memory
+        some = pixels[::step].copy() if file in asked else pixels[:0].copy()
+        return _Checked((width, height), whole, some)
 
     found, broken = checked_files(files, check, progress)
-    some = [one.some for one in list(found.values())[:_FILES]]
+    some = [one.some for one in found.values()]
     window = ((0.0, 1.0),) * channel_count(channels)
-    if not all(one.dtype == np.uint8 for one in some):
+    if not all(one.dtype == np.uint8 for one in some) and any(map(len, some)):
         values = np.concatenate([shares(one) for one in some])
         low, high = np.percentile(values, [_DARK, _BRIGHT], axis=0)
         # what is the same everywhere has to be drawn, too

@@ -127,7 +127,8 @@ class ImageFolder(Dataset[Tensor]):
     Warns
     -----
     ExplgraphWarning
-        If unreadable images are skipped.
+        If unreadable images are skipped, files are left out that are images or videos of kinds that
+        can't be read, or some hold whole numbers and others floats.
     """
 
     def __init__(

@@ -20,6 +20,7 @@ from PIL import Image
 
 from explgraph import ImageFolder
 from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.images import arrays
 from explgraph.images.channels import undone
 from explgraph.images.ready import made_ready
 
@@ -500,6 +501,14 @@ def test_pictures_of_eight_bits_are_not_stretched(tmp_path: Path) -> None:
     Image.fromarray(grey).save(tmp_path / "a.png")
     picture = ImageFolder(tmp_path, size=8, channels=1, mean=[0.5], std=[0.2]).picture(0)
     np.testing.assert_array_equal(picture, np.repeat(grey[..., None], 3, 2))
+
+
+def test_windows_are_measured_on_the_first_images(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(arrays, "_FILES", 2)
+    for i, value in enumerate((1.0, 3.0, 100.0)):
+        np.save(tmp_path / f"{i}.npy", np.full((8, 8), value))
+    window = ImageFolder(tmp_path, size=8, channels=1, **plain(1)).describe()["window"]
+    assert window == [[1.0, 3.0]]
 
 
 def test_pictures_of_one_value(tmp_path: Path) -> None:
