@@ -49,6 +49,8 @@ __all__ = [
 
 # scores are the same to this share of the largest: a GPU may add up in another order
 _SAME = 1e-3
+# a mask or a best box may differ by a pixel where values are nearly equal
+_MIXED = 1e-2
 
 F = TypeVar("F", bound=Callable[..., Any])
 Change = Callable[[Tensor], Tensor]
@@ -229,7 +231,8 @@ def watched(
     Warns
     -----
     ExplgraphWarning
-        If the model gives other scores when it runs again on the first image.
+        If the model gives other scores when it runs again on the first image, or the function that
+        reads scores gives others beside another image.
     """
     check_model(model)
     if not len(graph):
@@ -245,16 +248,24 @@ def watched(
         ready = ((names, batch.to(home, dtype)) for names, batch in source)
         for k, (names, batch) in enumerate(with_bar(ready, count(images), progress, "running")):
             if k == 0:
-                _warn_of_chance(model, batch[:1], scorer)
+                _warn_of_doubtful_scores(model, batch[:2], scorer)
             yield names, batch
 
 
-def _warn_of_chance(model: nn.Module, image: Tensor, scorer: Scorer) -> None:
-    """Warn if a model gives other scores when it runs again on the same image."""
+def _warn_of_doubtful_scores(model: nn.Module, images: Tensor, scorer: Scorer) -> None:
+    """Warn if an image's scores are others again, or beside another image."""
     try:
-        first, second = (run(model, image, (), scorer=scorer).scores for _ in range(2))
+        first, second = (run(model, images[:1], (), scorer=scorer).scores for _ in range(2))
+        # the model's own way is its own: only what users make of it is tried
+        both = run(model, images, (), scorer=scorer).scores if scorer.told else first
     except ExplgraphError:
         return  # whoever runs it next is told
+    if float((both[:1] - first).abs().max()) > _MIXED * float(first.abs().max()):
+        warn(
+            "outputs gives the first image other scores when a second one is beside it, so that "
+            "images are mixed and what is said of one hangs on others; compute each row from its "
+            "own image (a softmax or mean over dimension 0?)"
+        )
     if float((first - second).abs().max()) > _SAME * float(first.abs().max()):
         warn(
             "the model gives other scores each time for the same image, though it is in "

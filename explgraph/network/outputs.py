@@ -82,6 +82,11 @@ class Scorer:
         return scores
 
     @property
+    def told(self) -> bool:
+        """Whether the user says how scores are read."""
+        return self._outputs is not None
+
+    @property
     def _who(self) -> str:
         """What gives the scores."""
         return "the model gives" if self._outputs is None else "outputs gives"

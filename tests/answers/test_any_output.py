@@ -231,6 +231,12 @@ def test_scores_without_gradients_are_told(cut: Any, setting: Any) -> None:
     ablate(given, graph, images, graph.node_ids[:1], outputs=cut)  # needs none
 
 
+def test_functions_that_mix_images_are_told(setting: Any) -> None:
+    model, graph, images = setting
+    with pytest.warns(ExplgraphWarning, match="when a second one is beside it, so that images are"):
+        ablate(model, graph, images, graph.node_ids[:1], outputs=lambda out: out.softmax(0))
+
+
 def test_without_outputs_the_line_is_told(setting: Any) -> None:
     _, graph, images = setting
     line = r'outputs=lambda out: out\["out"\]\.mean\(\(2, 3\)\)'
