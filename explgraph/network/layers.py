@@ -155,7 +155,8 @@ def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[
 
     Convolutions, normalisations and activation functions that run once are preferred, and those
     off the side branches of residual blocks. In their place stands the outermost block that ends
-    with maps of the same shape: the sum of a residual block, not one of its terms.
+    with maps of the same shape: the sum of a residual block, not one of its terms. A sequence of
+    blocks stands for the last of them only.
 
     Parameters
     ----------
@@ -242,6 +243,18 @@ def _more(upper: Sequence[LayerSummary], chosen: Sequence[LayerSummary]) -> list
 
 
 def _outermost(summary: LayerSummary, others: Sequence[LayerSummary]) -> LayerSummary:
-    """Find the outermost module around one that gives maps of the same shape, or itself."""
+    """Find the outermost module that ends with a module's maps, of the same shape, or itself."""
     around = [s for s in others if summary.name.startswith(s.name + ".") and s[2:5] == summary[2:5]]
-    return min(around, key=lambda s: len(s.name), default=summary)
+    ending = [s for s in around if _is_last(summary.name, s.name, others)]
+    return min(ending, key=lambda s: len(s.name), default=summary)
+
+
+def _is_last(name: str, container: str, others: Sequence[LayerSummary]) -> bool:
+    """Tell that a module is in the last of the numbered blocks that stand in a container, if any.
+
+    A transformer is one sequence of blocks of one shape: its end is that of the last one alone.
+    """
+    number = name[len(container) + 1 :].partition(".")[0]
+    inside = (s.name[len(container) + 1 :] for s in others if s.name.startswith(container + "."))
+    numbers = [int(n) for n in (i.partition(".")[0] for i in inside) if n.isdecimal()]
+    return not number.isdecimal() or int(number) == max(numbers)

@@ -556,6 +556,27 @@ def test_suggestions_are_whole_residual_blocks() -> None:
     assert suggest_layers(list_layers(net, 64)) == ("2", "1", "0")
 
 
+def test_suggestions_of_a_sequence_of_blocks_are_blocks() -> None:
+    """A transformer's blocks are alike: the whole sequence is none of those in its midst."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.wide, self.conv = (
+                nn.BatchNorm2d(4),
+                nn.Conv2d(4, 8, 1),
+                nn.Conv2d(8, 4, 1),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.conv(self.wide(self.norm(x)))
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Sequential(*[Block() for _ in range(12)])).eval()
+    names = suggest_layers(list_layers(net, 32), 4)
+    # the end of the whole is the last block's
+    assert names == ("1", "1.11.wide", "1.10.wide", "1.5")
+
+
 def test_devices_that_cannot_be_used_leave_the_model_alone(net: Net, images: Tensor) -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
     with pytest.raises(ExplgraphError, match="'meta' holds no values; use device='cpu'"):
