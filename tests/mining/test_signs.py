@@ -231,7 +231,7 @@ def test_a_store_keeps_what_it_was_recorded_with(tmp_path) -> None:
     torch.testing.assert_close(maps, expected, rtol=2e-3, atol=1e-3)  # float16
     with pytest.raises(ExplgraphError, match=r"s\.zarr"):
         record(signed(), images, ["signed"], store=path)
-    with pytest.raises(ExplgraphError, match="layout and signs are for recording"):
+    with pytest.raises(ExplgraphError, match="signs is for recording"):
         explgraph.mine(store=path, signs="both")
 
 
