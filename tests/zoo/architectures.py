@@ -241,10 +241,10 @@ ARCHITECTURES = (
     Architecture(
         "DaViT", "timm:davit_tiny", "windows and channels", 224, {"depths": (1, 1, 2, 1)}, more=True
     ),
-    Architecture("FocalNet", "timm:focalnet_tiny_srf", "focal modulation", 128),
+    Architecture("FocalNet", "timm:focalnet_tiny_srf", "focal modulation", 128, more=True),
     Architecture("GC ViT", "timm:gcvit_xxtiny", "global queries", 224, more=True),
     Architecture("NesT", "timm:nest_tiny", "nested blocks of tokens", 224, more=True),
-    Architecture("CoaT", "timm:coat_lite_tiny", "co-scale attention", 224),
+    Architecture("CoaT", "timm:coat_lite_tiny", "co-scale attention", 224, more=True),
     Architecture(
         "Sequencer",
         "timm:sequencer2d_s",
