@@ -125,6 +125,11 @@ def mine(
     if model is None:
         if store is None or images is not None or layers is not None:
             raise ExplgraphError("mine needs a model, images and layers, or else a store alone")
+        if signs not in ("positive", {}):
+            raise ExplgraphError(
+                "signs is for recording, a store keeps what it was recorded with; leave it out, "
+                "or give model, images and layers as well"
+            )
         activations = store if isinstance(store, ActivationStore) else open_store(store)
         preprocessing = activations.preprocessing
     elif images is None or layers is None or isinstance(store, ActivationStore):

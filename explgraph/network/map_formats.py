@@ -285,7 +285,8 @@ def only_grid(output: Any, n: int, layer: str, axis: int | None = 0) -> Tensor:
     if not fit:
         raise ExplgraphError(
             f"layer {layer!r} has no spatial grid: for {n} images it gives {shapes}, expected "
-            "(N, C, H, W) maps or (N, tokens, D) tokens; choose a layer before the pooling"
+            "(N, C, H, W) maps or (N, tokens, D) tokens; choose a layer before the pooling or, "
+            "where it cuts images into windows, the block around it"
         )
     raise ExplgraphError(
         f"layer {layer!r} gives several tensors that could be its maps: {shapes}; choose a module "

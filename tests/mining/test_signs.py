@@ -13,6 +13,8 @@ from torch import nn
 
 import explgraph
 from explgraph.activations.recording import record
+from explgraph.cli.entry import main, parser
+from explgraph.cli.inputs import read_by_layer
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.explaining.intervene import run
 from explgraph.network.geometry import measure_layers
@@ -217,3 +219,32 @@ def test_drawings_and_pages_name_the_sign(graph, tmp_path) -> None:
 def test_signs_that_are_none(signs, message) -> None:
     with pytest.raises(ExplgraphError, match=message):
         explgraph.mine(signed(), pictures(4), ["lower", "signed"], signs=signs)
+
+
+@pytest.mark.python311
+def test_a_store_keeps_what_it_was_recorded_with(tmp_path) -> None:
+    images, path = pictures(6), str(tmp_path / "s.zarr")
+    store = record(signed(), images, ["signed"], store=path, signs="both")
+    assert store.layers[0].signs == "both"
+    expected = record(signed(), images, ["signed"], signs="both").maps[0]
+    _, maps = next(iter(store.blocks(0)))
+    torch.testing.assert_close(maps, expected, rtol=2e-3, atol=1e-3)  # float16
+    with pytest.raises(ExplgraphError, match=r"s\.zarr"):
+        record(signed(), images, ["signed"], store=path)
+    with pytest.raises(ExplgraphError, match="signs is for recording"):
+        explgraph.mine(store=path, signs="both")
+
+
+def test_the_command_line_states_signs(capsys) -> None:
+    command = ["mine", "--images", "i", "--model", "m:m", "--layers", "a,b", "--out", "o"]
+
+    def stated(*given: str) -> dict[str, str]:
+        return read_by_layer(parser().parse_args([*command, *given]), "signs")
+
+    assert stated() == {}
+    assert stated("--signs", "both", "--signs", "b=positive") == {"a": "both", "b": "positive"}
+    with pytest.raises(ExplgraphError, match="--signs is given twice for all layers"):
+        stated("--signs", "both", "--signs", "positive")
+    with pytest.raises(SystemExit):
+        main(["mine", "--store", "s", "--out", "o", "--signs", "both"])
+    assert "--signs is for recording" in capsys.readouterr().err

@@ -28,7 +28,6 @@ __all__ = ["Answer", "answers", "by_units", "raw_outputs"]
 # with another, so that what is exchanged or mirrored shows
 PLACES = ((0.5, 0.5), (0.3, 0.2), (0.75, 0.3), (0.2, 0.65), (0.65, 0.8))
 PATCH = 1 / 8
-MOST_DRAWS = 12
 
 
 class Answer(NamedTuple):
@@ -59,7 +58,7 @@ def raw_outputs(model: nn.Module, images: Tensor, names: Collection[str]) -> dic
 
     def hook_for(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            kept.setdefault(name, _clone(output))
+            kept.setdefault(name, _clone(output, len(images)))
 
         return hook
 
@@ -73,12 +72,13 @@ def raw_outputs(model: nn.Module, images: Tensor, names: Collection[str]) -> dic
     return kept
 
 
-def _clone(output: Any) -> Any:
+def _clone(output: Any, n: int) -> Any:
+    """Keep the only tensor that has a row for each of `n` images."""
     if isinstance(output, Tensor):
         return output.clone()  # later modules may change it in place
     if isinstance(output, Mapping):
         output = tuple(output.values())
-    tensors = [o for o in output if isinstance(o, Tensor) and o.ndim in (3, 4)]
+    tensors = [o for o in output if isinstance(o, Tensor) and o.ndim in (3, 4) and len(o) == n]
     return tensors[0].clone() if len(tensors) == 1 else None
 
 
@@ -118,7 +118,7 @@ def changed_images(size: int, draws: int) -> tuple[Tensor, NDArray[np.float64], 
 
 
 def answers(
-    model: nn.Module, layers: Collection[Layer], size: int, draws: int = 3
+    model: nn.Module, layers: Collection[Layer], size: int, draws: int = 3, most: int = 12
 ) -> dict[str, Answer]:
     """Find out how far each layer's units that answer are from where they should be."""
     images, middles, side = changed_images(size, draws)
@@ -136,9 +136,7 @@ def answers(
         found[layer.name] = min(deviation(read, layer, middles, side) for read in (change, own))
     wrong = [layer for layer in layers if not found[layer.name].right]
     # odd units of random networks are evened out by more draws; what is truly wrong stays
-    return (
-        found | answers(model, wrong, size, MOST_DRAWS) if wrong and draws < MOST_DRAWS else found
-    )
+    return found | answers(model, wrong, size, most) if wrong and draws < most else found
 
 
 def deviation(

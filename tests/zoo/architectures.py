@@ -115,7 +115,7 @@ ARCHITECTURES = (
     Architecture("ResNeSt", "timm:resnest14d", "split attention"),
     Architecture("Res2Net", "timm:res2net50_48w_2s", "scales within a block", more=True),
     Architecture("Res2Net (DLA)", "timm:dla60_res2net", "scales within a block", more=True),
-    Architecture("DenseNet", "torchvision:densenet121", "dense concatenation"),
+    Architecture("DenseNet", "torchvision:densenet121", "dense concatenation", more=True),
     Architecture("DPN", "timm:dpn48b", "sums and concatenation"),
     Architecture("DLA", "timm:dla46_c", "trees of layers"),
     Architecture("HRNet", "timm:hrnet_w18_small", "four grids side by side"),
@@ -241,16 +241,17 @@ ARCHITECTURES = (
     Architecture(
         "DaViT", "timm:davit_tiny", "windows and channels", 224, {"depths": (1, 1, 2, 1)}, more=True
     ),
-    Architecture("FocalNet", "timm:focalnet_tiny_srf", "focal modulation", 128),
+    Architecture("FocalNet", "timm:focalnet_tiny_srf", "focal modulation", 128, more=True),
     Architecture("GC ViT", "timm:gcvit_xxtiny", "global queries", 224, more=True),
-    Architecture("NesT", "timm:nest_tiny", "nested blocks of tokens", 224),
-    Architecture("CoaT", "timm:coat_lite_tiny", "co-scale attention", 224),
+    Architecture("NesT", "timm:nest_tiny", "nested blocks of tokens", 224, more=True),
+    Architecture("CoaT", "timm:coat_lite_tiny", "co-scale attention", 224, more=True),
     Architecture(
         "Sequencer",
         "timm:sequencer2d_s",
         "LSTMs along rows and columns",
         224,
         {"layers": (1, 1, 2, 1)},
+        more=True,
     ),
     # plain transformers
     Architecture(
@@ -356,11 +357,11 @@ ARCHITECTURES = (
         112,
         _SHORT | {"img_size": 112},
     ),
-    Architecture("CrossViT", "timm:crossvit_9_240", "two grids of tokens", 240),
+    Architecture("CrossViT", "timm:crossvit_9_240", "two grids of tokens", 240, more=True),
     Architecture(
         "TNT", "timm:tnt_s_patch16_224", "tokens within tokens", 112, _SHORT | {"img_size": 112}
     ),
-    Architecture("VOLO", "timm:volo_d1_224", "outlook attention, NHWC", 224),
+    Architecture("VOLO", "timm:volo_d1_224", "outlook attention, NHWC", 224, more=True),
     Architecture("ConViT", "timm:convit_tiny", "gated positions", 112, _SHORT | {"img_size": 112}),
     Architecture("PiT", "timm:pit_ti_224", "pooled tokens", 224),
     Architecture(

@@ -57,7 +57,11 @@ def test_units_are_where_they_answer(architecture: Architecture, row) -> None:
         for k, f in formats.items()
         if isinstance(f, MapFormat)
     ]
-    layers = measure_layers(model, chosen(listed), size)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")  # where an even grid is assumed
+        layers = measure_layers(model, chosen(listed), size)
+    assumed = sum("an even grid of" in str(warning.message) for warning in told)
+    assert len(told) == assumed
     found = answers(model, layers, architecture.size)
     wrong = {layer: found[layer.name] for layer in layers if not found[layer.name].right}
     layouts = [name for name, _ in Counter(s.layout for s in listed).most_common()]
@@ -69,7 +73,7 @@ def test_units_are_where_they_answer(architecture: Architecture, row) -> None:
         ", ".join(f"`{layout}`" for layout in layouts),
         f"{len(listed)} of {len(formats)}",
         len(layers),
-        "right" if not wrong else "wrong",
+        ("wrong" if wrong else "right") + f", {assumed} assumed and told" * (assumed > 0),
     )
     assert not wrong
 
@@ -86,7 +90,7 @@ def test_what_is_wrong_is_seen() -> None:
     (layer,) = measure_layers(model, ["layer3"], (128, 128))
 
     def answer(mistaken: Layer) -> Answer:
-        return answers(model, [mistaken], architecture.size)[layer.name]
+        return answers(model, [mistaken], architecture.size, most=3)[layer.name]
 
     assert answer(layer).right
     assert not answer(replace(layer, layout="NCWH")).right
@@ -100,14 +104,14 @@ def test_what_is_wrong_is_seen() -> None:
     (layer,) = measure_layers(model, ["blocks.3"], (112, 112))
     assert layer.layout == "N(5+HW)C"
     for mistaken in ("N(4+HW+1)C", "N(5+WH)C"):
-        assert not answers(model, [replace(layer, layout=mistaken)], 112)["blocks.3"].right
+        assert not answers(model, [replace(layer, layout=mistaken)], 112, most=3)["blocks.3"].right
     shuffled = torch.randperm(64, generator=torch.Generator().manual_seed(0)) + 5
     mixed = replace(layer, layout="NLC", order=tuple(shuffled.tolist()))
-    assert not answers(model, [mixed], 112)["blocks.3"].right
+    assert not answers(model, [mixed], 112, most=3)["blocks.3"].right
 
 
 @pytest.mark.filterwarnings("ignore::explgraph.ExplgraphWarning")  # noise has no pose
-@pytest.mark.parametrize("family", ["Swin V2", "Hiera (SAM 2)", "DINOv2, registers", "ConvNeXt"])
+@pytest.mark.parametrize("family", ["Swin V2", "DINOv2, registers", "ConvNeXt"])
 def test_they_are_mined_and_parsed(family: str) -> None:
     architecture = next(a for a in ARCHITECTURES if a.family == family)
     model = build(architecture)
