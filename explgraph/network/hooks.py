@@ -56,24 +56,28 @@ class _AllCaught(BaseException):
     """Ends a forward pass early; no ``Exception``, lest a model's own handlers swallow it."""
 
 
-def split_layer(model: nn.Module, layer: str) -> tuple[str, int | None]:
+def split_layer(
+    model: nn.Module, layer: str, modules: Mapping[str, nn.Module] | None = None
+) -> tuple[str, int | None]:
     """Split ``"name@k"`` into the module's name and the call; the call is None without ``@``.
+
+    Whoever splits many gives the model's `modules_by_name`.
 
     Raises
     ------
     ExplgraphError
         If the model has no such module (the nearest names are offered) or the call is no number.
     """
-    modules = {name for name in modules_by_name(model) if name}
+    modules = modules_by_name(model) if modules is None else modules
     if layer not in modules:
         layer = plain_name(model, layer)  # as a model that is wrapped names it
     for wrapper in _WRAPPERS:  # as it was named when it was still wrapped
         if layer not in modules and layer.startswith(wrapper):
             layer = layer.removeprefix(wrapper)
-    if layer in modules:
+    if layer and layer in modules:
         return layer, None
     name, at, call = layer.rpartition("@")
-    if at and name in modules:
+    if at and name and name in modules:
         if not call.isdecimal():
             raise ExplgraphError(
                 f"layer {layer!r}: after '@' the number of the call is expected, counted from 0, "
@@ -83,7 +87,7 @@ def split_layer(model: nn.Module, layer: str) -> tuple[str, int | None]:
     wanted = name if at else layer
     # the end of a long path is what tells names apart, so compare that too
     ends = [m for m in modules if m.endswith("." + wanted.rpartition(".")[2])]
-    hint = nearest(wanted, modules) or nearest(wanted, ends)
+    hint = nearest(wanted, filter(None, modules)) or nearest(wanted, ends)
     raise ExplgraphError(
         f"the model has no layer {wanted!r}{hint or '; see model.named_modules() for the names'}"
     )
@@ -284,8 +288,10 @@ def catch(
         If the forward pass fails or ends before every layer has run.
     """
     wanted: dict[str, dict[int, str]] = {}
+    modules = modules_by_name(model)
+    split = {layer: split_layer(model, layer, modules) for layer in layers}
     for layer in layers:
-        name, call = split_layer(model, layer)
+        name, call = split[layer]
         first = wanted.setdefault(name, {}).setdefault(call or 0, layer)
         if layers.count(layer) > 1 or first != layer:
             raise ExplgraphError(f"layers names {first!r} twice; name each layer once")
@@ -320,7 +326,7 @@ def catch(
             f"{missing[0]!r} has run: {told_failure(failure)}"
         ) from failure
     if missing:
-        name, call = split_layer(model, missing[0])
+        name, call = split[missing[0]]
         times = calls[name]
         raise ExplgraphError(
             f"layer {missing[0]!r}: its module runs {times} times in a forward pass, so the last "
@@ -329,7 +335,7 @@ def catch(
             else f"layer {missing[0]!r} doesn't run in the model's forward pass (its hooks are "
             "never called); choose another, see explgraph.list_layers"
         )
-    return kept, {layer: calls[split_layer(model, layer)[0]] for layer in layers}
+    return kept, {layer: calls[split[layer][0]] for layer in layers}
 
 
 @contextmanager

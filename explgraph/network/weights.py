@@ -150,8 +150,9 @@ class _Place(NamedTuple):
 
 
 def _named(names: Sequence[str]) -> str:
-    """Name some."""
-    return f"{', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+    """Name some; what no terminal should be sent is spelled out."""
+    shown = [name if name.isprintable() else repr(name) for name in names[:_SHOWN]]
+    return f"{', '.join(shown)}{', ...' if len(names) > _SHOWN else ''}"
 
 
 def _chosen(file: Path, places: list[_Place], name: str | None) -> _Place:

@@ -207,6 +207,7 @@ def test_nothing_is_loaded_in_part(tmp_path: Any) -> None:
     refused(more, r"1 unexpected \(tail\.bias\) parameters \(without 'model\.'")
     refused({**named(""), "head.bias": torch.ones(3)}, r"head\.bias: \(3,\) in the file, \(2,\) in")
     refused({"other": {"x": bias}}, r"9 missing \(body\.0\.weight, .*, \.\.\.\) and 1 unexpected")
+    refused(named("") | {"a\nb\x1b": bias}, r"1 unexpected \('a\\nb\\x1b'\) parameters")
     refused({"model": {"epoch": 3}}, r"got dict in which 'model' is dict; save model\.state_dict")
 
 
