@@ -45,11 +45,12 @@ from explgraph.network.hooks import check_model
 from explgraph.parsed_parts import ParsedParts, Pooling
 from explgraph.paths import check_regular
 from explgraph.progress import Shown
-from explgraph.several_objects import MOST, enlarged, find_frames, placed
+from explgraph.several_objects import MOST, SURE, Look, enlarged, find_frames, placed
 from explgraph.statistics.fitted import Fitted
 from explgraph.statistics.inference import infer, scaled
 from explgraph.statistics.mixture import Grid
 from explgraph.statistics.one_pose import HOLDS, explained
+from explgraph.statistics.pose import standing
 from explgraph.statistics.pose_reader import own_evidence
 from explgraph.suffixes import PARSES, check_suffix
 from explgraph.whole_numbers import whole
@@ -515,26 +516,27 @@ def parse_batch(
         runs = [maps for _, maps in rectified_maps(model, named, layers)]
         return {layer.index: torch.cat([maps[layer.name] for maps in runs]) for layer in layers}
 
-    def evidence(images: Tensor) -> Tensor:
-        return torch.cat([parser.evidence(maps_of(piece)) for piece in torch.split(images, size)])
+    def look(images: Tensor) -> Look:
+        looks = [parser.look(maps_of(piece)) for piece in torch.split(images, size)]
+        return Look(*(torch.cat(part) for part in zip(*looks, strict=True)))
 
-    frames = find_frames(batch, objects, evidence)
     height, width = batch.shape[2:]
     whole = batch.new_tensor([[0, 0, width, height]])
-    alone = [i for i in range(size) if not len(frames[i])]
-    found: dict[int, ObjectRows] = {}
-    if alone:
-        looked = parser(maps_of(batch[alone]))
-        for row, i in enumerate(alone):
-            found[i] = ObjectRows(Looked(*(part[row : row + 1] for part in looked)), whole)
-    for i in range(size):
-        if i in found:
-            continue
-        here = frames[i]
-        looked = parser(maps_of(enlarged(batch[i].expand(len(here), *batch.shape[1:]), here)))
-        positions, expected = (placed(part, here, (height, width)) for part in looked[:2])
-        found[i] = ObjectRows(looked._replace(positions=positions, expected=expected), here)
-    return [found[i] for i in range(size)]
+    maps = maps_of(batch)
+    looked = parser(maps)
+    found = [ObjectRows(Looked(*(part[i : i + 1] for part in looked)), whole) for i in range(size)]
+    unsure = [i for i in range(size) if float(looked.fit[i]) < SURE * parser.usual_fit]
+    if not unsure:
+        return found
+    evidence = parser.look({index: values[unsure] for index, values in maps.items()}).evidence
+    frames = find_frames(batch[unsure], evidence, objects, look)
+    for i, here in zip(unsure, frames, strict=True):
+        if len(here):
+            cut = enlarged(batch[i].expand(len(here), *batch.shape[1:]), here)
+            seen = parser(maps_of(cut))
+            positions, expected = (placed(part, here, (height, width)) for part in seen[:2])
+            found[i] = ObjectRows(seen._replace(positions=positions, expected=expected), here)
+    return found
 
 
 def object_names(image: str, objects: int) -> list[str]:
@@ -745,6 +747,9 @@ class Parser:
         self.node_layer = torch.tensor([i for i, _ in where], dtype=torch.int64)
         self.node = torch.tensor([v for _, v in where], dtype=torch.int64)
         self._ids = graph.node_ids
+        self.image_size = graph.image_size
+        # what is usual isn't known of graphs of an earlier version: then no image is sure
+        self.usual_fit = graph.nx.graph["config"].get("usual_fit", math.inf)
 
     def scaled(self, maps: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Divide rectified maps (n, C, H, W) by their filters' scales, by layer index."""
@@ -800,15 +805,17 @@ class Parser:
         return Looked(positions, expected, scores, fit)
 
     @torch.no_grad()
-    def evidence(self, maps: Mapping[int, Tensor]) -> Tensor:
-        """How well the pose that is read explains each of some images, ``(n,)``: mean log evidence.
+    def look(self, maps: Mapping[int, Tensor]) -> Look:
+        """Say how well one pose explains each of some images, and where its object stands.
 
         Parameters
         ----------
         maps : mapping of int to (n, C, H, W)
             Rectified maps by layer index.
         """
-        values = self.scaled(maps)
+        reader, values = self.fitted.reader, self.scaled(maps)
         poses = self.fitted.poses(values, self.grids, self._prepared)
-        views = self.fitted.reader.guides.views(values, self.grids)
-        return own_evidence(self.fitted.reader, views, poses).cpu()
+        views = reader.guides.views(values, self.grids)
+        evidence = explained(reader, values, self.grids, poses, self.area)
+        evidence = evidence + own_evidence(reader, views, poses)
+        return Look(evidence.cpu(), standing(reader.model, poses, self.image_size).cpu())
