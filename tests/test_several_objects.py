@@ -162,7 +162,8 @@ def test_the_command_line_finds_them_in_photographs(graph, canvas, tmp_path, cap
     common += ["--std", "0.25", "--images", str(tmp_path / "new"), "--out", str(out)]
     assert cli.main(["parse", str(tmp_path / "g.explgraph"), *common, "--objects", "2"]) == 0
     assert "objects in 3 images" in capsys.readouterr().out
-    rows = list(csv.DictReader(out.open()))
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
     assert {row["image_name"] for row in rows} == {"0.png", "1.png", "2.png"}
     assert_allclose(
         [float(row["photo_x"]) for row in rows],
@@ -174,6 +175,13 @@ def test_the_command_line_finds_them_in_photographs(graph, canvas, tmp_path, cap
     )
     again = explgraph.Parse.read(out, folder)
     assert_allclose(again.to_original()[..., 0], 2 * again.positions[..., 0], atol=1e-3)
+
+
+def test_marks_of_several_objects_are_refused_at_the_command_line(tmp_path, capsys):
+    command = ["locate", "g.explgraph", "--images", str(tmp_path), "--landmarks", "m.csv"]
+    command += ["--model", "explgraph.creatures:network", "--out", str(tmp_path / "p.csv")]
+    assert cli.main([*command, "--objects", "2"]) == 1
+    assert "--objects needs --new" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("objects", [0, -1, True, 1.5, "2", 9])
