@@ -306,7 +306,8 @@ def _mine(
                 yield torch.cat([read, much[:, None]], 1)
 
         with_fit = images.table(read())
-        poses = images.table(with_fit.read(here)[:, :-1] for here in images)
+        # a few numbers for each image, as little as its name
+        poses = images.keep(with_fit.read(here)[:, :-1] for here in images)
         fit = images.rows(with_fit, torch.arange(images.n))[:, -1]
     sample_poses = images.rows(poses, sample)
     mined = [
