@@ -108,6 +108,7 @@ class ExplanatoryGraph(Graph):
         images: AnyImages,
         *,
         out: None = None,
+        objects: int = 1,
         batch_size: int = 32,
         device: str = "auto",
         progress: Shown = None,
@@ -119,6 +120,7 @@ class ExplanatoryGraph(Graph):
         images: AnyImages,
         *,
         out: str | os.PathLike[str],
+        objects: int = 1,
         batch_size: int = 32,
         device: str = "auto",
         progress: Shown = None,
@@ -129,6 +131,7 @@ class ExplanatoryGraph(Graph):
         images: AnyImages,
         *,
         out: str | os.PathLike[str] | None = None,
+        objects: int = 1,
         batch_size: int = 32,
         device: str = "auto",
         progress: Shown = None,
@@ -144,6 +147,12 @@ class ExplanatoryGraph(Graph):
         out : path or URL, optional
             Where the parse is written block by block, for any number of images. What was
             interrupted goes on where it was. In memory by default.
+        objects : int
+            How many objects an image may show. 1 reads one pose off every image. Otherwise up to
+            so many are looked for, each with a pose of its own: a row of the parse for each, the
+            best explained first, named ``name#0``, ``name#1``, ... where there are several
+            (``parse.image_names`` and ``parse.frames`` say where it is). The network is run over
+            some fifty pieces of every image.
         batch_size : int
         device : str
             Where the model runs and nodes are looked for; "auto" is the GPU if there is one.
@@ -164,16 +173,18 @@ class ExplanatoryGraph(Graph):
         Warns
         -----
         ExplgraphWarning
-            If the weights are not those that were mined, or the poses of the mined images told
-            little.
+            If the weights are not those that were mined, the poses of the mined images told
+            little, or one pose does not hold in many of these images (``parse.one_pose_fails``).
         """
         if out is None:
             return parsing.parse(
-                model, self, images, batch_size=batch_size, device=device, progress=progress
-            )
+                model, self, images,
+                objects=objects, batch_size=batch_size, device=device, progress=progress,
+            )  # fmt: skip
         return parse_to_store(
-            model, self, images, out, batch_size=batch_size, device=device, progress=progress
-        )
+            model, self, images, out,
+            objects=objects, batch_size=batch_size, device=device, progress=progress,
+        )  # fmt: skip
 
     def parts_in(self, parse: parsing.Parse) -> ParsedParts:
         """Give every part's place, presence and radius: see `explgraph.parsing.parts_in`."""

@@ -8,6 +8,11 @@ one block of rows whatever the number of images (their names aside). A store
     ``(N, V, 2)`` float32, px.
 ``scores``
     ``(N, V)`` float32.
+``fit``
+    ``(N,)`` float32: what each image's pose explains, nats.
+``frames``
+    ``(N, K, 4)`` float32, px: only where up to K > 1 objects were looked for. The arrays above have
+    a K behind their N then; what an image has fewer objects is NaN.
 ``photo``
     ``(N, 4)`` float64: what px of the image times (the first two) and plus (the last two) is px of
     the photograph; only of an `ImageFolder`.
@@ -31,13 +36,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from explgraph.activations.image_blocks import ImageBlocks, Runs, whole_blocks
 from explgraph.activations.streaming import BLOCK as BATCH
 from explgraph.activations.zarr_blocks import Array, Blocks, Kind, explained, fill, open_blocks
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
+from explgraph.graph.several import pose_fit, warn_if_several_parsed
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages, check_batch_size
 from explgraph.images.folder import ImageFolder
@@ -50,7 +56,14 @@ from explgraph.network.forward import (
     with_bar,
 )
 from explgraph.network.hooks import check_model
-from explgraph.parsing import Parse, Parser, check_weights
+from explgraph.parsing import (
+    Parse,
+    Parser,
+    check_objects,
+    check_weights,
+    object_names,
+    parse_batch,
+)
 from explgraph.progress import Shown
 
 __all__ = ["ParseStore", "open_parse", "parse_to_store"]
@@ -60,7 +73,7 @@ BLOCK = 8 * BATCH
 
 _KIND = Kind(
     "explgraph_parse",
-    2,
+    3,
     "store of a parse",
     "graph.parse(model, images, out=...)",
     "parse",
@@ -70,6 +83,7 @@ _KIND = Kind(
         ("model", "other weights"),
         ("images", "other images"),
         ("preprocessing", "images made ready in another way"),
+        ("objects", "another number of objects in an image"),
     ),
     ("names", "nodes"),
 )
@@ -98,6 +112,9 @@ class ParseStore:
         Of the images that were parsed.
     graph_fingerprint : str
         Of the graph whose nodes they are.
+    objects : int
+        That were looked for in an image, at most. Of more than one, a slice of images holds a row
+        for every object in them.
     """
 
     path: str
@@ -107,6 +124,7 @@ class ParseStore:
     model_fingerprint: str
     images_fingerprint: str
     graph_fingerprint: str
+    objects: int
     _blocks: Blocks = field(compare=False)
 
     def __repr__(self) -> str:
@@ -131,14 +149,26 @@ class ParseStore:
         start, stop, _ = images.indices(len(self))
         here = slice(start, max(start, stop))
         with explained(_KIND, f"{self.path!r}, images {here.start} to {here.stop}"):
-            positions, expected, scores = (
-                self._blocks.rows(name, here) for name in ("positions", "expected", "scores")
-            )
+            read = {
+                name: self._blocks.rows(name, here) for name in (*_ROWS, *_framed(self.objects))
+            }
             photo = self._blocks.rows("photo", here) if self._blocks.about["photo"] else None
-        to_original = None if photo is None else partial(_to_photo, photo)
+        names = self.names[here]
+        more: dict[str, Any] = {}
+        if self.objects > 1:
+            there = np.isfinite(read["fit"])
+            read = {name: values[there] for name, values in read.items()}
+            rows = there.nonzero()[0].tolist()
+            more = {"frames": read["frames"], "_image_names": tuple(names[i] for i in rows)}
+            photo = None if photo is None else photo[rows]
+            counted = zip(names, there.sum(1).tolist(), strict=True)
+            names = tuple(name for image, k in counted for name in object_names(image, k))
+        usual = {"usual_fit": self._blocks.about["usual_fit"]}
         return Parse(
-            self.nodes, self.names[here], positions, expected, scores, self.image_size, to_original
-        )
+            self.nodes, names, read["positions"], read["expected"], read["scores"], self.image_size,
+            None if photo is None else partial(_to_photo, photo),
+            pose_fit=pose_fit(read["fit"], usual), **more,
+        )  # fmt: skip
 
     def blocks(self, size: int = BLOCK) -> Iterator[Parse]:
         """Go through all images, so many at a time; multiples of `BLOCK` are read once."""
@@ -179,18 +209,32 @@ def open_parse(path: str | os.PathLike[str]) -> ParseStore:
         about["model"],
         about["content"],
         about["graph"],
+        about["objects"],
         blocks,
     )
 
 
 def _arrays_of(about: dict[str, Any], texts: Mapping[str, tuple[str, ...]]) -> dict[str, Array]:
     """Name the arrays of a store of some description."""
-    return _arrays(len(texts["names"]), len(texts["nodes"]), photo=about["photo"])
+    n, v = len(texts["names"]), len(texts["nodes"])
+    return _arrays(n, v, photo=about["photo"], objects=about["objects"])
 
 
-def _arrays(n: int, v: int, *, photo: bool) -> dict[str, Array]:
+Images = Iterator[tuple[tuple[str, ...], Tensor]]
+_ROWS = ("positions", "expected", "scores", "fit")
+
+
+def _framed(objects: int) -> tuple[str, ...]:
+    """Name the array that there is of several objects alone."""
+    return ("frames",) if objects > 1 else ()
+
+
+def _arrays(n: int, v: int, *, photo: bool, objects: int) -> dict[str, Array]:
     """Name the arrays of a store of `n` images and `v` nodes."""
-    shapes = {"positions": (n, v, 2), "expected": (n, v, 2), "scores": (n, v)}
+    k = () if objects == 1 else (objects,)
+    shapes: dict[str, tuple[int, ...]] = {"positions": (n, *k, v, 2), "expected": (n, *k, v, 2)}
+    shapes |= {"scores": (n, *k, v), "fit": (n, *k)}
+    shapes |= dict.fromkeys(_framed(objects), (n, *k, 4))
     nan = float("nan")
     arrays = {k: Array(shape, BLOCK, "float32", k, nan, "shuffle") for k, shape in shapes.items()}
     if photo:
@@ -204,6 +248,7 @@ def parse_to_store(
     images: AnyImages,
     path: str | os.PathLike[str],
     *,
+    objects: int = 1,
     batch_size: int = 32,
     device: str = "auto",
     progress: Shown = None,
@@ -212,7 +257,7 @@ def parse_to_store(
 
     Parameters
     ----------
-    model, graph, images, device, progress
+    model, graph, images, objects, device, progress
         As for `explgraph.parsing.parse`; the number of images must be known, and they can be taken
         in any order.
     path : str or path
@@ -238,6 +283,7 @@ def parse_to_store(
     """
     check_model(model)
     check_batch_size(batch_size)
+    check_objects(objects)
     if not len(graph):
         raise ExplgraphError("the graph has no nodes; mine again, or prune less")
     blocks_of, weights = ImageBlocks(images, BLOCK), fingerprint(model)
@@ -252,32 +298,66 @@ def parse_to_store(
         "preprocessing": folder.describe() if folder is not None else {},
         "image_size": list(graph.image_size),
         "photo": folder is not None,
+        "objects": objects,
+        "usual_fit": graph.nx.graph["config"].get("usual_fit", 0.0),
     }
     parser = Parser(graph, checked_device(device))
 
     def blocks(missing: list[int]) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         source = of_size(blocks_of.batches(missing, batch_size), graph.image_size)
-        runs = with_bar(rectified_maps(model, source, graph.layers), len(missing) * BLOCK, progress)
-        for block, rows in whole_blocks(_rows(parser, graph, runs), missing, len(names), BLOCK):
+        if objects == 1:
+            runs = _rows(parser, graph, rectified_maps(model, source, graph.layers))
+        else:
+            runs = _object_rows(parser, model, graph, source, objects)
+        runs = with_bar(runs, len(missing) * BLOCK, progress)
+        for block, rows in whole_blocks(runs, missing, len(names), BLOCK):
             values = {name: part.numpy() for name, part in rows.items()}
             if folder is not None:
-                here = range(block * BLOCK, block * BLOCK + len(values["scores"]))
+                here = range(block * BLOCK, block * BLOCK + len(values["fit"]))
                 ends = np.stack([folder.to_original(i, [[0, 0], [1, 1]]) for i in here])
                 values["photo"] = np.concatenate([ends[:, 1] - ends[:, 0], ends[:, 0]], axis=1)
             yield block, values
 
     with torch.inference_mode(False), on_device(model, device):
-        arrays = _arrays(len(names), len(graph), photo=folder is not None)
+        arrays = _arrays(len(names), len(graph), photo=folder is not None, objects=objects)
         texts = {"names": names, "nodes": graph.node_ids}
         fill(_KIND, path, about, texts, arrays, blocks_of, blocks)
-    return open_parse(path)
+    store = open_parse(path)
+    if objects == 1:
+        fits = [block.pose_fit for block in store.blocks()]
+        known = [fit for fit in fits if fit is not None]
+        warn_if_several_parsed(np.concatenate(known) if known else None)
+    return store
 
 
-def _rows(parser: Parser, graph: Graph, runs: Runs) -> Runs:
+def _rows(parser: Parser, graph: Graph, runs: Any) -> Runs:
     """Find the nodes, batch by batch."""
     for names, maps in runs:
         found = parser({layer.index: maps[layer.name] for layer in graph.layers})
-        yield names, dict(zip(("positions", "expected", "scores"), found, strict=True))
+        yield names, found._asdict()
+
+
+def _object_rows(
+    parser: Parser, model: nn.Module, graph: Graph, source: Images, objects: int
+) -> Runs:
+    """Find the nodes of several objects in every image; NaN for those that it lacks."""
+    for names, batch in source:
+        rows = parse_batch(parser, model, graph.layers, batch, objects)
+        seen = [{**one.looked._asdict(), "frames": one.frames} for one in rows]
+        yield (
+            names,
+            {
+                name: torch.stack([_filled(one[name], objects) for one in seen])
+                for name in (*_ROWS, "frames")
+            },
+        )
+
+
+def _filled(values: Tensor, objects: int) -> Tensor:
+    """Fill (k, ...) up to so many objects with NaN."""
+    return torch.cat(
+        [values, values.new_full((objects - len(values), *values.shape[1:]), torch.nan)]
+    )
 
 
 def _graph_fingerprint(graph: Graph) -> str:

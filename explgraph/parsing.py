@@ -12,9 +12,9 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,19 +26,34 @@ from explgraph.activations.memory import Activations
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError, warn
 from explgraph.graph.graph import Graph, check_graph
+from explgraph.graph.several import pose_fit, warn_if_several_parsed
 from explgraph.graph.weak_pose import warn_if_weak
-from explgraph.images.batches import AnyImages
+from explgraph.images.batches import AnyImages, batches, count
 from explgraph.images.folder import ImageFolder
 from explgraph.markup import table
-from explgraph.network.forward import checked_device, fingerprint, stream
+from explgraph.network.forward import (
+    checked_device,
+    fingerprint,
+    of_size,
+    on_device,
+    rectified_maps,
+    stream,
+    with_bar,
+)
+from explgraph.network.geometry import Layer
 from explgraph.network.hooks import check_model
 from explgraph.parsed_parts import ParsedParts, Pooling
 from explgraph.paths import check_regular
 from explgraph.progress import Shown
+from explgraph.several_objects import MOST, SURE, Look, enlarged, find_frames, placed
 from explgraph.statistics.fitted import Fitted
 from explgraph.statistics.inference import infer, scaled
 from explgraph.statistics.mixture import Grid
+from explgraph.statistics.one_pose import HOLDS, explained
+from explgraph.statistics.pose import standing
+from explgraph.statistics.pose_reader import own_evidence
 from explgraph.suffixes import PARSES, check_suffix
+from explgraph.whole_numbers import whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +84,14 @@ class Parse:
         its part is there.
     image_size : (int, int)
         ``(H, W)`` px.
+    pose_fit : (N,) float32 or None
+        How much of where filters fire one pose explains, as a share of what is usual in the mined
+        images: about 1 where the image shows one object as they do. Below 0.4 one pose does not
+        hold (`one_pose_fails`). Of an object (``objects=``) it is that of its own pose in its
+        frame. None if the graph doesn't know what is usual.
+    frames : (N, 4) float32 or None
+        ``[x0, y0, x1, y1]`` px of the image: the part of it that an object was looked for in. None
+        unless several objects were asked for.
     """
 
     nodes: tuple[str, ...]
@@ -81,6 +104,25 @@ class Parse:
         default=None, repr=False, compare=False
     )
     _pooling: Pooling | None = field(default=None, repr=False, compare=False)
+    pose_fit: NDArray[np.float32] | None = None
+    frames: NDArray[np.float32] | None = None
+    _image_names: tuple[str, ...] | None = field(default=None, repr=False)
+
+    @property
+    def image_names(self) -> tuple[str, ...]:
+        """Name of the image that each row is of: that in `names` without an object's ``#k``."""
+        return self.names if self._image_names is None else self._image_names
+
+    @property
+    def one_pose_fails(self) -> NDArray[np.bool_]:
+        """Whether one pose does not hold, ``(N,)``: several objects, as a rule.
+
+        It explains less than 0.4 of what is usual. False where that isn't known.
+        """
+        if self.pose_fit is None:
+            return np.zeros(len(self.names), dtype=bool)
+        failing: NDArray[np.bool_] = self.pose_fit < HOLDS
+        return failing
 
     def __repr__(self) -> str:
         height, width = self.image_size
@@ -89,10 +131,18 @@ class Parse:
             if self.names
             else ""
         )
-        return (
-            f"Parse: {len(self.nodes):,} nodes in {len(self.names):,} images of {width} x {height} "
-            f"px{there}"
-        )
+        return f"Parse: {self._counted()} of {width} x {height} px{there}{self._doubt()}"
+
+    def _counted(self) -> str:
+        """Say how many nodes there are, and in what."""
+        images = len(set(self.image_names))
+        objects = "" if self.frames is None else f"{len(self.names):,} objects in "
+        return f"{len(self.nodes):,} nodes in {objects}{images:,} images"
+
+    def _doubt(self) -> str:
+        """Say in how many rows one pose does not hold, if any."""
+        failing = int(self.one_pose_fails.sum())
+        return f"; one pose does not hold in {failing:,}" if failing else ""
 
     @property
     def parts(self) -> ParsedParts:
@@ -168,8 +218,8 @@ class Parse:
             rows.append([name, int((self.scores[n] > 0).sum()), "; ".join(found)])
         more = len(self.names) - len(rows)
         return (
-            f"<div><p><b>Parse</b>: {len(self.nodes):,} nodes in {len(self.names):,} images of "
-            f"{self.image_size[1]} × {self.image_size[0]} px</p>"
+            f"<div><p><b>Parse</b>: {self._counted()} of "
+            f"{self.image_size[1]} × {self.image_size[0]} px{self._doubt()}</p>"
             f"{table(['image', 'nodes present', 'nearest to their best'], rows, most=240)}"
             + (f"<p>and {more:,} more images</p>" if more > 0 else "")
             + "</div>"
@@ -181,7 +231,9 @@ class Parse:
         Returns
         -------
         pandas.DataFrame
-            Columns ``image``, ``node``, ``x``, ``y``, ``expected_x``, ``expected_y``, ``score``.
+            Columns ``image``, ``node``, ``x``, ``y``, ``expected_x``, ``expected_y``, ``score``;
+            where they are known ``pose_fit``, and of objects ``image_name`` and ``x0``, ``y0``,
+            ``x1``, ``y1`` (`frames`).
 
         Raises
         ------
@@ -199,7 +251,16 @@ class Parse:
             "expected_y": self.expected[..., 1],
             "score": self.scores,
         }
+        if self.pose_fit is not None:
+            values["pose_fit"] = self._along(self.pose_fit)
+        if self.frames is not None:
+            values["image_name"] = self._along(np.array(self.image_names, dtype=object))
+            values |= {n: self._along(self.frames[:, k]) for k, n in enumerate(_FRAME)}
         return rows.grid(("image", self.names), ("node", self.nodes), values)
+
+    def _along(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Repeat what is known of rows (N,) for every node."""
+        return np.repeat(values[:, None], len(self.nodes), axis=1)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write places and scores in the format of the path's suffix, whole or not at all.
@@ -235,6 +296,10 @@ class Parse:
         }
         if photo is not None:
             arrays["photo"] = photo
+        if self.pose_fit is not None:
+            arrays["pose_fit"] = self.pose_fit
+        if self.frames is not None:
+            arrays |= {"frames": self.frames, "image_names": np.array(self.image_names, np.str_)}
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
 
@@ -261,10 +326,14 @@ class Parse:
         """
         shown = f"path {str(path)!r}"
         if check_suffix(path, PARSES) == ".npz":
-            found = cls(*_read_npz(path))
+            *plain, more = _read_npz(path)
+            found = cls(*plain, **more)
         else:
             kinds = {**dict.fromkeys(_VALUES, float), **dict.fromkeys(_SIZE, int)}
-            names, nodes, table = rows.read_grid(path, ("image", str), ("node", str), kinds)
+            told = {**dict.fromkeys(("pose_fit", *_FRAME), float), "image_name": str}
+            names, nodes, table = rows.read_grid(
+                path, ("image", str), ("node", str), kinds | told, optional=tuple(told)
+            )
             x, y, *others, score = (table[key].astype(np.float32) for key in _VALUES)
             if any((table[side] != table[side][0, 0]).any() for side in _SIZE):
                 raise ExplgraphError(
@@ -272,24 +341,42 @@ class Parse:
                 )
             height, width = (int(table[side][0, 0]) for side in _SIZE)
             places = np.stack([x, y], axis=-1), np.stack(others, axis=-1)
-            found = cls(nodes, names, *places, score, (height, width))
+            more = {}
+            if "pose_fit" in table:
+                more["pose_fit"] = table["pose_fit"][:, 0].astype(np.float32)
+            if all(key in table for key in ("image_name", *_FRAME)):
+                more["frames"] = np.stack([table[key][:, 0] for key in _FRAME], 1)
+                more["frames"] = more["frames"].astype(np.float32)
+                more["_image_names"] = tuple(table["image_name"][:, 0].tolist())
+            found = cls(nodes, names, *places, score, (height, width), **more)
         if not (found.scores >= 0).all() or min(found.image_size) < 1:
             raise ExplgraphError(
                 f"{shown} holds a score below 0, or a side; expected what Parse.write writes"
             )
         if images is None:
             return found
-        if tuple(images.names) != found.names or images.size != found.image_size:
+        known = tuple(dict.fromkeys(found.image_names))
+        if tuple(images.names) != known or images.size != found.image_size:
             raise ExplgraphError(
                 f"images holds {len(images)} of {images.size[0]} x {images.size[1]} px, {shown} "
-                f"{len(found.names)} of {found.image_size[0]} x {found.image_size[1]} px or of "
+                f"{len(known)} of {found.image_size[0]} x {found.image_size[1]} px or of "
                 "other names; give the photographs that were parsed, in the same order"
             )
-        return replace(found, _to_original=images.to_original)
+        return replace(found, _to_original=_originals(images, found.image_names))
 
 
 _VALUES = ("x", "y", "expected_x", "expected_y", "score")
 _SIZE = ("height", "width")
+_FRAME = ("x0", "y0", "x1", "y1")
+
+
+def _originals(
+    images: ImageFolder, names: tuple[str, ...]
+) -> Callable[[int, NDArray[Any]], NDArray[Any]]:
+    """Give what takes a row's points to its photograph; rows are of images of some names."""
+    number = {name: i for i, name in enumerate(images.names)}
+    of = [number[name] for name in names]
+    return lambda row, points: images.to_original(of[row], points)
 
 
 def _read_npz(path: str | os.PathLike[str]) -> tuple[Any, ...]:
@@ -304,6 +391,7 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[Any, ...]:
                     f"{shown} lacks the array {missing[0]!r}; expected {', '.join(keys)}"
                 )
             nodes, names, *numbers, size = (file[key] for key in keys)
+            told = {key: file[key] for key in ("pose_fit", "frames", "image_names") if key in file}
     except (
         OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error, struct.error
     ) as err:  # fmt: skip
@@ -311,10 +399,16 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[Any, ...]:
             raise
         raise ExplgraphError(f"{shown} can't be read as .npz: {err}") from err
     n, v = names.size, nodes.size
+    shapes: dict[str, tuple[int, ...]]
     shapes = {"nodes": (v,), "names": (n,), "positions": (n, v, 2), "expected": (n, v, 2),
               "scores": (n, v), "image_size": (2,)}  # fmt: skip
-    for (key, shape), array in zip(shapes.items(), (nodes, names, *numbers, size), strict=True):
-        kind = "U" if key in ("nodes", "names") else "i" if key == "image_size" else "f"
+    more = {"pose_fit": (n,), "frames": (n, 4), "image_names": (n,)}
+    shapes |= {key: more[key] for key in told}
+    arrays = (nodes, names, *numbers, size, *told.values())
+    for (key, shape), array in zip(shapes.items(), arrays, strict=True):
+        kind = (
+            "U" if key in ("nodes", "names", "image_names") else "i" if key == "image_size" else "f"
+        )
         finite = kind == "U" or np.isfinite(array).all()
         if array.shape != shape or array.dtype.kind != kind or not finite:
             raise ExplgraphError(
@@ -322,7 +416,11 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[Any, ...]:
                 f"shape {shape}, as Parse.write writes them"
             )
     floats = (array.astype(np.float32, copy=False) for array in numbers)
-    return (tuple(nodes.tolist()), tuple(names.tolist()), *floats, tuple(size.tolist()))
+    if "image_names" in told:
+        told["_image_names"] = tuple(told.pop("image_names").tolist())
+    for key in told.keys() - {"_image_names"}:
+        told[key] = told[key].astype(np.float32, copy=False)
+    return (tuple(nodes.tolist()), tuple(names.tolist()), *floats, tuple(size.tolist()), told)
 
 
 def parse(
@@ -330,6 +428,7 @@ def parse(
     graph: Graph,
     images: AnyImages,
     *,
+    objects: int = 1,
     batch_size: int = 32,
     device: str = "auto",
     progress: Shown = None,
@@ -343,6 +442,8 @@ def parse(
     graph : ExplanatoryGraph
     images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Of the size that was mined.
+    objects : int
+        Look for so many in an image, at most: see `several_objects`.
     batch_size : int
     device : str
         Where the model runs and nodes are looked for; "auto" is the GPU if there is one.
@@ -361,20 +462,121 @@ def parse(
     Warns
     -----
     ExplgraphWarning
-        If the weights are not those that were mined, or the poses of the mined images told little.
+        If the weights are not those that were mined, the poses of the mined images told little, or
+        one pose does not hold in many of these images.
     """
     check_graph(graph)
+    if check_objects(objects) > 1:
+        return _parse_objects(model, graph, images, objects, batch_size, device, progress)
     parser = Parser(graph, checked_device(device))
     warn_if_weak(graph.nx.graph["config"])
     names: list[str] = []
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    parts: list[Looked] = []
     for here, maps in stream_layers(
         model, graph, images, batch_size=batch_size, device=device, progress=progress
     ):
         names.extend(here)
         parts.append(parser({layer.index: maps[layer.name] for layer in graph.layers}))
     original = images.to_original if isinstance(images, ImageFolder) else None
-    return _parse(graph, tuple(names), parts, original)
+    found = _parse(graph, tuple(names), parts, original)
+    warn_if_several_parsed(found.pose_fit)
+    return found
+
+
+def check_objects(objects: int) -> int:
+    """Give the number of objects to look for, if it can be."""
+    whole(objects, "objects")
+    if objects > MOST:
+        raise ExplgraphError(
+            f"objects must be a whole number from 1 to {MOST}, got {objects}; for more, cut the "
+            "photographs up by boxes (ImageFolder's boxes=)"
+        )
+    return objects
+
+
+class ObjectRows(NamedTuple):
+    """Objects of one image: what was seen of each, and its frame (k, 4) px."""
+
+    looked: Looked
+    frames: Tensor
+
+
+def parse_batch(
+    parser: Parser, model: nn.Module, layers: Sequence[Layer], batch: Tensor, objects: int
+) -> list[ObjectRows]:
+    """Find the objects of each image of a batch (n, 3, H, W), by running the model over pieces.
+
+    The model must be where it is to run, and the images of the size that was mined.
+    """
+    size = len(batch)
+
+    def maps_of(images: Tensor) -> dict[int, Tensor]:
+        pieces = torch.split(images, size)
+        named = ((tuple(map(str, range(len(piece)))), piece) for piece in pieces)
+        runs = [maps for _, maps in rectified_maps(model, named, layers)]
+        return {layer.index: torch.cat([maps[layer.name] for maps in runs]) for layer in layers}
+
+    def look(images: Tensor) -> Look:
+        looks = [parser.look(maps_of(piece)) for piece in torch.split(images, size)]
+        return Look(*(torch.cat(part) for part in zip(*looks, strict=True)))
+
+    height, width = batch.shape[2:]
+    whole = batch.new_tensor([[0, 0, width, height]])
+    maps = maps_of(batch)
+    looked = parser(maps)
+    found = [ObjectRows(Looked(*(part[i : i + 1] for part in looked)), whole) for i in range(size)]
+    unsure = [i for i in range(size) if float(looked.fit[i]) < SURE * parser.usual_fit]
+    if not unsure:
+        return found
+    evidence = parser.look({index: values[unsure] for index, values in maps.items()}).evidence
+    frames = find_frames(batch[unsure], evidence, objects, look)
+    for i, here in zip(unsure, frames, strict=True):
+        if len(here):
+            cut = enlarged(batch[i].expand(len(here), *batch.shape[1:]), here)
+            seen = parser(maps_of(cut))
+            positions, expected = (placed(part, here, (height, width)) for part in seen[:2])
+            found[i] = ObjectRows(seen._replace(positions=positions, expected=expected), here)
+    return found
+
+
+def object_names(image: str, objects: int) -> list[str]:
+    """Name an image's objects: as boxes are, by ``#k`` where there are several."""
+    return [image] if objects == 1 else [f"{image}#{k}" for k in range(objects)]
+
+
+def _parse_objects(
+    model: nn.Module,
+    graph: Graph,
+    images: AnyImages,
+    objects: int,
+    batch_size: int,
+    device: str,
+    progress: Shown,
+) -> Parse:
+    """Find every node of several objects in images."""
+    check_model(model)
+    check_weights(graph, fingerprint(model))
+    warn_if_weak(graph.nx.graph["config"])
+    parser = Parser(graph, checked_device(device))
+    names: list[str] = []
+    image_names: list[str] = []
+    found: list[ObjectRows] = []
+    with on_device(model, device):
+        source = of_size(batches(images, batch_size), graph.image_size)
+        for here, batch in with_bar(source, count(images), progress, "parsing"):
+            for image, rows in zip(
+                here, parse_batch(parser, model, graph.layers, batch, objects), strict=True
+            ):
+                names += object_names(image, len(rows.frames))
+                image_names += [image] * len(rows.frames)
+                found.append(rows)
+    original = _originals(images, tuple(image_names)) if isinstance(images, ImageFolder) else None
+    parsed = _parse(graph, tuple(names), [rows.looked for rows in found], original)
+    return replace(
+        parsed,
+        frames=torch.cat([rows.frames for rows in found]).numpy(),
+        _image_names=tuple(image_names),
+    )
 
 
 def stream_layers(
@@ -474,11 +676,11 @@ def _lockstep(activations: Activations, size: int = 64) -> Iterator[dict[int, Te
 def _parse(
     graph: Graph,
     names: tuple[str, ...],
-    parts: list[tuple[Tensor, Tensor, Tensor]],
+    parts: list[Looked],
     to_original: Callable[[int, NDArray[Any]], NDArray[Any]] | None,
 ) -> Parse:
     """Put the batches together."""
-    positions, expected, scores = (torch.cat(p).numpy() for p in zip(*parts, strict=True))
+    positions, expected, scores, fit = (torch.cat(p).numpy() for p in zip(*parts, strict=True))
     return Parse(
         graph.node_ids,
         names,
@@ -488,6 +690,7 @@ def _parse(
         graph.image_size,
         to_original,
         Pooling.of(graph),
+        pose_fit(fit, graph.nx.graph["config"]),
     )
 
 
@@ -509,6 +712,24 @@ def parts_in(graph: Graph, parse: Parse) -> ParsedParts:
     return parse._pooled(Pooling.of(graph))
 
 
+class Looked(NamedTuple):
+    """What was seen of V nodes in n images.
+
+    Attributes
+    ----------
+    positions, expected : (n, V, 2)
+        px.
+    scores : (n, V)
+    fit : (n,)
+        What the pose explains of where filters fire, nats (`statistics.one_pose`).
+    """
+
+    positions: Tensor
+    expected: Tensor
+    scores: Tensor
+    fit: Tensor
+
+
 class Parser:
     """A graph's parameters, ready to be run over batches of maps on a device."""
 
@@ -526,6 +747,9 @@ class Parser:
         self.node_layer = torch.tensor([i for i, _ in where], dtype=torch.int64)
         self.node = torch.tensor([v for _, v in where], dtype=torch.int64)
         self._ids = graph.node_ids
+        self.image_size = graph.image_size
+        # what is usual isn't known of graphs of an earlier version: then no image is sure
+        self.usual_fit = graph.nx.graph["config"].get("usual_fit", math.inf)
 
     def scaled(self, maps: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Divide rectified maps (n, C, H, W) by their filters' scales, by layer index."""
@@ -537,7 +761,7 @@ class Parser:
     @torch.no_grad()
     def __call__(
         self, maps: Mapping[int, Tensor], evidence: Mapping[int, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Looked:
         """Positions, expected places and scores of the graph's nodes in a batch.
 
         Parameters
@@ -554,6 +778,7 @@ class Parser:
         """
         values = self.scaled(maps)
         poses = self.fitted.poses(values, self.grids, self._prepared)
+        fit = explained(self.fitted.reader, values, self.grids, poses, self.area).cpu()
         if evidence is not None and evidence is not maps:
             values = self.scaled(evidence)
         n, v = len(poses), len(self.node)
@@ -577,4 +802,20 @@ class Parser:
                     "graph's parameters don't go with these activations: check the model's weights "
                     "and the images, or mine the graph again"
                 )
-        return positions, expected, scores
+        return Looked(positions, expected, scores, fit)
+
+    @torch.no_grad()
+    def look(self, maps: Mapping[int, Tensor]) -> Look:
+        """Say how well one pose explains each of some images, and where its object stands.
+
+        Parameters
+        ----------
+        maps : mapping of int to (n, C, H, W)
+            Rectified maps by layer index.
+        """
+        reader, values = self.fitted.reader, self.scaled(maps)
+        poses = self.fitted.poses(values, self.grids, self._prepared)
+        views = reader.guides.views(values, self.grids)
+        evidence = explained(reader, values, self.grids, poses, self.area)
+        evidence = evidence + own_evidence(reader, views, poses)
+        return Look(evidence.cpu(), standing(reader.model, poses, self.image_size).cpu())

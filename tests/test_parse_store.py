@@ -311,7 +311,7 @@ def test_damage_is_noticed_on_opening(place, tmp_path):
         open_parse(other)
     content["attributes"]["explgraph_parse"]["version"] = 99
     file.write_text(json.dumps(content))
-    with pytest.raises(ExplgraphError, match="is of version 99, this explgraph reads 2"):
+    with pytest.raises(ExplgraphError, match="is of version 99, this explgraph reads 3"):
         open_parse(other)
     names = zarr.open_group(str(place), mode="r+")["names"]
     names[:] = np.frombuffer(np.asarray(names[:]).tobytes().replace(b'"00"', b'"xx"'), np.uint8)

@@ -296,10 +296,10 @@ def test_other_weights_only_warn(network, mined):
     images, graph = mined
     other = creatures.network(pretrained=False).eval()
     with pytest.warns(ExplgraphWarning, match="weights are not those that the graph was mined"):
-        found = graph.parse(other, images[:3])
+        found = graph.parse(other, images[:1])
     assert np.isfinite(found.positions).all()
     with pytest.warns(ExplgraphWarning, match="weights are not those that the graph was mined"):
-        again = parse_activations(graph, record(other, images[:3], creatures.LAYERS))
+        again = parse_activations(graph, record(other, images[:1], creatures.LAYERS))
     assert_same(again, found, 0.02)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -469,7 +469,8 @@ def test_to_frame(planted):
     found = parse_activations(graph, world.activations)
     frame = found.to_frame()
     assert isinstance(frame, pandas.DataFrame)
-    assert list(frame.columns) == ["image", "node", "x", "y", "expected_x", "expected_y", "score"]
+    columns = ["image", "node", "x", "y", "expected_x", "expected_y", "score", "pose_fit"]
+    assert list(frame.columns) == columns
     assert len(frame) == 50 * len(graph.node_ids)
     rng = np.random.default_rng(0)
     indexed = frame.set_index(["image", "node"])
@@ -477,6 +478,7 @@ def test_to_frame(planted):
         n, v = rng.integers(50), rng.integers(len(graph.node_ids))
         row = indexed.loc[(found.names[n], found.nodes[v])]
         wanted = [*found.positions[n, v], *found.expected[n, v], found.scores[n, v]]
+        wanted.append(found.pose_fit[n])
         assert_array_equal(row.to_numpy(dtype=np.float32), wanted)
 
 

@@ -24,6 +24,7 @@ from explgraph.suffixes import MARKS, PARSES, REPORTS, TABLES
 if TYPE_CHECKING:
     from explgraph.evaluation.landmarks import Landmarks
     from explgraph.images.folder import ImageFolder
+    from explgraph.parsing import Parse
 
 __all__ = ["add"]
 
@@ -40,6 +41,8 @@ def add(command: Command) -> None:
         "    --model torchvision:vgg16 --out places.zarr",
         "explgraph parse birds-graph/graph.explgraph --images new --by part \\",
         "    --model torchvision:vgg16 --out parts.csv",
+        "explgraph parse birds-graph/graph.explgraph --images flocks --objects 3 \\",
+        "    --model torchvision:vgg16 --out places.csv",
     )
     add_graph(parsing)
     add_by(parsing, "places of nodes, or of parts with their presence and radius")
@@ -51,6 +54,7 @@ def add(command: Command) -> None:
         "in bounded memory and goes on where it was after an interruption; of parts "
         f"{', '.join(TABLES)}",
     )
+    _add_objects(parsing)
     add_model(parsing, required=True)
     add_images(parsing, required=True)
 
@@ -108,6 +112,7 @@ def add(command: Command) -> None:
         help="CSV name,part: photographs known not to show a part, to tell presence by",
     )
     locate.add_argument("--new", metavar="DIR", help="locate in these photographs (--images)")
+    _add_objects(locate, " of --new")
     locate.add_argument(
         "--out", metavar="FILE", help=f"places and uncertainties: {', '.join(TABLES)}"
     )
@@ -141,6 +146,26 @@ def _add_landmarks(parser: argparse.ArgumentParser, told: str, *, required: bool
     )
 
 
+def _add_objects(parser: argparse.ArgumentParser, where: str = "") -> None:
+    """Add ``--objects``."""
+    parser.add_argument(
+        "--objects",
+        type=positive,
+        default=1,
+        metavar="K",
+        help=f"look for up to K objects in each photograph{where}, each named NAME#k (default: 1, "
+        "and its single pose is believed)",
+    )
+
+
+def _told(found: Parse) -> str:
+    """Say how many objects were found, and in how many images one pose does not hold."""
+    told = "" if found.frames is None else f"{len(found.names)} objects in "
+    told += f"{len(set(found.image_names))} images"
+    failing = int(found.one_pose_fails.sum())
+    return told + (f" (one pose does not hold in {failing})" if failing else "")
+
+
 def _parse(options: argparse.Namespace) -> None:
     """Run ``explgraph parse``."""
     from explgraph.explaining.by_part import find_parts
@@ -164,13 +189,15 @@ def _parse(options: argparse.Namespace) -> None:
         "progress": not options.quiet,
     }
     if stored:
-        graph.parse(model, images, out=options.out, **how)
+        graph.parse(model, images, out=options.out, objects=options.objects, **how)
+        where = f"{len(images)} images"
     else:
-        found = graph.parse(model, images, **how)
+        found = graph.parse(model, images, objects=options.objects, **how)
         (found.parts if by_part else found).write(options.out)
+        where = _told(found)
     if not options.quiet:
         told = f"{len(graph.parts)} parts" if by_part else f"{len(graph)} nodes"
-        print(f"{told} in {len(images)} images: {options.out}")
+        print(f"{told} in {where}: {options.out}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -222,6 +249,11 @@ def _locate(options: argparse.Namespace) -> None:
             "locate needs --landmarks, where some photographs are marked, or --suggest K, to be "
             "told which to mark"
         )
+    if options.objects > 1 and options.new is None:
+        raise ExplgraphError(
+            "--objects needs --new, photographs in which up to K objects are located; marks are of "
+            "one object in each photograph of --images (boxes cut out others)"
+        )
     if options.suggest is None and options.out is None and options.marks is None:
         raise ExplgraphError(
             f"--landmarks needs --out, the file for the places: {', '.join(TABLES)} (or --marks)"
@@ -248,7 +280,7 @@ def _locate(options: argparse.Namespace) -> None:
     if options.new is not None:
         images = open_others(options, options.new, graph)
         found = graph.parse(
-            model, images,
+            model, images, objects=options.objects,
             batch_size=options.batch_size, device=options.device, progress=not options.quiet,
         )  # fmt: skip
     located = localizer.predict(found)

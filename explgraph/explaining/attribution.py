@@ -90,7 +90,7 @@ class Places:
             layer.index: maps[layer.name].detach().to("cpu", torch.float32).clamp(min=0)
             for layer in self._layers
         }
-        return self._parser(own)
+        return self._parser(own)[:3]
 
     def weights(
         self,

@@ -186,6 +186,12 @@ def _check_told(graph: Mapping[str, Any]) -> None:
         raise ExplgraphError(
             f"graph attribute 'config': following is {following!r}; expected {{layer: nats}}"
         )
+    usual, failing = graph["config"].get("usual_fit", 0.0), graph["config"].get("several", 0)
+    if type(usual) is not float or not math.isfinite(usual) or type(failing) is not int:
+        raise ExplgraphError(
+            f"graph attribute 'config': usual_fit is {usual!r} and several {failing!r}; expected "
+            "nats and a number of images"
+        )
     for name, found in graph["versions"].items():
         if not isinstance(found, str):
             raise ExplgraphError(

@@ -1,7 +1,8 @@
 """Photographs in a folder: found, cropped, resized and normalised.
 
 One object per image is assumed: a crop, or a photograph that shows one. Whole photographs with
-several objects are cut up by a table of boxes (`ImageFolder`, ``boxes=``).
+several objects are cut up by a table of boxes (`ImageFolder`, ``boxes=``), or parsed with
+``objects=``.
 
 Points in a photograph are ``[x, y]`` px like everywhere in explgraph (the first pixel's centre is
 at ``(0.5, 0.5)``), of the photograph the right way up, after its EXIF orientation.

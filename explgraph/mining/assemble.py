@@ -79,14 +79,21 @@ def assemble(
     settings: Settings,
     seed: int,
     preprocessing: dict[str, Any],
+    *,
+    told: Mapping[str, Any],
 ) -> ExplanatoryGraph:
-    """Put nodes and edges into a networkx graph, and the parameters beside it."""
+    """Put nodes and edges into a networkx graph, and the parameters beside it.
+
+    What mining tells of the images in numbers (`told`) goes into the graph's ``config``.
+    """
     graph = networkx.DiGraph(
         format_version=FORMAT_VERSION,
         image_size=list(activations.image_size),
         layers=[layer.as_dict() for layer in activations.layers],
         n_images=images.n,
-        config=asdict(settings) | {"following": {m.layer.name: m.following for m in mined}},
+        config=asdict(settings)
+        | {"following": {m.layer.name: m.following for m in mined}}
+        | dict(told),
         seed=seed,
         versions=versions(),
         model_fingerprint=activations.model_fingerprint,

@@ -21,7 +21,7 @@ Everything depends on the seed, the settings and the activations only.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +39,7 @@ from explgraph.activations.streaming import BLOCK, Images, Source
 from explgraph.errors import ExplgraphError, warn
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.schema import check_whereabouts
+from explgraph.graph.several import usual_fit, warn_if_several
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
@@ -53,6 +54,7 @@ from explgraph.network.geometry import Signs
 from explgraph.network.layout import Layouts
 from explgraph.progress import Shown, Stages
 from explgraph.statistics.fitted import Fitted
+from explgraph.statistics.one_pose import explained
 from explgraph.whole_numbers import checked_seed
 
 __all__ = ["mine", "mine_activations"]
@@ -242,6 +244,7 @@ def mine_activations(
         )
     else:
         warn_if_weak(graph.nx.graph["config"])
+        warn_if_several(graph.nx.graph["config"], rows.n)
     seen = {name for top in graph.top_images.values() for name, *_ in top}
     if images is not None:
         graph.whereabouts = whereabouts(images, seen)
@@ -305,9 +308,17 @@ def _mine(
         grids = {maps.layer.index: maps.grid for maps in layers}
         prepared = reading.prepared(grids)
         guiding = [m for m in layers if m.layer.index in learnt.reader.guides.layers()]
-        poses = images.table(
-            reading.poses(block, grids, prepared) for _, block in side_by_side(guiding)
-        )
+
+        def read() -> Iterator[Tensor]:
+            for _, block in side_by_side(guiding):
+                read = reading.poses(block, grids, prepared)
+                much = explained(learnt.reader, block, grids, read, area)
+                yield torch.cat([read, much[:, None]], 1)
+
+        with_fit = images.table(read())
+        # a few numbers for each image, as little as its name
+        poses = images.keep(with_fit.read(here)[:, :-1] for here in images)
+        fit = images.rows(with_fit, torch.arange(images.n))[:, -1]
     sample_poses = images.rows(poses, sample)
     mined = [
         mine_layer(
@@ -318,7 +329,10 @@ def _mine(
     ]  # fmt: skip
     fitted = Fitted(learnt.reader, {m.layer.index: m.fitted for m in mined})
     with stages.stage(_EDGES, "edges"):
-        return assemble(images, activations, mined, fitted, sample, settings, seed, preprocessing)
+        return assemble(
+            images, activations, mined, fitted, sample, settings, seed, preprocessing,
+            told=usual_fit(fit),
+        )  # fmt: skip
 
 
 def _sample(images: Images, layers: Sequence[LayerMaps], settings: Settings, seed: int) -> Tensor:

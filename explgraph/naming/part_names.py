@@ -169,7 +169,7 @@ def name_parts(
             f"side is {side!r}; expected a patch's side in px, above 0 and at most "
             f"{min(graph.image_size)}, as large as the image"
         )
-    pictures = Pictures(images, graph.image_size, None if parse is None else parse.names)
+    pictures = Pictures.of(images, graph.image_size, parse)
     found = None if parse is None else parts_in(graph, parse)
     rng = np.random.default_rng(seed)
     places = _Places(graph, pictures, found, side, rng)

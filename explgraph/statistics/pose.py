@@ -36,12 +36,14 @@ __all__ = [
     "outer_products",
     "principal_poses",
     "squared_length",
+    "standing",
 ]
 
 _FREEDOM = 3.0  # degrees of freedom of the noise
 _SWEEPS = 4  # how often guides are weighted anew
 _LEARNING_SWEEPS = 2  # the same within an iteration of learning
 _TINY = 1e-9
+_MOST_SCALE = 1.5  # of an object beside the usual one: a pose says no more reliably
 
 
 class PoseModel(NamedTuple):
@@ -109,6 +111,32 @@ def outer_products(loading: Tensor) -> Tensor:
     """Products of loadings (U, 2, q) with themselves, over x and y: ``(U, q q)``."""
     x, y = loading.unbind(1)
     return (x[:, :, None] * x[:, None] + y[:, :, None] * y[:, None]).flatten(1)
+
+
+def standing(model: PoseModel, poses: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Say in which pieces of their images objects of some poses would stand as at pose 0.
+
+    Parameters
+    ----------
+    model : PoseModel
+    poses : (n, q)
+    image_size : (int, int)
+        H, W px.
+
+    Returns
+    -------
+    (n, 4)
+        x0, y0, x1, y1 px: the image's frame, moved and scaled by as much as the middle of the
+        guides and their spread about it. Exact guides count more.
+    """
+    weight = (1 / model.variance / (1 / model.variance).sum())[:, None]
+    places = model.places(poses)
+    usual, middle = (weight * model.mean).sum(0), (weight * places).sum(1)
+    spread = (weight * (places - middle[:, None]).square()).sum((1, 2))
+    scale = (spread / (weight * (model.mean - usual).square()).sum().clamp(min=_TINY)).sqrt()
+    scale = scale.clamp(1 / _MOST_SCALE, _MOST_SCALE)[:, None]
+    corner = middle - scale * usual
+    return torch.cat([corner, corner + scale * scale.new_tensor(image_size[::-1])], 1)
 
 
 def find_poses(

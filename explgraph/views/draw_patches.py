@@ -51,8 +51,7 @@ class Patches:
         if parse is not None:
             columns_of(graph, parse)
             self._found = parts_in(graph, parse) if graph.parts else None
-        names = None if parse is None else parse.names
-        self._pictures = None if images is None else Pictures(images, graph.image_size, names)
+        self._pictures = None if images is None else Pictures.of(images, graph.image_size, parse)
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
     def of_part(self, part: Part, count: int, size: int) -> list[NDArray[np.uint8]]:

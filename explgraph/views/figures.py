@@ -120,7 +120,7 @@ def _cut(
 ) -> tuple[list[tuple[NDArray[np.uint8], NDArray[np.bool_]]], list[str]]:
     """Patches of a node and their titles."""
     _check_node(graph, node)
-    pictures = Pictures(images, graph.image_size, None if parse is None else parse.names)
+    pictures = Pictures.of(images, graph.image_size, parse)
     seen = best_sightings(graph, node, pictures, parse, count)
     if not seen:
         raise ExplgraphError(
@@ -166,7 +166,7 @@ def places(
         One axes, in px of the image; a marker's centre is the node's place. Nodes with a label
         are named.
     """
-    pictures = Pictures(images, graph.image_size, parse.names)
+    pictures = Pictures.of(images, graph.image_size, parse)
     picture, n = _picture_of(pictures, parse, image)
     columns = dict(zip(graph.node_ids, columns_of(graph, parse).tolist(), strict=True))
     if nodes is None:
@@ -233,7 +233,7 @@ def layer_heatmap(
         An axes with the image, then one per layer, the output first; in each of those the second
         image artist holds the heat ``(H, W)``, 0 to 1.
     """
-    pictures = Pictures(images, graph.image_size, parse.names)
+    pictures = Pictures.of(images, graph.image_size, parse)
     picture, n = _picture_of(pictures, parse, image)
     layers = list(reversed(graph.layers))
     figure, axes = bare_axes(1, len(layers) + 1, inch=2.3)

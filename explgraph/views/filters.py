@@ -233,7 +233,7 @@ def filter_figure(
     grid = grids[layer]
     fields = effective_field(model, images, grid, filter, device=device)
     parse = parsing.parse(model, graph, images, device=device)
-    seen = Pictures(pictures, graph.image_size, parse.names)
+    seen = Pictures.of(pictures, graph.image_size, parse)
     if len(seen) != len(fields):
         raise ExplgraphError(
             f"images are {len(fields)}, pictures {len(seen)}; give the same images twice"

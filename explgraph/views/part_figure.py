@@ -97,7 +97,7 @@ def part_figure(
     """
     drawn = _chosen(graph, parts)
     found = parts_in(graph, parse)
-    pictures = Pictures(images, graph.image_size, parse.names)
+    pictures = Pictures.of(images, graph.image_size, parse)
     here = _images(pictures, found, [found.parts.index(part.id) for part in drawn], shown, count)
     signs = {part.id: part_sign(part.id, k) for k, part in enumerate(drawn)}
 

@@ -81,8 +81,11 @@ class Pictures:
     ) -> None:
         self.image_size = image_size
         self.names: tuple[str, ...]
+        # which picture of the source each is, if several are the same
+        self._rows: NDArray[np.int64] | None = None
         if isinstance(images, Pictures):
             self._source: Any = images._source
+            self._rows = images._rows
             names = images.names
         elif isinstance(images, _Folder):
             self._source = images
@@ -103,6 +106,25 @@ class Pictures:
         self._index = {name: i for i, name in enumerate(self.names)}
         if not self.names:
             raise ExplgraphError("images is empty; at least one image is needed")
+
+    @classmethod
+    def of(cls, images: Drawable, image_size: tuple[int, int], parse: Parse | None) -> Pictures:
+        """Take the images that a parse is of, under the names of its rows.
+
+        An image of several objects is there once for each of them. Without a parse, or of its
+        images others as well: as they are.
+        """
+        if parse is None or parse.image_names == parse.names:
+            return cls(images, image_size, None if parse is None else parse.names)
+        pictures = cls(images, image_size, tuple(dict.fromkeys(parse.image_names)))
+        number = {name: i for i, name in enumerate(pictures.names)}
+        there = [k for k, name in enumerate(parse.image_names) if name in number]
+        if there:
+            of = [number[parse.image_names[k]] for k in there]
+            pictures._rows = np.array(of, dtype=np.int64)
+            pictures.names = tuple(parse.names[k] for k in there)
+            pictures._index = {name: i for i, name in enumerate(pictures.names)}
+        return pictures
 
     def _check_array(self) -> None:
         """Refuse an array that holds anything but colours."""
@@ -145,7 +167,8 @@ class Pictures:
     def __getitem__(self, image: int | str) -> Colours:
         """Give an image's colours, ``(H, W, 3)`` uint8."""
         i = self.index(image)
-        item = self._source.picture(i) if isinstance(self._source, _Folder) else self._source[i]
+        k = i if self._rows is None else int(self._rows[i])
+        item = self._source.picture(k) if isinstance(self._source, _Folder) else self._source[k]
         if isinstance(item, Image.Image):
             item = colours_of(item)
         item = np.asarray(item)

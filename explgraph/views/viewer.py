@@ -108,7 +108,7 @@ def page(
         raise ExplgraphError("parse needs the images that were parsed; give images=, too")
     content = graph_content(graph) | {"title": title}
     if images is not None:
-        pictures = Pictures(images, graph.image_size, None if parse is None else parse.names)
+        pictures = Pictures.of(images, graph.image_size, parse)
         check_images(graph, pictures, parse)
         content |= picture_content(graph, pictures, parse, strip)
     return _filled(content, title)
@@ -142,7 +142,7 @@ def write_thumbnails(
     dict of str to Path
         Node id to PNG file; nodes that were seen in none of the images have none.
     """
-    pictures = Pictures(images, graph.image_size, None if parse is None else parse.names)
+    pictures = Pictures.of(images, graph.image_size, parse)
     check_images(graph, pictures, parse)
     files = {}
     for number, node in enumerate(graph.node_ids):

@@ -83,7 +83,7 @@ def sightings(
         If there is no such node or part, or none of the images shows it.
     """
     wanted = asked(graph, what)
-    pictures = Pictures(images, graph.image_size, parse.names)
+    pictures = Pictures.of(images, graph.image_size, parse)
     if wanted.id in graph.nx:
         seen = best_sightings(graph, wanted.id, pictures, parse, count)
     else:
@@ -168,7 +168,7 @@ def answers_figure(
     wanted = asked(graph, what)
     if not exemplars and masks is None and optimised is None:
         raise ExplgraphError("nothing is to be drawn; give masks or optimised, or exemplars=True")
-    pictures = Pictures(images, graph.image_size, parse.names)
+    pictures = Pictures.of(images, graph.image_size, parse)
     seen = sightings(graph, what, images, parse, count) if exemplars or masks is not None else []
     if masks is not None and masks.id != wanted.id:
         raise ExplgraphError(f"masks are of {masks.id!r}, not of {wanted.id!r}")

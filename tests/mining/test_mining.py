@@ -276,7 +276,9 @@ def test_graph_attributes(world, graph):
     assert values["n_images"] == 80
     assert values["seed"] == 0
     assert values["config"].items() >= dataclasses.asdict(Settings()).items()
-    assert values["config"].keys() - dataclasses.asdict(Settings()) == {"following"}
+    assert values["config"].keys() - dataclasses.asdict(Settings()) == {
+        "following", "usual_fit", "several",
+    }  # fmt: skip
     assert values["config"]["following"].keys() == {"low", "top"}
     assert min(values["config"]["following"].values()) > 0.5  # nats: this world is all pose
     assert {"explgraph", "torch", "python", "numpy", "networkx"} <= values["versions"].keys()

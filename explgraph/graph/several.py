@@ -1,0 +1,55 @@
+"""Whether one pose per image holds: measured by mining and parsing, said where it doesn't.
+
+Mining keeps in a graph's ``config`` what one pose usually explains of an image (``usual_fit``,
+nats: `statistics.one_pose`), and in how many mined images it explains clearly less (``several``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from explgraph.errors import warn
+from explgraph.statistics.one_pose import HOLDS
+
+__all__ = ["pose_fit", "usual_fit", "warn_if_several", "warn_if_several_parsed"]
+
+_LEAST = 0.1  # nats: where poses usually explain less, they tell nothing of an image
+_MANY = 0.15  # of the images: so many are told by chance where there is one object (2 to 13 %)
+
+
+def usual_fit(fit: Tensor) -> dict[str, Any]:
+    """Tell, for a graph's ``config``, what poses explain in the mined images, (N,) nats."""
+    usual = float(fit.median())
+    few = int((fit < HOLDS * usual).sum()) if usual >= _LEAST else 0
+    return {"usual_fit": usual, "several": few}
+
+
+def pose_fit(fit: NDArray[np.floating], config: Mapping[str, Any]) -> NDArray[np.float32] | None:
+    """Give what poses explain (n,) as shares of what is usual; None if that isn't known."""
+    usual = config.get("usual_fit", 0.0)
+    return (fit / usual).astype(np.float32) if usual >= _LEAST else None
+
+
+def warn_if_several(config: Mapping[str, Any], images: int) -> None:
+    """Warn if in many of the mined images one pose does not hold."""
+    _warn(config.get("several", 0), images, "Crop to one object (ImageFolder's boxes=)")
+
+
+def warn_if_several_parsed(fit: NDArray[np.float32] | None) -> None:
+    """Warn if in many of some parsed images one pose does not hold."""
+    if fit is not None:
+        _warn(int((fit < HOLDS).sum()), len(fit), "Give boxes=, or parse(..., objects=2)")
+
+
+def _warn(failing: int, images: int, remedy: str) -> None:
+    if failing > 1 and failing > _MANY * images:
+        warn(
+            f"one pose does not hold in {failing} of {images} images ({failing / images:.2f}): it "
+            f"explains less than {HOLDS} of what is usual. Several objects in an image? {remedy}; "
+            "objects much smaller than usual, or of another kind, do the same"
+        )
