@@ -41,6 +41,7 @@ from explgraph.graph.graph import Graph
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages, check_batch_size
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import Photographs, taken
 from explgraph.network.forward import (
     checked_device,
     fingerprint,
@@ -240,11 +241,12 @@ def parse_to_store(
     check_batch_size(batch_size)
     if not len(graph):
         raise ExplgraphError("the graph has no nodes; mine again, or prune less")
+    images = taken(images, graph.nx.graph["preprocessing"])
     blocks_of, weights = ImageBlocks(images, BLOCK), fingerprint(model)
     names = blocks_of.names
     check_weights(graph, weights)
     warn_if_weak(graph.nx.graph["config"])
-    folder = images if isinstance(images, ImageFolder) else None
+    folder = images if isinstance(images, (ImageFolder, Photographs)) else None
     about = {
         "graph": _graph_fingerprint(graph),
         "model": weights,

@@ -29,6 +29,7 @@ from explgraph.graph.graph import Graph, check_graph
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import Photographs, taken
 from explgraph.markup import table
 from explgraph.network.forward import checked_device, fingerprint, stream
 from explgraph.network.hooks import check_model
@@ -366,6 +367,7 @@ def parse(
     check_graph(graph)
     parser = Parser(graph, checked_device(device))
     warn_if_weak(graph.nx.graph["config"])
+    images = taken(images, graph.nx.graph["preprocessing"])
     names: list[str] = []
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for here, maps in stream_layers(
@@ -373,7 +375,7 @@ def parse(
     ):
         names.extend(here)
         parts.append(parser({layer.index: maps[layer.name] for layer in graph.layers}))
-    original = images.to_original if isinstance(images, ImageFolder) else None
+    original = images.to_original if isinstance(images, (ImageFolder, Photographs)) else None
     return _parse(graph, tuple(names), parts, original)
 
 

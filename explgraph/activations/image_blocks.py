@@ -17,6 +17,7 @@ from explgraph.activations.streaming import BLOCK
 from explgraph.errors import ExplgraphError
 from explgraph.images.batches import AnyImages, batches, image_names, subset
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import described
 
 __all__ = ["ImageBlocks", "Runs", "whole_blocks"]
 
@@ -44,7 +45,7 @@ class ImageBlocks:
     def __init__(self, images: AnyImages, length: int = BLOCK) -> None:
         self.names = image_names(images)
         self._images, self._length = images, length
-        ready = images.describe() if isinstance(images, ImageFolder) else {}
+        ready = described(images)
         self.identity = hashlib.sha256(json.dumps([self.names, ready]).encode()).hexdigest()
         self._digests: dict[int, bytes] = {}
 

@@ -41,6 +41,7 @@ from explgraph.errors import ExplgraphError, warn
 from explgraph.images.ahead import ahead
 from explgraph.images.batches import AnyImages, batches, check_batch_size, subset
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import described
 from explgraph.images.whereabouts import whereabouts
 from explgraph.network.forward import (
     checked_layers,
@@ -51,6 +52,7 @@ from explgraph.network.forward import (
 )
 from explgraph.network.geometry import Layer, measure_layers
 from explgraph.network.layout import Layouts
+from explgraph.network.preprocessing import warn_if_unlike
 from explgraph.progress import Shown
 
 __all__ = ["STORE_VERSION", "ActivationStore", "open_store", "record_to_store"]
@@ -276,12 +278,13 @@ def record_to_store(
         first = next(batches(subset(images, [0], 1), 1))[1]
         size = (int(first.shape[2]), int(first.shape[3]))
         measured = measure_layers(model, checked_layers(layers), size, layout)
+        warn_if_unlike(model, images, first)
         about = {
             "layers": [layer.as_dict() for layer in measured],
             "image_size": list(size),
             "model": fingerprint(model),
             "images": blocks_of.identity,
-            "preprocessing": images.describe() if isinstance(images, ImageFolder) else {},
+            "preprocessing": described(images),
             "dtype": dtype,
         }
 

@@ -43,6 +43,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT
 from explgraph.images.batches import AnyImages, count
+from explgraph.images.taken import taken
 from explgraph.network.gradients import gradients_of
 from explgraph.network.hooks import alone
 from explgraph.progress import Shown, ahead_of, bar, move
@@ -189,6 +190,7 @@ def edge_effects(
     total = dict.fromkeys(graph.nx, 0.0)
     supports = {name: dict.fromkeys(graph.nx, 0.0) for name in classes}
     n_images = 0
+    images = taken(images, graph.nx.graph["preprocessing"])
     n = count(images)
     told = _Told(
         "effects",
@@ -487,6 +489,7 @@ def check_effects(
     for k, (_, child) in enumerate(sample):
         of_child.setdefault(child, []).append(k)
     rerun = Rerun(model, graph.layers, (lowest_layer(graph, [child]) for child in of_child))
+    images = taken(images, graph.nx.graph["preprocessing"])
     source = watched(model, graph, images, batch_size=batch_size, device=device, progress=False)
     n = count(images)
     told = _Told(

@@ -21,6 +21,7 @@ from explgraph.atomic import atomic_write
 from explgraph.brief import few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.images.batches import AnyImages
+from explgraph.images.taken import taken
 from explgraph.network.forward import fingerprint
 from explgraph.progress import Shown
 from explgraph.suffixes import REPORTS, check_suffix
@@ -116,6 +117,7 @@ class Bias:
     _image_size: tuple[int, int] = field(repr=False)
     _reading: Reading = field(repr=False)
     titles: tuple[str, ...] = ()
+    _ready: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         found = [f"{one.target} by {one.source} ({one.strength:+.2f})" for one in self.suspicious]
@@ -186,7 +188,7 @@ class Bias:
                 "the bias was found in a model with other weights; look for it in this one first"
             )
         names, given = model_outputs(
-            model, images, self._outputs,
+            model, taken(images, self._ready), self._outputs,
             image_size=self._image_size, batch_size=batch_size, device=device, progress=progress,
         )  # fmt: skip
         biased = {relation.target for relation in self.relations if relation.kind == "unexpected"}
@@ -288,6 +290,7 @@ class Bias:
             "model": self._model,
             "outputs": self._outputs,
             "image_size": self._image_size,
+            "preprocessing": self._ready,
         }
         own = ("own_effects", "own_at_part", "node_effects")
         arrays = {name: getattr(self, name) for name in own} | self._reading._asdict()
@@ -322,6 +325,8 @@ def _build(content: Any, given: dict[str, Any]) -> Bias:
     images, model = tuple(content["judged"]["names"]), content["model"]
     outputs, size = tuple(content["outputs"]), tuple(content["image_size"])
     titles = archive.texts(content.get("titles", ()), "titles")
+    ready = content.get("preprocessing", {})
+    check(isinstance(ready, dict), f"preprocessing is {ready!r}")
     a, v, n = len(names), len(nodes), len(images)
     check(len(titles) in (0, v), f"{len(titles)} titles for {v} parts")
     check(all(isinstance(text, str) for text in (*images, model)), "a name is no text")
@@ -354,6 +359,7 @@ def _build(content: Any, given: dict[str, Any]) -> Bias:
         _image_size=(size[0], size[1]),
         _reading=Reading(arrays.take("middle", (a,)), arrays.take("weights", (a, a))),
         titles=titles,
+        _ready=ready,
     )  # fmt: skip
     arrays.finish()
     return bias

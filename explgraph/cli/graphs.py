@@ -145,7 +145,7 @@ def add(command: Command) -> None:
     )
     info.add_argument("graph", nargs="?", metavar="GRAPH", help="file written by mine")
     info.add_argument(
-        "--size", type=size, default=(224, 224), metavar="N|HxW", help="px (default: 224)"
+        "--size", type=size, metavar="N|HxW", help="px (default: what the model says or runs on)"
     )
     info.add_argument("--all", action="store_true", help="all layers of the model, not a screen")
     add_model(info, required=False)
@@ -292,8 +292,12 @@ def _describe_model(options: argparse.Namespace) -> None:
     """Print which layers of a model can be mined, in a screen or all, and suggest three."""
     from explgraph.network.layers import list_layers, suggestions
     from explgraph.network.models import load_model
+    from explgraph.network.preprocessing import image_size, preprocessing, told
 
-    summaries = list_layers(load_model(options.model, weights=options.weights), options.size)
+    model = load_model(options.model, weights=options.weights)
+    known = preprocessing(model)
+    size = options.size or known.get("size") or image_size(model)
+    summaries = list_layers(model, size)
     suggested = suggestions(summaries)
     names = {suggestion.layer.name for suggestion in suggested}
     shown = summaries if options.all else _screen(summaries, names)
@@ -314,6 +318,8 @@ def _describe_model(options: argparse.Namespace) -> None:
             f"\n{len(shown)} of {len(summaries)} layers, the output's end last: what is suggested, "
             "and of each grid the widest that run once, spread over it; --all shows all"
         )
+    if {"size", "mean", "std"} <= known.keys():
+        print(f"\nphotographs, as the model says: {told({'fit': 'stretch'} | known)}")
     if suggested:
         print()
         for one in suggested:

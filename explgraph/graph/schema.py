@@ -214,6 +214,8 @@ _READY: Mapping[str, Callable[[Any], bool]] = {
     "mean": _is_triple,
     "std": lambda found: _is_triple(found, 0),
     "fit": lambda found: found in ("stretch", "crop", "pad"),
+    "crop": lambda found: type(found) in (int, float) and 0 < found <= 1,
+    "interpolation": lambda found: found in ("bilinear", "bicubic", "lanczos", "box", "nearest"),
 }
 
 

@@ -32,7 +32,16 @@ from explgraph.paths import check_regular, checked_path
 from explgraph.progress import Shown, bar
 from explgraph.textfiles import read_csv
 
-__all__ = ["ImageFolder", "check_source", "made_ready", "normalised", "photo_sizes"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "PREPROCESSING",
+    "ImageFolder",
+    "check_source",
+    "made_ready",
+    "normalised",
+    "photo_sizes",
+]
 
 Box: TypeAlias = Sequence[float]
 Boxes: TypeAlias = Mapping[str, "Box | Sequence[Box]"]
@@ -45,8 +54,10 @@ _SUFFIXES = frozenset(
 _UNREADABLE = frozenset(
     {".heic", ".heif", ".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"}
 )
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+PREPROCESSING = ("size", "mean", "std", "fit", "crop", "interpolation")
+"""Arguments of `ImageFolder` that say how a photograph is made ready."""
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,11 @@ class ImageFolder(Dataset[Tensor]):
     fit : {"stretch", "crop", "pad"}
         How a photograph or box of another shape is brought to `size`: stretched; its middle cut
         out; or shown whole between margins of the mean colour.
+    crop : float
+        With ``fit="crop"``, the share of the shorter side that is kept, 0 to 1: many networks are
+        evaluated on the middle 0.875 (`explgraph.preprocessing` tells a model's).
+    interpolation : {"bilinear", "bicubic", "lanczos", "box", "nearest"}
+        How colours between pixels are found, which networks were trained with one of.
     boxes : path or mapping, optional
         Boxes ``(x0, y0, x1, y1)`` px that cut one object each out of the photographs: a CSV file
         with the columns ``name,x0,y0,x1,y1``, or a mapping from a photograph's name to a box or a
@@ -127,9 +143,11 @@ class ImageFolder(Dataset[Tensor]):
         path: str | os.PathLike[str],
         *,
         size: int | Sequence[int] = 224,
-        mean: Sequence[float] = _IMAGENET_MEAN,
-        std: Sequence[float] = _IMAGENET_STD,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
         fit: Literal["stretch", "crop", "pad"] = "stretch",
+        crop: float = 1.0,
+        interpolation: str = "bilinear",
         boxes: str | os.PathLike[str] | Boxes | None = None,
         names: Sequence[str] | None = None,
         unreadable: Literal["refuse", "skip"] = "refuse",
@@ -143,6 +161,7 @@ class ImageFolder(Dataset[Tensor]):
         _choice("fit", fit, ("stretch", "crop", "pad"))
         _choice("unreadable", unreadable, ("refuse", "skip"))
         self.fit = fit
+        self.crop, self.interpolation = _checked_cut(fit, crop, interpolation)
         files = _image_files(self.path)
         crops: list[_Named] = [(f, f, None) for f in files]
         if boxes is not None:
@@ -164,7 +183,7 @@ class ImageFolder(Dataset[Tensor]):
                 raise ExplgraphError(f"{message}; no readable image is left")
             warn(f"{message}; skipped")
         self._crops = tuple(
-            _placed(name, file, box, sizes[file], self.size, fit)
+            _placed(name, file, box, sizes[file], self.size, fit, self.crop)
             for name, file, box in crops
             if file in sizes
         )
@@ -192,7 +211,7 @@ class ImageFolder(Dataset[Tensor]):
             raise ExplgraphError(
                 f"{self.path / crop.file}: can't be read any more ({_reason(err)})"
             ) from err
-        return _fitted(photo, crop, self.size, self.mean)
+        return _fitted(photo, crop, self.size, self.mean, self.interpolation)
 
     def to_original(self, index: int, points: ArrayLike) -> NDArray[np.float64]:
         """Give points of an image as points of the photograph that it was made from.
@@ -270,6 +289,9 @@ class ImageFolder(Dataset[Tensor]):
         images.size = checked_size(ready["size"])
         images.mean, images.std = _colours("mean", ready["mean"]), _colours("std", ready["std"])
         images.fit = ready["fit"]
+        images.crop, images.interpolation = _checked_cut(
+            images.fit, ready.get("crop", 1.0), ready.get("interpolation", "bilinear")
+        )
         images.skipped = ()
         images._crops = tuple(
             _Crop(name, file, tuple(source), tuple(target))
@@ -280,12 +302,37 @@ class ImageFolder(Dataset[Tensor]):
 
     def describe(self) -> dict[str, Any]:
         """Give the preprocessing as JSON values: arguments of `ImageFolder` for other images."""
-        return {
+        ready: dict[str, Any] = {
             "size": list(self.size),
             "mean": list(self.mean),
             "std": list(self.std),
             "fit": self.fit,
         }
+        # stores and graphs of before these were there are to count as made ready alike
+        if self.crop != 1:
+            ready["crop"] = self.crop
+        if self.interpolation != "bilinear":
+            ready["interpolation"] = self.interpolation
+        return ready
+
+
+_RESAMPLING: Mapping[str, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+def _checked_cut(fit: str, crop: float, interpolation: str) -> tuple[float, str]:
+    """Refuse a share that is none, or that nothing is cut to, and an unknown interpolation."""
+    _choice("interpolation", interpolation, tuple(_RESAMPLING))
+    if isinstance(crop, bool) or not isinstance(crop, (int, float)) or not 0 < crop <= 1:
+        raise ExplgraphError(f"crop must be a share above 0, 1 at most, got {crop!r}")
+    if crop != 1 and fit != "crop":
+        raise ExplgraphError(f'crop={crop} goes with fit="crop"; got fit={fit!r}')
+    return float(crop), interpolation
 
 
 def _choice(argument: str, value: object, known: tuple[str, ...]) -> None:
@@ -519,6 +566,7 @@ def _placed(
     photo: tuple[int, int],
     size: tuple[int, int],
     fit: str,
+    share: float = 1.0,
 ) -> _Crop:
     """Work out which part of a photograph goes where."""
     x0, y0, x1, y1 = (0.0, 0.0, *map(float, photo)) if box is None else box
@@ -532,7 +580,7 @@ def _placed(
     target = (0, 0, width, height)
     wide, high = x1 - x0, y1 - y0
     if fit == "crop":
-        scale = min(wide / width, high / height)
+        scale = share * min(wide / width, high / height)
         cut_x, cut_y = (wide - scale * width) / 2, (high - scale * height) / 2
         # rounding must not lead beyond the photograph
         x0, y0, x1, y1 = (
@@ -558,13 +606,17 @@ def check_source(file: str, source: Sequence[float], photo: tuple[int, int]) -> 
 
 
 def _fitted(
-    photo: Image.Image, crop: _Crop, size: tuple[int, int], mean: Sequence[float]
+    photo: Image.Image,
+    crop: _Crop,
+    size: tuple[int, int],
+    mean: Sequence[float],
+    interpolation: str,
 ) -> Image.Image:
     """Cut out of a photograph what the network sees, between margins of the mean colour."""
     left, top, width, height = crop.target
     check_source(crop.file, crop.source, photo.size)
     picture = photo.resize(
-        (width, height), Image.Resampling.BILINEAR, box=crop.source, reducing_gap=None
+        (width, height), _RESAMPLING[interpolation], box=crop.source, reducing_gap=None
     )
     if (height, width) == size:
         return picture
@@ -598,6 +650,8 @@ def made_ready(
     mean: Sequence[float],
     std: Sequence[float],
     fit: str,
+    crop: float = 1.0,
+    interpolation: str = "bilinear",
 ) -> tuple[Image.Image, Tensor, Callable[[NDArray[np.float64]], NDArray[np.float64]]]:
     """Make one photograph ready, as `ImageFolder` does with those of a folder.
 
@@ -606,7 +660,7 @@ def made_ready(
     photo : path or PIL image
     name : str
         What the image is called.
-    size, mean, std, fit
+    size, mean, std, fit, crop, interpolation
         As `ImageFolder.describe` gives them.
 
     Returns
@@ -629,9 +683,10 @@ def made_ready(
     except Exception as err:
         raise ExplgraphError(f"image {name!r} can't be read ({_reason(err)})") from err
     height, width = checked_size(size)
-    crop = _placed(name, name, None, whole.size, (height, width), fit)
-    picture = _fitted(whole, crop, (height, width), mean)
-    return picture, normalised(picture, mean, std), lambda at: _to_original(crop, at)
+    share, interpolation = _checked_cut(fit, crop, interpolation)
+    cut = _placed(name, name, None, whole.size, (height, width), fit, share)
+    picture = _fitted(whole, cut, (height, width), mean, interpolation)
+    return picture, normalised(picture, mean, std), lambda at: _to_original(cut, at)
 
 
 def _most_told(photo: Image.Image) -> int:

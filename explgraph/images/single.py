@@ -14,7 +14,8 @@ from torch import Tensor
 
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.images.batches import AnyImages, batches
-from explgraph.images.folder import ImageFolder, made_ready
+from explgraph.images.folder import PREPROCESSING, ImageFolder, made_ready
+from explgraph.images.taken import UNKNOWN, Photographs, photograph, taken
 from explgraph.paths import checked_path
 
 __all__ = ["AnyImage", "SingleImage", "single_image"]
@@ -50,7 +51,8 @@ def single_image(
 
     Parameters
     ----------
-    image : path, PIL image, (3, H, W) or (1, 3, H, W) tensor, or any `AnyImages` of one
+    image : path, PIL image, (H, W, 3) uint8 array, (3, H, W) or (1, 3, H, W) tensor, ...
+        Or anything else that holds one image (`explgraph.images.taken`).
         A text that names an image of `images` is that image; any other is a file.
     ready : mapping
         How photographs are made ready, as `ImageFolder.describe` gives it; empty if that isn't
@@ -64,15 +66,18 @@ def single_image(
     """
     if images is not None and isinstance(image, str) and image in images.names:
         image = images.subset([images.names.index(image)])
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        image = photograph(image[0] if image.ndim == 4 and len(image) == 1 else image)
     if isinstance(image, (str, os.PathLike, Image.Image)):
         return _photograph(image, ready, images)
     if isinstance(image, Tensor) and image.ndim == 3:
         image = image[None]
+    image = taken(image, ready)
     found = list(batches(image, 1))
     if len(found) != 1:
         raise ExplgraphError(f"image holds {len(found)} images; give one")
     (name,), batch = found[0]
-    if isinstance(image, ImageFolder):
+    if isinstance(image, (ImageFolder, Photographs)):
         folder = image
         colours = np.asarray(folder.picture(0))
         return SingleImage(name, batch, colours, lambda at: folder.to_original(0, at))
@@ -93,11 +98,8 @@ def _photograph(
             known = "" if images is None else nearest(str(image), images.names)
             raise ExplgraphError(f"image {str(image)!r}: there is no such file{known}")
     if not ready:
-        raise ExplgraphError(
-            "the graph doesn't say how its images were normalised, for it was mined from a tensor; "
-            "give an ImageFolder of the image, or a normalised tensor"
-        )
-    wanted = {key: ready[key] for key in ("size", "mean", "std", "fit")}
+        raise ExplgraphError(UNKNOWN.format("image"))
+    wanted = {key: ready[key] for key in PREPROCESSING if key in ready}
     picture, pixels, to_original = made_ready(image, name, **wanted)
     return SingleImage(name, pixels[None], np.asarray(picture), to_original)
 

@@ -42,6 +42,7 @@ from explgraph.graph.schema import check_whereabouts
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import described, taken
 from explgraph.images.whereabouts import only, whereabouts
 from explgraph.mining.assemble import assemble, versions
 from explgraph.mining.choose_pose import choose_pose, learn_poses
@@ -49,7 +50,9 @@ from explgraph.mining.layer_maps import LayerMaps, by_grid, layer_maps, side_by_
 from explgraph.mining.mine_layer import LAYER, mine_layer
 from explgraph.mining.settings import Settings
 from explgraph.network.forward import checked_device
+from explgraph.network.layers import layers_for
 from explgraph.network.layout import Layouts
+from explgraph.network.preprocessing import ready_for
 from explgraph.progress import Shown, Stages
 from explgraph.statistics.fitted import Fitted
 from explgraph.whole_numbers import checked_seed
@@ -84,11 +87,13 @@ def mine(
     model : torch.nn.Module
         In evaluation mode. None, as `images` and `layers` then are, to mine from a `store` that
         was recorded before.
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
-        Normalised as the model expects it. One object per image is assumed: a crop, or a
-        photograph that shows one.
-    layers : sequence of str
-        Names of modules whose outputs are feature maps; their order doesn't matter.
+    images : path of a folder, ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+        Tensors are normalised as the model expects it; a folder, or a list of photographs, is made
+        ready as the model says (`explgraph.images.taken`). One object per image is assumed: a
+        crop, or a photograph that shows one.
+    layers : sequence of str, optional
+        Names of modules whose outputs are feature maps; their order doesn't matter. By default
+        those that `explgraph.suggest_layers` suggests.
     store : path, URL or ActivationStore, optional
         Activations on disk. With a model they are recorded there, as far as they are missing;
         without a store they are held in memory.
@@ -120,18 +125,19 @@ def mine(
     activations: Source
     if model is None:
         if store is None or images is not None or layers is not None:
-            raise ExplgraphError("mine needs a model, images and layers, or else a store alone")
+            raise ExplgraphError("mine needs a model and images, or else a store alone")
         activations = store if isinstance(store, ActivationStore) else open_store(store)
         preprocessing = activations.preprocessing
-    elif images is None or layers is None or isinstance(store, ActivationStore):
-        raise ExplgraphError(
-            "mine needs images and layers with a model, and the path of a store, if any"
-        )
+    elif images is None or isinstance(store, ActivationStore):
+        raise ExplgraphError("mine needs images with a model, and the path of a store, if any")
     else:
         if store is None and Team().size > 1:
             raise ExplgraphError(
                 "several processes need store=..., a place where all of them can read and write"
             )
+        images = taken(images, lambda: ready_for(model, progress))
+        if layers is None:
+            layers = layers_for(model, images, progress)
         activations = record(
             model,
             images,
@@ -142,7 +148,7 @@ def mine(
             device=device,
             progress=progress,
         )
-        preprocessing = images.describe() if isinstance(images, ImageFolder) else {}
+        preprocessing = described(images)
     return mine_activations(
         activations,
         seed=seed,

@@ -11,7 +11,7 @@ from torch import nn
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.network.hooks import bare
 
-__all__ = ["checked_names", "class_names", "class_number", "class_title"]
+__all__ = ["attribute", "checked_names", "class_names", "class_number", "class_title"]
 
 
 def class_names(model: nn.Module, n: int) -> tuple[str, ...]:
@@ -22,8 +22,8 @@ def class_names(model: nn.Module, n: int) -> tuple[str, ...]:
     (Hugging Face), of the model within a wrapper too. What hasn't n texts isn't taken.
     """
     inner = bare(model)
-    labels = _attribute(_attribute(inner, "config"), "id2label")
-    found: list[Any] = [_attribute(inner, "class_names"), _attribute(inner, "classes")]
+    labels = attribute(attribute(inner, "config"), "id2label")
+    found: list[Any] = [attribute(inner, "class_names"), attribute(inner, "classes")]
     if isinstance(labels, Mapping):
         # read from JSON, the numbers are texts
         known = {str(k): v for k, v in labels.items()}
@@ -40,7 +40,7 @@ def class_names(model: nn.Module, n: int) -> tuple[str, ...]:
     return ()
 
 
-def _attribute(thing: object, name: str) -> Any:
+def attribute(thing: object, name: str) -> Any:
     """Give an attribute, or None where it fails: other people's properties may, with anything."""
     try:
         return getattr(thing, name, None)

@@ -9,13 +9,23 @@ from typing import NamedTuple
 from torch import nn
 
 from explgraph.errors import ExplgraphError
+from explgraph.images.batches import AnyImages, batches
 from explgraph.images.folder import checked_size
+from explgraph.images.taken import described
 from explgraph.network.hooks import bare, check_model, undisturbed
 from explgraph.network.layout import measure_formats
 from explgraph.network.map_formats import MapFormat
+from explgraph.progress import Shown, say
 from explgraph.whole_numbers import whole
 
-__all__ = ["LayerSummary", "Suggestion", "list_layers", "suggest_layers", "suggestions"]
+__all__ = [
+    "LayerSummary",
+    "Suggestion",
+    "layers_for",
+    "list_layers",
+    "suggest_layers",
+    "suggestions",
+]
 
 
 class LayerSummary(NamedTuple):
@@ -139,6 +149,27 @@ def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[
         )
     number = whole(number, "number")
     return tuple(suggestion.layer.name for suggestion in suggestions(listed, number))
+
+
+def layers_for(model: nn.Module, images: AnyImages, progress: Shown = None) -> tuple[str, ...]:
+    """Give the layers that are suggested for a model on some images, and say which.
+
+    Raises
+    ------
+    ExplgraphError
+        As `list_layers`, or if none can be suggested.
+    """
+    size = described(images).get("size")
+    if size is None:
+        size = next(batches(images, 1))[1].shape[2:]
+    layers = suggest_layers(list_layers(model, (int(size[0]), int(size[1]))))
+    if not layers:
+        raise ExplgraphError(
+            "no layer can be suggested, since each runs several times; name some, as 'name@0': "
+            "explgraph.list_layers(model, image_size) lists them"
+        )
+    say(f"layers as suggested: {', '.join(layers)}", progress)
+    return layers
 
 
 def suggestions(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[Suggestion, ...]:

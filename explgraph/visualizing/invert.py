@@ -28,6 +28,7 @@ from tqdm import tqdm
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.images.batches import AnyImages, batches, count
+from explgraph.images.taken import taken
 from explgraph.network.forward import of_size, on_device
 from explgraph.parsing import Parse, parse
 from explgraph.visualizing.responses import Responses
@@ -130,6 +131,7 @@ def invert(
     if not len(graph):
         raise ExplgraphError("the graph has no nodes; mine again, or prune less")
     steps = whole(steps, "steps")
+    images = taken(images, graph.nx.graph["preprocessing"])
     before = parse(model, graph, images, device=device)
     made = []
     total = count(images)
