@@ -128,8 +128,14 @@ def taken(images: Any, ready: Ready | Callable[[], Ready]) -> AnyImages:
     """
     if isinstance(images, np.ndarray):
         images = _of_array(images)
-    if isinstance(images, (str, os.PathLike)) and not checked_path(images, "images").is_file():
-        return ImageFolder(images, **_known(ready, "folder"))
+    if isinstance(images, (str, os.PathLike)):
+        path = checked_path(images, "images")
+        if path.is_dir():
+            return ImageFolder(path, **_known(ready, "folder"))
+        if not path.is_file():
+            raise ExplgraphError(
+                f"images: {path} doesn't exist; pass the folder that holds the images, or a file"
+            )
     if _is_photograph(images):
         images = [images]
     if isinstance(images, (list, tuple)) and len(images):
