@@ -81,8 +81,9 @@ def open_for_model(options: argparse.Namespace, model: nn.Module, tell: bool) ->
     if "size" not in known and options.size is None:
         known["size"] = image_size(model)
     images = open_photographs(options, None, known)
-    flags = [f"--{name}" for name in PREPROCESSING if getattr(options, name) is not None]
-    if tell and not options.quiet and not {"--size", "--mean", "--std"} <= set(flags):
+    given = [name for name in PREPROCESSING if getattr(options, name) is not None]
+    flags = [f"--{name}" for name in given]
+    if tell and not options.quiet and not {"size", "mean", "std", *known} <= {*given}:
         but = f" but for {', '.join(flags)}" if flags else ""
         by = f"as {options.model} says{but}"
         if not {"mean", "std"} <= known.keys():
