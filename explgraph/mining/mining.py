@@ -57,11 +57,14 @@ from explgraph.progress import Shown, Stages
 from explgraph.statistics.fitted import Fitted
 from explgraph.whole_numbers import checked_seed
 
-__all__ = ["mine", "mine_activations"]
+__all__ = ["ENOUGH", "FEW", "mine", "mine_activations"]
 
 
 _SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
 _LEAST_SAMPLE = 64
+# images: with so few, nodes gain half of what they gain with 160; two thirds with so many
+# (benchmarks/few_images.py)
+FEW, ENOUGH = 20, 40
 # how far stages move the bar, as `mine_layer.LAYER`
 _SCALES, _POSES, _EDGES = 0.1, 7.5, 3.5
 
@@ -120,6 +123,12 @@ def mine(
     ExplgraphError
         See `explgraph.record` and `explgraph.open_store`; also if there is one image only, no
         filter of the layers ever fires, or several processes have no store.
+
+    Warns
+    -----
+    ExplgraphWarning
+        If there are few images, no node is reliable, or poses tell little; if images aren't
+        normalised as the model says, or are of quite another size than it was trained with.
     """
     settings, seed = _checked(settings, seed)
     activations: Source
@@ -233,8 +242,14 @@ def mine_activations(
     if not any(reliability > 0 for _, reliability in graph.nx.nodes(data="reliability")):
         warn(
             f"no filter follows what moves in these {rows.n} images, so that no node is "
-            "reliable; give some dozens of images or more, of one kind of object, normalised as "
+            f"reliable; give {ENOUGH} images or more, of one kind of object, normalised as "
             "the model expects them (mean, std)"
+        )
+    elif rows.n <= FEW:
+        warn(
+            f"{rows.n} images are few to mine from: in other images, nodes that were mined from "
+            f"{FEW} or fewer located marks half as well as those from 160, as far as they beat the "
+            f"marks' mean place; give {ENOUGH} or more, which do about two thirds as well"
         )
     else:
         warn_if_weak(graph.nx.graph["config"])
