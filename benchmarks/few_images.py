@@ -53,7 +53,7 @@ Row = dict[str, Any]
 NUMBERS = (8, 12, 20, 40, 80, 160)
 HELD = 30
 SHOTS = 3
-SHARE = 2 / 3
+SHARE = 0.8
 #: Marked held-out images that a part needs besides the shots.
 LEAST_MARKED = 10
 _COLUMNS = ("nodes", "evidence", "reliability", "follow", "tracking", "error", "warned")

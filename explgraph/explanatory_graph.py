@@ -248,6 +248,65 @@ class ExplanatoryGraph(Graph):
             layer=layer, classes=classes, images=self._folder(images), seed=seed, device=device,
         )  # fmt: skip
 
+    def visualize(
+        self,
+        model: nn.Module,
+        images: AnyImages,
+        folder: str | os.PathLike[str],
+        what: str | Sequence[str] | None = None,
+        *,
+        how: Sequence[str] = ("exemplars", "mask", "maximise", "invert"),
+        count: int = 4,
+        steps: int | None = None,
+        seed: int = 0,
+        batch_size: int = 32,
+        device: str = "auto",
+        progress: Shown = None,
+    ) -> Path:
+        """Draw what nodes and parts answer to into a folder, with a page to look at.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The network that was mined, in evaluation mode.
+        images : path of a folder, ImageFolder, or list of PIL images
+        folder : path
+            For ``index.html`` and its pictures.
+        what : str or sequence of str, optional
+            Nodes' ids, parts' ids or names; the three most reliable parts by default.
+        how : sequence of str
+            ``"exemplars"``: the patches where it was found best; ``"mask"``: heat and outline of
+            what it answers to; ``"maximise"``: the image it answers to most; ``"invert"``: images
+            that show the same nodes as the first ones given.
+        count : int
+            Images of each row.
+        steps : int, optional
+            Of ``"maximise"`` (128) and ``"invert"`` (150).
+        seed : int
+            Of ``"maximise"``.
+        batch_size : int
+        device : str
+        progress : bool or None
+
+        Returns
+        -------
+        Path
+            Of the page.
+
+        Raises
+        ------
+        ExplgraphError
+            If there is no such node, part or way, none of the images shows one, they can't be
+            drawn or don't fit the graph, or matplotlib isn't installed.
+        """
+        from explgraph.views.visualize import visualize  # with matplotlib
+
+        return visualize(
+            model, self, images, folder, what,
+            how=how, count=count, steps=steps, seed=seed, batch_size=batch_size, device=device,
+            progress=progress,
+        )  # fmt: skip
+
     def name_parts(
         self,
         encoder: Encoder,

@@ -36,6 +36,7 @@ from torch import nn
 from explgraph.activations.image_blocks import ImageBlocks, Runs, whole_blocks
 from explgraph.activations.streaming import BLOCK as BATCH
 from explgraph.activations.zarr_blocks import Array, Blocks, Kind, explained, fill, open_blocks
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.weak_pose import warn_if_weak
@@ -111,7 +112,10 @@ class ParseStore:
     _blocks: Blocks = field(compare=False)
 
     def __repr__(self) -> str:
-        return f"ParseStore({self.path!r}, {len(self.nodes)} nodes in {len(self)} images)"
+        return (
+            f"ParseStore({self.path!r}, {counted(len(self.nodes), 'node')} in "
+            f"{counted(len(self), 'image')})"
+        )
 
     def __len__(self) -> int:
         """Give the number of images, N."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from explgraph import rows
 from explgraph.activations.memory import Activations
 from explgraph.atomic import atomic_write
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError, warn
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.graph.weak_pose import warn_if_weak
@@ -91,7 +92,8 @@ class Parse:
             else ""
         )
         return (
-            f"Parse: {len(self.nodes):,} nodes in {len(self.names):,} images of {width} x {height} "
+            f"Parse: {counted(len(self.nodes), 'node')} in {counted(len(self.names), 'image')} "
+            f"of {width} x {height} "
             f"px{there}"
         )
 
@@ -169,7 +171,8 @@ class Parse:
             rows.append([name, int((self.scores[n] > 0).sum()), "; ".join(found)])
         more = len(self.names) - len(rows)
         return (
-            f"<div><p><b>Parse</b>: {len(self.nodes):,} nodes in {len(self.names):,} images of "
+            f"<div><p><b>Parse</b>: {counted(len(self.nodes), 'node')} in "
+            f"{counted(len(self.names), 'image')} of "
             f"{self.image_size[1]} × {self.image_size[0]} px</p>"
             f"{table(['image', 'nodes present', 'nearest to their best'], rows, most=240)}"
             + (f"<p>and {more:,} more images</p>" if more > 0 else "")

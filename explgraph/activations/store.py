@@ -37,6 +37,7 @@ from explgraph.activations.zarr_blocks import (
     kept_text,
     open_blocks,
 )
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError, warn
 from explgraph.images.ahead import ahead
 from explgraph.images.batches import AnyImages, batches, check_batch_size, subset
@@ -121,7 +122,10 @@ class ActivationStore:
 
     def __repr__(self) -> str:
         layers = ", ".join(layer.name for layer in self.layers)
-        return f"ActivationStore({self.path!r}, {self.n_images} images, {layers}, {self.dtype})"
+        return (
+            f"ActivationStore({self.path!r}, {counted(self.n_images, 'image')}, {layers}, "
+            f"{self.dtype})"
+        )
 
     @property
     def n_images(self) -> int:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explgraph import rows
-from explgraph.brief import few
+from explgraph.brief import counted, few
 
 __all__ = ["Located"]
 
 Array = NDArray[np.float64]
+_DIGITS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,10 @@ class Located:
     def __repr__(self) -> str:
         usual = {part: float(np.median(values)) for part, values in self.uncertainty.items()}
         shown = few(f"{part} within {radius:.0f} px" for part, radius in usual.items())
-        return f"Located: {len(usual):,} parts in {len(self.names):,} images; {shown}"
+        return (
+            f"Located: {counted(len(usual), 'part')} in {counted(len(self.names), 'image')}; "
+            f"{shown}"
+        )
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         """Give ``positions, uncertainty``, which is what most ask for."""
@@ -69,6 +73,8 @@ class Located:
             "presence": np.stack(list(self.presence.values())),
             **({} if self.photo is None else _columns("photo_", self.photo)),
         }
+        if str(path).lower().endswith(".csv"):  # for people to read: uncertainties are pixels
+            values = {name: np.round(numbers, _DIGITS) for name, numbers in values.items()}
         rows.write(path, rows.grid(("part", [*self.positions]), ("image", self.names), values))
 
     @classmethod

@@ -18,7 +18,7 @@ from explgraph.answers.evidence import model_outputs
 from explgraph.answers.judged import Judged, judge
 from explgraph.answers.reading import Reading
 from explgraph.atomic import atomic_write
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.images.batches import AnyImages
 from explgraph.images.taken import taken
@@ -122,8 +122,8 @@ class Bias:
     def __repr__(self) -> str:
         found = [f"{one.target} by {one.source} ({one.strength:+.2f})" for one in self.suspicious]
         return (
-            f"Bias: {len(self.attributes):,} attributes, {len(found):,} of "
-            f"{len(self.relations):,} relations suspicious: {few(found)}"
+            f"Bias: {counted(len(self.attributes), 'attribute')}, {len(found):,} of "
+            f"{counted(len(self.relations), 'relation')} suspicious: {few(found)}"
         )
 
     @property

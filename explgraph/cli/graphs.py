@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explgraph.brief import counted
 from explgraph.cli.inputs import pictures_for
 from explgraph.cli.options import (
     Command,
@@ -173,12 +174,18 @@ def _export(options: argparse.Namespace) -> None:
     if parts:
         graph.write_parts(options.out)
         if not options.quiet:
-            print(f"{options.out}: {len(graph.parts)} parts of {len(graph)} nodes")
+            print(
+                f"{options.out}: {counted(len(graph.parts), 'part')} of "
+                f"{counted(len(graph), 'node')}"
+            )
         return
     pictures = pictures_for(options, graph, options.out) if pictured else {}
     graph.write(options.out, max_nodes=options.max_nodes, **pictures)
     if not options.quiet:
-        print(f"{options.out}: from {len(graph)} nodes and {graph.nx.number_of_edges()} edges")
+        print(
+            f"{options.out}: from {counted(len(graph), 'node')} and "
+            f"{counted(graph.nx.number_of_edges(), 'edge')}"
+        )
 
 
 def _draw(options: argparse.Namespace) -> None:
@@ -201,7 +208,10 @@ def _draw(options: argparse.Namespace) -> None:
         **pictures_for(options, graph, options.out),
     )
     if not options.quiet:
-        print(f"{options.out}: {options.what} of {len(graph)} nodes, {options.width:g} mm wide")
+        print(
+            f"{options.out}: {options.what} of {counted(len(graph), 'node')}, {options.width:g} "
+            "mm wide"
+        )
 
 
 def _view(options: argparse.Namespace) -> None:
@@ -259,15 +269,18 @@ def _describe_graph(graph: Graph) -> None:
 
     values = graph.nx.graph
     height, width = graph.image_size
-    print(f"{len(graph)} nodes, {graph.nx.number_of_edges()} edges")
-    print(f"mined from {values['n_images']} images of {height} x {width} px, seed {values['seed']}")
+    print(f"{counted(len(graph), 'node')}, {counted(graph.nx.number_of_edges(), 'edge')}")
+    print(
+        f"mined from {counted(values['n_images'], 'image')} of {height} x {width} px, seed "
+        f"{values['seed']}"
+    )
     versions = ", ".join(f"{name} {number}" for name, number in sorted(values["versions"].items()))
     print(f"written by {versions or 'an unknown version'}")
     if values["preprocessing"]:
         print(f"images: {json.dumps(values['preprocessing'])}")
     if graph.whereabouts is not None:
         number = len(graph.whereabouts["photographs"])
-        print(f"pictures: {number} images in {graph.whereabouts['folder']}")
+        print(f"pictures: {counted(number, 'image')} in {graph.whereabouts['folder']}")
     rows = []
     for layer, nodes, filters in graph.by_layer():
         reliability = np.array([node["reliability"] for node in nodes])
@@ -315,7 +328,8 @@ def _describe_model(options: argparse.Namespace) -> None:
     )
     if len(shown) < len(summaries):
         print(
-            f"\n{len(shown)} of {len(summaries)} layers, the output's end last: what is suggested, "
+            f"\n{len(shown)} of {counted(len(summaries), 'layer')}, the output's end last: what "
+            "is suggested, "
             "and of each grid the widest that run once, spread over it; --all shows all"
         )
     if {"size", "mean", "std"} <= known.keys():

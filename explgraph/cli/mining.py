@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explgraph.brief import counted
 from explgraph.cli.inputs import open_for_model, read_layouts, read_settings
 from explgraph.cli.options import (
     FORMATS,
@@ -158,7 +159,8 @@ def _record(options: argparse.Namespace) -> None:
         )
         if alone and not options.quiet:
             print(
-                f"{store.n_images} images, {len(store.layers)} layers: recorded in "
+                f"{counted(store.n_images, 'image')}, {counted(len(store.layers), 'layer')}: "
+                "recorded in "
                 f"{time.perf_counter() - start:.1f} s to {options.store}"
             )
 
@@ -252,8 +254,9 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
         discard(checkpoint)
     if not options.quiet:
         print(
-            f"{len(graph)} nodes and {graph.nx.number_of_edges()} edges from "
-            f"{activations.n_images} images: recorded in {recorded - start:.1f} s, mined in "
+            f"{counted(len(graph), 'node')} and {counted(graph.nx.number_of_edges(), 'edge')} from "
+            f"{counted(activations.n_images, 'image')}: recorded in {recorded - start:.1f} s, "
+            "mined in "
             f"{mined - recorded:.1f} s, written in {time.perf_counter() - mined:.1f} s"
         )
         print(parts_told(graph))

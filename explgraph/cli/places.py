@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explgraph.brief import counted
 from explgraph.cli.inputs import open_others, open_photographs
 from explgraph.cli.options import (
     Command,
@@ -151,8 +152,10 @@ def _parse(options: argparse.Namespace) -> None:
         found = graph.parse(model, images, **how)
         (found.parts if by_part else found).write(options.out)
     if not options.quiet:
-        told = f"{len(graph.parts)} parts" if by_part else f"{len(graph)} nodes"
-        print(f"{told} in {len(images)} images: {options.out}")
+        told = (
+            f"{counted(len(graph.parts), 'part')}" if by_part else f"{counted(len(graph), 'node')}"
+        )
+        print(f"{told} in {counted(len(images), 'image')}: {options.out}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -185,7 +188,10 @@ def _evaluate(options: argparse.Namespace) -> None:
         evaluation.write(rows, out)
     if not options.quiet or not options.out:
         parts = options.parts or list(landmarks.parts)
-        print(f"{len(images)} images; mean over {', '.join(parts)}; errors per image diagonal\n")
+        print(
+            f"{counted(len(images), 'image')}; mean over {', '.join(parts)}; errors per image "
+            "diagonal\n"
+        )
         print(evaluation.markdown(rows))
 
 
@@ -240,10 +246,14 @@ def _locate(options: argparse.Namespace) -> None:
         for part, radii in located.uncertainty.items():
             shots = int(np.isfinite(marks[part][:, 0]).sum())
             print(
-                f"{part}: from {shots} marks, within {np.median(radii):.0f} px (median) nine times "
+                f"{part}: from {counted(shots, 'mark')}, within {np.median(radii):.0f} px "
+                "(median) nine times "
                 f"in ten; by {', '.join(localizer.nodes_of(part, 3))}"
             )
-        print(f"{len(localizer.parts)} parts in {len(found.names)} images: {options.out}")
+        print(
+            f"{counted(len(localizer.parts), 'part')} in {counted(len(found.names), 'image')}: "
+            f"{options.out} (places and uncertainty in px)"
+        )
 
 
 def _marks_within(file: str, images: ImageFolder) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.folder import ImageFolder
 from explgraph.paths import checked_path
@@ -87,8 +87,8 @@ class Landmarks:
     sources: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
-        shown = f"{len(self.parts):,} parts ({few(self.parts)})"
-        return f"Landmarks: {shown} in {len(self.names):,} images"
+        shown = f"{counted(len(self.parts), 'part')} ({few(self.parts)})"
+        return f"Landmarks: {shown} in {counted(len(self.names), 'image')}"
 
     def align(self, names: Sequence[str]) -> Landmarks:
         """Put the images into another order, leaving out some.

@@ -26,6 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
 from explgraph.paths import check_regular, checked_path
@@ -199,7 +200,8 @@ class ImageFolder(Dataset[Tensor]):
     def __repr__(self) -> str:
         height, width = self.size
         return (
-            f"ImageFolder({str(self.path)!r}, {len(self)} images, {height} x {width}, {self.fit})"
+            f"ImageFolder({str(self.path)!r}, {counted(len(self), 'image')}, {height} x {width}, "
+            f"{self.fit})"
         )
 
     def picture(self, index: int) -> Image.Image:

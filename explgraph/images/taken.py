@@ -19,7 +19,7 @@ are made ready as the mined images were, or, for mining, as the model says
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -83,6 +83,13 @@ class Photographs(Dataset[Tensor]):
         image: Tensor = self._made(index)[1]
         return image
 
+    def subset(self, indices: Iterable[int]) -> Photographs:
+        """Give some of the images, in the order of `indices`, with the names that they have."""
+        chosen = list(indices)
+        some = Photographs([self._photos[i] for i in chosen], self._ready)
+        some.names = tuple(self.names[i] for i in chosen)
+        return some
+
     def picture(self, index: int) -> Image.Image:
         """Give an image as the network sees it, but not normalised."""
         picture: Image.Image = self._made(index)[0]
@@ -141,7 +148,8 @@ def taken(images: Any, ready: Ready | Callable[[], Ready]) -> AnyImages:
     if isinstance(images, (list, tuple)) and len(images):
         if _is_photograph(images[0]):
             return Photographs(images, _known(ready, "photographs"))
-        images = [_of_item(image) for image in images]
+        if any(isinstance(image, np.ndarray) for image in images):
+            images = [_of_item(image) for image in images]
     if not callable(ready):
         _compare(images, ready)
     checked: AnyImages = images

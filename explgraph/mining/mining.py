@@ -62,8 +62,8 @@ __all__ = ["ENOUGH", "FEW", "mine", "mine_activations"]
 
 _SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
 _LEAST_SAMPLE = 64
-# images: with so few, nodes gain half of what they gain with 160; two thirds with so many
-# (benchmarks/few_images.py)
+# images: nodes mined from so few, or fewer, follow parts in other images less than half as well as
+# those from 160; those from so many four fifths (benchmarks/few_images.py)
 FEW, ENOUGH = 20, 40
 # how far stages move the bar, as `mine_layer.LAYER`
 _SCALES, _POSES, _EDGES = 0.1, 7.5, 3.5
@@ -247,9 +247,9 @@ def mine_activations(
         )
     elif rows.n <= FEW:
         warn(
-            f"{rows.n} images are few to mine from: in other images, nodes that were mined from "
-            f"{FEW} or fewer located marks half as well as those from 160, as far as they beat the "
-            f"marks' mean place; give {ENOUGH} or more, which do about two thirds as well"
+            f"{rows.n} images are few to mine from: nodes from {FEW} or fewer follow parts in "
+            "other images less than half as well as nodes from 160, as was measured, and nodes "
+            f"from {ENOUGH} four fifths as well; give {ENOUGH} or more"
         )
     else:
         warn_if_weak(graph.nx.graph["config"])

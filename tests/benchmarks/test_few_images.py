@@ -27,7 +27,7 @@ def rows_of(errors: dict[str, dict[int, float]]) -> list[dict[str, Any]]:
 
 def test_enough_is_where_most_of_the_gain_is_reached() -> None:
     rows = rows_of({"a": {8: 1.1, 20: 0.8, 40: 0.5, 80: 0.4}, "b": {8: 0.9, 20: 0.8, 40: 0.7}})
-    # means of the sets for the numbers that both have: 1, 0.8, 0.6; two thirds of 0.4 are 0.27
+    # means of the sets for the numbers that both have: 1, 0.8, 0.6; four fifths of 0.4 are 0.32
     assert few_images.means(rows, "error") == pytest.approx({8: 1.0, 20: 0.8, 40: 0.6})
     assert few_images.enough(rows) == 40
     dip = rows_of({"a": {8: 0.5, 20: 0.9, 40: 0.5, 80: 0.5}})

@@ -679,7 +679,9 @@ def test_locate_gives_parts_in_other_photographs(place, capsys, tmp_path):
     code, said, err = run(capsys, *asked(place, *command, "--out", out[0],
                                          "--labelled", tmp_path / "named.explgraph"))  # fmt: skip
     assert (code, err) == (0, "")
-    assert said.splitlines()[-1] == f"2 parts in 24 images: {out[0]}"
+    assert said.splitlines()[-1] == (
+        f"2 parts in 24 images: {out[0]} (places and uncertainty in px)"
+    )
     code, said, _ = run(capsys, *asked(place, *command, "--out", out[1], "--quiet",
                                        "--absent", tmp_path / "absent.csv"))  # fmt: skip
     assert (code, said) == (0, "")
