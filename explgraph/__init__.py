@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from explgraph.mining.mining import mine, mine_activations
     from explgraph.mining.settings import Settings
     from explgraph.network.layers import list_layers, suggest_layers
+    from explgraph.network.preprocessing import preprocessing
     from explgraph.parse_store import ParseStore, open_parse
     from explgraph.parsing import Parse, parse_activations
 
@@ -56,6 +57,7 @@ __all__ = [
     "open_parse",
     "open_store",
     "parse_activations",
+    "preprocessing",
     "read_landmarks",
     "record",
     "suggest_layers",
@@ -80,6 +82,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "mining.mining": ("mine", "mine_activations"),
         "mining.settings": ("Settings",),
         "network.layers": ("list_layers", "suggest_layers"),
+        "network.preprocessing": ("preprocessing",),
         "parse_store": ("ParseStore", "open_parse"),
         "parsing": ("Parse", "parse_activations"),
     }

@@ -1,10 +1,10 @@
-"""Many names in a few words, for what tells of itself in a line: results' ``repr``."""
+"""Numbers of things and many names in a few words, for what is told in a line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["few"]
+__all__ = ["counted", "few"]
 
 _LONGEST = 40  # letters of a name
 
@@ -23,3 +23,15 @@ def few(names: Iterable[object], most: int = 3) -> str:
     )
     more = len(told) - most
     return f"{shown} and {more:,} more" if more > 0 else shown or "none"
+
+
+def counted(number: int, what: str) -> str:
+    """Say how many of something there are.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(1200, "class")
+    ('1 image', '1,200 classes')
+    """
+    ending = "" if number == 1 else "es" if what.endswith("s") else "s"
+    return f"{number:,} {what}{ending}"

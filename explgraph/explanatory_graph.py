@@ -22,6 +22,7 @@ from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
 from explgraph.images.single import AnyImage
+from explgraph.images.taken import taken
 from explgraph.images.whereabouts import whereabouts
 from explgraph.naming.encoders import Encoder
 from explgraph.naming.part_names import PartNames, name_parts
@@ -61,7 +62,13 @@ class ExplanatoryGraph(Graph):
         Where those images are, for pages and drawings; see `with_images`.
     """
 
-    def with_images(self, images: ImageFolder | None) -> ExplanatoryGraph:
+    def _folder(self, images: Any) -> Any:
+        """Open the folder that a path names, made ready as the mined images were."""
+        if isinstance(images, (str, os.PathLike)):
+            return taken(images, self.nx.graph["preprocessing"])
+        return images
+
+    def with_images(self, images: ImageFolder | str | os.PathLike[str] | None) -> ExplanatoryGraph:
         """Remember where the images are that nodes were seen best in: gives a new graph.
 
         Pages and drawings take their pictures from there. Mining from an `ImageFolder` remembers it
@@ -71,7 +78,7 @@ class ExplanatoryGraph(Graph):
 
         Parameters
         ----------
-        images : ImageFolder or None
+        images : ImageFolder, path of a folder, or None
             With the images of ``top_images``, by name, made ready as they were for mining.
 
         Raises
@@ -80,10 +87,11 @@ class ExplanatoryGraph(Graph):
             If the folder has none of the images, or they have another size.
         """
         record = None
+        images = self._folder(images)
         if not isinstance(images, ImageFolder | None):
             raise ExplgraphError(
-                f"images must be an ImageFolder, got {type(images).__name__}; give "
-                "explgraph.ImageFolder(PATH, ...), or None to forget them"
+                f"images must be an ImageFolder or a folder's path, got {type(images).__name__}; "
+                "None forgets them"
             )
         if images is not None:
             if images.size != self.image_size:
@@ -142,8 +150,9 @@ class ExplanatoryGraph(Graph):
         ----------
         model : torch.nn.Module
             The network that was mined, in evaluation mode.
-        images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
-            Of the size that was mined.
+        images : path of a folder, ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
+            Of the size that was mined; folders and lists of photographs are made ready as the
+            mined images were (`explgraph.images.taken`).
         out : path or URL, optional
             Where the parse is written block by block, for any number of images. What was
             interrupted goes on where it was. In memory by default.
@@ -198,7 +207,7 @@ class ExplanatoryGraph(Graph):
         *,
         layer: str | None = None,
         classes: Sequence[str] | None = None,
-        images: ImageFolder | None = None,
+        images: ImageFolder | str | os.PathLike[str] | None = None,
         seed: int = 0,
         outputs: Outputs | None = None,
         device: str = "auto",
@@ -209,7 +218,7 @@ class ExplanatoryGraph(Graph):
         ----------
         model : torch.nn.Module
             The network that was mined, in evaluation mode.
-        image : path, PIL image, (C, H, W) or (1, C, H, W) tensor, or anything that holds one image
+        image : path, PIL image, (H, W, 3) uint8 colours, (C, H, W) tensor, ... that holds one image
             Tensors are normalised; files and PIL images are made ready as the mined images were.
             A text that names an image of `images` is that image.
         target : int or str, optional
@@ -221,7 +230,7 @@ class ExplanatoryGraph(Graph):
         classes : sequence of str, optional
             Names, one for each of the model's outputs. By default those that the model knows
             (``model.class_names``, ``model.classes`` or ``model.config.id2label``), if any.
-        images : ImageFolder, optional
+        images : ImageFolder or path of a folder, optional
             Where patches that show each part elsewhere are cut from: the images that were mined.
             By default those that the graph remembers (`with_images`), if any.
         seed : int
@@ -252,14 +261,74 @@ class ExplanatoryGraph(Graph):
         """
         return explain(
             model, self, image, target,
-            layer=layer, classes=classes, images=images, seed=seed, outputs=outputs, device=device,
+            layer=layer, classes=classes, images=self._folder(images), seed=seed,
+            outputs=outputs, device=device,
+        )  # fmt: skip
+
+    def visualize(
+        self,
+        model: nn.Module,
+        images: AnyImages,
+        folder: str | os.PathLike[str],
+        what: str | Sequence[str] | None = None,
+        *,
+        how: Sequence[str] = ("exemplars", "mask", "maximise", "invert"),
+        count: int = 4,
+        steps: int | None = None,
+        seed: int = 0,
+        batch_size: int = 32,
+        device: str = "auto",
+        progress: Shown = None,
+    ) -> Path:
+        """Draw what nodes and parts answer to into a folder, with a page to look at.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The network that was mined, in evaluation mode.
+        images : path of a folder, ImageFolder, or list of PIL images
+        folder : path
+            For ``index.html`` and its pictures.
+        what : str or sequence of str, optional
+            Nodes' ids, parts' ids or names; the three most reliable parts by default.
+        how : sequence of str
+            ``"exemplars"``: the patches where it was found best; ``"mask"``: heat and outline of
+            what it answers to; ``"maximise"``: the image it answers to most; ``"invert"``: images
+            that show the same nodes as the first ones given.
+        count : int
+            Images of each row.
+        steps : int, optional
+            Of ``"maximise"`` (128) and ``"invert"`` (150).
+        seed : int
+            Of ``"maximise"``.
+        batch_size : int
+        device : str
+        progress : bool or None
+
+        Returns
+        -------
+        Path
+            Of the page.
+
+        Raises
+        ------
+        ExplgraphError
+            If there is no such node, part or way, none of the images shows one, they can't be
+            drawn or don't fit the graph, or matplotlib isn't installed.
+        """
+        from explgraph.views.visualize import visualize  # with matplotlib
+
+        return visualize(
+            model, self, images, folder, what,
+            how=how, count=count, steps=steps, seed=seed, batch_size=batch_size, device=device,
+            progress=progress,
         )  # fmt: skip
 
     def name_parts(
         self,
         encoder: Encoder,
         vocabulary: Sequence[str],
-        images: Drawable,
+        images: Drawable | str | os.PathLike[str],
         *,
         parse: parsing.Parse | None = None,
         side: float | None = None,
@@ -285,7 +354,7 @@ class ExplanatoryGraph(Graph):
             `explgraph.naming.encoders.OpenClip`.
         vocabulary : sequence of str
             Words or phrases. They compete: give all that parts may be, and some that none is.
-        images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images
+        images : ImageFolder, folder, (N, H, W, 3) uint8 colours or list of PIL images
             That the graph was mined from, or that `parse` is of.
         parse : Parse, optional
             Of `images`; without it, patches are those of `Part.exemplars`.
@@ -318,7 +387,7 @@ class ExplanatoryGraph(Graph):
             encoder gives anything but a row of finite numbers for each image and word.
         """
         return name_parts(
-            self, encoder, vocabulary, images,
+            self, encoder, vocabulary, self._folder(images),
             parse=parse, side=side, fdr=fdr, permutations=permutations, overwrite=overwrite,
             batch_size=batch_size, seed=seed, progress=progress,
         )  # fmt: skip
@@ -340,7 +409,7 @@ class ExplanatoryGraph(Graph):
         max_nodes: int | None = None,
         pictures: Mapping[str, str | Path] | None = None,
         time_limit: float | None = None,
-        images: Drawable | None = None,
+        images: Drawable | str | os.PathLike[str] | None = None,
         parse: parsing.Parse | None = None,
         strip: int | None = None,
     ) -> None:
@@ -359,7 +428,7 @@ class ExplanatoryGraph(Graph):
             Node id to picture file; for .dot, and for drawings by Graphviz.
         time_limit : float, optional
             Seconds that Graphviz may take; for drawings.
-        images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images, optional
+        images : ImageFolder, folder, (N, H, W, 3) uint8 colours or list of PIL images, optional
             Where patches are cut from: the images that were mined, or others with their `parse`;
             for .html and drawings. By default those that the graph remembers (`with_images`);
             without any, pages have no pictures and drawings show discs.
@@ -385,7 +454,7 @@ class ExplanatoryGraph(Graph):
 
         given: dict[str, Any] = {
             "max_nodes": max_nodes, "pictures": pictures, "time_limit": time_limit,
-            "images": images, "parse": parse, "strip": strip,
+            "images": self._folder(images), "parse": parse, "strip": strip,
         }  # fmt: skip
         options = {name: value for name, value in given.items() if value is not None}
         if checked_path(path).suffix.lower() != ".explgraph":
@@ -403,7 +472,7 @@ class ExplanatoryGraph(Graph):
         path: str | os.PathLike[str] | None = None,
         *,
         what: str = "parts",
-        images: Drawable | None = None,
+        images: Drawable | str | os.PathLike[str] | None = None,
         parse: parsing.Parse | None = None,
         width: float = 174.0,
         dpi: int = 300,
@@ -421,7 +490,7 @@ class ExplanatoryGraph(Graph):
         what : {"parts", "nodes", "filter", "layers"}
             The graph of the parts, each by four patches; the most telling node of each part and
             layer, with links; one filter, taken apart into its nodes; or what each layer adds.
-        images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images, optional
+        images : ImageFolder, folder, (N, H, W, 3) uint8 colours or list of PIL images, optional
             Where patches are cut from: the images that were mined, or others with their `parse`.
             By default those that the graph remembers (`with_images`); without any, plain squares
             are drawn.
@@ -458,10 +527,11 @@ class ExplanatoryGraph(Graph):
 
         if path is not None:
             checked_path(path)
-        if images is None and parse is None:
-            images = remembered_for(self, path or "the drawing")
+        shown: Drawable | None = self._folder(images)
+        if shown is None and parse is None:
+            shown = remembered_for(self, path or "the drawing")
         return draw(
-            self, what, images=images, parse=parse, width=width, dpi=dpi, most=most, filter=filter,
+            self, what, images=shown, parse=parse, width=width, dpi=dpi, most=most, filter=filter,
             path=path,
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["FedImages", "for_each", "inputs_of", "taken"]
+__all__ = ["FedImages", "for_each", "inputs_of", "rows_of"]
 
 
 # what may put rows in another order: its results don't know whose they are
@@ -58,11 +58,11 @@ class FedImages(Tensor):
         if func is Tensor.__getitem__:
             if not isinstance(args[1], slice):
                 return result
-            return cls.of(result, taken(source.further, args[1]))
+            return cls.of(result, rows_of(source.further, args[1]))
         if m == n:
             return cls.of(result, source.further)
         if n == 1:  # copies of one image
-            return cls.of(result, taken(source.further, [0] * m))
+            return cls.of(result, rows_of(source.further, [0] * m))
         return result
 
     def apart(self) -> tuple[Tensor, dict[str, Any]]:
@@ -97,7 +97,7 @@ def for_each(value: object) -> bool:
     return isinstance(value, (Tensor, list))
 
 
-def taken(inputs: Mapping[str, Any], which: slice | Sequence[int]) -> dict[str, Any]:
+def rows_of(inputs: Mapping[str, Any], which: slice | Sequence[int]) -> dict[str, Any]:
     """Take some rows of inputs."""
     some = {}
     for name, value in inputs.items():

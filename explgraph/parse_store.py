@@ -41,12 +41,14 @@ from torch import Tensor, nn
 from explgraph.activations.image_blocks import ImageBlocks, Runs, whole_blocks
 from explgraph.activations.streaming import BLOCK as BATCH
 from explgraph.activations.zarr_blocks import Array, Blocks, Kind, explained, fill, open_blocks
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.several import pose_fit, warn_if_several_parsed
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages, check_batch_size
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import Photographs, taken
 from explgraph.network.forward import (
     checked_device,
     fingerprint,
@@ -128,7 +130,10 @@ class ParseStore:
     _blocks: Blocks = field(compare=False)
 
     def __repr__(self) -> str:
-        return f"ParseStore({self.path!r}, {len(self.nodes)} nodes in {len(self)} images)"
+        return (
+            f"ParseStore({self.path!r}, {counted(len(self.nodes), 'node')} in "
+            f"{counted(len(self), 'image')})"
+        )
 
     def __len__(self) -> int:
         """Give the number of images, N."""
@@ -286,11 +291,12 @@ def parse_to_store(
     check_objects(objects)
     if not len(graph):
         raise ExplgraphError("the graph has no nodes; mine again, or prune less")
+    images = taken(images, graph.nx.graph["preprocessing"])
     blocks_of, weights = ImageBlocks(images, BLOCK), fingerprint(model)
     names = blocks_of.names
     check_weights(graph, weights)
     warn_if_weak(graph.nx.graph["config"])
-    folder = images if isinstance(images, ImageFolder) else None
+    folder = images if isinstance(images, (ImageFolder, Photographs)) else None
     about = {
         "graph": _graph_fingerprint(graph),
         "model": weights,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explgraph import rows
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import parts_of, weights
@@ -127,7 +127,10 @@ class ParsedParts:
     def __repr__(self) -> str:
         shares = zip(self.titles, (self.presence >= 0.5).mean(0), strict=True) if self.names else ()
         shown = few((f"{title} in {share:.0%}" for title, share in shares), 4)
-        return f"ParsedParts: {len(self.parts):,} parts in {len(self.names):,} images; {shown}"
+        return (
+            f"ParsedParts: {counted(len(self.parts), 'part')} in "
+            f"{counted(len(self.names), 'image')}; {shown}"
+        )
 
 
 class Pooling(NamedTuple):

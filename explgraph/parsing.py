@@ -24,12 +24,14 @@ from torch import Tensor, nn
 from explgraph import rows
 from explgraph.activations.memory import Activations
 from explgraph.atomic import atomic_write
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError, warn
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.graph.several import pose_fit, warn_if_several_parsed
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import Photographs, taken
 from explgraph.markup import table
 from explgraph.network.forward import (
     checked_device,
@@ -135,9 +137,9 @@ class Parse:
 
     def _counted(self) -> str:
         """Say how many nodes there are, and in what."""
-        images = len(set(self.image_names))
-        objects = "" if self.frames is None else f"{len(self.names):,} objects in "
-        return f"{len(self.nodes):,} nodes in {objects}{images:,} images"
+        images = counted(len(set(self.image_names)), "image")
+        objects = "" if self.frames is None else f"{counted(len(self.names), 'object')} in "
+        return f"{counted(len(self.nodes), 'node')} in {objects}{images}"
 
     def _doubt(self) -> str:
         """Say in how many rows one pose does not hold, if any."""
@@ -371,7 +373,7 @@ _FRAME = ("x0", "y0", "x1", "y1")
 
 
 def _originals(
-    images: ImageFolder, names: tuple[str, ...]
+    images: ImageFolder | Photographs, names: tuple[str, ...]
 ) -> Callable[[int, NDArray[Any]], NDArray[Any]]:
     """Give what takes a row's points to its photograph; rows are of images of some names."""
     number = {name: i for i, name in enumerate(images.names)}
@@ -466,7 +468,9 @@ def parse(
         one pose does not hold in many of these images.
     """
     check_graph(graph)
-    if check_objects(objects) > 1:
+    check_objects(objects)
+    images = taken(images, graph.nx.graph["preprocessing"])
+    if objects > 1:
         return _parse_objects(model, graph, images, objects, batch_size, device, progress)
     parser = Parser(graph, checked_device(device))
     warn_if_weak(graph.nx.graph["config"])
@@ -477,7 +481,7 @@ def parse(
     ):
         names.extend(here)
         parts.append(parser({layer.index: maps[layer.name] for layer in graph.layers}))
-    original = images.to_original if isinstance(images, ImageFolder) else None
+    original = images.to_original if isinstance(images, (ImageFolder, Photographs)) else None
     found = _parse(graph, tuple(names), parts, original)
     warn_if_several_parsed(found.pose_fit)
     return found
@@ -570,7 +574,9 @@ def _parse_objects(
                 names += object_names(image, len(rows.frames))
                 image_names += [image] * len(rows.frames)
                 found.append(rows)
-    original = _originals(images, tuple(image_names)) if isinstance(images, ImageFolder) else None
+    original = None
+    if isinstance(images, (ImageFolder, Photographs)):
+        original = _originals(images, tuple(image_names))
     parsed = _parse(graph, tuple(names), [rows.looked for rows in found], original)
     return replace(
         parsed,

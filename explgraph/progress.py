@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from tqdm import TqdmWarning, tqdm
 
-__all__ = ["Part", "Shown", "Stages", "ahead_of", "bar", "duration", "in_notebook", "move"]
+__all__ = ["Part", "Shown", "Stages", "ahead_of", "bar", "duration", "in_notebook", "move", "say"]
 
 Shown: TypeAlias = bool | None
 """Where progress is shown: see the module."""
@@ -118,6 +118,12 @@ def ahead_of(seconds: float, what: str, fewer: str, shown: Shown) -> None:
     """
     if seconds >= _LONG and (shown or (shown is None and in_notebook())):
         tqdm.write(f"{what}: about {duration(seconds)}; {fewer}", file=sys.stderr)
+
+
+def say(what: str, shown: Shown) -> None:
+    """Say in a line what was chosen for the user, who named nothing, unless told to be quiet."""
+    if shown is not False:
+        tqdm.write(what, file=sys.stderr)
 
 
 def duration(seconds: float) -> str:

@@ -169,9 +169,12 @@ def test_arguments_of_other_kinds(mined, tmp_path):
     for use, told in (
         (lambda: graph.explain(network, "a" * 5000), "image has a name of 5000 characters"),
         (lambda: graph.explain(network, ""), "image is '', which no file can be called"),
-        (lambda: graph.explain(network, images[0], images="photos"), "images must be an ImageF"),
-        (lambda: graph.with_images("photos"), "images must be an ImageFolder, got str"),
-        (lambda: graph.with_images(images), "images must be an ImageFolder, got Tensor"),
+        (lambda: graph.explain(network, images[0], images="photos"), "photos doesn't exist"),
+        (lambda: graph.with_images("photos"), "photos doesn't exist; pass the folder"),
+        (
+            lambda: graph.with_images(images),
+            "images must be an ImageFolder or a folder's path, got Tensor",
+        ),
         (lambda: graph.draw(5), "path must be a path .* got 5"),
         (lambda: graph.draw(tmp_path / ("a" * 300)), "path has a name of 300 characters"),
         (lambda: graph.draw(images=np.zeros((2, 112, 112, 3), np.uint8), parse=3), "parse must be"),

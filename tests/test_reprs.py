@@ -20,7 +20,7 @@ from explgraph.answers.modes import Mode
 from explgraph.answers.rationales import Rationales
 from explgraph.answers.reading import Reading
 from explgraph.answers.relations import Bias, Relation
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.evaluation.landmarks import Landmarks
 from explgraph.graph.labels import DecidedPart, Labels
 from explgraph.graph.parts import Part
@@ -164,4 +164,7 @@ def test_few_says_how_many_more():
     assert few([]) == "none"
     assert few("abc") == "a, b, c"
     assert few("abcd", 2) == "a, b and 2 more"
+    assert [counted(n, what) for n, what in ((1, "class"), (0, "class"), (1234, "image"))] == [
+        "1 class", "0 classes", "1,234 images",
+    ]  # fmt: skip
     assert few(["x" * 80]) == "x" * 37 + "..."

@@ -16,6 +16,8 @@ graph: explgraph.ExplanatoryGraph = explgraph.load("birds.explgraph")
 model: torch.nn.Module = torch.nn.Identity()
 images = explgraph.ImageFolder("birds")
 found: explgraph.Parse = graph.parse(model, images, batch_size=8, device="cpu", progress=True)
+graph.parse(model, "birds")
+explgraph.mine(model, "birds")
 graph.write("graph.svg", max_nodes=40, time_limit=3.0)
 graph.write("graph.html", images=images, parse=found)
 explgraph.Parse.read("places.csv", images).write("again.parquet")
@@ -23,7 +25,7 @@ explgraph.ablate(model, graph, images, ["stage4/1/0"]).write("scores.csv")
 
 graph.parse(images, model)  # wrong
 graph.parse(model, images, batchsize=8)  # wrong
-graph.parse(model, "birds")  # wrong
+graph.parse(model, 3)  # wrong
 graph.write("graph.svg", max_node=40)  # wrong
 graph.write("graph.svg", max_nodes="40")  # wrong
 graph.write("graph.html", parse=graph)  # wrong

@@ -18,6 +18,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.fed_images import FedImages, inputs_of
 from explgraph.images.batches import AnyImages, batches, image_names, subset
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import described
 
 __all__ = ["ImageBlocks", "Runs", "whole_blocks"]
 
@@ -45,7 +46,7 @@ class ImageBlocks:
     def __init__(self, images: AnyImages, length: int = BLOCK) -> None:
         self.names = image_names(images)
         self._images, self._length = images, length
-        ready = images.describe() if isinstance(images, ImageFolder) else {}
+        ready = described(images)
         self.identity = hashlib.sha256(json.dumps([self.names, ready]).encode()).hexdigest()
         self._digests: dict[int, bytes] = {}
 

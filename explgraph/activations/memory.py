@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
 from explgraph.network.forward import check_finite
 from explgraph.network.geometry import Layer
@@ -51,7 +51,9 @@ class Activations:
     def __repr__(self) -> str:
         height, width = self.image_size
         layers = few(f"{x.name} {x.channels} x {x.height} x {x.width}" for x in self.layers)
-        return f"Activations: {len(self.names):,} images of {width} x {height} px; {layers}"
+        return (
+            f"Activations: {counted(len(self.names), 'image')} of {width} x {height} px; {layers}"
+        )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))

@@ -21,6 +21,7 @@ from explgraph.activations.memory import Activations
 from explgraph.activations.store import ActivationStore, record_to_store
 from explgraph.errors import ExplgraphError
 from explgraph.images.batches import AnyImages, batches, count
+from explgraph.images.taken import taken
 from explgraph.network.forward import (
     checked_layers,
     fingerprint,
@@ -31,6 +32,7 @@ from explgraph.network.forward import (
 from explgraph.network.geometry import Signs, measure_layers
 from explgraph.network.hooks import check_model, standing_in
 from explgraph.network.layout import Layouts
+from explgraph.network.preprocessing import ready_for, warn_if_unlike
 from explgraph.progress import Shown
 
 __all__ = ["record"]
@@ -121,6 +123,7 @@ def record(
         for this machine's memory, and a store that was recorded from something else.
     """
     check_model(model)
+    images = taken(images, lambda: ready_for(model, progress))
     if store is not None:
         return record_to_store(
             model,
@@ -143,6 +146,7 @@ def record(
         size = (height, width)
         with standing_in(model, first[1][:1]):
             measured = measure_layers(model, names, size, layout, signs, channels=channels)
+        warn_if_unlike(model, images, first[1])
         total = count(images)
         shapes = [(layer.channels, layer.height, layer.width) for layer in measured]
         _check_memory(4 * (total or 0) * sum(map(math.prod, shapes)))

@@ -37,10 +37,12 @@ from explgraph.activations.zarr_blocks import (
     kept_text,
     open_blocks,
 )
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError, warn
 from explgraph.images.ahead import ahead
 from explgraph.images.batches import AnyImages, batches, check_batch_size, subset
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import described
 from explgraph.images.whereabouts import whereabouts
 from explgraph.network.forward import (
     checked_layers,
@@ -52,6 +54,7 @@ from explgraph.network.forward import (
 from explgraph.network.geometry import Layer, Signs, measure_layers
 from explgraph.network.hooks import standing_in
 from explgraph.network.layout import Layouts
+from explgraph.network.preprocessing import warn_if_unlike
 from explgraph.progress import Shown
 
 __all__ = ["STORE_VERSION", "ActivationStore", "open_store", "record_to_store"]
@@ -120,7 +123,10 @@ class ActivationStore:
 
     def __repr__(self) -> str:
         layers = ", ".join(layer.name for layer in self.layers)
-        return f"ActivationStore({self.path!r}, {self.n_images} images, {layers}, {self.dtype})"
+        return (
+            f"ActivationStore({self.path!r}, {counted(self.n_images, 'image')}, {layers}, "
+            f"{self.dtype})"
+        )
 
     @property
     def n_images(self) -> int:
@@ -282,12 +288,13 @@ def record_to_store(
             measured = measure_layers(
                 model, checked_layers(layers), size, layout, signs, channels=channels
             )
+        warn_if_unlike(model, images, first)
         about = {
             "layers": [layer.as_dict() for layer in measured],
             "image_size": list(size),
             "model": fingerprint(model),
             "images": blocks_of.identity,
-            "preprocessing": images.describe() if isinstance(images, ImageFolder) else {},
+            "preprocessing": described(images),
             "dtype": dtype,
         }
 

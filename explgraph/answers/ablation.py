@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from explgraph import rows
 from explgraph.answers.rerun import Rerun
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.attribution import Places
 from explgraph.explaining.by_part import different_titles, find_parts, nodes_named
@@ -52,7 +52,10 @@ class Ablation(NamedTuple):
 
     def __repr__(self) -> str:
         n, classes = self.before.shape
-        return f"Ablation: {n:,} images, {classes:,} classes; {_most_changed(self.change.mean(0))}"
+        return (
+            f"Ablation: {counted(n, 'image')}, {counted(classes, 'class')}; "
+            f"{_most_changed(self.change.mean(0))}"
+        )
 
     @property
     def change(self) -> NDArray[np.float64]:
@@ -120,7 +123,8 @@ class PartAblation(NamedTuple):
         mean = self.change.mean(1)
         most = int(np.abs(mean).max(1).argmax())
         return (
-            f"PartAblation: {len(self.ids):,} parts, {len(self.names):,} images; most without "
+            f"PartAblation: {counted(len(self.ids), 'part')}, "
+            f"{counted(len(self.names), 'image')}; most without "
             f"{few([self.titles[most]])}: {_most_changed(mean[most])}"
         )
 

@@ -49,6 +49,7 @@ from explgraph.explaining.by_part import By, Members, check_by
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages
+from explgraph.images.taken import taken
 from explgraph.network.forward import fingerprint
 from explgraph.network.hooks import check_model
 from explgraph.network.outputs import Outputs
@@ -154,6 +155,7 @@ def find_bias(
     check_graph(graph)
     check_by(by)
     check_model(model)
+    images = taken(images, graph.nx.graph["preprocessing"])
     from scipy.stats import false_discovery_control  # takes a second to import
 
     names = tuple(attributes)
@@ -229,6 +231,7 @@ def find_bias(
         _columns=chosen,
         _image_size=graph.image_size,
         _reading=reading,
+        _ready=graph.nx.graph["preprocessing"],
         titles=() if members is None else members.titles,
         _with_outputs=outputs is not None,
     )

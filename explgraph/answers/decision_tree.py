@@ -63,7 +63,7 @@ from explgraph.answers.modes import (
     unit_rows,
 )
 from explgraph.answers.rationales import Rationales, rationales
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explaining.by_part import By
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -175,9 +175,9 @@ class DecisionTree:
 
     def __repr__(self) -> str:
         return (
-            f"DecisionTree: {len(self.modes[0].children):,} decision modes from "
-            f"{int(self.positive.sum()):,} images of the class, by {len(self.nodes):,} "
-            f"{'parts' if self.fitted.titles else 'nodes'}"
+            f"DecisionTree: {counted(len(self.modes[0].children), 'decision mode')} from "
+            f"{counted(int(self.positive.sum()), 'image')} of the class, by "
+            f"{counted(len(self.nodes), 'part' if self.fitted.titles else 'node')}"
         )
 
     @classmethod

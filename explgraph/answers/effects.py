@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from explgraph.answers.ablation import lowest_layer, taken_away
 from explgraph.answers.rerun import Rerun
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explaining.attribution import Owned, Places, adds
 from explgraph.explaining.by_part import Members
@@ -43,6 +43,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT
 from explgraph.images.batches import AnyImages, count
+from explgraph.images.taken import taken
 from explgraph.network.gradients import gradients_of
 from explgraph.network.hooks import alone
 from explgraph.network.outputs import Outputs, Scorer
@@ -89,7 +90,10 @@ class PartEffects(NamedTuple):
     def __repr__(self) -> str:
         order = np.argsort(-np.abs(self.values).max(0), kind="stable")
         shown = [f"{self.titles[p]} {self.values[-1, p]:+.3g}" for p in order.tolist()]
-        return f"PartEffects: {len(self.ids):,} parts; in {few(self.layers[-1:])} {few(shown)}"
+        return (
+            f"PartEffects: {counted(len(self.ids), 'part')}; in {few(self.layers[-1:])} "
+            f"{few(shown)}"
+        )
 
 
 class Check(NamedTuple):
@@ -111,7 +115,10 @@ class Check(NamedTuple):
     rank_correlation: float
 
     def __repr__(self) -> str:
-        return f"Check: {len(self.edges):,} edges, rank correlation {self.rank_correlation:.2f}"
+        return (
+            f"Check: {counted(len(self.edges), 'edge')}, rank correlation "
+            f"{self.rank_correlation:.2f}"
+        )
 
 
 @with_gradients
@@ -195,10 +202,11 @@ def edge_effects(
     total = dict.fromkeys(graph.nx, 0.0)
     supports = {name: dict.fromkeys(graph.nx, 0.0) for name in classes}
     n_images = 0
+    images = taken(images, graph.nx.graph["preprocessing"])
     n = count(images)
     told = _Told(
         "effects",
-        f"effects of {len(graph)} nodes over {n} images",
+        f"effects of {counted(len(graph), 'node')} over {n} images",
         "fewer nodes (graph.prune(top=...), or --top) or images take less, in proportion",
         n,
         progress,
@@ -494,6 +502,7 @@ def check_effects(
     of_child: dict[str, list[int]] = {}
     for k, (_, child) in enumerate(sample):
         of_child.setdefault(child, []).append(k)
+    images = taken(images, graph.nx.graph["preprocessing"])
     scorer = Scorer(outputs)
     rerun = Rerun(model, graph.layers, (lowest_layer(graph, [child]) for child in of_child), scorer)
     source = watched(
@@ -503,7 +512,7 @@ def check_effects(
     n = count(images)
     told = _Told(
         "checking",
-        f"ablation of {len(of_child)} nodes over {n} images, to check effects",
+        f"ablation of {counted(len(of_child), 'node')} over {n} images, to check effects",
         "fewer edges (edges=..., or --check) or images take less, in proportion",
         n,
         progress,

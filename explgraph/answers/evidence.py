@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.attribution import Places, adds, layer_of
 from explgraph.explaining.by_part import By, Members, check_by
@@ -69,7 +69,7 @@ class Evidence:
         kind = "parts" if self.titles else "nodes"
         return (
             f"Evidence: {len(self.nodes):,} {kind} ({few(self.titles or self.nodes)}) for "
-            f"{self.outputs.shape[1]:,} outputs in {len(self.names):,} images"
+            f"{counted(self.outputs.shape[1], 'output')} in {counted(len(self.names), 'image')}"
         )
 
     def by_part(self, graph: ExplanatoryGraph) -> Evidence:
@@ -213,7 +213,8 @@ def _columns(scores: Tensor, numbers: Sequence[int]) -> Tensor:
     wrong = [k for k in numbers if not is_output(k, scores.shape[1])]
     if wrong:
         raise ExplgraphError(
-            f"columns names column {wrong[0]}, but the model gives {scores.shape[1]} outputs, "
+            f"columns names column {wrong[0]}, but the model gives "
+            f"{counted(scores.shape[1], 'output')}, "
             f"0 to {scores.shape[1] - 1}"
         )
     columns: Tensor = scores[:, list(numbers)]

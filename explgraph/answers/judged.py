@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from explgraph import rows
 from explgraph.answers.reading import Reading, probability
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
 
 __all__ = ["Judged", "Judgement", "judge"]
@@ -71,7 +71,8 @@ class Judged:
 
     def __repr__(self) -> str:
         return (
-            f"Judged: {len(self.names):,} images, {len(self.attributes):,} attributes "
+            f"Judged: {counted(len(self.names), 'image')}, "
+            f"{counted(len(self.attributes), 'attribute')} "
             f"({few(self.attributes)}); biased: {few(self.biased)}"
         )
 

@@ -44,7 +44,7 @@ from explgraph.answers import voting
 from explgraph.answers.located import Located
 from explgraph.answers.part_templates import FittedPart, feature, fit_part, guess, logistic
 from explgraph.answers.voting import Nodes, Residual, Template
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.evaluation.metrics import normalised_scores, top_scores
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -78,7 +78,7 @@ class Localizer:
         self._parts: dict[str, FittedPart] = {}
 
     def __repr__(self) -> str:
-        return f"Localizer: {len(self.graph):,} nodes; fitted parts: {few(self._parts, 5)}"
+        return f"Localizer: {counted(len(self.graph), 'node')}; fitted parts: {few(self._parts, 5)}"
 
     @property
     def parts(self) -> tuple[str, ...]:

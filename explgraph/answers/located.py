@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explgraph import rows
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
 from explgraph.evaluation.landmarks import Landmarks
 
@@ -19,6 +19,7 @@ __all__ = ["Located"]
 _LIKELY_ABSENT = 0.5  # a presence below it: the part is more likely absent than there
 
 Array = NDArray[np.float64]
+_DIGITS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,10 @@ class Located:
     def __repr__(self) -> str:
         usual = {part: float(np.median(values)) for part, values in self.uncertainty.items()}
         shown = few(f"{part} within {radius:.0f} px" for part, radius in usual.items())
-        return f"Located: {len(usual):,} parts in {len(self.names):,} images; {shown}"
+        return (
+            f"Located: {counted(len(usual), 'part')} in {counted(len(self.names), 'image')}; "
+            f"{shown}"
+        )
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         """Give ``positions, uncertainty``, which is what most ask for."""
@@ -73,6 +77,8 @@ class Located:
             "presence": np.stack(list(self.presence.values())),
             **({} if self.photo is None else _columns("photo_", self.photo)),
         }
+        if str(path).lower().endswith(".csv"):  # for people to read: uncertainties are pixels
+            values = {name: np.round(numbers, _DIGITS) for name, numbers in values.items()}
         rows.write(path, rows.grid(("part", [*self.positions]), ("image", self.names), values))
 
     def landmarks(self) -> Landmarks:

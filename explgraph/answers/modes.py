@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explgraph.answers.rationales import Rationales
+from explgraph.brief import counted
 
 __all__ = [
     "ROOT",
@@ -64,8 +65,9 @@ class Mode:
     def __repr__(self) -> str:
         weighed = int(np.count_nonzero(self.weights))
         return (
-            f"Mode: {len(self.images):,} images, {len(self.children):,} finer modes, "
-            f"{weighed:,} parts that weigh, bias {self.bias:+.2f}"
+            f"Mode: {counted(len(self.images), 'image')}, "
+            f"{counted(len(self.children), 'finer mode')}, "
+            f"{counted(weighed, 'part')} that weigh, bias {self.bias:+.2f}"
         )
 
 

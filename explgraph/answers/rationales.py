@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.attribution import Places, adds, layer_of
 from explgraph.explaining.by_part import By, Members, check_by, names_of_nodes
@@ -76,10 +77,10 @@ class Rationales(NamedTuple):
     class_title: str = ""
 
     def __repr__(self) -> str:
-        kind = "parts" if self.titles else "nodes"
+        kind = "part" if self.titles else "node"
         return (
-            f"Rationales: {len(self.nodes):,} {kind} in {len(self.names):,} images, of which "
-            f"{int(self.first.sum()):,} have the class first"
+            f"Rationales: {counted(len(self.nodes), kind)} in {counted(len(self.names), 'image')}, "
+            f"of which {int(self.first.sum()):,} have the class first"
         )
 
     @property

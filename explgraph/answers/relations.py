@@ -18,9 +18,10 @@ from explgraph.answers.evidence import model_outputs
 from explgraph.answers.judged import Judged, judge
 from explgraph.answers.reading import Reading
 from explgraph.atomic import atomic_write
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.images.batches import AnyImages
+from explgraph.images.taken import taken
 from explgraph.network.forward import fingerprint
 from explgraph.network.outputs import Outputs
 from explgraph.progress import Shown
@@ -118,12 +119,13 @@ class Bias:
     _reading: Reading = field(repr=False)
     titles: tuple[str, ...] = ()
     _with_outputs: bool = field(default=False, repr=False)
+    _ready: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         found = [f"{one.target} by {one.source} ({one.strength:+.2f})" for one in self.suspicious]
         return (
-            f"Bias: {len(self.attributes):,} attributes, {len(found):,} of "
-            f"{len(self.relations):,} relations suspicious: {few(found)}"
+            f"Bias: {counted(len(self.attributes), 'attribute')}, {len(found):,} of "
+            f"{counted(len(self.relations), 'relation')} suspicious: {few(found)}"
         )
 
     @property
@@ -199,7 +201,8 @@ class Bias:
                 "the bias was found in a model with other weights; look for it in this one first"
             )
         names, given = model_outputs(
-            model, images, self._columns, image_size=self._image_size, outputs=outputs,
+            model, taken(images, self._ready), self._columns,
+            image_size=self._image_size, outputs=outputs,
             batch_size=batch_size, device=device, progress=progress,
         )  # fmt: skip
         biased = {relation.target for relation in self.relations if relation.kind == "unexpected"}
@@ -302,6 +305,7 @@ class Bias:
             "outputs": self._columns,
             "with_outputs": self._with_outputs,
             "image_size": self._image_size,
+            "preprocessing": self._ready,
         }
         own = ("own_effects", "own_at_part", "node_effects")
         arrays = {name: getattr(self, name) for name in own} | self._reading._asdict()
@@ -337,6 +341,8 @@ def _build(content: Any, given: dict[str, Any]) -> Bias:
     columns, size = tuple(content["outputs"]), tuple(content["image_size"])
     titles = archive.texts(content.get("titles", ()), "titles")
     with_outputs = content.get("with_outputs", False)
+    ready = content.get("preprocessing", {})
+    check(isinstance(ready, dict), f"preprocessing is {ready!r}")
     a, v, n = len(names), len(nodes), len(images)
     check(len(titles) in (0, v), f"{len(titles)} titles for {v} parts")
     check(all(isinstance(text, str) for text in (*images, model)), "a name is no text")
@@ -371,6 +377,7 @@ def _build(content: Any, given: dict[str, Any]) -> Bias:
         _reading=Reading(arrays.take("middle", (a,)), arrays.take("weights", (a, a))),
         titles=titles,
         _with_outputs=with_outputs,
+        _ready=ready,
     )  # fmt: skip
     arrays.finish()
     return bias

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explgraph.brief import counted
 from explgraph.cli.inputs import open_others, open_photographs, read_list, read_outputs
 from explgraph.cli.options import (
     Command,
@@ -255,7 +256,10 @@ def _bias(options: argparse.Namespace) -> None:
         bias.write(out, judged=judged)
     if not options.quiet or not options.out:
         found = len(bias.suspicious)
-        print(f"{len(images)} images; {found} of {len(bias.relations)} relations are suspicious\n")
+        print(
+            f"{counted(len(images), 'image')}; {found} of "
+            f"{counted(len(bias.relations), 'relation')} are suspicious\n"
+        )
         print(bias.report(judged), end="")
 
 
@@ -287,7 +291,10 @@ def _effects(options: argparse.Namespace) -> None:
     if options.quiet:
         return
     edges = dict(measured.nx.edges.items())
-    print(f"{options.out}: effects along {len(edges)} edges, over {len(images)} images")
+    print(
+        f"{options.out}: effects along {counted(len(edges), 'edge')}, over "
+        f"{counted(len(images), 'image')}"
+    )
     if len(edges) >= 3:
         check = check_effects(
             model,
@@ -299,7 +306,7 @@ def _effects(options: argparse.Namespace) -> None:
             **ready,
         )
         print(
-            f"rank correlation with true ablation of {len(check.edges)} edges: "
+            f"rank correlation with true ablation of {counted(len(check.edges), 'edge')}: "
             f"{check.rank_correlation:.2f}"
         )
     if options.by == "part":
@@ -392,7 +399,7 @@ def _ablate(options: argparse.Namespace) -> None:
     mean = found.change.mean(0)
     known = class_names(model, len(mean))
     strongest = np.argsort(-np.abs(mean), kind="stable")[:_CLASSES].tolist()
-    print(f"mean over {len(found.names)} images; the classes whose scores change most\n")
+    print(f"mean over {counted(len(found.names), 'image')}; the classes whose scores change most\n")
     print_table(
         ("class", "before", "after", "change"),
         [
@@ -417,7 +424,8 @@ def _print_part_ablation(without: PartAblation, model: nn.Module) -> None:
     mean = without.change.mean(1)
     most = np.abs(mean).argmax(1)
     print(
-        f"mean over {len(without.names)} images; for each part, taken away by itself, the class "
+        f"mean over {counted(len(without.names), 'image')}; for each part, taken away by itself, "
+        "the class "
         "whose score changes most\n"
     )
     by_size = np.argsort(-np.abs(mean).max(1), kind="stable").tolist()
@@ -479,13 +487,13 @@ def _tree(options: argparse.Namespace) -> None:
     for doubt in tree.doubts:
         print(f"{doubt}\n")
     print(
-        f"{len(modes)} decision modes from {tree.positive.sum()} images of "
+        f"{counted(len(modes), 'decision mode')} from {counted(tree.positive.sum(), 'image')} of "
         f"{tree.fitted.class_title}"
     )
     for number in modes:
         parts = list(tree.parts_of(number).items())[:_SHOWN]
         told = ", ".join(f"{called[node]} {value:+.2f}" for node, value in parts)
-        print(f"  {number}: {len(tree.modes[number].images)} images by {told}")
+        print(f"  {number}: {counted(len(tree.modes[number].images), 'image')} by {told}")
     print("\nhow well modes stand for the network, by depth, on the same images:")
     rows = tree.measure(tree.fitted, tree.positive)
     print_table(

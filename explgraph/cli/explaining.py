@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-_SHOWN = 8  # parts of an image
 _FORMATS = tuple(suffix[1:] for suffix in EXPLANATIONS)
 
 
@@ -159,7 +158,7 @@ def _print(found: Explanation) -> None:
     rank = f", rank {found.rank} of {found.classes}" if found.classes > 1 else ""
     print(f"{found.image}: {found.class_title}, score {found.score:.3g}{rank}")
     print(f"{found.told}\n")
-    shown, others = found.shown(_SHOWN)
+    shown, others = found.shown()
     more = len(found.rows) - len(shown)
     size = max(abs(found.carried), 1e-12)
     told = [

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explgraph.brief import counted
 from explgraph.cli.inputs import pictures_for
 from explgraph.cli.options import (
     Command,
@@ -148,7 +149,7 @@ def add(command: Command) -> None:
     )
     info.add_argument("graph", nargs="?", metavar="GRAPH", help="file written by mine")
     info.add_argument(
-        "--size", type=size, default=(224, 224), metavar="N|HxW", help="px (default: 224)"
+        "--size", type=size, metavar="N|HxW", help="px (default: what the model says or runs on)"
     )
     info.add_argument(
         "--channels", type=positive, metavar="N", help="of the images (3, or as the model takes)"
@@ -179,12 +180,18 @@ def _export(options: argparse.Namespace) -> None:
     if parts:
         graph.write_parts(options.out)
         if not options.quiet:
-            print(f"{options.out}: {len(graph.parts)} parts of {len(graph)} nodes")
+            print(
+                f"{options.out}: {counted(len(graph.parts), 'part')} of "
+                f"{counted(len(graph), 'node')}"
+            )
         return
     pictures = pictures_for(options, graph, options.out) if pictured else {}
     graph.write(options.out, max_nodes=options.max_nodes, **pictures)
     if not options.quiet:
-        print(f"{options.out}: from {len(graph)} nodes and {graph.nx.number_of_edges()} edges")
+        print(
+            f"{options.out}: from {counted(len(graph), 'node')} and "
+            f"{counted(graph.nx.number_of_edges(), 'edge')}"
+        )
 
 
 def _draw(options: argparse.Namespace) -> None:
@@ -207,7 +214,10 @@ def _draw(options: argparse.Namespace) -> None:
         **pictures_for(options, graph, options.out),
     )
     if not options.quiet:
-        print(f"{options.out}: {options.what} of {len(graph)} nodes, {options.width:g} mm wide")
+        print(
+            f"{options.out}: {options.what} of {counted(len(graph), 'node')}, {options.width:g} "
+            "mm wide"
+        )
 
 
 def _view(options: argparse.Namespace) -> None:
@@ -265,15 +275,18 @@ def _describe_graph(graph: Graph) -> None:
 
     values = graph.nx.graph
     height, width = graph.image_size
-    print(f"{len(graph)} nodes, {graph.nx.number_of_edges()} edges")
-    print(f"mined from {values['n_images']} images of {height} x {width} px, seed {values['seed']}")
+    print(f"{counted(len(graph), 'node')}, {counted(graph.nx.number_of_edges(), 'edge')}")
+    print(
+        f"mined from {counted(values['n_images'], 'image')} of {height} x {width} px, seed "
+        f"{values['seed']}"
+    )
     versions = ", ".join(f"{name} {number}" for name, number in sorted(values["versions"].items()))
     print(f"written by {versions or 'an unknown version'}")
     if values["preprocessing"]:
         print(f"images: {json.dumps(values['preprocessing'])}")
     if graph.whereabouts is not None:
         number = len(graph.whereabouts["photographs"])
-        print(f"pictures: {number} images in {graph.whereabouts['folder']}")
+        print(f"pictures: {counted(number, 'image')} in {graph.whereabouts['folder']}")
     rows = []
     for layer, nodes, filters in graph.by_layer():
         reliability = np.array([node["reliability"] for node in nodes])
@@ -299,9 +312,12 @@ def _describe_model(options: argparse.Namespace) -> None:
     """Print which layers of a model can be mined, in a screen or all, and suggest three."""
     from explgraph.network.layers import list_layers, suggestions
     from explgraph.network.models import load_model
+    from explgraph.network.preprocessing import image_size, preprocessing, told
 
     model = load_model(options.model, weights=options.weights)
-    summaries = list_layers(model, options.size, options.channels)
+    known = preprocessing(model)
+    size = options.size or known.get("size") or image_size(model)
+    summaries = list_layers(model, size, options.channels)
     suggested = suggestions(summaries)
     names = {suggestion.layer.name for suggestion in suggested}
     shown = summaries if options.all else _screen(summaries, names)
@@ -319,9 +335,12 @@ def _describe_model(options: argparse.Namespace) -> None:
     )
     if len(shown) < len(summaries):
         print(
-            f"\n{len(shown)} of {len(summaries)} layers, the output's end last: what is suggested, "
+            f"\n{len(shown)} of {counted(len(summaries), 'layer')}, the output's end last: what "
+            "is suggested, "
             "and of each grid the widest that run once, spread over it; --all shows all"
         )
+    if {"size", "mean", "std"} <= known.keys():
+        print(f"\nphotographs, as the model says: {told({'fit': 'stretch'} | known)}")
     if suggested:
         print()
         for one in suggested:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.textfiles import read_json, read_text
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from explgraph.graph.graph import Graph
     from explgraph.images.folder import ImageFolder
     from explgraph.mining.settings import Settings
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "classes",
     "made_ready_as",
+    "open_for_model",
     "open_others",
     "open_photographs",
     "pictures_for",
@@ -28,12 +31,19 @@ __all__ = [
 ]
 
 
-def made_ready_as(options: argparse.Namespace, graph: Graph | None) -> dict[str, Any]:
-    """Say how photographs are made ready: as the options say or as they were for the graph."""
-    told = graph.nx.graph["preprocessing"] if graph is not None else {}
+def made_ready_as(
+    options: argparse.Namespace,
+    graph: Graph | None,
+    known: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Say how photographs are made ready: as options say, or as they were for the graph.
+
+    Without a graph, what the model says (`known`) stands for what options don't.
+    """
     from explgraph.images.channels import channel_count
     from explgraph.images.ready import READY
 
+    told = known or {} if graph is None else graph.nx.graph["preprocessing"]
     ready = {name: told[name] for name in READY if name in told}
     if graph is not None and not ready:
         # a tensor was mined, so only its size is known
@@ -44,9 +54,15 @@ def made_ready_as(options: argparse.Namespace, graph: Graph | None) -> dict[str,
                 "the graph doesn't say how its images were normalised, for it was mined from a "
                 f"tensor; give {' and '.join(f'--{name}' for name in missing)}"
             )
-    for name in READY:
-        if getattr(options, name, None) is not None:
-            ready[name] = getattr(options, name)
+    given = {name: getattr(options, name, None) for name in READY}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given.get("fit", "crop") != "crop" or (
+        graph is None and getattr(options, "boxes", None) is not None and "fit" not in given
+    ):
+        # what was cut off photographs of a whole scene would be cut off the object in its box
+        ready.pop("crop", None)
+        ready["fit"] = "stretch"
+    ready |= given
     for name in ("mean", "std"):
         if len(ready.get(name, ())) == 1:  # for all channels
             ready[name] = tuple(ready[name]) * channel_count(ready.get("channels"))
@@ -59,11 +75,39 @@ def made_ready_as(options: argparse.Namespace, graph: Graph | None) -> dict[str,
     return ready
 
 
-def open_photographs(options: argparse.Namespace, graph: Graph | None) -> ImageFolder:
-    """Open the photographs, made ready as the options say or as they were for the graph."""
+def open_for_model(options: argparse.Namespace, model: nn.Module, tell: bool) -> ImageFolder:
+    """Open the photographs that are to be mined, made ready as options or the model say; print it.
+
+    What neither says is `ImageFolder`'s, but for the size: one that the model runs on.
+    """
+    from explgraph.images.channels import channel_count
+    from explgraph.images.ready import READY
+    from explgraph.network.preprocessing import image_size, preprocessing, told
+
+    known = preprocessing(model)
+    if "size" not in known and options.size is None:
+        known["size"] = image_size(model, channel_count(options.channels))
+    images = open_photographs(options, None, known)
+    given = [name for name in READY if getattr(options, name) is not None]
+    flags = [f"--{name}" for name in given]
+    if tell and not options.quiet and not {"size", "mean", "std", *known} <= {*given}:
+        but = f" but for {', '.join(flags)}" if flags else ""
+        by = f"as {options.model} says{but}"
+        if not {"mean", "std"} <= known.keys():
+            by = f"since {options.model} doesn't say" + (but or "; --size, --mean, --std change it")
+        print(f"photographs: {told(images.describe())}, {by}")
+    return images
+
+
+def open_photographs(
+    options: argparse.Namespace,
+    graph: Graph | None,
+    known: Mapping[str, Any] | None = None,
+) -> ImageFolder:
+    """Open the photographs, made ready as `made_ready_as` says."""
     from explgraph.images.folder import ImageFolder
 
-    ready = made_ready_as(options, graph)
+    ready = made_ready_as(options, graph, known)
     names = None
     if getattr(options, "list", None) is not None:
         names = read_list(options.list, "--list")

@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explgraph.cli.inputs import open_photographs, read_by_layer, read_settings
+from explgraph.brief import counted
+from explgraph.cli.inputs import open_for_model, read_by_layer, read_settings
 from explgraph.cli.options import (
     FORMATS,
     Command,
@@ -144,9 +145,10 @@ def _record(options: argparse.Namespace) -> None:
     with joined(options.device) as team:
         alone = team.rank == 0
         start = time.perf_counter()
+        model = load_model(options.model, weights=options.weights)
         store = record(
-            load_model(options.model, weights=options.weights),
-            open_photographs(options, None),
+            model,
+            open_for_model(options, model, alone),
             options.layers,
             store=options.store,
             dtype=options.dtype,
@@ -158,7 +160,8 @@ def _record(options: argparse.Namespace) -> None:
         )
         if alone and not options.quiet:
             print(
-                f"{store.n_images} images, {len(store.layers)} layers: recorded in "
+                f"{counted(store.n_images, 'image')}, {counted(len(store.layers), 'layer')}: "
+                "recorded in "
                 f"{time.perf_counter() - start:.1f} s to {options.store}"
             )
 
@@ -167,15 +170,15 @@ def _mine(options: argparse.Namespace) -> None:
     """Run ``explgraph mine``."""
     from explgraph.activations.processes import joined
 
-    needed = ("images", "model", "layers")
+    needed = ("images", "model")
     missing = [f"--{name}" for name in needed if getattr(options, name) is None]
     if missing and (options.store is None or len(missing) < len(needed)):
         options.wrong(f"the following arguments are required: {', '.join(missing)}")
     for option in ("layout", "signs"):
         if missing and getattr(options, option):
-            options.wrong(
-                f"--{option} is for recording: give --images, --model and --layers with it"
-            )
+            options.wrong(f"--{option} is for recording: give --images and --model with it")
+    if missing and options.layers is not None:
+        options.wrong("a store has its layers: leave --layers out, or give --images and --model")
     with joined(options.device) as team:
         _mine_together(options, Path(options.out), team)
 
@@ -187,6 +190,7 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
     from explgraph.activations.recording import record
     from explgraph.activations.store import open_store
     from explgraph.mining.mining import mine_activations
+    from explgraph.network.layers import layers_for
     from explgraph.network.models import load_model
     from explgraph.parsing import parse_activations
     from explgraph.views.parts_told import parts_told
@@ -201,7 +205,14 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
         raise ExplgraphError(
             "several processes need --store, a place where all of them can read and write"
         )
-    images = open_photographs(options, None) if options.images is not None else None
+    images = None
+    if options.images is not None:
+        model = load_model(options.model, weights=options.weights)
+        images = open_for_model(options, model, first)
+        if options.layers is None:
+            options.layers = list(layers_for(model, images, progress=False))
+            if progress:
+                print(f"layers: {', '.join(options.layers)}, as suggested; --layers names others")
     start = time.perf_counter()
     activations: Activations | ActivationStore
     if images is None:
@@ -210,7 +221,7 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
     else:
         preprocessing = images.describe()
         activations = record(
-            load_model(options.model, weights=options.weights),
+            model,
             images,
             options.layers,
             store=options.store,
@@ -246,8 +257,9 @@ def _mine_together(options: argparse.Namespace, folder: Path, team: Team) -> Non
         discard(checkpoint)
     if not options.quiet:
         print(
-            f"{len(graph)} nodes and {graph.nx.number_of_edges()} edges from "
-            f"{activations.n_images} images: recorded in {recorded - start:.1f} s, mined in "
+            f"{counted(len(graph), 'node')} and {counted(graph.nx.number_of_edges(), 'edge')} from "
+            f"{counted(activations.n_images, 'image')}: recorded in {recorded - start:.1f} s, "
+            "mined in "
             f"{mined - recorded:.1f} s, written in {time.perf_counter() - mined:.1f} s"
         )
         print(parts_told(graph))

@@ -57,7 +57,8 @@ def add_layers(parser: argparse.ArgumentParser, *, required: bool) -> None:
         required=required,
         type=names,
         metavar="A,B,C",
-        help="modules to mine; 'explgraph info --model SPEC' lists them",
+        help="modules to mine; 'explgraph info --model SPEC' lists them"
+        + ("" if required else " (default: those that it suggests)"),
     )
     parser.add_argument(
         "--layout",
@@ -87,7 +88,7 @@ def add_model(
         "--model",
         required=required,
         metavar="SPEC",
-        help="torchvision:NAME, timm:NAME or package.module:factory",
+        help="torchvision:NAME, timm:NAME (also timm:hf-hub:USER/NAME) or package.module:factory",
     )
     parser.add_argument(
         "--weights",
@@ -126,9 +127,13 @@ def add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--images", required=required, metavar="DIR", help="photographs, each showing one object"
     )
     group = parser.add_argument_group(
-        "preparing photographs", "Defaults: what the graph was mined with; for mine as shown."
+        "preparing photographs",
+        "Defaults: what the graph was mined with; for mine what the model says (timm's and "
+        "torchvision's do, and any with .preprocessing), or else as shown.",
     )
-    group.add_argument("--size", type=size, metavar="N|HxW", help="px (224)")
+    group.add_argument(
+        "--size", type=size, metavar="N|HxW", help="px (what the model says, or else runs on)"
+    )
     group.add_argument(
         "--mean", type=numbers, metavar="R,G,B", help="of colours 0 to 1 (0.485,0.456,0.406)"
     )
@@ -162,6 +167,14 @@ def add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:
         help="of an image file; larger ones are refused (178956970)",
     )
     group.add_argument("--fit", choices=("stretch", "crop", "pad"), help="to the size (stretch)")
+    group.add_argument(
+        "--crop", type=float, metavar="SHARE", help="of the shorter side, with --fit crop (1)"
+    )
+    group.add_argument(
+        "--interpolation",
+        choices=("bilinear", "bicubic", "lanczos", "box", "nearest"),
+        help="between pixels (bilinear)",
+    )
     group.add_argument(
         "--boxes",
         metavar="FILE",

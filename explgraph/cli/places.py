@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explgraph.brief import counted
 from explgraph.cli.inputs import classes, open_others, open_photographs
 from explgraph.cli.options import (
     Command,
@@ -196,7 +197,7 @@ def _parse(options: argparse.Namespace) -> None:
         (found.parts if by_part else found).write(options.out)
         where = _told(found)
     if not options.quiet:
-        told = f"{len(graph.parts)} parts" if by_part else f"{len(graph)} nodes"
+        told = counted(len(graph.parts), "part") if by_part else counted(len(graph), "node")
         print(f"{told} in {where}: {options.out}")
 
 
@@ -231,7 +232,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     if not options.quiet or not options.out:
         parts = options.parts or list(landmarks.parts)
         _tell(landmarks)
-        print(f"{len(images)} images; mean over {', '.join(parts)}; errors per image diagonal\n")
+        print(
+            f"{counted(len(images), 'image')}; mean over {', '.join(parts)}; errors per image "
+            "diagonal\n"
+        )
         print(evaluation.markdown(rows))
 
 
@@ -294,11 +298,15 @@ def _locate(options: argparse.Namespace) -> None:
         for part, radii in located.uncertainty.items():
             shots = int(np.isfinite(marks[part][:, 0]).sum())
             print(
-                f"{part}: from {shots} marks, within {np.median(radii):.0f} px (median) nine times "
+                f"{part}: from {counted(shots, 'mark')}, within {np.median(radii):.0f} px "
+                "(median) nine times "
                 f"in ten; by {', '.join(localizer.nodes_of(part, 3))}"
             )
         written = ", ".join(file for file in (options.out, options.marks) if file is not None)
-        print(f"{len(localizer.parts)} parts in {len(found.names)} images: {written}")
+        print(
+            f"{counted(len(localizer.parts), 'part')} in {counted(len(found.names), 'image')}: "
+            f"{written} (places and uncertainty in px)"
+        )
 
 
 def _tell(landmarks: Landmarks) -> None:

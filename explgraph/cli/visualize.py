@@ -72,67 +72,39 @@ def add(command: Command) -> None:
 
 def _visualize(options: argparse.Namespace) -> None:
     """Run ``explgraph visualize``."""
-    from explgraph.explaining.by_part import different_titles
+    from explgraph.brief import counted
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
-    from explgraph.views import visualized
-    from explgraph.views.visualized_page import write_page
-    from explgraph.visualizing.invert import invert
-    from explgraph.visualizing.masks import masks
-    from explgraph.visualizing.maximise import maximise, spectrum
-    from explgraph.visualizing.responses import asked
 
-    folder = Path(options.out)
-    check_folder(folder / "index.html")
+    check_folder(Path(options.out) / "index.html")
     graph = load(options.graph)
-    ways = set(options.how)
-    things = list(dict.fromkeys(asked(graph, one).id for one in _things(options, graph, ways)))
+    if options.how == ["invert"] and (options.part or options.node):
+        raise ExplgraphError(
+            "--how invert is of all nodes together; leave --part and --node out, or ask for "
+            "exemplars, mask or maximise as well"
+        )
+    things = [graph.part(part).id for part in options.part] + _nodes(options, graph)
     images = open_photographs(options, graph)
-    model = load_model(options.model, weights=options.weights)
-    running = {"device": options.device, "progress": not options.quiet}
-    batched = running | {"batch_size": options.batch_size}
-    steps = {} if options.steps is None else {"steps": options.steps}
-    pictures: list[tuple[str, Path]] = []
-    if things:
-        found = graph.parse(model, images, **batched)
-    known = spectrum(images, graph.image_size) if things and "maximise" in ways else None
-    titles = different_titles(graph.parts)
-    for what in things:
-        heat = optimised = None
-        if "mask" in ways:
-            seen = visualized.sightings(graph, what, images, found, options.count)
-            chosen = images.subset([one.image for one in seen])
-            heat = masks(model, graph, chosen, found, what, **batched)
-        if known is not None:
-            optimised = maximise(model, graph, known, what, seed=options.seed, **steps, **running)
-        file = folder / f"{_file_name(what)}.png"
-        visualized.answers_figure(
-            graph, what, images, found,
-            exemplars="exemplars" in ways, masks=heat, optimised=optimised, count=options.count,
-            path=file,
-        )  # fmt: skip
-        pictures.append((titles.get(what, what), file))
-    if "invert" in ways:
-        few = images.subset(range(min(options.count, len(images))))
-        inverted = invert(model, graph, few, **steps, **running)
-        file = folder / "inverted.png"
-        visualized.inversion_figure(graph, inverted, few, path=file)
-        pictures.append(("What the graph keeps of images", file))
-    write_page(folder / "index.html", pictures)
+    page = graph.visualize(
+        load_model(options.model, weights=options.weights),
+        images,
+        options.out,
+        things or None,
+        how=options.how,
+        count=options.count,
+        steps=options.steps,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        device=options.device,
+        progress=not options.quiet,
+    )
     if not options.quiet:
-        counted = f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
-        print(f"{counted}: {folder / 'index.html'}")
+        pictures = len(re.findall("<img ", page.read_text(encoding="utf-8")))
+        print(f"{counted(pictures, 'picture')}: {page}")
 
 
-def _things(options: argparse.Namespace, graph: ExplanatoryGraph, ways: set[str]) -> list[str]:
-    """Which nodes and parts to draw."""
-    if ways == {"invert"}:
-        if options.part or options.node:
-            raise ExplgraphError(
-                "--how invert is of all nodes together; leave --part and --node out, or ask for "
-                "exemplars, mask or maximise as well"
-            )
-        return []
+def _nodes(options: argparse.Namespace, graph: ExplanatoryGraph) -> list[str]:
+    """Give the nodes that are asked for, checked to be some."""
     for node in options.node:
         if node not in graph.nx:
             raise ExplgraphError(
@@ -141,12 +113,4 @@ def _things(options: argparse.Namespace, graph: ExplanatoryGraph, ways: set[str]
                 if len(graph)
                 else "the graph has no nodes"
             )
-    parts = [graph.part(part).id for part in options.part]
-    if not parts and not options.node:
-        parts = [part.id for part in graph.parts[:3]] or [graph.part("p1").id]
-    return [*parts, *options.node]
-
-
-def _file_name(what: str) -> str:
-    """Make a file's name of an id."""
-    return re.sub(r"[^\w.-]+", "-", what)
+    return list(options.node)

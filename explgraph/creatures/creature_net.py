@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from explgraph.creatures.world import OUTPUTS
+from explgraph.creatures.world import MEAN, OUTPUTS, SIZE, STD
 
 __all__ = ["CreatureNet", "network"]
 
@@ -38,6 +38,7 @@ class CreatureNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.class_names = OUTPUTS
+        self.preprocessing = {"size": (SIZE, SIZE), "mean": MEAN, "std": STD}
         self.stage1 = nn.Sequential(
             nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU()
         )

@@ -26,6 +26,7 @@ from PIL import Image
 from explgraph import creatures
 from explgraph.activations.recording import record
 from explgraph.atomic import atomic_write
+from explgraph.brief import counted
 from explgraph.evaluation.baselines import raw_peaks
 from explgraph.evaluation.landmarks import from_creatures
 from explgraph.evaluation.planted import planted_parts
@@ -132,7 +133,7 @@ def markdown(figures: Mapping[str, Any]) -> str:
         "# What the demo found",
         "",
         f"Mined {f['images_mined']} drawn creatures in {f['seconds_mining']:.1f} s: "
-        f"{f['nodes']} part nodes, {f['edges']} edges; {f['parts_told']}.",
+        f"{counted(f['nodes'], 'part node')}, {counted(f['edges'], 'edge')}; {f['parts_told']}.",
         f"Measured on {f['images_measured']} creatures that were not mined, "
         f"{f['image_size']} x {f['image_size']} px.",
         "",

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.creatures.shapes import Draws, Shape, creature, rgb, surroundings, vector
 from explgraph.errors import ExplgraphError
 
@@ -168,8 +168,8 @@ class Creatures:
     def __repr__(self) -> str:
         height, width = self.images.shape[1:3]
         return (
-            f"Creatures: {len(self.images):,} pictures of {width} x {height} px; "
-            f"{len(self.parts)} parts, families {few(self.label_names, 5)}"
+            f"Creatures: {counted(len(self.images), 'picture')} of {width} x {height} px; "
+            f"{counted(len(self.parts), 'part')}, families {few(self.label_names, 5)}"
         )
 
     def __len__(self) -> int:

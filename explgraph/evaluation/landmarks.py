@@ -21,7 +21,7 @@ from explgraph.annotations import coco
 from explgraph.annotations.annotated import Annotations, Mark, Photo, Thing
 from explgraph.annotations.recognising import read_annotations
 from explgraph.atomic import atomic_write
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.evaluation.whose_marks import Marked, rows_of_images
 from explgraph.images.folder import ImageFolder
@@ -84,10 +84,10 @@ class Landmarks:
     objects: tuple[Marked, ...] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        shown = f"{len(self.parts):,} parts ({few(self.parts)})"
-        of = "objects" if self._several() else "images"
+        shown = f"{counted(len(self.parts), 'part')} ({few(self.parts)})"
+        of = counted(len(self.names), "object" if self._several() else "image")
         told = f", from a {self.kind}" if self.kind else ""
-        return f"Landmarks: {shown} in {len(self.names):,} {of}{told}"
+        return f"Landmarks: {shown} in {of}{told}"
 
     def _several(self) -> bool:
         """Whether there are photographs with several objects."""

@@ -32,6 +32,7 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import taken
 from explgraph.network.hooks import check_model
 from explgraph.parsing import parse_activations, parse_evidence, stream_layers
 from explgraph.progress import Shown, bar
@@ -100,6 +101,12 @@ def evaluate(
                 f"the landmarks have no part {part!r}{nearest(part, landmarks.parts)}; there are "
                 f"{', '.join(landmarks.parts)}"
             )
+    folder = taken(images, graph.nx.graph["preprocessing"])
+    if not isinstance(folder, ImageFolder):
+        raise ExplgraphError(
+            f"images must be an ImageFolder or a folder's path, got {type(images).__name__}"
+        )
+    images = folder
     marked = landmarks.to_network(images)
     height, width = graph.image_size
     with np.errstate(invalid="ignore"):

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from explgraph import rows
 
-__all__ = ["NO_NODE", "NO_PART", "Account", "LayerAccount", "PartContribution", "Removal"]
+__all__ = ["NO_NODE", "NO_PART", "SHOWN", "Account", "LayerAccount", "PartContribution", "Removal"]
 
+SHOWN = 8
+"""Parts that have a mark and a row, in every form of an explanation; others are told together."""
 NO_PART = "nodes of no part"
 NO_NODE = "what no node answers for"
 
@@ -186,8 +188,10 @@ class Account:
         """Of all that units add to the score or take from it, what is the parts' own, 0 to 1."""
         return self.here.explained
 
-    def shown(self, most: int) -> tuple[list[PartContribution], float]:
+    def shown(self, most: int = SHOWN) -> tuple[list[PartContribution], float]:
         """Give the largest contributions, for or against, in their order; and the others' sum.
+
+        The page, the picture, the terminal and notebooks have a row for each of these.
 
         What is less than a thirtieth of the largest is with the others: no eye could see its bar.
         """

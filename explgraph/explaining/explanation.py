@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from explgraph import rows
 from explgraph.atomic import atomic_write
+from explgraph.brief import counted
 from explgraph.explaining import explanation_page
 from explgraph.explaining.account import Account
 from explgraph.markup import escaped, table
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Explanation"]
-
-_SHOWN = 8  # parts in a notebook
 
 
 class Explanation(Account):
@@ -84,15 +83,19 @@ class Explanation(Account):
     def _repr_html_(self) -> str:
         """Show doubts, picture and table in a notebook."""
         doubts = "".join(f"<p><b>{escaped(doubt, 400)}</b></p>" for doubt in self.doubts)
+        shown, others = self.shown()
         found: list[list[object]] = [
             [row.title, f"{row.contribution:+.3g}", f"{row.share:+.0%}", f"{row.presence:.2f}"]
-            for row in self.rows[:_SHOWN]
+            for row in shown
         ]
         more = len(self.rows) - len(found)
-        found += [[f"{more} more parts", "", "", ""]] if more > 0 else []
+        size = max(abs(self.carried), 1e-12)
+        if more > 0:
+            told = counted(more, "other part")
+            found.append([told, f"{others:+.3g}", f"{others / size:+.0%}", ""])
         found.append(
             ["unexplained", f"{self.unexplained:+.3g}",
-             f"{self.unexplained / max(abs(self.carried), 1e-12):+.0%}", ""]
+             f"{self.unexplained / size:+.0%}", ""]
         )  # fmt: skip
         return (
             f"<div>{doubts}<p><b>{escaped(self.image)}</b>: {escaped(self.class_title)}, score "

@@ -31,7 +31,6 @@ from explgraph.views.spread import spread
 
 __all__ = ["explanation_figure"]
 
-_MOST = 7  # parts with a row
 _PHOTO = 3.6  # width of the photograph, inches
 _CURVE = 1.6  # height of the curve
 _TILE = 0.62  # side of a patch
@@ -57,7 +56,7 @@ def explanation_figure(account: Account, *, path: str | os.PathLike[str] | None 
         Axes are labelled ``"photograph"``, ``"removal"``, ``"bars"``, and ``"here ID"`` and
         ``"elsewhere ID"`` for each part that has a row.
     """
-    shown, others = account.shown(_MOST)
+    shown, others = account.shown()
     more = len(account.rows) - len(shown)
     rests = [(f"{more} other part{'s' * (more > 1)}", others)] if more else []
     rests += [(NO_PART, account.here.no_part), (NO_NODE, account.here.no_node)]

@@ -21,12 +21,10 @@ from explgraph.explaining.account import NO_NODE, NO_PART, Account, PartContribu
 from explgraph.views.pictures import part_side, patch
 from explgraph.views.spread import spread
 
-__all__ = ["AGAINST", "FOR", "SHOWN", "jpeg", "marked_picture", "page"]
+__all__ = ["AGAINST", "FOR", "jpeg", "marked_picture", "page"]
 
 FOR, AGAINST = "#04568f", "#c2570c"
 """Colours, which colour-blind people can tell apart, of what speaks for and against a class."""
-SHOWN = 10
-"""Parts with a mark and a row; the others are told together."""
 
 _SIDE = 480  # px of the photograph on the page
 _TILE = 56  # px of a patch on the page
@@ -59,7 +57,7 @@ table { border-collapse: collapse } td, th { padding: .25em .6em .25em 0; text-a
 
 def page(account: Account) -> str:
     """Give the page."""
-    shown, _ = account.shown(SHOWN)
+    shown, _ = account.shown()
     first = " (the highest)" if account.rank == 1 and account.classes > 1 else ""
     rank = f", rank {account.rank} of {account.classes}{first}" if account.classes > 1 else ""
     body = (
@@ -80,7 +78,7 @@ def marked_picture(account: Account) -> str:
     """Give the photograph with a mark for each part that is shown, as SVG."""
     height, width = account.image_size
     zoom = _SIDE / width
-    shown, _ = account.shown(SHOWN)
+    shown, _ = account.shown()
     at = np.array([[row.x, row.y] for row in shown]).reshape(-1, 2) * zoom
     marks = spread(at, _MARK + 2, (round(width * zoom), round(height * zoom)))
     rings, drawn = [], []  # all rings lie below all numbers
@@ -130,7 +128,7 @@ def jpeg(picture: NDArray[np.uint8], most: int) -> str:
 
 def _rows(account: Account, shown: Sequence[PartContribution]) -> str:
     """Give the table of contributions."""
-    _, others = account.shown(SHOWN)
+    _, others = account.shown()
     more = len(account.rows) - len(shown)
     rests = [(f"{more} other part{'s' * (more > 1)}", others)] if more else []
     rests += [(NO_PART, account.here.no_part), (NO_NODE, account.here.no_node)]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from explgraph.errors import ExplgraphError, warn
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages, batches, count
+from explgraph.images.taken import taken
 from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import (
@@ -242,6 +243,7 @@ def watched(
             "the model's weights are not those that the graph was mined with, so that its nodes "
             "tell nothing about this model; give the model that was mined, or mine this one"
         )
+    images = taken(images, graph.nx.graph["preprocessing"])
     with on_device(model, device):
         home, dtype = model_device(model), model_dtype(model)
         source = of_size(batches(images, batch_size), graph.image_size)

@@ -13,6 +13,7 @@ import networkx
 import numpy as np
 from numpy.typing import NDArray
 
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.graph import parts as parts_
 from explgraph.graph.labels import Labels, read_labels, write_labels
@@ -579,12 +580,15 @@ class Graph:
     def __repr__(self) -> str:
         height, width = self.image_size
         lines = [
-            f"ExplanatoryGraph: {len(self):,} part nodes and {self.nx.number_of_edges():,} links, "
-            f"mined from {self.nx.graph['n_images']:,} images of {width} x {height} px; layers "
+            f"ExplanatoryGraph: {counted(len(self), 'part node')} and "
+            f"{counted(self.nx.number_of_edges(), 'link')}, "
+            f"mined from {counted(self.nx.graph['n_images'], 'image')} of {width} x {height} px; "
+            "layers "
             "from the output down:"
         ]
         lines += [
-            f"  {layer.name}: {len(nodes):,} nodes from {filters:,} of {layer.channels:,} filters, "
+            f"  {layer.name}: {counted(len(nodes), 'node')} from {filters:,} of "
+            f"{counted(layer.channels, 'filter')}, "
             f"{layer.width} x {layer.height} units"
             for layer, nodes, filters in self.by_layer()
         ]
@@ -592,8 +596,8 @@ class Graph:
             named = sum(bool(part.name) for part in parts)
             held = sum(len(part.nodes) for part in parts)
             lines.append(
-                f"{len(parts)} parts hold {held:,} of the nodes"
-                + (f"; {named} named" * (named > 0))
+                f"{counted(len(parts), 'part')} {'holds' if len(parts) == 1 else 'hold'} {held:,} "
+                "of the nodes" + (f"; {named} named" * (named > 0))
             )
         return "\n".join(lines)
 

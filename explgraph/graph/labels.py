@@ -39,7 +39,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from explgraph.atomic import atomic_write
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.paths import check_regular, checked_path
 
@@ -73,7 +73,10 @@ class DecidedPart(NamedTuple):
 
     def __repr__(self) -> str:
         state = ", rejected" if self.rejected else ""
-        return f"DecidedPart({self.id!r}, {few([self.name])!r}: {len(self.nodes):,} nodes{state})"
+        return (
+            f"DecidedPart({self.id!r}, {few([self.name])!r}: "
+            f"{counted(len(self.nodes), 'node')}{state})"
+        )
 
 
 class Labels(NamedTuple):
@@ -101,7 +104,7 @@ class Labels(NamedTuple):
     def __repr__(self) -> str:
         return (
             f"Labels: {len(self.labels):,} names, {len(self.merged):,} merged groups, "
-            f"{len(self.rejected):,} rejected nodes, {len(self.parts):,} parts"
+            f"{counted(len(self.rejected), 'rejected node')}, {counted(len(self.parts), 'part')}"
         )
 
 

@@ -19,7 +19,7 @@ import networkx
 import numpy as np
 from numpy.typing import NDArray
 
-from explgraph.brief import few
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.graph.labels import DecidedPart
 from explgraph.network.geometry import Layer
@@ -121,8 +121,8 @@ class Part:
 
     def __repr__(self) -> str:
         return (
-            f"Part({self.id!r}, {few([self.title])!r}: {len(self.nodes):,} nodes in "
-            f"{len(self.layers):,} layers, support {self.support:.0%}, reliability "
+            f"Part({self.id!r}, {few([self.title])!r}: {counted(len(self.nodes), 'node')} in "
+            f"{counted(len(self.layers), 'layer')}, support {self.support:.0%}, reliability "
             f"{self.reliability:.2f})"
         )
 

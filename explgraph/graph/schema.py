@@ -251,6 +251,8 @@ _READY: Mapping[str, Callable[[Any], bool]] = {
     "axes": lambda found: found in (None, "HWC", "CHW"),
     "shown": lambda found: _are_whole(found) and len(found) in (1, 3),
     "window": _is_window,
+    "crop": lambda found: type(found) in (int, float) and 0 < found <= 1,
+    "interpolation": lambda found: found in ("bilinear", "bicubic", "lanczos", "box", "nearest"),
 }
 
 

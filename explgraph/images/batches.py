@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
@@ -36,8 +39,10 @@ T = TypeVar("T")
 _FEW = 4  # channels; images that are as narrow, and higher, are not the right way round
 
 AnyImages: TypeAlias = (
-    "ImageFolder | Tensor | Dataset[Any] | DataLoader[Any] | list[Any] | tuple[Any, ...]"
+    "ImageFolder | Tensor | Dataset[Any] | DataLoader[Any] | list[Any] | tuple[Any, ...] "
+    "| str | os.PathLike[str] | Image.Image | NDArray[Any]"
 )
+"""What functions that ask for images take; `explgraph.images.taken` makes the rest of it."""
 
 
 def count(images: AnyImages) -> int | None:
@@ -182,12 +187,13 @@ def _raw_batches(images: AnyImages, batch_size: int) -> Iterator[Tensor | list[A
                 f"bring them to one size ({err})"
             ) from err
     elif hasattr(images, "__getitem__") and hasattr(images, "__len__"):
-        read = images.__getitem__
+        source: Any = images
+        read, length = source.__getitem__, len(source)
         # only an ImageFolder is known to bear several threads
         items = (
-            ahead(read, range(len(images)), 2 * batch_size)
+            ahead(read, range(length), 2 * batch_size)
             if isinstance(images, ImageFolder)
-            else (read(i) for i in range(len(images)))
+            else (read(i) for i in range(length))
         )
         yield from _chunks(items, batch_size)
     elif isinstance(images, Dataset):  # an iterable one
@@ -271,7 +277,8 @@ def _first(item: Any) -> Any:
         else:
             raise ExplgraphError(
                 "images must hold tensors, or tuples or mappings that begin with one, but hold "
-                f"{type(item).__name__}; photographs of a folder: explgraph.ImageFolder(path)"
+                f"{type(item).__name__}; photographs of a folder: explgraph.ImageFolder(path); PIL "
+                "images of a Dataset: [image for image, *_ in dataset]"
             )
     return item
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,24 @@ from PIL import Image
 
 from explgraph.errors import ExplgraphError
 
-__all__ = ["Crop", "check_source", "fitted", "fitted_array", "placed", "to_original"]
+__all__ = [
+    "INTERPOLATIONS",
+    "Crop",
+    "check_source",
+    "fitted",
+    "fitted_array",
+    "placed",
+    "to_original",
+]
+
+INTERPOLATIONS: Mapping[str, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "nearest": Image.Resampling.NEAREST,
+}
+"""Ways of finding colours between pixels, by name."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +53,9 @@ def placed(
     photo: tuple[int, int],
     size: tuple[int, int],
     fit: str,
+    share: float = 1.0,
 ) -> Crop:
-    """Work out which part of a photograph goes where."""
+    """Work out which part of a photograph goes where; a crop keeps this share of it."""
     x0, y0, x1, y1 = (0.0, 0.0, *map(float, photo)) if box is None else box
     x0, y0, x1, y1 = max(0.0, x0), max(0.0, y0), min(photo[0], x1), min(photo[1], y1)
     if x1 <= x0 or y1 <= y0:
@@ -49,7 +67,7 @@ def placed(
     target = (0, 0, width, height)
     wide, high = x1 - x0, y1 - y0
     if fit == "crop":
-        scale = min(wide / width, high / height)
+        scale = share * min(wide / width, high / height)
         cut_x, cut_y = (wide - scale * width) / 2, (high - scale * height) / 2
         # rounding must not lead beyond the photograph
         x0, y0, x1, y1 = (
@@ -75,13 +93,17 @@ def check_source(file: str, source: Sequence[float], photo: tuple[int, int]) -> 
 
 
 def fitted(
-    photo: Image.Image, crop: Crop, size: tuple[int, int], mean: Sequence[float]
+    photo: Image.Image,
+    crop: Crop,
+    size: tuple[int, int],
+    mean: Sequence[float],
+    interpolation: str = "bilinear",
 ) -> Image.Image:
     """Cut out of a photograph what the network sees, between margins of the mean colour."""
     left, top, width, height = crop.target
     check_source(crop.file, crop.source, photo.size)
     picture = photo.resize(
-        (width, height), Image.Resampling.BILINEAR, box=crop.source, reducing_gap=None
+        (width, height), INTERPOLATIONS[interpolation], box=crop.source, reducing_gap=None
     )
     if (height, width) == size:
         return picture
@@ -92,7 +114,11 @@ def fitted(
 
 
 def fitted_array(
-    samples: NDArray[Any], crop: Crop, size: tuple[int, int], mean: Sequence[float]
+    samples: NDArray[Any],
+    crop: Crop,
+    size: tuple[int, int],
+    mean: Sequence[float],
+    interpolation: str = "bilinear",
 ) -> NDArray[Any]:
     """Cut out of samples (H, W, C) what the network sees, as `fitted` does with photographs."""
     left, top, width, height = crop.target
@@ -103,7 +129,7 @@ def fitted_array(
         cut[:] = np.clip(np.rint(255 * np.array(mean)), 0, 255) if whole else mean
     for c in range(samples.shape[2]):
         band = Image.fromarray(samples[..., c]).resize(
-            (width, height), Image.Resampling.BILINEAR, box=crop.source
+            (width, height), INTERPOLATIONS[interpolation], box=crop.source
         )
         cut[top : top + height, left : left + width, c] = np.asarray(band)
     return cut

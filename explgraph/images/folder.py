@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from explgraph.annotations.boxes import Boxed, Boxes, boxed
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
 from explgraph.images.arrays import Samples, array_sizes, shares
@@ -68,6 +69,11 @@ class ImageFolder(Dataset[Tensor]):
     fit : {"stretch", "crop", "pad"}
         How a photograph or box of another shape is brought to `size`: stretched; its middle cut
         out; or shown whole between margins of the mean colour.
+    crop : float
+        With ``fit="crop"``, the share of the shorter side that is kept, 0 to 1: many networks are
+        evaluated on the middle 0.875 (`explgraph.preprocessing` tells a model's).
+    interpolation : {"bilinear", "bicubic", "lanczos", "box", "nearest"}
+        How colours between pixels are found, which networks were trained with one of.
     boxes : path or mapping, optional
         Boxes ``(x0, y0, x1, y1)`` px that cut one object each out of the photographs: a file of
         COCO, CVAT, Label Studio, LabelMe or CUB-200-2011, a folder of YOLO's, Pascal VOC's or
@@ -140,6 +146,8 @@ class ImageFolder(Dataset[Tensor]):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         fit: Literal["stretch", "crop", "pad"] = "stretch",
+        crop: float = 1.0,
+        interpolation: str = "bilinear",
         boxes: str | os.PathLike[str] | Boxes | None = None,
         box_class: str | Sequence[str] | None = None,
         names: Sequence[str] | None = None,
@@ -152,7 +160,9 @@ class ImageFolder(Dataset[Tensor]):
         progress: Shown = None,
     ) -> None:
         self.path = checked_path(path)
-        self._ready = Ready.checked(size, mean, std, fit, channels, axes, shown, window)
+        self._ready = Ready.checked(
+            size, mean, std, fit, crop, interpolation, channels, axes, shown, window
+        )
         self.largest = None if largest is None else whole(largest, "largest")
         choice("unreadable", unreadable, ("refuse", "skip"))
         files = image_files(self.path, arrays=channels is not None)
@@ -182,7 +192,7 @@ class ImageFolder(Dataset[Tensor]):
             warn(f"{message}; skipped")
         self._photo_sizes = sizes
         self._crops = tuple(
-            placed(name, file, box and box.within(sizes[file]), sizes[file], self.size, fit)
+            placed(name, file, box and box.within(sizes[file]), sizes[file], self.size, fit, crop)
             for name, file, box in crops
             if file in sizes
         )
@@ -217,10 +227,9 @@ class ImageFolder(Dataset[Tensor]):
 
     def __repr__(self) -> str:
         height, width = self.size
-        told = f"{len(self)} images, {height} x {width}, {self._ready.fit}"
+        told = f"{counted(len(self), 'image')}, {height} x {width}, {self._ready.fit}"
         if self._ready.channels is not None:
-            count = channel_count(self._ready.channels)
-            told += f", {count} channel{'s' * (count != 1)}"
+            told += f", {counted(channel_count(self._ready.channels), 'channel')}"
         return f"ImageFolder({str(self.path)!r}, {told})"
 
     def picture(self, index: int) -> Image.Image:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from explgraph.errors import ExplgraphError
-from explgraph.fed_images import FedImages, for_each, taken
+from explgraph.fed_images import FedImages, for_each, rows_of
 
 __all__ = ["WithInputs", "check_without_inputs"]
 
@@ -73,11 +73,11 @@ class WithInputs(Dataset[Any]):
 
     def of(self, which: Sequence[int]) -> dict[str, Any]:
         """Give the inputs of some images."""
-        return taken(self.inputs, which)
+        return rows_of(self.inputs, which)
 
     def fed(self, batch: Tensor, start: int) -> FedImages:
         """Put a batch that begins with image number `start` together with its inputs."""
-        rows = taken(self.inputs, slice(start, start + len(batch)))
+        rows = rows_of(self.inputs, slice(start, start + len(batch)))
         if any(for_each(value) and len(value) < len(batch) for value in rows.values()):
             self.check_length(start + len(batch))
         return FedImages.of(batch, rows)

@@ -27,16 +27,26 @@ from explgraph.images.channels import (
     checked_window,
     shown_of,
 )
-from explgraph.images.crops import Crop, fitted, fitted_array, placed, to_original
+from explgraph.images.crops import INTERPOLATIONS, Crop, fitted, fitted_array, placed, to_original
 from explgraph.images.decoding import reason, turned, upright_rgb
 from explgraph.paths import check_regular
 
-__all__ = ["READY", "Ready", "checked_size", "choice", "made_ready"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "READY",
+    "Ready",
+    "checked_size",
+    "choice",
+    "made_ready",
+]
 
-READY = ("size", "mean", "std", "fit", "channels", "axes", "shown", "window")
+READY = (
+    "size", "mean", "std", "fit", "crop", "interpolation", "channels", "axes", "shown", "window",
+)  # fmt: skip
 """Arguments of `explgraph.ImageFolder` that say how images are made ready and drawn."""
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class Ready:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fit: str
+    crop: float = 1.0
+    interpolation: str = "bilinear"
     channels: Channels = None
     axes: str | None = None
     shown: tuple[int, ...] | None = None
@@ -59,6 +71,8 @@ class Ready:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         fit: str = "stretch",
+        crop: object = 1.0,
+        interpolation: str = "bilinear",
         channels: object = None,
         axes: object = None,
         shown: object = None,
@@ -75,13 +89,15 @@ class Ready:
         count = channel_count(known)
         means, stds = _normalisation(known, mean, std)
         choice("fit", fit, ("stretch", "crop", "pad"))
+        choice("interpolation", interpolation, tuple(INTERPOLATIONS))
+        share = _share(crop, fit)
         if known is None and not (axes is shown is window is None):
             raise ExplgraphError(
                 "axes, shown and window are of other channels than red, green and blue, and "
                 "channels says which; give channels, too"
             )
         return cls(
-            height_width, means, stds, fit, known, checked_axes(axes),
+            height_width, means, stds, fit, share, interpolation, known, checked_axes(axes),
             checked_shown(shown, count), checked_window(window, count),
         )  # fmt: skip
 
@@ -98,6 +114,11 @@ class Ready:
             "std": list(self.std),
             "fit": self.fit,
         }
+        # stores and graphs of before these were there are to count as made ready alike
+        if self.crop != 1:
+            described["crop"] = self.crop
+        if self.interpolation != "bilinear":
+            described["interpolation"] = self.interpolation
         if self.channels is None:
             return described
         shown = shown_of(self.shown, channel_count(self.channels))
@@ -130,8 +151,8 @@ class Ready:
     def cut(self, photo: Image.Image | Samples, crop: Crop) -> Image.Image | Samples:
         """Cut out of a photograph what the network sees."""
         if isinstance(photo, Image.Image):
-            return fitted(photo, crop, self.size, self.mean)
-        return fitted_array(photo, crop, self.size, self.mean)
+            return fitted(photo, crop, self.size, self.mean, self.interpolation)
+        return fitted_array(photo, crop, self.size, self.mean, self.interpolation)
 
     def normalised(self, image: Image.Image | Samples) -> Tensor:
         """Give an image as the network takes it, ``(C, H, W)`` float32."""
@@ -193,7 +214,7 @@ def made_ready(
     except Exception as err:
         raise ExplgraphError(f"image {name!r} can't be read ({reason(err)})") from err
     size = whole.size if isinstance(whole, Image.Image) else (whole.shape[1], whole.shape[0])
-    crop = placed(name, name, None, size, how.size, how.fit)
+    crop = placed(name, name, None, size, how.size, how.fit, how.crop)
     image = how.cut(whole, crop)
     return how.picture(image), how.normalised(image), lambda at: to_original(crop, at)
 
@@ -202,6 +223,15 @@ def choice(argument: str, value: object, known: tuple[str, ...]) -> None:
     """Refuse a word that is not among the known ones."""
     if value not in known:
         raise ExplgraphError(f"{argument} must be one of {', '.join(known)}; got {value!r}")
+
+
+def _share(crop: object, fit: str) -> float:
+    """Refuse a share that is none, or that nothing is cut to."""
+    if isinstance(crop, bool) or not isinstance(crop, (int, float)) or not 0 < crop <= 1:
+        raise ExplgraphError(f"crop must be a share above 0, 1 at most, got {crop!r}")
+    if crop != 1 and fit != "crop":
+        raise ExplgraphError(f'crop={crop} goes with fit="crop"; got fit={fit!r}')
+    return float(crop)
 
 
 _LARGEST_COLOUR = 3.0  # of mean and std; what is above is of colours from 0 to 255
@@ -226,8 +256,8 @@ def _normalisation(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Check mean and standard deviation; those of ImageNet are only for red, green and blue."""
     if channels in (None, 3):
-        mean = _IMAGENET_MEAN if mean is None else mean
-        std = _IMAGENET_STD if std is None else std
+        mean = IMAGENET_MEAN if mean is None else mean
+        std = IMAGENET_STD if std is None else std
     count = channel_count(channels)
     missing = " and ".join(n for n, given in (("mean", mean), ("std", std)) if given is None)
     if mean is None or std is None:

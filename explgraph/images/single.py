@@ -17,6 +17,7 @@ from explgraph.images.batches import AnyImages, batches
 from explgraph.images.channels import undone
 from explgraph.images.folder import ImageFolder
 from explgraph.images.ready import made_ready
+from explgraph.images.taken import UNKNOWN, Photographs, photograph, taken
 from explgraph.paths import checked_path
 
 __all__ = ["AnyImage", "SingleImage", "single_image"]
@@ -52,7 +53,8 @@ def single_image(
 
     Parameters
     ----------
-    image : path, PIL image, (C, H, W) or (1, C, H, W) tensor, or any `AnyImages` of one
+    image : path, PIL image, (H, W, 3) uint8 array, (C, H, W) or (1, C, H, W) tensor, ...
+        Or anything else that holds one image (`explgraph.images.taken`).
         A text that names an image of `images` is that image; any other is a file.
     ready : mapping
         How photographs are made ready, as `ImageFolder.describe` gives it; empty if that isn't
@@ -66,15 +68,18 @@ def single_image(
     """
     if images is not None and isinstance(image, str) and image in images.names:
         image = images.subset([images.names.index(image)])
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        image = photograph(image[0] if image.ndim == 4 and len(image) == 1 else image)
     if isinstance(image, (str, os.PathLike, Image.Image)):
         return _photograph(image, ready, images)
     if isinstance(image, Tensor) and image.ndim == 3:
         image = image[None]
+    image = taken(image, ready)
     found = list(batches(image, 1))
     if len(found) != 1:
         raise ExplgraphError(f"image holds {len(found)} images; give one")
     (name,), batch = found[0]
-    if isinstance(image, ImageFolder):
+    if isinstance(image, (ImageFolder, Photographs)):
         folder = image
         colours = np.asarray(folder.picture(0))
         return SingleImage(name, batch, colours, lambda at: folder.to_original(0, at))
@@ -95,10 +100,7 @@ def _photograph(
             known = "" if images is None else nearest(str(image), images.names)
             raise ExplgraphError(f"image {str(image)!r}: there is no such file{known}")
     if not ready:
-        raise ExplgraphError(
-            "the graph doesn't say how its images were normalised, for it was mined from a tensor; "
-            "give an ImageFolder of the image, or a normalised tensor"
-        )
+        raise ExplgraphError(UNKNOWN.format("image"))
     largest = None if images is None else images.largest
     picture, pixels, to_original = made_ready(image, name, largest=largest, **ready)
     return SingleImage(name, pixels[None], np.asarray(picture), to_original)

@@ -43,6 +43,7 @@ from explgraph.graph.several import usual_fit, warn_if_several
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import described, taken
 from explgraph.images.whereabouts import only, whereabouts
 from explgraph.mining.assemble import assemble, versions
 from explgraph.mining.choose_pose import choose_pose, learn_poses
@@ -51,17 +52,22 @@ from explgraph.mining.mine_layer import LAYER, mine_layer
 from explgraph.mining.settings import Settings
 from explgraph.network.forward import checked_device
 from explgraph.network.geometry import Signs
+from explgraph.network.layers import layers_for
 from explgraph.network.layout import Layouts
+from explgraph.network.preprocessing import ready_for
 from explgraph.progress import Shown, Stages
 from explgraph.statistics.fitted import Fitted
 from explgraph.statistics.one_pose import explained
 from explgraph.whole_numbers import checked_seed
 
-__all__ = ["mine", "mine_activations"]
+__all__ = ["ENOUGH", "FEW", "mine", "mine_activations"]
 
 
 _SAMPLE_BYTES = 1 << 30  # of a grid's maps, in memory at a time
 _LEAST_SAMPLE = 64
+# images: nodes mined from so few, or fewer, follow parts in other images less than half as well as
+# those from 160; those from so many four fifths (benchmarks/few_images.py)
+FEW, ENOUGH = 20, 40
 # how far stages move the bar, as `mine_layer.LAYER`
 _SCALES, _POSES, _EDGES = 0.1, 7.5, 3.5
 
@@ -88,11 +94,13 @@ def mine(
     model : torch.nn.Module
         In evaluation mode. None, as `images` and `layers` then are, to mine from a `store` that
         was recorded before.
-    images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
-        Normalised as the model expects it. One object per image is assumed: a crop, or a
-        photograph that shows one.
-    layers : sequence of str
-        Names of modules whose outputs are feature maps; their order doesn't matter.
+    images : path of a folder, ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
+        Tensors are normalised as the model expects it; a folder, or a list of photographs, is made
+        ready as the model says (`explgraph.images.taken`). One object per image is assumed: a
+        crop, or a photograph that shows one.
+    layers : sequence of str, optional
+        Names of modules whose outputs are feature maps; their order doesn't matter. By default
+        those that `explgraph.suggest_layers` suggests.
     store : path, URL or ActivationStore, optional
         Activations on disk. With a model they are recorded there, as far as they are missing;
         without a store they are held in memory.
@@ -121,28 +129,35 @@ def mine(
     ExplgraphError
         See `explgraph.record` and `explgraph.open_store`; also if there is one image only, no
         filter of the layers ever fires, or several processes have no store.
+
+    Warns
+    -----
+    ExplgraphWarning
+        If there are few images, no node is reliable, or poses tell little; if images aren't
+        normalised as the model says, or are of quite another size than it was trained with.
     """
     settings, seed = _checked(settings, seed)
     activations: Source
     if model is None:
         if store is None or images is not None or layers is not None:
-            raise ExplgraphError("mine needs a model, images and layers, or else a store alone")
+            raise ExplgraphError("mine needs a model and images, or else a store alone")
         if signs not in ("positive", {}):
             raise ExplgraphError(
                 "signs is for recording, a store keeps what it was recorded with; leave it out, "
-                "or give model, images and layers as well"
+                "or give model and images as well"
             )
         activations = store if isinstance(store, ActivationStore) else open_store(store)
         preprocessing = activations.preprocessing
-    elif images is None or layers is None or isinstance(store, ActivationStore):
-        raise ExplgraphError(
-            "mine needs images and layers with a model, and the path of a store, if any"
-        )
+    elif images is None or isinstance(store, ActivationStore):
+        raise ExplgraphError("mine needs images with a model, and the path of a store, if any")
     else:
         if store is None and Team().size > 1:
             raise ExplgraphError(
                 "several processes need store=..., a place where all of them can read and write"
             )
+        images = taken(images, lambda: ready_for(model, progress))
+        if layers is None:
+            layers = layers_for(model, images, progress)
         activations = record(
             model,
             images,
@@ -154,7 +169,7 @@ def mine(
             device=device,
             progress=progress,
         )
-        preprocessing = images.describe() if isinstance(images, ImageFolder) else {}
+        preprocessing = described(images)
     return mine_activations(
         activations,
         seed=seed,
@@ -239,8 +254,14 @@ def mine_activations(
     if not any(reliability > 0 for _, reliability in graph.nx.nodes(data="reliability")):
         warn(
             f"no filter follows what moves in these {rows.n} images, so that no node is "
-            "reliable; give some dozens of images or more, of one kind of object, normalised as "
+            f"reliable; give {ENOUGH} images or more, of one kind of object, normalised as "
             "the model expects them (mean, std)"
+        )
+    elif rows.n <= FEW:
+        warn(
+            f"{rows.n} images are few to mine from: nodes from {FEW} or fewer follow parts in "
+            "other images less than half as well as nodes from 160, as was measured, and nodes "
+            f"from {ENOUGH} four fifths as well; give {ENOUGH} or more"
         )
     else:
         warn_if_weak(graph.nx.graph["config"])

@@ -11,7 +11,7 @@ from torch import nn
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.network.wrappers import bare
 
-__all__ = ["checked_names", "class_names", "class_number", "class_title"]
+__all__ = ["attribute", "checked_names", "class_names", "class_number", "class_title"]
 
 
 def class_names(model: nn.Module, n: int) -> tuple[str, ...]:
@@ -24,8 +24,8 @@ def class_names(model: nn.Module, n: int) -> tuple[str, ...]:
     """
     found: list[Any] = []
     for one in (bare(model), model):
-        labels = _attribute(_attribute(one, "config"), "id2label")
-        found += [_attribute(one, "class_names"), _attribute(one, "classes")]
+        labels = attribute(attribute(one, "config"), "id2label")
+        found += [attribute(one, "class_names"), attribute(one, "classes")]
         if isinstance(labels, Mapping):
             # read from JSON, the numbers are texts
             known = {str(k): v for k, v in labels.items()}
@@ -42,7 +42,7 @@ def class_names(model: nn.Module, n: int) -> tuple[str, ...]:
     return ()
 
 
-def _attribute(thing: object, name: str) -> Any:
+def attribute(thing: object, name: str) -> Any:
     """Give an attribute, or None where it fails: other people's properties may, with anything."""
     try:
         return getattr(thing, name, None)

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, one_line
 from explgraph.images.batches import AnyImages, batches, count
+from explgraph.images.taken import described
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import alone, catch, check_model, model_device, model_dtype
 from explgraph.network.map_formats import read_maps
+from explgraph.network.preprocessing import warn_if_unlike
 from explgraph.network.wrappers import plain_state
 from explgraph.progress import Shown, bar
 
@@ -74,8 +76,21 @@ def stream(
     check_model(model)
     checked_layers([layer.name for layer in layers])
     with on_device(model, device):
-        source = of_size(batches(images, batch_size), image_size)
+        source = _noticed(model, images, of_size(batches(images, batch_size), image_size))
         yield from with_bar(rectified_maps(model, source, layers), count(images), progress)
+
+
+def _noticed(
+    model: nn.Module, images: AnyImages, source: Iterator[tuple[tuple[str, ...], Tensor]]
+) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Pass batches on; warn if the first of a Dataset isn't as the model's images should be.
+
+    What is in memory or in a folder was compared with the graph's images (`images.taken`).
+    """
+    for k, (names, batch) in enumerate(source):
+        if k == 0 and not isinstance(images, Tensor) and not described(images):
+            warn_if_unlike(model, images, batch)
+        yield names, batch
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -9,16 +9,24 @@ from typing import NamedTuple
 from torch import nn
 
 from explgraph.errors import ExplgraphError
-from explgraph.images.batches import batches
+from explgraph.images.batches import AnyImages, batches
 from explgraph.images.further import WithInputs
 from explgraph.images.ready import checked_size
 from explgraph.network.hooks import check_model, standing_in, undisturbed
 from explgraph.network.layout import measure_formats
 from explgraph.network.map_formats import MapFormat
 from explgraph.network.wrappers import modules_by_name
+from explgraph.progress import Shown, say
 from explgraph.whole_numbers import whole
 
-__all__ = ["LayerSummary", "Suggestion", "list_layers", "suggest_layers", "suggestions"]
+__all__ = [
+    "LayerSummary",
+    "Suggestion",
+    "layers_for",
+    "list_layers",
+    "suggest_layers",
+    "suggestions",
+]
 
 
 class LayerSummary(NamedTuple):
@@ -183,6 +191,26 @@ def suggest_layers(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[
         )
     number = whole(number, "number")
     return tuple(suggestion.layer.name for suggestion in suggestions(listed, number))
+
+
+def layers_for(model: nn.Module, images: AnyImages, progress: Shown = None) -> tuple[str, ...]:
+    """Give the layers that are suggested for a model on some images, and say which.
+
+    Raises
+    ------
+    ExplgraphError
+        As `list_layers`, or if none can be suggested.
+    """
+    _, channels, height, width = map(int, next(batches(images, 1))[1].shape)
+    further = images if isinstance(images, WithInputs) else None
+    layers = suggest_layers(list_layers(model, (height, width), channels, images=further))
+    if not layers:
+        raise ExplgraphError(
+            "no layer can be suggested, since each runs several times; name some, as 'name@0': "
+            "explgraph.list_layers(model, image_size) lists them"
+        )
+    say(f"layers as suggested: {', '.join(layers)}", progress)
+    return layers
 
 
 def suggestions(summaries: Sequence[LayerSummary], number: int = 3) -> tuple[Suggestion, ...]:

@@ -1,5 +1,9 @@
 """Models by name: ``torchvision:NAME``, ``timm:NAME``, ``package.module:factory``.
 
+timm knows models of the Hugging Face hub, too (``timm:hf-hub:user/name``), and of folders
+(``timm:local-dir:path``). What a model says of how its images are made ready comes with it
+(`explgraph.network.preprocessing`).
+
 Weights come with the named model (torchvision and timm download theirs once), or from a file of
 one's own (`weights`). Functions that read scores off outputs are named alike.
 """
@@ -8,14 +12,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 from urllib.error import URLError
 
+import torch
 from torch import nn
 
 from explgraph.errors import ExplgraphError, nearest, one_line
 from explgraph.network.outputs import Outputs
+from explgraph.network.preprocessing import of_transforms
 from explgraph.network.weights import load_weights
 
 __all__ = ["load_model", "load_outputs"]
@@ -27,9 +35,9 @@ def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None) -> n
     Parameters
     ----------
     spec : str
-        ``"torchvision:NAME"`` or ``"timm:NAME"`` (optional packages, imported only now), or
-        ``"package.module:factory"``, a function or class without arguments that gives a
-        ``torch.nn.Module``.
+        ``"torchvision:NAME"`` or ``"timm:NAME"`` (optional packages, imported only now),
+        ``"timm:hf-hub:USER/NAME"``, or ``"package.module:factory"``, a function or class without
+        arguments that gives a ``torch.nn.Module``.
     weights : path, optional
         Safetensors file, or a state dict or checkpoint that torch saved: see `network.weights`. By
         default torchvision and timm give their pretrained weights, and a factory whatever it gives.
@@ -46,8 +54,11 @@ def load_model(spec: str, *, weights: str | os.PathLike[str] | None = None) -> n
     """
     source, colon, name = spec.partition(":")
     if not (source and colon and name):
+        hint = ""
+        if re.fullmatch(r"\w[\w.\-/]*", spec):  # the name alone
+            hint = f"; did you mean torchvision:{spec} or timm:{spec}?"
         raise ExplgraphError(
-            f"model {spec!r}: expected torchvision:NAME, timm:NAME or package.module:factory"
+            f"model {spec!r}: expected torchvision:NAME, timm:NAME or package.module:factory{hint}"
         )
     pretrained = weights is None
     if source == "torchvision":
@@ -68,8 +79,34 @@ def _optional(package: str) -> Any:
     except (ImportError, OSError, RuntimeError) as err:  # as of builds for another torch
         raise ExplgraphError(
             f"model {package}:...: the package {package} can't be imported ({one_line(err)}); "
-            f"install it with: pip install 'explgraph[{package}]'"
+            f"{_remedy(package)}"
         ) from err
+
+
+def _remedy(package: str) -> str:
+    """Say how a package is installed, with the torchvision that goes with the torch there is.
+
+    Since torch 2.0 and torchvision 0.15 both have gone up by one at a time; timm imports it, too.
+    pip would change torch for the newest torchvision, or leave one that doesn't import.
+    """
+    install = f"install it with: pip install 'explgraph[{package}]'"
+    numbers = re.match(r"2\.(\d+)[^+]*\+?(\w*)", torch.__version__)
+    if numbers is None:
+        return install
+    fits = f"0.{int(numbers[1]) + 15}."
+    # where torch came from: PyPI's torchvision is built for PyPI's torch
+    index = f" --index-url https://download.pytorch.org/whl/{numbers[2]}" * bool(numbers[2])
+    fitting = f"pip install 'torchvision=={fits}*'{index}"
+    try:
+        there = version("torchvision")
+    except PackageNotFoundError:
+        return f"{install}, and before it, for torch {torch.__version__}: {fitting}"
+    if there.startswith(fits):
+        return install
+    return (
+        f"torchvision {there} doesn't go with torch {torch.__version__}, which needs "
+        f"torchvision {fits}*: {fitting}"
+    )
 
 
 def _from_torchvision(name: str, pretrained: bool) -> nn.Module:
@@ -84,28 +121,54 @@ def _from_torchvision(name: str, pretrained: bool) -> nn.Module:
         meta = models.get_model_weights(name).DEFAULT.meta
         names: Any = tuple(meta.get("categories", ()))
         model.class_names = names  # where `class_names` looks
+    # own weights of the architecture were most likely trained alike
+    known_weights = getattr(models.get_model_weights(name), "DEFAULT", None)
+    transforms = getattr(known_weights, "transforms", None)
+    ready: Any = of_transforms(transforms()) if callable(transforms) else {}
+    if ready:
+        model.preprocessing = ready  # where `preprocessing` looks
     return model
 
 
 def _from_timm(name: str, pretrained: bool) -> nn.Module:
-    """Build a model of timm."""
+    """Build a model of timm, which carries by itself how its images are made ready."""
     timm = _optional("timm")
+    place, colon, where = name.partition(":")
+    if colon:
+        if place not in _PLACES or not where:
+            raise ExplgraphError(
+                f"model timm:{name}: expected timm:NAME, timm:hf-hub:USER/NAME, or "
+                "timm:local-dir:PATH"
+            )
+        return _built(
+            lambda: timm.create_model(name, pretrained=pretrained), f"timm:{name}", _FROM_HUB
+        )
     if not timm.is_model(name):
         known = timm.list_models()
         raise ExplgraphError(f"timm has no model {name!r}{nearest(name, known)}")
     return _built(lambda: timm.create_model(name, pretrained=pretrained), f"timm:{name}")
 
 
-def _built(build: Callable[[], nn.Module], spec: str) -> nn.Module:
+_PLACES = ("hf-hub", "hf_hub", "local-dir")
+"""Where timm looks for models beside its own: the Hugging Face hub; a folder."""
+_FROM_FILE = (
+    "download them where there is a network and pass the file with --weights FILE "
+    "(weights=... in Python)"
+)
+_FROM_HUB = (
+    "check the name USER/NAME and the network (private models need a token of the hub), or "
+    "download the model's folder elsewhere and name it: timm:local-dir:PATH"
+)
+
+
+def _built(build: Callable[[], nn.Module], spec: str, else_: str = _FROM_FILE) -> nn.Module:
     """Build a model whose weights may have to be downloaded."""
     try:
         return build()
-    except (URLError, OSError, RuntimeError) as err:
+    except (URLError, OSError, RuntimeError, ValueError) as err:
         # without a network, each download library fails in its own way
         raise ExplgraphError(
-            f"model {spec}: its pretrained weights can't be had ({one_line(err)}); "
-            "download them where there is a network and pass the file with --weights FILE "
-            "(weights=... in Python)"
+            f"model {spec}: its pretrained weights can't be had ({one_line(err)}); {else_}"
         ) from err
 
 

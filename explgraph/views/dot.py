@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.schema import CLASS_EFFECT, class_effects
@@ -235,7 +236,7 @@ def _with_pictures(svg: bytes, pictures: Sequence[Path]) -> bytes:
 
 def _title(drawn: Graph, whole: Graph) -> str:
     """Tell what is drawn."""
-    count = f"{len(whole):,} nodes"
+    count = counted(len(whole), "node")
     if len(drawn) < len(whole):
         count = f"{len(drawn):,} of {count}, the most telling of each layer"
     return f"Explanatory graph: {count}"

@@ -5,6 +5,7 @@ A part is new in the lowest layer that has nodes of it. Rows go from the output 
 
 from __future__ import annotations
 
+from explgraph.brief import counted
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part, weights
 from explgraph.views.draw_patches import Patches, sees
@@ -100,8 +101,8 @@ def _told(
     below = sheet.name(MARGIN, y + 1.6, values["layer"], room - 2)
     lines = [
         sees(graph, nodes[0]),
-        f"{len(nodes):,} nodes of",
-        f"{filters:,} filters",
+        f"{counted(len(nodes), 'node')} of",
+        f"{counted(filters, 'filter')}",
     ]
     if parts:
         lines.append(f"+ {len(new)} part{'s' * (len(new) != 1)}" if new else "no new part")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
 from explgraph.gaussian import on_grid
 from explgraph.graph.graph import Graph
@@ -255,7 +256,7 @@ def layer_heatmap(
             heat = heat / heat.max()
         show(ax, faded(picture))
         overlay(ax, heat, "inferno")
-        ax.set_title(f"{plain(short(layer.name, 28))}: {here.sum()} nodes", fontsize=8)
+        ax.set_title(f"{plain(short(layer.name, 28))}: {counted(here.sum(), 'node')}", fontsize=8)
     return written(figure, path)
 
 

@@ -15,6 +15,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.gaussian import on_grid
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages, batches
+from explgraph.images.taken import taken
 from explgraph.network.forward import on_device, stream
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import catch, check_model, model_device, model_dtype, undisturbed
@@ -231,6 +232,7 @@ def filter_figure(
             f"the graph has no layer {layer!r}; its layers are {', '.join(map(repr, grids))}"
         )
     grid = grids[layer]
+    images = taken(images, graph.nx.graph["preprocessing"])
     fields = effective_field(model, images, grid, filter, device=device)
     parse = parsing.parse(model, graph, images, device=device)
     seen = Pictures.of(pictures, graph.image_size, parse)

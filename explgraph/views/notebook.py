@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from explgraph.brief import counted
 from explgraph.graph.graph import Graph
 from explgraph.markup import escaped, table
 from explgraph.views.layout import band_positions, colour, thin
@@ -26,8 +27,9 @@ def graph_html(graph: Graph) -> str:
         rows.append([layer.name, len(here), f"{filters} of {layer.channels}", *usual, named])
     head = ["layer", "part nodes", "filters", "median reliability", "median follows", "named"]
     return (
-        f"<div><p><b>ExplanatoryGraph</b>: {len(graph):,} part nodes, "
-        f"{graph.nx.number_of_edges():,} links, mined from {graph.nx.graph['n_images']:,} images "
+        f"<div><p><b>ExplanatoryGraph</b>: {counted(len(graph), 'part node')}, "
+        f"{counted(graph.nx.number_of_edges(), 'link')}, mined from "
+        f"{counted(graph.nx.graph['n_images'], 'image')} "
         f"of {width} × {height} px</p>{table(head, rows)}{_drawing(graph)}</div>"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from explgraph.brief import counted
 from explgraph.graph.graph import Graph
 
 __all__ = ["parts_told"]
@@ -24,11 +25,11 @@ def parts_told(graph: Graph) -> str:
         graph.nx.nodes[node]["reliability"] > 0 for part in parts for node in part.nodes
     ) / max(reliable, 1)
     layers = {layer for part in parts for layer in part.layers}
-    named = [f"{part.title} ({_counted(len(part.nodes), 'node')})" for part in parts[:_SHOWN]]
+    named = [f"{part.title} ({counted(len(part.nodes), 'node')})" for part in parts[:_SHOWN]]
     if len(parts) > _SHOWN:
         named.append(f"and {len(parts) - _SHOWN} more")
     return (
-        f"{_counted(len(parts), 'part')} in {_counted(len(layers), 'layer')} "
+        f"{counted(len(parts), 'part')} in {counted(len(layers), 'layer')} "
         f"{'holds' if len(parts) == 1 else 'hold'} {100 * held:.0f} % of the reliable nodes: "
         f"{', '.join(named)}{_still(sum(part.still for part in parts), len(parts))}"
     )
@@ -40,7 +41,3 @@ def _still(number: int, of: int) -> str:
     if of == 1:
         return "; it stands still"
     return f"; {number} {'stands' if number == 1 else 'stand'} still"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

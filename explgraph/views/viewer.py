@@ -27,6 +27,7 @@ from typing import Any
 from PIL import Image
 
 from explgraph.atomic import atomic_write
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
 from explgraph.graph.file import read
 from explgraph.graph.graph import Graph
@@ -63,7 +64,7 @@ def write_html(
     strip: int = 60,
 ) -> None:
     """Write the explorer page: see `page` for the options."""
-    content = page(graph, images=images, parse=parse, strip=strip, title=Path(path).stem)
+    content = page(graph, images=images, parse=parse, strip=strip, title=_title(graph, path))
     with atomic_write(path) as temporary:
         temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
 
@@ -156,6 +157,21 @@ def write_thumbnails(
     return files
 
 
+def _title(graph: Graph, file: str | os.PathLike[str]) -> str:
+    """Name a graph by its file or, where that says nothing, by what was mined.
+
+    ``explgraph mine`` calls its files "graph". A graph doesn't know what its model is called; the
+    layers' names tell models apart.
+    """
+    stem = Path(file).stem
+    if stem not in ("", "graph"):
+        return stem
+    layers = few((layer.name for layer in reversed(graph.layers)), 4)
+    where = Path(graph.whereabouts["folder"]).name if graph.whereabouts is not None else ""
+    images = few([where]) if where else counted(graph.nx.graph["n_images"], "image")
+    return f"{images} · {layers}"
+
+
 def _filled(content: dict[str, Any], title: str) -> str:
     """Put the page together."""
     folder = resources.files("explgraph.views").joinpath("page")
@@ -228,10 +244,10 @@ def serving(
     port: int = 0,
 ) -> Iterator[ThreadingHTTPServer]:
     """Give a server that is bound to 127.0.0.1 and knows one page; `serve` runs it."""
-    title = "explanatory graph"
+    file: str | os.PathLike[str] = ""
     if not isinstance(graph, Graph):
-        title = Path(graph).stem
-        graph = read(graph, Graph)
+        file, graph = graph, read(graph, Graph)
+    title = _title(graph, file)
     content = page(graph, images=images, parse=parse, title=title).encode()
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, content))

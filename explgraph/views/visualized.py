@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.images.channels import undone
@@ -321,4 +322,4 @@ def _title(graph: Graph, what: str, nodes: int) -> str:
     if what in graph.nx:
         label = graph.nx.nodes[what]["label"]
         return plain(f"{short(label, 40)} ({short(what, 60)})" if label else short(what, 60))
-    return plain(f"{short(graph.part(what).title, 40)}: {nodes} nodes together")
+    return plain(f"{short(graph.part(what).title, 40)}: {counted(nodes, 'node')} together")

@@ -29,6 +29,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.images.batches import AnyImages, batches, count
 from explgraph.images.further import check_without_inputs
+from explgraph.images.taken import taken
 from explgraph.network.forward import of_size, on_device
 from explgraph.parsing import Parse, parse
 from explgraph.visualizing.responses import Responses
@@ -132,6 +133,7 @@ def invert(
         raise ExplgraphError("the graph has no nodes; mine again, or prune less")
     steps = whole(steps, "steps")
     check_without_inputs(images)
+    images = taken(images, graph.nx.graph["preprocessing"])
     before = parse(model, graph, images, device=device)
     made = []
     total = count(images)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.images.batches import AnyImages, batches, count
+from explgraph.images.taken import taken
 from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
 from explgraph.network.hooks import check_model
 from explgraph.parsing import Parse, check_parse, check_weights
@@ -159,6 +160,7 @@ def masks(
     found = [_row(parse.nodes, node, "node") for node in wanted.nodes]
     names: list[str] = []
     heat, response = [], []
+    images = taken(images, graph.nx.graph["preprocessing"])
     with on_device(model, device), torch.inference_mode(False), torch.enable_grad():
         responses = Responses(model, graph, wanted.nodes)
         source = of_size(batches(images, batch_size), graph.image_size)

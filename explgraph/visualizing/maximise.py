@@ -32,6 +32,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.images.batches import AnyImages, batches
 from explgraph.images.further import check_without_inputs
+from explgraph.images.taken import taken
 from explgraph.network.forward import fingerprint, of_size, on_device
 from explgraph.network.hooks import check_model
 from explgraph.parsing import check_weights
@@ -202,7 +203,9 @@ def maximise(
             "images is None; give the images whose spectrum the optimised image shall have: those "
             "that were mined (--images DIR), or explgraph.creatures.draw(100).tensor()"
         )
-    known = images if isinstance(images, Spectrum) else spectrum(images, graph.image_size)
+    known = images
+    if not isinstance(known, Spectrum):
+        known = spectrum(taken(known, graph.nx.graph["preprocessing"]), graph.image_size)
     usual = [(graph.nx.nodes[node]["x"], graph.nx.nodes[node]["y"]) for node in wanted.nodes]
     places = torch.tensor(usual, dtype=torch.float32)
     with on_device(model, device), torch.inference_mode(False), torch.enable_grad():

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import types
 import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -24,8 +25,10 @@ from explgraph import creatures
 from explgraph.answers.ablation import Ablation
 from explgraph.cli import entry as cli
 from explgraph.cli import graphs, mining
+from explgraph.cli.inputs import open_for_model
 from explgraph.cli.outputs import check_folder
 from explgraph.evaluation.landmarks import from_creatures, read_landmarks
+from explgraph.network.models import load_model
 from explgraph.statistics import kernel
 
 MODEL = "explgraph.creatures:network"
@@ -119,6 +122,120 @@ def test_an_interrupted_mine_goes_on(place, capsys, tmp_path, monkeypatch):
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["graph.explgraph"]
     graph = explgraph.load(tmp_path / "out" / "graph.explgraph")
     assert graph == explgraph.mine(store=tmp_path / "kept")
+
+
+@pytest.fixture
+def timms_creatures(monkeypatch):
+    """Let timm:creature be the creatures' network, trained on the middle of photographs."""
+    timm = types.ModuleType("timm")
+    timm.is_model = lambda name: name == "creature"
+
+    def create_model(name, *, pretrained):
+        assert (name, pretrained) == ("creature", True)
+        model = creatures.network()
+        model.preprocessing = None
+        model.pretrained_cfg = {
+            "input_size": (3, 112, 112), "mean": creatures.MEAN, "std": creatures.STD,
+            "crop_pct": 0.9, "interpolation": "bicubic",
+        }  # fmt: skip
+        return model
+
+    timm.create_model = create_model
+    monkeypatch.setitem(sys.modules, "timm", timm)
+
+
+@pytest.mark.usefixtures("timms_creatures")
+def test_photographs_are_made_ready_as_the_model_says(place, capsys, tmp_path):
+    mine = ["mine", "--images", place / "pictures", "--model", "timm:creature", "--layers",
+            "stage4", "--formats", "none", "--out", tmp_path]  # fmt: skip
+    code, out, err = run(capsys, *mine)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == (
+        "photographs: 112 x 112 px, centre crop 0.9, bicubic, mean 0.5,0.5,0.5, "
+        "std 0.25,0.25,0.25, as timm:creature says"
+    )
+    graph = explgraph.load(tmp_path / "graph.explgraph")
+    ready = {"size": [112, 112], "mean": [0.5] * 3, "std": [0.25] * 3, "fit": "crop", "crop": 0.9,
+             "interpolation": "bicubic"}  # fmt: skip
+    assert graph.nx.graph["preprocessing"] == ready
+    # the graph remembers it for the commands that follow
+    parse = ["parse", tmp_path / "graph.explgraph", "--images", place / "pictures", "--model",
+             "timm:creature", "--out", tmp_path / "places.csv"]  # fmt: skip
+    assert run(capsys, *parse)[0] == 0
+    images = explgraph.ImageFolder(place / "pictures", **ready)
+    expected = graph.parse(creatures.network(), images)
+    found = explgraph.Parse.read(tmp_path / "places.csv", images)
+    np.testing.assert_allclose(found.positions, expected.positions, atol=1e-3)
+    code, out, err = run(capsys, "explain", tmp_path / "graph.explgraph",
+                         place / "pictures" / "0.png", "--model", "timm:creature")  # fmt: skip
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "told"),
+    [
+        ([], {"fit": "crop", "crop": 0.9}, "as timm:creature says"),
+        (["--size", "96"], {"size": [96, 96], "crop": 0.9}, "says but for --size"),
+        (["--fit", "pad"], {"fit": "pad"}, "says but for --fit"),
+        (["--fit", "crop"], {"fit": "crop", "crop": 0.9}, "says but for --fit"),
+        (["--crop", "1"], {"fit": "crop"}, "says but for --crop"),
+        (["--mean", "0.4", "--interpolation", "box"],
+         {"mean": [0.4] * 3, "crop": 0.9, "interpolation": "box"},
+         "says but for --mean, --interpolation"),
+        (["--boxes", "BOXES"], {"fit": "stretch"}, "as timm:creature says"),
+        (["--boxes", "BOXES", "--fit", "crop"], {"fit": "crop", "crop": 0.9}, "but for --fit"),
+        (["--size", "96", "--mean", "0", "--std", "1"], {"mean": [0] * 3, "crop": 0.9},
+         "but for --size, --mean, --std"),
+        (["--size", "96", "--mean", "0", "--std", "1", "--fit", "pad", "--interpolation", "box",
+          "--crop", "1"], {"size": [96, 96], "fit": "pad", "interpolation": "box"}, None),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("timms_creatures")
+def test_flags_come_before_what_the_model_says(place, given, expected, told, capsys, tmp_path):
+    (tmp_path / "boxes.csv").write_text("name,x0,y0,x1,y1\n0.png,0,0,50,80\n")
+    given = [str(tmp_path / "boxes.csv") if word == "BOXES" else word for word in given]
+    options = cli.parser().parse_args(
+        [
+            "mine",
+            "--images",
+            str(place / "pictures"),
+            "--model",
+            "timm:creature",
+            "--out",
+            "x",
+            *given,
+        ]
+    )
+    images = open_for_model(options, load_model("timm:creature"), True)
+    ready = images.describe()
+    assert {name: ready[name] for name in expected} == expected
+    assert ("crop" in ready) == ("crop" in expected)
+    said = capsys.readouterr().out
+    assert said.endswith(f"{told}\n") if told else said == "", "all was given"
+
+
+def test_a_model_that_says_nothing_gets_what_is_usual(place, capsys):
+    options = cli.parser().parse_args(
+        ["mine", "--images", str(place / "pictures"), "--model", "my:net", "--out", "x"]
+    )
+    model = creatures.network()
+    model.preprocessing = None
+    images = open_for_model(options, model, True)
+    assert images.describe() == explgraph.ImageFolder(place / "pictures").describe()
+    told = "since my:net doesn't say; --size, --mean, --std change it\n"
+    assert capsys.readouterr().out.endswith(told)
+
+
+def test_mine_takes_the_suggested_layers(place, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "explgraph.network.layers.suggest_layers", lambda summaries: (summaries[-1].name,)
+    )
+    command = ["mine", "--images", place / "pictures", "--model", MODEL, *READY, "--out", tmp_path]
+    code, out, _ = run(capsys, *command, "--formats", "none")
+    assert code == 0
+    assert out.splitlines()[0] == "layers: stage4, as suggested; --layers names others"
+    graph = explgraph.load(tmp_path / "graph.explgraph")
+    assert [layer.name for layer in graph.layers] == ["stage4"]
 
 
 def test_mine_gives_what_the_library_gives(place):
@@ -612,7 +729,9 @@ def test_locate_gives_parts_in_other_photographs(place, capsys, tmp_path):
     code, said, err = run(capsys, *asked(place, *command, "--out", out[0],
                                          "--labelled", tmp_path / "named.explgraph"))  # fmt: skip
     assert (code, err) == (0, "")
-    assert said.splitlines()[-1] == f"2 parts in 24 images: {out[0]}"
+    assert said.splitlines()[-1] == (
+        f"2 parts in 24 images: {out[0]} (places and uncertainty in px)"
+    )
     code, said, _ = run(capsys, *asked(place, *command, "--out", out[1], "--quiet",
                                        "--absent", tmp_path / "absent.csv"))  # fmt: skip
     assert (code, said) == (0, "")
@@ -992,7 +1111,7 @@ def test_every_help_has_examples_that_are_right(name, capsys):
     [
         ([], "COMMAND"),
         (["mien"], "invalid choice: 'mien'"),
-        (["mine", "--images", "x", "--model", "a:b", "--out", "y"], "--layers"),
+        (["mine", "--images", "x", "--out", "y"], "--model"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--size", "big"], "invalid size value"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--size", "1x2x3"], "expected N or HxW"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--mean", "1,b"], "invalid number value"),
@@ -1000,8 +1119,9 @@ def test_every_help_has_examples_that_are_right(name, capsys):
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--seed", "-1"], "expected 0 to"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--set", "pose"], "expected NAME=VALUE"),
         ([*mine_command(Path("x"))[:-6], "--out", "y", "--batch-size", "0"], "above 0"),
-        (["mine", "--out", "y"], "--images, --model, --layers"),
-        (["mine", "--out", "y", "--store", "s", "--model", "a:b"], "--images, --layers"),
+        (["mine", "--out", "y"], "--images, --model"),
+        (["mine", "--out", "y", "--store", "s", "--model", "a:b"], "--images"),
+        (["mine", "--out", "y", "--store", "s", "--layers", "a"], "a store has its layers"),
         (["record", *mine_command(Path("x"))[1:]], "--store"),
         (["mine", "--layers", "a,,b"], "names with commas between"),
         (["bias", "g", "--parts", "a=b,a=c"], "'a' is there twice"),

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import dataclasses
 import json
 import re
 import warnings
@@ -16,7 +17,7 @@ from torch import nn
 
 import explgraph
 from explgraph import ExplgraphError, ExplgraphWarning, ablate, creatures
-from explgraph.explaining.account import NO_NODE, NO_PART
+from explgraph.explaining.account import NO_NODE, NO_PART, SHOWN
 from explgraph.explaining.attribution import Places
 from explgraph.explaining.intervene import run
 from explgraph.network.class_names import class_names
@@ -385,7 +386,7 @@ def test_the_figure_has_what_it_says(world):
     found = explained(graph, model, "03.png", images=images)
     figure = explanation_figure(found)
     axes = [ax.get_label() for ax in figure.axes]
-    shown, others = found.shown(7)
+    shown, others = found.shown()
     assert others == pytest.approx(
         sum(row.contribution for row in found.rows) - sum(row.contribution for row in shown)
     )
@@ -397,6 +398,32 @@ def test_the_figure_has_what_it_says(world):
     np.testing.assert_allclose(wide[: len(shown)], [abs(row.contribution) for row in shown])
     line = next(ax for ax in figure.axes if ax.get_label() == "removal").lines[3]
     np.testing.assert_array_equal(line.get_ydata(), found.removal.score)
+
+
+def test_all_forms_have_the_same_rows(world, capsys):
+    from matplotlib.text import Text
+
+    from explgraph.cli.explaining import _print
+    from explgraph.explaining.explanation_figure import explanation_figure
+    from explgraph.explaining.explanation_page import page
+
+    model, graph, images, _ = world
+    found = explained(graph, model, "03.png", images=images)
+    # more parts than there are rows, none of which is too small for one
+    row = found.rows[0]
+    rows = [
+        row._replace(part=f"p{k}", title=f"thing {k:02}", contribution=2.0 - 0.05 * k)
+        for k in range(SHOWN + 4)
+    ]
+    found = dataclasses.replace(found, rows=tuple(rows), elsewhere={})
+    titles = [one.title for one in rows[:SHOWN]]
+    _print(found)
+    figure = explanation_figure(found)
+    drawn = " ".join(text.get_text() for text in figure.findobj(Text))
+    for text in (capsys.readouterr().out, page(found), found._repr_html_(), drawn):
+        seen = sorted(set(re.findall(r"thing \d\d", text)))
+        assert seen == titles
+        assert "4 other parts" in text
 
 
 def test_images_that_hold_no_exemplar_are_told(world, tmp_path):

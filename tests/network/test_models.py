@@ -7,6 +7,7 @@ import pickle
 import sys
 import types
 from contextlib import nullcontext
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -19,6 +20,7 @@ from torch import nn
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.network.class_names import class_names
 from explgraph.network.models import load_model
+from explgraph.network.preprocessing import preprocessing
 
 FACTORIES = """
 import torch
@@ -70,6 +72,8 @@ def test_factories_give_models_in_evaluation_mode(zoo: str) -> None:
     ("spec", "message"),
     [
         ("resnet50", "'resnet50': expected torchvision:NAME, timm:NAME or package.module:factory"),
+        ("vgg16", "did you mean torchvision:vgg16 or timm:vgg16?"),
+        ("timm/resnet18.a1_in1k", r"timm:timm/resnet18\.a1_in1k"),
         ("some_zoo:", "expected torchvision:NAME"),
         (":Net", "expected torchvision:NAME"),
         ("no_zoo:Net", "module 'no_zoo' can't be imported.*installed or lie in the current folder"),
@@ -94,6 +98,41 @@ def test_wrong_specs(spec: str, message: str) -> None:
 def test_missing_package_names_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)  # makes the import fail
     with pytest.raises(ExplgraphError, match=rf"pip install 'explgraph\[{package}\]'"):
+        load_model(f"{package}:resnet18")
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "there", "message"),
+    [
+        ("2.13.0+cpu", "0.29.1", r"torchvision 0.29.1 doesn't go with torch 2.13.0\+cpu, which "
+         r"needs torchvision 0.28.\*: pip install 'torchvision==0.28.\*' --index-url "
+         "https://download.pytorch.org/whl/cpu"),
+        ("2.14.1", "0.28.0", r"torch 2.14.1, which needs torchvision 0.29.\*: pip install "
+         r"'torchvision==0.29.\*'$"),
+        ("2.5.0", None, r"explgraph\[PACKAGE\]', and before it, for torch 2.5.0: pip install "
+         r"'torchvision==0.20.\*'$"),
+        ("2.13.0", "0.28.0", r"install it with: pip install 'explgraph\[PACKAGE\]'$"),
+        ("3.0.0", "0.29.0", r"install it with: pip install 'explgraph\[PACKAGE\]'$"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_a_torchvision_for_another_torch_is_told(
+    package: str,
+    torch_version: str,
+    there: str | None,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def version(name: str) -> str:
+        assert name == "torchvision"
+        if there is None:
+            raise PackageNotFoundError(name)
+        return there
+
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(torch, "__version__", torch_version)
+    monkeypatch.setattr("explgraph.network.models.version", version)
+    with pytest.raises(ExplgraphError, match=message.replace("PACKAGE", package)):
         load_model(f"{package}:resnet18")
 
 
@@ -158,6 +197,60 @@ def test_zoos(
     assert isinstance(model, nn.Module)
     if package == "torchvision":
         assert class_names(model, 2) == ("a", "b")
+
+
+def test_torchvision_says_how_photographs_are_made_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = fake_torchvision([])
+    values = {"crop_size": [96], "resize_size": [128], "mean": [0.1, 0.2, 0.3], "std": [0.4] * 3}
+    weights = package.models.get_model_weights("vgg16").DEFAULT
+    weights.transforms = type("ImageClassification", (), values)
+    monkeypatch.setitem(sys.modules, "torchvision", package)
+    torch.save({"0.weight": torch.ones(2, 3, 1, 1), "0.bias": torch.zeros(2)}, tmp_path / "w.pt")
+    for own in (None, tmp_path / "w.pt"):  # weights of one's own were most likely trained alike
+        assert preprocessing(load_model("torchvision:vgg16", weights=own)) == {
+            "size": (96, 96), "mean": (0.1, 0.2, 0.3), "std": (0.4,) * 3, "fit": "crop",
+            "crop": 0.75,
+        }  # fmt: skip
+    # weights alone of which nothing is known, and networks without any
+    monkeypatch.setattr(package.models, "get_model_weights", lambda _: types.SimpleNamespace())
+    assert preprocessing(load_model("torchvision:vgg16", weights=tmp_path / "w.pt")) == {}
+
+
+def test_models_of_the_hub_go_through_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    offline = FileNotFoundError("cannot find the requested files in the local cache")
+    monkeypatch.setitem(sys.modules, "timm", fake_timm(calls))
+    for name in ("hf-hub:somebody/net.a1_in1k", "hf_hub:somebody/net", "local-dir:/some/folder"):
+        load_model(f"timm:{name}")
+        assert calls.pop() == (name, True)
+    for wrong in ("hub:somebody/net", "hf-hub:"):
+        with pytest.raises(ExplgraphError, match=f"timm:{wrong}: expected .*hf-hub:USER/NAME"):
+            load_model(f"timm:{wrong}")
+    assert not calls, "nothing is asked for"
+    monkeypatch.setitem(sys.modules, "timm", fake_timm(calls, offline))
+    with pytest.raises(ExplgraphError, match=r"local cache\); check the name .*local-dir:PATH"):
+        load_model("timm:hf-hub:somebody/net")
+
+
+def test_real_timm() -> None:
+    try:
+        import timm
+    except (ImportError, RuntimeError) as err:  # it needs a torchvision that goes with torch
+        pytest.skip(f"needs timm: {err}")
+    model = timm.create_model("vit_tiny_patch16_384")
+    assert preprocessing(model) == {
+        "size": (384, 384), "mean": (0.5,) * 3, "std": (0.5,) * 3, "fit": "crop",
+        "interpolation": "bicubic",
+    }  # fmt: skip
+    asked = timm.data.resolve_model_data_config(timm.create_model("resnet18"))
+    found = preprocessing(timm.create_model("resnet18"))
+    for ours, theirs in (("mean", "mean"), ("std", "std"), ("crop", "crop_pct")):
+        assert found[ours] == asked[theirs]
+    assert found["size"] == asked["input_size"][1:]
+    with pytest.raises(ExplgraphError, match=r"Repo id must be .*check the name USER/NAME"):
+        load_model("timm:hf-hub:a/b/c")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")

@@ -42,6 +42,17 @@ def test_the_page_is_complete_in_itself(tmp_path):
         assert banned not in script, banned
 
 
+def test_a_file_called_graph_is_named_by_what_was_mined(tmp_path):
+    graph, images, parse = world()
+    layers = ", ".join(layer.name for layer in reversed(graph.layers))
+    graph.write(tmp_path / "graph.html", images=images, parse=parse)
+    page = Page((tmp_path / "graph.html").read_text("utf-8"))
+    assert page.title == f"{graph.nx.graph['n_images']} images · {layers}"
+    graph.whereabouts = {"folder": "/somewhere/birds", "photographs": {}}
+    graph.write(tmp_path / "graph.html")
+    assert Page((tmp_path / "graph.html").read_text("utf-8")).title == f"birds · {layers}"
+
+
 def test_thumbnails_are_files_that_drawings_take(tmp_path):
     graph, images, parse = world(nodes=2)
     files = viewer.write_thumbnails(graph, tmp_path / "thumbs", images, parse=parse, size=32)

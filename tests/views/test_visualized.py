@@ -150,6 +150,35 @@ def test_the_command_writes_a_page_of_pictures(command, graph, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_graph_visualizes_itself(command, graph, drawn):
+    folder, _ = command
+    photos = [Image.open(folder / "photos" / f"{i}.png") for i in range(8)]
+    model = creatures.network()
+    ready = {"size": [112, 112], "mean": [0.5] * 3, "std": [0.25] * 3, "fit": "stretch"}
+    known = graph.restricted(graph.nx)
+    known.nx.graph["preprocessing"] = ready
+    page = known.visualize(model, photos, folder / "itself", how=["exemplars", "mask"], count=2)
+    assert page == folder / "itself" / "index.html"
+    names = sorted(file.name for file in page.parent.iterdir())
+    assert names == sorted(["index.html", *(f"{part.id}.png" for part in graph.parts[:3])])
+    # a folder of the same pictures gives the same
+    again = known.visualize(
+        model, folder / "photos", folder / "again", "p1", how=["exemplars", "mask"], count=2
+    )
+    assert (again.parent / "p1.png").read_bytes() == (page.parent / "p1.png").read_bytes()
+    for more, told in (
+        ({"images": drawn.tensor()[:2]}, "images must be photographs, .* got Tensor"),
+        ({"how": ["mask", "draw"]}, "how must be some of exemplars, mask, maximise, invert"),
+        ({"how": "mask"}, "how must be some of"),
+        ({"how": ["invert"], "what": "p1"}, "leave out which nodes and parts"),
+        ({"what": "nose"}, "no part 'nose'"),
+        ({"folder": ""}, "folder is ''"),
+    ):
+        asked = {"images": photos, "folder": folder / "none"} | more
+        with pytest.raises(ExplgraphError, match=told):
+            known.visualize(model, **asked)
+
+
 def test_parts_of_one_name_have_their_own_pictures(command, graph):
     folder, start = command
     first, second = graph.parts[:2]
