@@ -116,6 +116,9 @@ SHOWN = {
     "EffectiveField": lambda: EffectiveField((3, 4), (10.0, 20.0), draw(224, 224), 31.0),
     "Sighting": lambda: Sighting(3, 1.0, 2.0, 0.5),
     "Creatures": lambda: creatures.draw(3),
+    "WithInputs": lambda: explgraph.WithInputs(
+        torch.rand(2, 3, 4, 4), **{f"input_{k}_with_a_long_name": [1, 2] for k in range(50)}
+    ),
     "PartMask": explgraph.PartMask,
     "FilterLoss": explgraph.FilterLoss,
 }  # fmt: skip

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError
 from explgraph.fed_images import FedImages, for_each, rows_of
 
@@ -60,7 +61,7 @@ class WithInputs(Dataset[Any]):
                 self.check_length(len(images))
 
     def __repr__(self) -> str:
-        return f"WithInputs: {', '.join(self.inputs)} beside {type(self.images).__name__}"
+        return f"WithInputs: {few(self.inputs)} beside {type(self.images).__name__}"
 
     def check_length(self, n: int) -> None:
         """Refuse inputs that are not one for each of n images."""

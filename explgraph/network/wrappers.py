@@ -52,21 +52,19 @@ def wrapper_of(model: nn.Module) -> str:
 
 def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
     """Give all modules by name, as ``named_modules`` does, but without any wrapper's part of it."""
-    found: dict[str, nn.Module] = {}
-    known: set[nn.Module] = set()
+    return dict(_walk(model, "", set()))
 
-    def look(module: nn.Module, name: str) -> None:
-        module = bare(module)
-        if module in known:
-            return
-        known.add(module)
-        found[name] = module
-        for child, below in module._modules.items():
-            if below is not None:
-                look(below, f"{name}.{child}" if name else child)
 
-    look(model, "")
-    return found
+def _walk(module: nn.Module, name: str, known: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+    """Go through a module and those in it, each once."""
+    module = bare(module)
+    if module in known:
+        return
+    known.add(module)
+    yield name, module
+    for child, below in module._modules.items():
+        if below is not None:
+            yield from _walk(below, f"{name}.{child}" if name else child, known)
 
 
 def plain_name(model: nn.Module, name: str) -> str:
