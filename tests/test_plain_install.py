@@ -37,7 +37,7 @@ import importlib.util, warnings
 importlib.util.find_spec = lambda name: None
 from explgraph.cli import entry as cli
 from explgraph.creatures import demo
-demo.N_MINED = demo.N_NEW = 16
+demo.N_MINED = demo.N_NEW = 21  # 20 are told to be few
 sys.exit(cli.main(["demo", "--quiet"]))
 """
     done = plain(code, tmp_path)

@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_refused(case):
         evaluation.evaluate(model, graph, images, marks, parts=["tail"])
     with pytest.raises(explgraph.ExplgraphError, match="graph must be"):
         evaluation.evaluate(graph, model, images, marks)
-    other = explgraph.ImageFolder(images.path, size=111)
+    other = explgraph.ImageFolder(images.path, **images.describe() | {"size": 111})
     with pytest.raises(explgraph.ExplgraphError, match=r"111 x 111 px.*112 x 112"):
         evaluation.evaluate(model, graph, other, marks)
     elsewhere = Landmarks(("x.png",), {"head": np.zeros((1, 2))})
