@@ -91,7 +91,7 @@ def test_commands_are_right(page):
     for line in re.findall(r"^ *\$ (.*)", text, flags=re.MULTILINE):
         if line.startswith("explgraph "):
             parser.parse_args(shlex.split(line)[1:])
-    for script in re.findall(r"(?:benchmarks|docs)/\w+\.py", text):
+    for script in re.findall(r"(?<!tests/)(?:benchmarks|docs)/\w+\.py", text):
         assert (ROOT / script).is_file(), script
 
 
@@ -130,3 +130,9 @@ def test_linked_pages_exist():
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
             place = page.parent / target
             assert place.exists() or place.with_suffix(".ipynb").exists(), f"{page.name}: {target}"
+
+
+def test_what_was_tried_names_tests_that_exist():
+    named = set(re.findall(r"`(tests/\S+?\.py)`", (DOCS / "tried.md").read_text(encoding="utf-8")))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
