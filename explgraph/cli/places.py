@@ -161,10 +161,13 @@ def _add_objects(parser: argparse.ArgumentParser, where: str = "") -> None:
 
 def _told(found: Parse) -> str:
     """Say how many objects were found, and in how many images one pose does not hold."""
+    from explgraph.graph.several import many
+
     told = "" if found.frames is None else f"{len(found.names)} objects in "
     told += f"{len(set(found.image_names))} images"
     failing = int(found.one_pose_fails.sum())
-    return told + (f" (one pose does not hold in {failing})" if failing else "")
+    doubt = found.frames is None and many(failing, len(found.names))
+    return told + (f" (one pose does not hold in {failing})" if doubt else "")
 
 
 def _parse(options: argparse.Namespace) -> None:

@@ -16,10 +16,10 @@ from torch import Tensor
 from explgraph.errors import warn
 from explgraph.statistics.one_pose import HOLDS
 
-__all__ = ["pose_fit", "usual_fit", "warn_if_several", "warn_if_several_parsed"]
+__all__ = ["many", "pose_fit", "usual_fit", "warn_if_several", "warn_if_several_parsed"]
 
 _LEAST = 0.1  # nats: where poses usually explain less, they tell nothing of an image
-_MANY = 0.15  # of the images: so many are told by chance where there is one object (2 to 13 %)
+_MANY = 0.15  # of the images: so many are told by chance where there is one object (5 to 12 %)
 
 
 def usual_fit(fit: Tensor) -> dict[str, Any]:
@@ -46,8 +46,13 @@ def warn_if_several_parsed(fit: NDArray[np.float32] | None) -> None:
         _warn(int((fit < HOLDS).sum()), len(fit), "Give boxes=, or parse(..., objects=2)")
 
 
+def many(failing: int, images: int) -> bool:
+    """Whether one pose fails in more images than it does by chance where each shows one object."""
+    return failing > 1 and failing > _MANY * images
+
+
 def _warn(failing: int, images: int, remedy: str) -> None:
-    if failing > 1 and failing > _MANY * images:
+    if many(failing, images):
         warn(
             f"one pose does not hold in {failing} of {images} images ({failing / images:.2f}): it "
             f"explains less than {HOLDS} of what is usual. Several objects in an image? {remedy}; "
