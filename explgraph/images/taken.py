@@ -10,9 +10,9 @@ list of these; ``(N, H, W, 3)`` uint8       photographs
 torch ``Dataset``, ``DataLoader``           as tensors ``(C, H, W)``, made ready and normalised
 ==========================================  ========================================================
 
-So whole numbers from 0 to 255 are colours, with channels last as PIL and OpenCV have them, and
-floats are what the network takes, with channels first as torch has them. Folders and photographs
-are made ready as the mined images were, or, for mining, as the model says
+So whole numbers from 0 to 255 are colours, red first and channels last as PIL has them (OpenCV has
+blue first: ``image[..., ::-1]``), and floats are what the network takes, with channels first.
+Folders and photographs are made ready as the mined images were, or, for mining, as the model says
 (`explgraph.network.preprocessing`). All else is refused with what to write in its place.
 """
 
