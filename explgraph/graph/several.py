@@ -19,7 +19,7 @@ from explgraph.statistics.one_pose import HOLDS
 __all__ = ["many", "pose_fit", "usual_fit", "warn_if_several", "warn_if_several_parsed"]
 
 _LEAST = 0.1  # nats: where poses usually explain less, they tell nothing of an image
-_MANY = 0.15  # of the images: so many are told by chance where there is one object (5 to 12 %)
+_MANY = 0.25  # of the images: of one object each 5 to 20 % fail by chance
 
 
 def usual_fit(fit: Tensor) -> dict[str, Any]:
