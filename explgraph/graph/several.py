@@ -19,13 +19,14 @@ from explgraph.statistics.one_pose import HOLDS
 __all__ = ["many", "pose_fit", "usual_fit", "warn_if_several", "warn_if_several_parsed"]
 
 _LEAST = 0.1  # nats: where poses usually explain less, they tell nothing of an image
-_MANY = 0.15  # of the images: so many are told by chance where there is one object (5 to 12 %)
+_CLEAR = 0.5  # nats: where poses usually explain less, chance fails too often to be warned of
+_MANY = 0.25  # of the images: of one object each 5 to 20 % fail by chance
 
 
 def usual_fit(fit: Tensor) -> dict[str, Any]:
     """Tell, for a graph's ``config``, what poses explain in the mined images, (N,) nats."""
     usual = float(fit.median())
-    few = int((fit < HOLDS * usual).sum()) if usual >= _LEAST else 0
+    few = int((fit < HOLDS * usual).sum()) if usual >= _CLEAR else 0
     return {"usual_fit": usual, "several": few}
 
 
@@ -40,9 +41,9 @@ def warn_if_several(config: Mapping[str, Any], images: int) -> None:
     _warn(config.get("several", 0), images, "Crop to one object (ImageFolder's boxes=)")
 
 
-def warn_if_several_parsed(fit: NDArray[np.float32] | None) -> None:
+def warn_if_several_parsed(fit: NDArray[np.float32] | None, config: Mapping[str, Any]) -> None:
     """Warn if in many of some parsed images one pose does not hold."""
-    if fit is not None:
+    if fit is not None and config["usual_fit"] >= _CLEAR:
         _warn(int((fit < HOLDS).sum()), len(fit), "Give boxes=, or parse(..., objects=2)")
 
 
