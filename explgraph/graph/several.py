@@ -21,8 +21,10 @@ __all__ = ["many", "pose_fit", "usual_fit", "warn_if_several", "warn_if_several_
 _LEAST = 0.1  # nats: where poses usually explain less, they tell nothing of an image
 _CLEAR = 0.5  # nats: where poses usually explain less, chance fails too often to be warned of
 _CHECKS = 32  # four for each number of the longest pose
-# of the images: of one object each up to a quarter fails by chance, where poses tell much
-_MANY = 0.3
+# of the images that were mined; of one object each 0.12 at most fail by chance
+_MANY = 0.25
+# of others: 0.05 to 0.34 fail by chance where poses tell much, of pairs 0.39 to 0.93
+_MANY_OTHERS = 0.4
 # nats by which filters follow poses: where they do less, a third to three quarters of images fail
 # that weren't mined, one object or not (benchmarks/several_objects.py --flags)
 _FOLLOW = 0.15
@@ -46,25 +48,29 @@ def pose_fit(fit: NDArray[np.floating], config: Mapping[str, Any]) -> NDArray[np
 
 def warn_if_several(config: Mapping[str, Any], images: int) -> None:
     """Warn if in many of the mined images one pose does not hold."""
-    _warn(config.get("several", 0), images, "Crop to one object (ImageFolder's boxes=)")
+    failing = config.get("several", 0)
+    if failing > 1 and failing > _MANY * images:
+        _warn(failing, images, "Crop to one object (ImageFolder's boxes=)")
 
 
 def warn_if_several_parsed(fit: NDArray[np.float32] | None, config: Mapping[str, Any]) -> None:
     """Warn if in many of some parsed images one pose does not hold."""
     following = max(config.get("following", {}).values(), default=0.0)
-    if fit is not None and config["usual_fit"] >= _CLEAR and following >= _FOLLOW:
-        _warn(int((fit < HOLDS).sum()), len(fit), "Give boxes=, or parse(..., objects=2)")
+    if fit is None or config["usual_fit"] < _CLEAR or following < _FOLLOW:
+        return
+    failing = int((fit < HOLDS).sum())
+    if many(failing, len(fit)):
+        _warn(failing, len(fit), "Give boxes=, or parse(..., objects=2)")
 
 
 def many(failing: int, images: int) -> bool:
     """Whether one pose fails in more images than it does by chance where each shows one object."""
-    return failing > 1 and failing > _MANY * images
+    return failing > 1 and failing > _MANY_OTHERS * images
 
 
 def _warn(failing: int, images: int, remedy: str) -> None:
-    if many(failing, images):
-        warn(
-            f"one pose does not hold in {failing} of {images} images ({failing / images:.2f}): it "
-            f"explains less than {HOLDS} of what is usual. Several objects in an image? {remedy}; "
-            "objects much smaller than usual, or of another kind, do the same"
-        )
+    warn(
+        f"one pose does not hold in {failing} of {images} images ({failing / images:.2f}): it "
+        f"explains less than {HOLDS} of what is usual. Several objects in an image? {remedy}; "
+        "objects much smaller than usual, or of another kind, do the same"
+    )

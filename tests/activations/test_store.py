@@ -179,11 +179,11 @@ def test_mining_a_store_is_mining_its_maps(recorded, network, images, tmp_path):
 
 
 def test_mine_says_what_it_needs(network, images, recorded):
-    with pytest.raises(ExplgraphError, match="needs a model, images and layers, or else a store"):
+    with pytest.raises(ExplgraphError, match="needs a model and images, or else a store"):
         explgraph.mine()
-    with pytest.raises(ExplgraphError, match="needs a model, images and layers, or else a store"):
+    with pytest.raises(ExplgraphError, match="needs a model and images, or else a store"):
         explgraph.mine(images=images, store=recorded / "uint8")
-    with pytest.raises(ExplgraphError, match="needs images and layers with a model"):
+    with pytest.raises(ExplgraphError, match="needs images with a model"):
         explgraph.mine(network, store=recorded / "uint8")
     with pytest.raises(ExplgraphError, match="the path of a store"):
         explgraph.mine(network, images, LAYERS, store=open_store(recorded / "uint8"))
