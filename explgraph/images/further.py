@@ -30,7 +30,7 @@ class WithInputs(Dataset[Any]):
 
     Parameters
     ----------
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : path of a folder, ImageFolder, (N, C, H, W) tensor, Dataset, DataLoader, ...
         Photographs of a folder are made ready as ever, but places are not told in their own pixels,
         and the graph doesn't remember where they are.
     **inputs
@@ -56,7 +56,8 @@ class WithInputs(Dataset[Any]):
             )
         self.images = images
         self.inputs = {name: _rows(name, value) for name, value in inputs.items()}
-        if not isinstance(images, DataLoader):  # whose length is that of its batches
+        # a loader's length is that of its batches; a path or a photograph is not counted yet
+        if isinstance(images, (Tensor, Dataset, list, tuple)):
             with suppress(TypeError):  # the number will be known at the end
                 self.check_length(len(images))
 

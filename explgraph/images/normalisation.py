@@ -80,5 +80,7 @@ def _ends(ready: Mapping[str, Any], channels: int) -> tuple[list[float], list[fl
 
 def _of_colours(ready: Mapping[str, Any]) -> bool:
     """Whether black and white are 0 and 1: not in floats of other channels, taken as they are."""
-    window = ready.get("window") or [(0, 1)]
-    return ready.get("channels") is None or all(tuple(pair) == (0, 1) for pair in window)
+    window = ready.get("window")  # a model need not say it
+    if ready.get("channels") is None:
+        return True
+    return window is not None and all(tuple(pair) == (0, 1) for pair in window)

@@ -8,6 +8,7 @@ path of a file, PIL image, uint8 array      a photograph: a colour image ``(H, W
 list of these; ``(N, H, W, 3)`` uint8       photographs
 ``(N, C, H, W)`` float tensor or array      made ready and normalised already
 torch ``Dataset``, ``DataLoader``           as tensors ``(C, H, W)``, made ready and normalised
+`WithInputs`                                what it holds, likewise
 ==========================================  ========================================================
 
 So whole numbers from 0 to 255 are colours, red first and channels last as PIL has them (OpenCV has
@@ -33,6 +34,7 @@ from torch.utils.data import Dataset
 from explgraph.errors import ExplgraphError, warn
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
+from explgraph.images.further import WithInputs
 from explgraph.images.normalisation import colours_apart, values_doubt
 from explgraph.images.ready import READY, made_ready
 from explgraph.paths import checked_path
@@ -134,6 +136,9 @@ def taken(images: Any, ready: Ready | Callable[[], Ready]) -> AnyImages:
     ExplgraphWarning
         If images are normalised otherwise than `ready` says.
     """
+    if isinstance(images, WithInputs):
+        within = taken(images.images, ready)
+        return images if within is images.images else WithInputs(within, **images.inputs)
     if isinstance(images, np.ndarray):
         images = _of_array(images)
     if isinstance(images, (str, os.PathLike)):
@@ -159,6 +164,8 @@ def taken(images: Any, ready: Ready | Callable[[], Ready]) -> AnyImages:
 
 def described(images: Any) -> dict[str, Any]:
     """Give how photographs are made ready, as JSON values; empty for what was ready before."""
+    if isinstance(images, WithInputs):
+        return described(images.images)
     return images.describe() if isinstance(images, (ImageFolder, Photographs)) else {}
 
 

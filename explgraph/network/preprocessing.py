@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, warn
 from explgraph.images.batches import AnyImages
-from explgraph.images.channels import channel_count
+from explgraph.images.channels import channel_count, checked_channels
 from explgraph.images.crops import INTERPOLATIONS
 from explgraph.images.normalisation import colours_apart, values_doubt
-from explgraph.images.ready import IMAGENET_MEAN, IMAGENET_STD, READY, checked_size
+from explgraph.images.ready import IMAGENET_MEAN, IMAGENET_STD, READY, Ready, checked_size
 from explgraph.images.taken import described
 from explgraph.network.class_names import attribute
 from explgraph.network.hooks import called, check_model, model_device, model_dtype, undisturbed
@@ -55,7 +55,8 @@ def preprocessing(model: nn.Module) -> dict[str, Any]:
     Raises
     ------
     ExplgraphError
-        If it is no module, or ``model.preprocessing`` has a name that isn't known.
+        If it is no module, or ``model.preprocessing`` has a name or a value that `ImageFolder`
+        doesn't take.
 
     Examples
     --------
@@ -73,12 +74,26 @@ def preprocessing(model: nn.Module) -> dict[str, Any]:
                 f"model.preprocessing has {unknown[0]!r}; expected arguments of ImageFolder: "
                 f"{', '.join(READY)}"
             )
-        return dict(own)
+        return _checked(dict(own))
     for name in ("pretrained_cfg", "default_cfg"):
         known = _of_timm(attribute(inner, name))
         if known:
             return known
     return {}
+
+
+def _checked(known: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what `ImageFolder` would refuse, as soon as it is read; other means tell channels."""
+    mean = known.get("mean")
+    if "channels" not in known and isinstance(mean, Sequence) and len(mean) != 3:
+        known["channels"] = len(mean)
+    try:
+        count = channel_count(checked_channels(known.get("channels")))
+        # what isn't said isn't wrong
+        Ready.checked(**({"size": 1, "mean": (0.0,) * count, "std": (1.0,) * count} | known))
+    except ExplgraphError as err:
+        raise ExplgraphError(f"model.preprocessing: {err}") from err
+    return known
 
 
 def _of_timm(config: Any) -> dict[str, Any]:
@@ -191,8 +206,12 @@ def ready_for(model: nn.Module, progress: Shown = None) -> dict[str, Any]:
     """
     known = preprocessing(model)
     channels = channel_count(known.get("channels"))
-    usual = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else {}
-    ready = {**usual, "fit": "stretch", **known}
+    if channels != 3 and not {"mean", "std"} <= known.keys():
+        raise ExplgraphError(
+            f"model.preprocessing lacks mean or std; they have {channels} numbers each, and none "
+            f"are usual for images of {channels} channel{'s' * (channels != 1)}"
+        )
+    ready = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "fit": "stretch", **known}
     if "size" not in ready:
         ready["size"] = image_size(model, channels)
     if {"mean", "std"} <= known.keys():
