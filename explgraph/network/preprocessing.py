@@ -8,6 +8,7 @@ spread, as most networks were trained with, and the size that it runs on.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from explgraph.images.ready import IMAGENET_MEAN, IMAGENET_STD, READY, Ready, ch
 from explgraph.images.taken import described
 from explgraph.network.class_names import attribute
 from explgraph.network.hooks import called, check_model, model_device, model_dtype, undisturbed
+from explgraph.network.layers import likely_channels
 from explgraph.network.wrappers import bare
 from explgraph.progress import Shown, say
 
@@ -160,14 +162,14 @@ def _are(values: Any, kind: type) -> bool:
     )
 
 
-def image_size(model: nn.Module, channels: int = 3) -> tuple[int, int]:
+def image_size(model: nn.Module, channels: int | None = None) -> tuple[int, int]:
     """Find a size that a model runs on, the usual ones first.
 
     Parameters
     ----------
     model : torch.nn.Module
-    channels : int
-        Of the images.
+    channels : int, optional
+        Of the images; by default 3, or as many as the network's first convolution takes.
 
     Raises
     ------
@@ -178,16 +180,17 @@ def image_size(model: nn.Module, channels: int = 3) -> tuple[int, int]:
     device, dtype = model_device(model), model_dtype(model)
     failed = ""
     with undisturbed(model), torch.inference_mode():
-        for side in _SIDES:
+        tried = likely_channels(model) if channels is None else [channels]
+        for count, side in itertools.product(tried, _SIDES):
             try:
-                called(model, torch.zeros(1, channels, side, side, device=device, dtype=dtype))
+                called(model, torch.zeros(1, count, side, side, device=device, dtype=dtype))
             except Exception as err:
                 failed = failed or " ".join(str(err).split())[:200]
             else:
                 return side, side
     raise ExplgraphError(
         f"the model runs on none of the usual sizes of images ({failed}); give "
-        "explgraph.ImageFolder(path, size=..., mean=..., std=...), or tensors"
+        "explgraph.ImageFolder(path, size=..., mean=..., std=..., channels=...), or tensors"
     )
 
 

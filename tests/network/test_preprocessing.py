@@ -103,6 +103,37 @@ def test_a_models_own_word_comes_first() -> None:
         preprocessing("vgg16")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"mean": ("a", "b", "c"), "std": (1, 1, 1)}, "mean must be three numbers"),
+        ({"mean": 0.5, "std": 0.5}, "mean must be three numbers .* got 0.5"),
+        ({"std": (0, 0, 0)}, "std must be above 0"),
+        ({"mean": (124, 116, 104)}, "mean: it is of colours from 0 to 1.* divided by 255"),
+        ({"size": "64"}, "size must be a side"),
+        ({"crop": None}, "crop must be a share"),
+        ({"channels": "rgb"}, "channels must be a number"),
+        ({"interpolation": 3}, "interpolation must be one of"),
+    ],
+)
+def test_what_a_model_says_wrongly_is_told(said: dict[str, Any], message: str) -> None:
+    model = with_attribute("preprocessing", {"size": 32} | said)
+    for use in (
+        preprocessing,
+        ready_for,
+        lambda model: explgraph.record(model, torch.randn(2, 3, 32, 32), ["conv"]),
+    ):
+        with pytest.raises(ExplgraphError, match=f"^model.preprocessing: {message}"):
+            use(model)
+
+
+def test_means_tell_how_many_channels_a_model_takes() -> None:
+    said = {"size": 32, "mean": [0.1, 0.2], "std": [0.3, 0.4]}
+    assert preprocessing(with_attribute("preprocessing", said)) == said | {"channels": 2}
+    with pytest.raises(ExplgraphError, match="lacks mean or std; they have 4 numbers each"):
+        ready_for(with_attribute("preprocessing", {"channels": 4}))
+
+
 def test_what_torchvision_says_is_taken_up() -> None:
     values = {
         "crop_size": [224], "resize_size": [256], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4],
@@ -144,6 +175,10 @@ def test_a_photograph_is_made_ready_as_torchvision_does(tmp_path: Path) -> None:
 def test_the_size_that_a_model_runs_on_is_found() -> None:
     assert image_size(Net().eval()) == (224, 224)
     assert image_size(Net(96).eval()) == (96, 96)
+    spectral = nn.Sequential(nn.Conv2d(5, 4, 3)).eval()
+    assert image_size(spectral) == image_size(spectral, 5) == (224, 224)
+    with pytest.raises(ExplgraphError, match="runs on none of the usual sizes"):
+        image_size(spectral, 3)
     with pytest.raises(ExplgraphError, match=r"none of the usual sizes.*\(77\).*ImageFolder"):
         image_size(Net(77).eval())
 
