@@ -618,8 +618,8 @@ def check_parse(parse: object) -> None:
     """Refuse what is no parse."""
     if not isinstance(parse, Parse):
         raise ExplgraphError(
-            "parse must be a Parse, as graph.parse(model, images) gives it, got "
-            f"{type(parse).__name__}"
+            "parse must be a Parse, as graph.parse(model, images) gives it, or store[start:stop] "
+            f"of a store, got {type(parse).__name__}"
         )
 
 

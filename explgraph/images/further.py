@@ -59,7 +59,7 @@ class WithInputs(Dataset[Any]):
         # a loader's length is that of its batches; a path or a photograph is not counted yet
         if isinstance(images, (Tensor, Dataset, list, tuple)):
             with suppress(TypeError):  # the number will be known at the end
-                self.check_length(len(images))
+                self.check_length(len(self.images))
 
     def __repr__(self) -> str:
         return f"WithInputs: {few(self.inputs)} beside {type(self.images).__name__}"

@@ -91,8 +91,8 @@ def _checked(known: dict[str, Any]) -> dict[str, Any]:
         known["channels"] = len(mean)
     try:
         count = channel_count(checked_channels(known.get("channels")))
-        # what isn't said isn't wrong
-        Ready.checked(**({"size": 1, "mean": (0.0,) * count, "std": (1.0,) * count} | known))
+        unsaid: dict[str, Any] = {"size": 1, "mean": (0.0,) * count, "std": (1.0,) * count}
+        Ready.checked(**unsaid | known)
     except ExplgraphError as err:
         raise ExplgraphError(f"model.preprocessing: {err}") from err
     return known
