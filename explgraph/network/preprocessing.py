@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from explgraph.errors import ExplgraphError, warn
 from explgraph.images.batches import AnyImages
 from explgraph.images.channels import channel_count, checked_channels
 from explgraph.images.crops import INTERPOLATIONS
-from explgraph.images.normalisation import colours_apart, values_doubt
+from explgraph.images.normalisation import colours_apart, values_doubt, white_of
 from explgraph.images.ready import IMAGENET_MEAN, IMAGENET_STD, READY, Ready, checked_size
 from explgraph.images.taken import described
 from explgraph.network.class_names import attribute
@@ -46,7 +47,7 @@ def preprocessing(model: nn.Module) -> dict[str, Any]:
     ----------
     model : torch.nn.Module
         ``model.preprocessing``, a mapping of these arguments, is taken first; then timm's
-        ``pretrained_cfg`` or ``default_cfg``. The model within a wrapper is asked.
+        ``pretrained_cfg`` or ``default_cfg``. The model within a wrapper is asked, too.
 
     Returns
     -------
@@ -69,8 +70,9 @@ def preprocessing(model: nn.Module) -> dict[str, Any]:
     if not isinstance(model, nn.Module):
         raise ExplgraphError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     inner = bare(model)
-    own = attribute(inner, "preprocessing")
-    if isinstance(own, Mapping) and own:
+    for own in (attribute(model, "preprocessing"), attribute(inner, "preprocessing")):
+        if not isinstance(own, Mapping) or not own:
+            continue
         if unknown := [name for name in own if name not in READY]:
             raise ExplgraphError(
                 f"model.preprocessing has {unknown[0]!r}; expected arguments of ImageFolder: "
@@ -105,14 +107,18 @@ def _of_timm(config: Any) -> dict[str, Any]:
     shape, mean, std = numbers
     if not (_are(shape, int) and len(shape) == 3 and _are(mean, float) and _are(std, float)):
         return {}
-    found = {
+    found: dict[str, Any] = {
         "size": (int(shape[1]), int(shape[2])),
         "mean": tuple(map(float, mean)),
         "std": tuple(map(float, std)),
     }
+    if len(mean) == shape[0] != 3:
+        found["channels"] = len(mean)
     share = values.get("crop_pct") or 1.0
-    fit = _FITS.get(values.get("crop_mode") or "center", "crop")
-    return found | _cut(fit, share, values.get("interpolation"))
+    fit = _FITS.get(str(values.get("crop_mode") or "center"), "crop")
+    with suppress(ExplgraphError, TypeError):  # else somebody else's, who says other things by it
+        return _checked(found | _cut(fit, share, values.get("interpolation")))
+    return {}
 
 
 def of_transforms(transforms: Any) -> dict[str, Any]:
@@ -147,7 +153,11 @@ def _cut(fit: str, share: float, interpolation: Any) -> dict[str, Any]:
     if fit == "crop" and 0 < share < 1:
         found["crop"] = round(float(share), 4)
     # "random" and others of training aren't for looking at an image
-    if interpolation in INTERPOLATIONS and interpolation != "bilinear":
+    if (
+        isinstance(interpolation, str)
+        and interpolation in INTERPOLATIONS
+        and interpolation != "bilinear"
+    ):
         found["interpolation"] = interpolation
     return found
 
@@ -265,11 +275,12 @@ def warn_if_unlike(model: nn.Module, images: AnyImages, batch: Tensor) -> None:
     else:
         doubt = values_doubt(batch, known)
         if doubt is not None:
+            channels, white = batch.shape[1], white_of(float(batch.max()))
             warn(
                 f"the images don't seem to be normalised: {doubt}; give colours 0 to 1 less the "
                 "model's mean, over its spread, as ImageFolder makes them, or the folder's path. "
                 "If the network takes them so, say it: model.preprocessing = "
-                "{'mean': (0, 0, 0), 'std': (1 / 255,) * 3}"
+                f"{{'mean': (0,) * {channels}, 'std': (1 / {white},) * {channels}}}"
             )
     if "size" in known:
         sides = checked_size(known["size"], "model.preprocessing: size")
