@@ -56,7 +56,8 @@ class FedImages(Tensor):
                 return result
             n, m = len(source), len(result)
         if func is Tensor.__getitem__:
-            if not isinstance(args[1], slice):
+            rows = isinstance(args[1], list) and all(type(row) is int for row in args[1])
+            if not rows and not isinstance(args[1], slice):
                 return result
             return cls.of(result, rows_of(source.further, args[1]))
         if m == n:

@@ -508,20 +508,22 @@ class ObjectRows(NamedTuple):
 def parse_batch(
     parser: Parser, model: nn.Module, layers: Sequence[Layer], batch: Tensor, objects: int
 ) -> list[ObjectRows]:
-    """Find the objects of each image of a batch (n, 3, H, W), by running the model over pieces.
+    """Find the objects of each image of a batch (n, C, H, W), by running the model over pieces.
 
     The model must be where it is to run, and the images of the size that was mined.
     """
     size = len(batch)
 
     def maps_of(images: Tensor) -> dict[int, Tensor]:
-        pieces = torch.split(images, size)
+        # not torch.split, by which images would lose what the model takes beside them
+        pieces = [images[start : start + size] for start in range(0, len(images), size)]
         named = ((tuple(map(str, range(len(piece)))), piece) for piece in pieces)
         runs = [maps for _, maps in rectified_maps(model, named, layers)]
         return {layer.index: torch.cat([maps[layer.name] for maps in runs]) for layer in layers}
 
     def look(images: Tensor) -> Look:
-        looks = [parser.look(maps_of(piece)) for piece in torch.split(images, size)]
+        parts = (images[start : start + size] for start in range(0, len(images), size))
+        looks = [parser.look(maps_of(part)) for part in parts]
         return Look(*(torch.cat(part) for part in zip(*looks, strict=True)))
 
     height, width = batch.shape[2:]
@@ -536,7 +538,7 @@ def parse_batch(
     frames = find_frames(batch[unsure], evidence, objects, look)
     for i, here in zip(unsure, frames, strict=True):
         if len(here):
-            cut = enlarged(batch[i].expand(len(here), *batch.shape[1:]), here)
+            cut = enlarged(batch[i : i + 1].expand(len(here), -1, -1, -1), here)
             seen = parser(maps_of(cut))
             positions, expected = (placed(part, here, (height, width)) for part in seen[:2])
             found[i] = ObjectRows(seen._replace(positions=positions, expected=expected), here)
@@ -616,8 +618,8 @@ def check_parse(parse: object) -> None:
     """Refuse what is no parse."""
     if not isinstance(parse, Parse):
         raise ExplgraphError(
-            "parse must be a Parse, as graph.parse(model, images) gives it, got "
-            f"{type(parse).__name__}"
+            "parse must be a Parse, as graph.parse(model, images) gives it, or store[start:stop] "
+            f"of a store, got {type(parse).__name__}"
         )
 
 

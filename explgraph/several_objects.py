@@ -66,13 +66,13 @@ def enlarged(images: Tensor, frames: Tensor) -> Tensor:
 
     Parameters
     ----------
-    images : (n, 3, H, W)
+    images : (n, C, H, W)
     frames : (n, 4)
         x0, y0, x1, y1 px of the image; beyond its border the border goes on.
 
     Returns
     -------
-    (n, 3, H, W)
+    (n, C, H, W)
     """
     n, _, height, width = images.shape
     low, high = frames[:, :2], frames[:, 2:]
@@ -89,8 +89,8 @@ def enlarged(images: Tensor, frames: Tensor) -> Tensor:
 
 
 def _within(pieces: Tensor, frames: Tensor, image: Tensor) -> Tensor:
-    """Take pieces (..., 4) of enlarged frames (..., 4) to the image of (3, H, W) px."""
-    size = frames.new_tensor(image.shape[:0:-1]).repeat(2)
+    """Take pieces (..., 4) of enlarged frames (..., 4) to the image of (1, C, H, W) px."""
+    size = frames.new_tensor(image.shape[:1:-1]).repeat(2)
     scale = frames[..., 2:] - frames[..., :2]
     return torch.cat([frames[..., :2]] * 2, -1) + pieces * torch.cat([scale] * 2, -1) / size
 
@@ -109,14 +109,14 @@ def find_frames(
 
     Parameters
     ----------
-    images : (n, 3, H, W)
+    images : (n, C, H, W)
         As the network takes them.
     whole : (n,)
         Evidence of the whole images.
     objects : int
         In an image, at most.
     look : callable
-        Looks at images (n, 3, H, W).
+        Looks at images (n, C, H, W).
 
     Returns
     -------
@@ -131,11 +131,12 @@ def find_frames(
     usual = torch.stack([one.usual for one in looks], 1)
     apart = _overlap(pieces) <= _OVERLAP
     frames = []
-    for image, found, alone, standing in zip(images, evidence, whole, usual, strict=True):
+    for i, (found, alone, standing) in enumerate(zip(evidence, whole, usual, strict=True)):
         chosen = _choose(found, float(alone), apart, objects)
         if not chosen:
             frames.append(pieces.new_empty((0, 4)))
             continue
+        image = images[i : i + 1]  # with what the model takes beside it
         first = _within(standing[chosen], pieces[chosen], image)
         frames.append(_moved(image, pieces[chosen], first, found[chosen], look))
     return frames
@@ -201,7 +202,7 @@ def _moved(
         half = side * moves[:, 2:] / 2
         tried = torch.cat([torch.cat([centre - half, centre + half], 2), usual[:, None]], 1)
         k, m = tried.shape[:2]
-        seen = look(enlarged(image.expand(k * m, *image.shape), tried.flatten(0, 1)))
+        seen = look(enlarged(image.expand(k * m, -1, -1, -1), tried.flatten(0, 1)))
         gained, best = seen.evidence.reshape(k, m).max(1)
         better, rows = gained > found, torch.arange(k)
         standing = _within(seen.usual.reshape(k, m, 4), tried, image)[rows, best]

@@ -17,6 +17,7 @@ from explgraph.images.ready import made_ready
 from explgraph.network.models import load_model
 from explgraph.paths import checked_path
 from explgraph.textfiles import read_text
+from explgraph.views.viewer import page
 from explgraph.visualizing.invert import invert
 from explgraph.visualizing.masks import masks
 from explgraph.visualizing.maximise import maximise
@@ -178,6 +179,10 @@ def test_arguments_of_other_kinds(mined, tmp_path):
         (lambda: graph.draw(5), "path must be a path .* got 5"),
         (lambda: graph.draw(tmp_path / ("a" * 300)), "path has a name of 300 characters"),
         (lambda: graph.draw(images=np.zeros((2, 112, 112, 3), np.uint8), parse=3), "parse must be"),
+        (
+            lambda: page(graph, images=np.zeros((2, 112, 112, 3), np.uint8), parse=3),
+            r"parse must be .* store\[start:stop\] of a store, got int",
+        ),
         (
             lambda: graph.write(tmp_path / "g.svg", pictures="a"),
             "pictures must be .* got str",

@@ -242,6 +242,11 @@ def find_bias(
 
 def _labels(attributes: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
     """Check the labels and stack them: (N, A)."""
+    if not isinstance(attributes, Mapping):
+        raise ExplgraphError(
+            "attributes must be a mapping of names to (N,) of true and false, got "
+            f"{type(attributes).__name__}"
+        )
     if len(attributes) < 2:
         raise ExplgraphError(f"attributes must be at least two, got {len(attributes)}")
     columns: list[NDArray[np.bool_]] = []

@@ -310,14 +310,18 @@ def _describe_graph(graph: Graph) -> None:
 
 def _describe_model(options: argparse.Namespace) -> None:
     """Print which layers of a model can be mined, in a screen or all, and suggest three."""
+    from explgraph.images.channels import channel_count
     from explgraph.network.layers import list_layers, suggestions
     from explgraph.network.models import load_model
     from explgraph.network.preprocessing import image_size, preprocessing, told
 
     model = load_model(options.model, weights=options.weights)
     known = preprocessing(model)
-    size = options.size or known.get("size") or image_size(model)
-    summaries = list_layers(model, size, options.channels)
+    channels = options.channels
+    if channels is None and "channels" in known:
+        channels = channel_count(known["channels"])
+    size = options.size or known.get("size") or image_size(model, channels)
+    summaries = list_layers(model, size, channels)
     suggested = suggestions(summaries)
     names = {suggestion.layer.name for suggestion in suggested}
     shown = summaries if options.all else _screen(summaries, names)

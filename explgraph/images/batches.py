@@ -186,6 +186,11 @@ def _raw_batches(images: AnyImages, batch_size: int) -> Iterator[Tensor | list[A
                 "images are of different sizes, so that the DataLoader can't stack them; "
                 f"bring them to one size ({err})"
             ) from err
+    elif isinstance(images, Mapping):
+        raise ExplgraphError(
+            "images is a mapping; give its images alone, such as images['pixel_values'], and what "
+            "else the model takes by explgraph.WithInputs(images, NAME=VALUES)"
+        )
     elif hasattr(images, "__getitem__") and hasattr(images, "__len__"):
         source: Any = images
         read, length = source.__getitem__, len(source)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from explgraph.brief import few
 from explgraph.errors import ExplgraphError
@@ -30,7 +30,7 @@ class WithInputs(Dataset[Any]):
 
     Parameters
     ----------
-    images : ImageFolder, (N, 3, H, W) tensor, Dataset or DataLoader
+    images : path of a folder, ImageFolder, (N, C, H, W) tensor, Dataset, DataLoader, ...
         Photographs of a folder are made ready as ever, but places are not told in their own pixels,
         and the graph doesn't remember where they are.
     **inputs
@@ -56,9 +56,10 @@ class WithInputs(Dataset[Any]):
             )
         self.images = images
         self.inputs = {name: _rows(name, value) for name, value in inputs.items()}
-        if not isinstance(images, DataLoader):  # whose length is that of its batches
+        # a loader's length is that of its batches; a path or a photograph is not counted yet
+        if isinstance(images, (Tensor, Dataset, list, tuple)):
             with suppress(TypeError):  # the number will be known at the end
-                self.check_length(len(images))
+                self.check_length(len(self.images))
 
     def __repr__(self) -> str:
         return f"WithInputs: {few(self.inputs)} beside {type(self.images).__name__}"

@@ -227,6 +227,8 @@ def choice(argument: str, value: object, known: tuple[str, ...]) -> None:
 
 def _share(crop: object, fit: str) -> float:
     """Refuse a share that is none, or that nothing is cut to."""
+    if isinstance(crop, np.floating):
+        crop = float(crop)
     if isinstance(crop, bool) or not isinstance(crop, (int, float)) or not 0 < crop <= 1:
         raise ExplgraphError(f"crop must be a share above 0, 1 at most, got {crop!r}")
     if crop != 1 and fit != "crop":
@@ -243,6 +245,7 @@ def checked_size(size: object, argument: str = "size") -> tuple[int, int]:
     sides: tuple[Any, ...] = (size, size)
     if isinstance(size, Sequence) and not isinstance(size, str):
         sides = tuple(size)
+    sides = tuple(int(s) if isinstance(s, np.integer) else s for s in sides)
     whole = all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sides)
     if len(sides) != 2 or not whole:
         raise ExplgraphError(f"{argument} must be a side or (H, W) in whole pixels, got {size!r}")

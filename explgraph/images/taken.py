@@ -4,10 +4,11 @@
 `ImageFolder`                               as it is
 path of a folder                            an `ImageFolder` of it
 path of a file, PIL image, uint8 array      a photograph: a colour image ``(H, W, 3)``, grey
-                                            ``(H, W)``, or transparent ``(H, W, 4)``
+                                            ``(H, W)`` or ``(H, W, 1)``, transparent ``(H, W, 4)``
 list of these; ``(N, H, W, 3)`` uint8       photographs
 ``(N, C, H, W)`` float tensor or array      made ready and normalised already
 torch ``Dataset``, ``DataLoader``           as tensors ``(C, H, W)``, made ready and normalised
+`WithInputs`                                what it holds, likewise
 ==========================================  ========================================================
 
 So whole numbers from 0 to 255 are colours, red first and channels last as PIL has them (OpenCV has
@@ -33,6 +34,7 @@ from torch.utils.data import Dataset
 from explgraph.errors import ExplgraphError, warn
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
+from explgraph.images.further import WithInputs
 from explgraph.images.normalisation import colours_apart, values_doubt
 from explgraph.images.ready import READY, made_ready
 from explgraph.paths import checked_path
@@ -45,6 +47,7 @@ UNKNOWN = (
     "the graph doesn't say how its images were normalised, for it was mined from a tensor; "
     "give an ImageFolder of the {}, or a normalised tensor"
 )
+_COLOURS = (1, 3, 4)  # channels: grey, red, green and blue, and with transparency
 _LOOKED_AT = 32  # images of a tensor whose values are looked at
 
 
@@ -134,6 +137,9 @@ def taken(images: Any, ready: Ready | Callable[[], Ready]) -> AnyImages:
     ExplgraphWarning
         If images are normalised otherwise than `ready` says.
     """
+    if isinstance(images, WithInputs):
+        within = taken(images.images, ready)
+        return images if within is images.images else WithInputs(within, **images.inputs)
     if isinstance(images, np.ndarray):
         images = _of_array(images)
     if isinstance(images, (str, os.PathLike)):
@@ -159,6 +165,8 @@ def taken(images: Any, ready: Ready | Callable[[], Ready]) -> AnyImages:
 
 def described(images: Any) -> dict[str, Any]:
     """Give how photographs are made ready, as JSON values; empty for what was ready before."""
+    if isinstance(images, WithInputs):
+        return described(images.images)
     return images.describe() if isinstance(images, (ImageFolder, Photographs)) else {}
 
 
@@ -184,9 +192,9 @@ def photograph(photo: Any) -> Image.Image | Path:
     told = type(photo).__name__
     if isinstance(photo, np.ndarray):
         shape: tuple[int, ...] = photo.shape
-        colours = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
+        colours = len(shape) == 2 or (len(shape) == 3 and shape[2] in _COLOURS)
         if photo.dtype == np.uint8 and colours and photo.size:
-            return Image.fromarray(photo)
+            return Image.fromarray(photo[..., 0] if shape[2:] == (1,) else photo)
         told = f"{photo.dtype} of the shape {shape}"
     raise ExplgraphError(
         f"images holds {told} among photographs; expected PIL images, paths of files, or "
@@ -204,9 +212,9 @@ def _is_photograph(thing: Any) -> bool:
 def _of_array(images: NDArray[Any]) -> Any:
     """Give an array of images as a list of colours or as a tensor."""
     if images.dtype == np.uint8 and images.size:
-        if images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (3, 4)):
+        if images.ndim == 2 or (images.ndim == 3 and images.shape[2] in _COLOURS):
             return images
-        if images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (3, 4)):
+        if images.ndim == 3 or (images.ndim == 4 and images.shape[3] in _COLOURS):
             return list(images)
     if images.dtype.kind == "f" and images.ndim == 4 and not _channels_last(images.shape[1:]):
         return torch.from_numpy(np.ascontiguousarray(images))
@@ -215,8 +223,9 @@ def _of_array(images: NDArray[Any]) -> Any:
         hint = "; np.moveaxis(images, 3, 1) brings channels to the front"
     elif images.dtype.kind == "f" and images.ndim == 3:
         hint = "; images[None] is one image"
-    elif images.dtype == np.uint8 and images.ndim == 4 and images.shape[1] in (1, 3, 4):
-        hint = "; np.moveaxis(images, 1, 3) brings channels to the end"
+    elif images.dtype == np.uint8:
+        if images.ndim == 4 and images.shape[1] in _COLOURS:
+            hint = "; np.moveaxis(images, 1, 3) brings channels to the end"
     elif images.dtype.kind in "iub":
         hint = "; images.astype(np.uint8), if they lie from 0 to 255"
     raise ExplgraphError(
@@ -227,7 +236,7 @@ def _of_array(images: NDArray[Any]) -> Any:
 
 def _channels_last(shape: Sequence[int]) -> bool:
     """Whether (a, b, c) can only be (H, W, channels)."""
-    return shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4)
+    return shape[2] in _COLOURS and shape[0] not in _COLOURS
 
 
 def _of_item(image: Any) -> Any:

@@ -15,7 +15,7 @@ from explgraph.images.ready import checked_size
 from explgraph.network.hooks import check_model, standing_in, undisturbed
 from explgraph.network.layout import measure_formats
 from explgraph.network.map_formats import MapFormat
-from explgraph.network.wrappers import modules_by_name
+from explgraph.network.wrappers import bare, modules_by_name
 from explgraph.progress import Shown, say
 from explgraph.whole_numbers import whole
 
@@ -23,6 +23,7 @@ __all__ = [
     "LayerSummary",
     "Suggestion",
     "layers_for",
+    "likely_channels",
     "list_layers",
     "suggest_layers",
     "suggestions",
@@ -96,7 +97,7 @@ def list_layers(
     elif example is not None:
         tried = [int(example.shape[1])]
     else:
-        tried = [3, *_first_takes(modules.values())]
+        tried = likely_channels(model)
     with standing_in(model, example), undisturbed(model):
         found, calls = _formats(model, list(modules), size, tried)
     summaries = [
@@ -111,10 +112,11 @@ def list_layers(
     return summaries
 
 
-def _first_takes(modules: Iterable[nn.Module]) -> list[int]:
-    """How many channels the first convolution takes, if there is one and they aren't 3."""
-    taken = [module.in_channels for module in modules if isinstance(module, nn.Conv2d)]
-    return [count for count in taken[:1] if count != 3]
+def likely_channels(model: nn.Module) -> list[int]:
+    """Say how many channels images may have: 3, or else as many as the first convolution takes."""
+    convolutions = (m for m in bare(model).modules() if isinstance(m, nn.Conv2d))
+    first = next(convolutions, None)
+    return [3] if first is None or first.in_channels == 3 else [3, first.in_channels]
 
 
 def _formats(

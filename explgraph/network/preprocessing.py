@@ -8,8 +8,10 @@ spread, as most networks were trained with, and the size that it runs on.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -17,13 +19,14 @@ from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, warn
 from explgraph.images.batches import AnyImages
-from explgraph.images.channels import channel_count
+from explgraph.images.channels import channel_count, checked_channels
 from explgraph.images.crops import INTERPOLATIONS
-from explgraph.images.normalisation import colours_apart, values_doubt
-from explgraph.images.ready import IMAGENET_MEAN, IMAGENET_STD, READY, checked_size
+from explgraph.images.normalisation import colours_apart, values_doubt, white_of
+from explgraph.images.ready import IMAGENET_MEAN, IMAGENET_STD, READY, Ready, checked_size
 from explgraph.images.taken import described
 from explgraph.network.class_names import attribute
 from explgraph.network.hooks import called, check_model, model_device, model_dtype, undisturbed
+from explgraph.network.layers import likely_channels
 from explgraph.network.wrappers import bare
 from explgraph.progress import Shown, say
 
@@ -44,7 +47,7 @@ def preprocessing(model: nn.Module) -> dict[str, Any]:
     ----------
     model : torch.nn.Module
         ``model.preprocessing``, a mapping of these arguments, is taken first; then timm's
-        ``pretrained_cfg`` or ``default_cfg``. The model within a wrapper is asked.
+        ``pretrained_cfg`` or ``default_cfg``. The model within a wrapper is asked, too.
 
     Returns
     -------
@@ -55,7 +58,8 @@ def preprocessing(model: nn.Module) -> dict[str, Any]:
     Raises
     ------
     ExplgraphError
-        If it is no module, or ``model.preprocessing`` has a name that isn't known.
+        If it is no module, or ``model.preprocessing`` has a name or a value that `ImageFolder`
+        doesn't take.
 
     Examples
     --------
@@ -66,19 +70,34 @@ def preprocessing(model: nn.Module) -> dict[str, Any]:
     if not isinstance(model, nn.Module):
         raise ExplgraphError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     inner = bare(model)
-    own = attribute(inner, "preprocessing")
-    if isinstance(own, Mapping) and own:
+    for own in (attribute(model, "preprocessing"), attribute(inner, "preprocessing")):
+        if not isinstance(own, Mapping) or not own:
+            continue
         if unknown := [name for name in own if name not in READY]:
             raise ExplgraphError(
                 f"model.preprocessing has {unknown[0]!r}; expected arguments of ImageFolder: "
                 f"{', '.join(READY)}"
             )
-        return dict(own)
+        return _checked(dict(own))
     for name in ("pretrained_cfg", "default_cfg"):
         known = _of_timm(attribute(inner, name))
         if known:
             return known
     return {}
+
+
+def _checked(known: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what `ImageFolder` would refuse, as soon as it is read; other means tell channels."""
+    mean = known.get("mean")
+    if "channels" not in known and isinstance(mean, Sequence) and len(mean) != 3:
+        known["channels"] = len(mean)
+    try:
+        count = channel_count(checked_channels(known.get("channels")))
+        unsaid: dict[str, Any] = {"size": 1, "mean": (0.0,) * count, "std": (1.0,) * count}
+        Ready.checked(**unsaid | known)
+    except ExplgraphError as err:
+        raise ExplgraphError(f"model.preprocessing: {err}") from err
+    return known
 
 
 def _of_timm(config: Any) -> dict[str, Any]:
@@ -88,14 +107,18 @@ def _of_timm(config: Any) -> dict[str, Any]:
     shape, mean, std = numbers
     if not (_are(shape, int) and len(shape) == 3 and _are(mean, float) and _are(std, float)):
         return {}
-    found = {
+    found: dict[str, Any] = {
         "size": (int(shape[1]), int(shape[2])),
         "mean": tuple(map(float, mean)),
         "std": tuple(map(float, std)),
     }
+    if len(mean) == shape[0] != 3:
+        found["channels"] = len(mean)
     share = values.get("crop_pct") or 1.0
-    fit = _FITS.get(values.get("crop_mode") or "center", "crop")
-    return found | _cut(fit, share, values.get("interpolation"))
+    fit = _FITS.get(str(values.get("crop_mode") or "center"), "crop")
+    with suppress(ExplgraphError, TypeError):  # else somebody else's, who says other things by it
+        return _checked(found | _cut(fit, share, values.get("interpolation")))
+    return {}
 
 
 def of_transforms(transforms: Any) -> dict[str, Any]:
@@ -130,7 +153,11 @@ def _cut(fit: str, share: float, interpolation: Any) -> dict[str, Any]:
     if fit == "crop" and 0 < share < 1:
         found["crop"] = round(float(share), 4)
     # "random" and others of training aren't for looking at an image
-    if interpolation in INTERPOLATIONS and interpolation != "bilinear":
+    if (
+        isinstance(interpolation, str)
+        and interpolation in INTERPOLATIONS
+        and interpolation != "bilinear"
+    ):
         found["interpolation"] = interpolation
     return found
 
@@ -145,14 +172,14 @@ def _are(values: Any, kind: type) -> bool:
     )
 
 
-def image_size(model: nn.Module, channels: int = 3) -> tuple[int, int]:
+def image_size(model: nn.Module, channels: int | None = None) -> tuple[int, int]:
     """Find a size that a model runs on, the usual ones first.
 
     Parameters
     ----------
     model : torch.nn.Module
-    channels : int
-        Of the images.
+    channels : int, optional
+        Of the images; by default 3, or as many as the network's first convolution takes.
 
     Raises
     ------
@@ -163,16 +190,17 @@ def image_size(model: nn.Module, channels: int = 3) -> tuple[int, int]:
     device, dtype = model_device(model), model_dtype(model)
     failed = ""
     with undisturbed(model), torch.inference_mode():
-        for side in _SIDES:
+        tried = likely_channels(model) if channels is None else [channels]
+        for count, side in itertools.product(tried, _SIDES):
             try:
-                called(model, torch.zeros(1, channels, side, side, device=device, dtype=dtype))
+                called(model, torch.zeros(1, count, side, side, device=device, dtype=dtype))
             except Exception as err:
                 failed = failed or " ".join(str(err).split())[:200]
             else:
                 return side, side
     raise ExplgraphError(
         f"the model runs on none of the usual sizes of images ({failed}); give "
-        "explgraph.ImageFolder(path, size=..., mean=..., std=...), or tensors"
+        "explgraph.ImageFolder(path, size=..., mean=..., std=..., channels=...), or tensors"
     )
 
 
@@ -191,8 +219,12 @@ def ready_for(model: nn.Module, progress: Shown = None) -> dict[str, Any]:
     """
     known = preprocessing(model)
     channels = channel_count(known.get("channels"))
-    usual = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else {}
-    ready = {**usual, "fit": "stretch", **known}
+    if channels != 3 and not {"mean", "std"} <= known.keys():
+        raise ExplgraphError(
+            f"model.preprocessing lacks mean or std; they have {channels} numbers each, and none "
+            f"are usual for images of {channels} channel{'s' * (channels != 1)}"
+        )
+    ready = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "fit": "stretch", **known}
     if "size" not in ready:
         ready["size"] = image_size(model, channels)
     if {"mean", "std"} <= known.keys():
@@ -243,11 +275,12 @@ def warn_if_unlike(model: nn.Module, images: AnyImages, batch: Tensor) -> None:
     else:
         doubt = values_doubt(batch, known)
         if doubt is not None:
+            channels, white = batch.shape[1], white_of(float(batch.max()))
             warn(
                 f"the images don't seem to be normalised: {doubt}; give colours 0 to 1 less the "
                 "model's mean, over its spread, as ImageFolder makes them, or the folder's path. "
                 "If the network takes them so, say it: model.preprocessing = "
-                "{'mean': (0, 0, 0), 'std': (1 / 255,) * 3}"
+                f"{{'mean': (0,) * {channels}, 'std': (1 / {white},) * {channels}}}"
             )
     if "size" in known:
         sides = checked_size(known["size"], "model.preprocessing: size")

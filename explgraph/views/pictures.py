@@ -114,6 +114,8 @@ class Pictures:
         An image of several objects is there once for each of them. Without a parse, or of its
         images others as well: as they are.
         """
+        if parse is not None:
+            check_parse(parse)
         if parse is None or parse.image_names == parse.names:
             return cls(images, image_size, None if parse is None else parse.names)
         pictures = cls(images, image_size, tuple(dict.fromkeys(parse.image_names)))

@@ -198,6 +198,7 @@ def test_without_landmarks_places_are_not_told(graph, model, biased):
     ("changed", "message"),
     [
         ({"attributes": {"red": [1, 0]}}, "attributes must be at least two, got 1"),
+        ({"attributes": ["red", "round"]}, "attributes must be a mapping of names .* got list"),
         ({"red": np.ones(300, bool)}, "attribute 'red' doesn't vary: it is the same in all 300"),
         ({"red": np.ones((300, 2), bool)}, r"'red' must be \(N,\) of true and false.*\(300, 2\)"),
         ({"red": np.full(300, 0.5)}, "'red' must be .* got float64"),

@@ -120,6 +120,26 @@ def test_mining_and_parsing(setting: Any) -> None:
     np.testing.assert_allclose(part.scores, expected.scores[some], atol=1e-3)
 
 
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_several_objects(batch_size: int, setting: Any, tmp_path: Any) -> None:
+    """Pieces of an image are looked at with what the model takes beside the image."""
+    images, _, plain, graph = setting
+    some = slice(0, 12)
+    small = torch.nn.functional.avg_pool2d(images[:24], (1, 2))
+    images = torch.cat([small[:12], small[12:]], 3)
+    gains = GAINS[some, None, None, None]
+    expected = graph.parse(plain, images * gains, objects=2, batch_size=batch_size)
+    assert any("#" in name for name in expected.names)
+    held = fed(images, some)
+    found = graph.parse(gained(), held, objects=2, batch_size=batch_size)
+    stored = graph.parse(gained(), held, objects=2, batch_size=batch_size, out=tmp_path / "p.zarr")
+    for parse in (found, stored[:]):
+        assert parse.names == expected.names
+        np.testing.assert_allclose(parse.frames, expected.frames, atol=1e-3)
+        np.testing.assert_allclose(parse.positions, expected.positions, atol=1e-2)
+        np.testing.assert_allclose(parse.scores, expected.scores, atol=1e-3)
+
+
 def arrays(found: Any) -> list[Any]:
     values = found._asdict() if hasattr(found, "_asdict") else vars(found)
     return [v for v in values.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
@@ -202,6 +222,33 @@ def test_photographs_have_inputs(tmp_path: Any) -> None:
     torch.testing.assert_close(found.maps[0], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_all_that_is_taken_as_images_has_inputs(tmp_path: Any) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 40, 40, 3), dtype=np.uint8)
+    for k, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{k:02}.png")
+    model: Any = gained()
+    model.preprocessing = {"size": 32, "mean": (0.2,) * 3, "std": (0.3,) * 3}
+    some = slice(0, 24)
+    folder = explgraph.ImageFolder(tmp_path, **model.preprocessing)
+    expected = explgraph.record(model, fed(folder, some), ["upper"]).maps[0]
+    files = sorted(tmp_path.iterdir())
+    for images in (tmp_path, str(tmp_path), files, pixels, list(pixels)):
+        torch.testing.assert_close(
+            explgraph.record(model, fed(images, some), ["upper"]).maps[0], expected
+        )
+    floats = torch.stack([folder[k] for k in range(24)]).numpy()
+    found = explgraph.record(model, fed(floats, some), ["upper"]).maps[0]
+    torch.testing.assert_close(found, expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExplgraphWarning)
+        graph = explgraph.mine(model, fed(tmp_path, some), ["upper"])
+        # made ready as the mined images were
+        parses = [graph.parse(model, fed(images, some)) for images in (folder, tmp_path)]
+    np.testing.assert_array_equal(parses[0].positions, parses[1].positions)
+    with pytest.raises(ExplgraphError, match="input 'gain' holds 3 values for 24 images"):
+        explgraph.record(model, fed(tmp_path, slice(0, 3)), ["upper"])
+
+
 def test_some_of_the_images() -> None:
     images = torch.rand(6, 3, 4, 4)
     which = WithInputs(images, a=torch.arange(6), b=list("uvwxyz"), c=None)
@@ -233,8 +280,10 @@ def test_what_is_done_to_a_batch_keeps_rows_together() -> None:
     for same in (batch.double(), batch.clone(), batch.detach(), batch * 2, batch.contiguous()):
         assert rows(same) == [0, 1, 2, 3]
     assert inputs_of(batch.double())[1]["a"].dtype == torch.float64
+    assert rows(batch[[1, 0, 3]]) == [1, 0, 3]
     # whose rows these are isn't known
-    assert rows(batch.flip(0)) is rows(batch[[1, 0, 2, 3]]) is rows(batch.mean((2, 3))) is None
+    assert rows(batch.flip(0)) is rows(batch[torch.tensor([1, 0])]) is None
+    assert rows(batch.mean((2, 3))) is None
     assert batch.shape == (4, 3, 5, 5)
     assert type(batch.sum()) is Tensor
 
@@ -283,6 +332,8 @@ def test_wrong_inputs() -> None:
             list(batches(WithInputs(loader, a=[0.0] * more), 2))
     with pytest.raises(ExplgraphError, match="WithInputs needs what the model takes"):
         WithInputs(images)
+    with pytest.raises(ExplgraphError, match=r"mapping; give its images alone.*WithInputs"):
+        list(batches({"pixel_values": images}, 2))  # type: ignore[arg-type]
     with pytest.raises(ExplgraphError, match="a tensor without a dimension; give a number"):
         WithInputs(images, a=torch.tensor(1.0))
     assert "a, b beside Tensor" in repr(WithInputs(images, a=[1] * 4, b=2))

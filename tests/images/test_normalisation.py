@@ -76,6 +76,17 @@ def test_colours_from_0_to_1_are_doubted_where_a_mean_is_expected() -> None:
         assert values_doubt(colours(kind), UNIT) is None
 
 
+def test_floats_of_other_channels_are_not_doubted() -> None:
+    """Black and white of these are not known, unless pictures show 0 and 1 as such."""
+    ready = {"mean": (700.0,) * 4, "std": (250.0,) * 4, "channels": 4}
+    images = torch.randn(4, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert values_doubt(images, ready) is None
+    assert values_doubt(images, ready | {"window": [(0, 3000)] * 4}) is None
+    shares = {"mean": (0.2,) * 4, "std": (0.1,) * 4, "channels": 4, "window": [(0, 1)] * 4}
+    assert values_doubt(images, shares) is None
+    assert values_doubt(images * 60 + 120, shares) is not None
+
+
 def test_means_and_spreads_that_make_a_difference() -> None:
     clip = {"mean": (0.481, 0.458, 0.408), "std": (0.269, 0.261, 0.276)}
     assert not colours_apart(IMAGENET, IMAGENET)

@@ -71,6 +71,9 @@ def test_grey_and_transparent_arrays() -> None:
     opaque = np.concatenate([coloured, np.full((*grey.shape, 1), 255, np.uint8)], axis=-1)
     assert torch.equal(tensors(opaque), tensors(coloured))
     assert torch.equal(tensors(grey[0]), tensors(coloured)[:1])
+    assert torch.equal(tensors(grey[..., None]), tensors(coloured))
+    assert torch.equal(tensors(list(grey[..., None])), tensors(coloured))
+    assert torch.equal(tensors(grey[0][..., None]), tensors(coloured)[:1])
 
 
 def test_what_is_ready_stays_as_it_is() -> None:
@@ -109,6 +112,7 @@ def test_names_and_places_are_those_of_the_files(folder: Path) -> None:
         (np.zeros((2, 40, 60, 3)), r"float64 .*\(2, 40, 60, 3\).*np.moveaxis\(images, 3, 1\)"),
         (np.zeros((3, 40, 60)), r"images\[None\] is one image"),
         (np.zeros((2, 3, 40, 60), np.uint8), r"np.moveaxis\(images, 1, 3\)"),
+        (np.zeros((2, 40, 60, 5), np.uint8), r"normalised as the network takes it$"),
         (np.zeros((2, 40, 60, 3), np.int64), r"int64 .* images.astype\(np.uint8\)"),
         (np.zeros((0, 40, 60, 3), np.uint8), r"uint8 array of the shape \(0, 40, 60, 3\)"),
         (np.array(["a"]), r"images is a <U1 array"),

@@ -103,6 +103,55 @@ def test_a_models_own_word_comes_first() -> None:
         preprocessing("vgg16")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"mean": ("a", "b", "c"), "std": (1, 1, 1)}, "mean must be three numbers"),
+        ({"mean": 0.5, "std": 0.5}, "mean must be three numbers .* got 0.5"),
+        ({"std": (0, 0, 0)}, "std must be above 0"),
+        ({"mean": (124, 116, 104)}, "mean: it is of colours from 0 to 1.* divided by 255"),
+        ({"size": "64"}, "size must be a side"),
+        ({"crop": None}, "crop must be a share"),
+        ({"channels": "rgb"}, "channels must be a number"),
+        ({"interpolation": 3}, "interpolation must be one of"),
+    ],
+)
+def test_what_a_model_says_wrongly_is_told(said: dict[str, Any], message: str) -> None:
+    model = with_attribute("preprocessing", {"size": 32} | said)
+    for use in (
+        preprocessing,
+        ready_for,
+        lambda model: explgraph.record(model, torch.randn(2, 3, 32, 32), ["conv"]),
+    ):
+        with pytest.raises(ExplgraphError, match=f"^model.preprocessing: {message}"):
+            use(model)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"input_size": (3, 0, 0)}, {"std": (0, 0, 0)}, {"crop_pct": "a"}, {"mean": (0.5, 0.5)}],
+)
+def test_what_only_looks_like_timm_s_says_nothing(said: dict[str, Any]) -> None:
+    assert preprocessing(with_attribute("pretrained_cfg", TIMM | said)) == {}
+
+
+def test_a_wrapped_model_may_say_it_itself() -> None:
+    wrapped: Any = nn.DataParallel(Net().eval())
+    wrapped.preprocessing = {"size": 48}
+    assert preprocessing(wrapped) == {"size": 48}
+    inner = with_attribute("preprocessing", {"size": 64})
+    assert preprocessing(nn.DataParallel(inner)) == {"size": 64}
+
+
+def test_means_tell_how_many_channels_a_model_takes() -> None:
+    said = {"size": 32, "mean": [0.1, 0.2], "std": [0.3, 0.4]}
+    assert preprocessing(with_attribute("preprocessing", said)) == said | {"channels": 2}
+    grey = TIMM | {"input_size": (1, 28, 28), "mean": (0.1,), "std": (0.3,)}
+    assert preprocessing(with_attribute("pretrained_cfg", grey))["channels"] == 1
+    with pytest.raises(ExplgraphError, match="lacks mean or std; they have 4 numbers each"):
+        ready_for(with_attribute("preprocessing", {"channels": 4}))
+
+
 def test_what_torchvision_says_is_taken_up() -> None:
     values = {
         "crop_size": [224], "resize_size": [256], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4],
@@ -144,6 +193,10 @@ def test_a_photograph_is_made_ready_as_torchvision_does(tmp_path: Path) -> None:
 def test_the_size_that_a_model_runs_on_is_found() -> None:
     assert image_size(Net().eval()) == (224, 224)
     assert image_size(Net(96).eval()) == (96, 96)
+    spectral = nn.Sequential(nn.Conv2d(5, 4, 3)).eval()
+    assert image_size(spectral) == image_size(spectral, 5) == (224, 224)
+    with pytest.raises(ExplgraphError, match="runs on none of the usual sizes"):
+        image_size(spectral, 3)
     with pytest.raises(ExplgraphError, match=r"none of the usual sizes.*\(77\).*ImageFolder"):
         image_size(Net(77).eval())
 
@@ -159,6 +212,21 @@ def test_what_a_model_does_not_say_is_told() -> None:
     assert told(ready_for(known, progress=False)) == (
         "224 x 256 px, centre crop 0.95, bicubic, mean 0.5,0.5,0.5, std 0.25,0.25,0.25"
     )
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("white", [255, 65535])
+def test_what_is_to_be_said_of_images_that_are_taken_raw(channels: int, white: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, channels, 32, 32, generator=generator) * white
+    model: Any = Net().eval()
+    with pytest.warns(ExplgraphWarning, match="don't seem to be normalised") as told_of:
+        warn_if_unlike(model, images, images)
+    remedy = str(told_of[0].message).rpartition("model.preprocessing = ")[2]
+    model.preprocessing = eval(remedy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_unlike(model, images, images)
 
 
 def test_images_unlike_the_models_are_told(tmp_path: Path) -> None:
