@@ -316,7 +316,7 @@ def _describe_model(options: argparse.Namespace) -> None:
 
     model = load_model(options.model, weights=options.weights)
     known = preprocessing(model)
-    size = options.size or known.get("size") or image_size(model)
+    size = options.size or known.get("size") or image_size(model, options.channels)
     summaries = list_layers(model, size, options.channels)
     suggested = suggestions(summaries)
     names = {suggestion.layer.name for suggestion in suggested}

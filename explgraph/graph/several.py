@@ -37,13 +37,18 @@ def pose_fit(fit: NDArray[np.floating], config: Mapping[str, Any]) -> NDArray[np
 
 def warn_if_several(config: Mapping[str, Any], images: int) -> None:
     """Warn if in many of the mined images one pose does not hold."""
-    _warn(config.get("several", 0), images, "Crop to one object (ImageFolder's boxes=)")
+    _warn(config.get("several", 0), images, "cut them out by boxes")
 
 
 def warn_if_several_parsed(fit: NDArray[np.float32] | None) -> None:
     """Warn if in many of some parsed images one pose does not hold."""
     if fit is not None:
-        _warn(int((fit < HOLDS).sum()), len(fit), "Give boxes=, or parse(..., objects=2)")
+        _warn(
+            int((fit < HOLDS).sum()),
+            len(fit),
+            "give boxes, or objects=2 (--boxes, --objects 2)",
+            "; or stand as few of the mined images do: mine more",
+        )
 
 
 def many(failing: int, images: int) -> bool:
@@ -51,10 +56,10 @@ def many(failing: int, images: int) -> bool:
     return failing > 1 and failing > _MANY * images
 
 
-def _warn(failing: int, images: int, remedy: str) -> None:
+def _warn(failing: int, images: int, remedy: str, otherwise: str = "") -> None:
     if many(failing, images):
         warn(
             f"one pose does not hold in {failing} of {images} images ({failing / images:.2f}): it "
-            f"explains less than {HOLDS} of what is usual. Several objects in an image? {remedy}; "
-            "objects much smaller than usual, or of another kind, do the same"
+            f"explains less than {HOLDS} of what is usual. They may show several objects: {remedy}; "
+            f"or objects that are much smaller than usual, or of another kind{otherwise}"
         )

@@ -15,6 +15,7 @@ from explgraph.images.ready import checked_size
 from explgraph.network.hooks import check_model, standing_in, undisturbed
 from explgraph.network.layout import measure_formats
 from explgraph.network.map_formats import MapFormat
+from explgraph.network.preprocessing import first_takes
 from explgraph.network.wrappers import modules_by_name
 from explgraph.progress import Shown, say
 from explgraph.whole_numbers import whole
@@ -96,7 +97,8 @@ def list_layers(
     elif example is not None:
         tried = [int(example.shape[1])]
     else:
-        tried = [3, *_first_takes(modules.values())]
+        first = first_takes(model)
+        tried = [3] if first in (None, 3) else [3, first]
     with standing_in(model, example), undisturbed(model):
         found, calls = _formats(model, list(modules), size, tried)
     summaries = [
@@ -109,12 +111,6 @@ def list_layers(
             f"no module of the model gives feature maps on images of {size[0]} x {size[1]}"
         )
     return summaries
-
-
-def _first_takes(modules: Iterable[nn.Module]) -> list[int]:
-    """How many channels the first convolution takes, if there is one and they aren't 3."""
-    taken = [module.in_channels for module in modules if isinstance(module, nn.Conv2d)]
-    return [count for count in taken[:1] if count != 3]
 
 
 def _formats(

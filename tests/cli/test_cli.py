@@ -1039,6 +1039,21 @@ def test_info_lists_the_layers_that_can_be_mined(capsys):
     assert [name.partition("@")[0] for name in shown] == [layer.name for layer in known]
 
 
+def test_info_takes_the_channels_of_the_network(capsys, tmp_path, monkeypatch):
+    (tmp_path / "four_bands.py").write_text(
+        "import torch\n\ndef build():\n    return torch.nn.Sequential(torch.nn.Conv2d(4, 5, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    for given in ((), ("--channels", "4")):
+        code, out, err = run(capsys, "info", "--model", "four_bands:build", *given)
+        assert (code, err) == (0, "")
+        assert "5 x 222 x 222" in out
+    code, _, err = run(capsys, "info", "--model", "four_bands:build", "--channels", "3")
+    assert code == 1
+    assert "give channels=4 (--channels 4)" in err
+
+
 def test_on_a_terminal_something_is_said_at_once(capsys, monkeypatch):
     for terminal, quiet, said in ((True, [], True), (True, ["--quiet"], False), (False, [], False)):
         monkeypatch.setattr(sys.stderr, "isatty", lambda here=terminal: here)

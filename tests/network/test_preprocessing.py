@@ -148,6 +148,14 @@ def test_the_size_that_a_model_runs_on_is_found() -> None:
         image_size(Net(77).eval())
 
 
+def test_the_size_is_found_with_the_channels_that_the_first_convolution_takes() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()).eval()
+    assert image_size(model) == image_size(model, 4) == (224, 224)
+    told = r"takes images of 4 channels, and these have 3; give channels=4 \(--channels 4\)"
+    with pytest.raises(ExplgraphError, match=told):
+        image_size(model, 3)
+
+
 def test_what_a_model_does_not_say_is_told() -> None:
     with pytest.warns(ExplgraphWarning, match="doesn't say how .* 96 x 96 px, stretched.*0.485"):
         found = ready_for(Net(96).eval())
