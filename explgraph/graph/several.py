@@ -60,6 +60,6 @@ def _warn(failing: int, images: int, remedy: str, otherwise: str = "") -> None:
     if many(failing, images):
         warn(
             f"one pose does not hold in {failing} of {images} images ({failing / images:.2f}): it "
-            f"explains less than {HOLDS} of what is usual. They may show several objects: {remedy}; "
-            f"or objects that are much smaller than usual, or of another kind{otherwise}"
+            f"explains less than {HOLDS} of what is usual. They may show several objects: "
+            f"{remedy}; or some much smaller than usual, or of another kind{otherwise}"
         )
