@@ -37,7 +37,7 @@ def pose_fit(fit: NDArray[np.floating], config: Mapping[str, Any]) -> NDArray[np
 
 def warn_if_several(config: Mapping[str, Any], images: int) -> None:
     """Warn if in many of the mined images one pose does not hold."""
-    _warn(config.get("several", 0), images, "cut them out by boxes")
+    _warn(config.get("several", 0), images, "cut them out by boxes (--boxes)")
 
 
 def warn_if_several_parsed(fit: NDArray[np.float32] | None) -> None:

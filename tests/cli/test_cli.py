@@ -708,6 +708,11 @@ def test_explain_writes_what_the_library_gives(place, capsys, tmp_path):
     assert seven["parts"] == twin["parts"]
     assert "3.png: horns, score" in said
     assert wanted.rows[0].title in said
+    speaking = [row for row in wanted.shown()[0] if row.contribution > 0]
+    k = min(len(speaking), len(wanted.removal.parts))
+    first = "part" if k == 1 else f"{k} parts"
+    assert f"without the first {first}: {wanted.removal.score[k]:.3g} " in said
+    assert f"at random {wanted.removal.random[k]:.3g})" in said
     code, said, _ = run(capsys, *command[:3], "--model", MODEL, "--class-names", names,
                         "--class", "output 4", "--quiet")  # fmt: skip
     assert code == 0
