@@ -332,7 +332,7 @@ def parse_to_store(
     if objects == 1:
         fits = [block.pose_fit for block in store.blocks()]
         known = [fit for fit in fits if fit is not None]
-        warn_if_several_parsed(np.concatenate(known) if known else None)
+        warn_if_several_parsed(np.concatenate(known) if known else None, graph.nx.graph["config"])
     return store
 
 

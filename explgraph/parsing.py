@@ -483,7 +483,7 @@ def parse(
         parts.append(parser({layer.index: maps[layer.name] for layer in graph.layers}))
     original = images.to_original if isinstance(images, (ImageFolder, Photographs)) else None
     found = _parse(graph, tuple(names), parts, original)
-    warn_if_several_parsed(found.pose_fit)
+    warn_if_several_parsed(found.pose_fit, graph.nx.graph["config"])
     return found
 
 

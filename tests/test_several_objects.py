@@ -242,10 +242,10 @@ def test_an_object_that_is_moved_and_smaller_stands_in_a_piece_that_is():
 
 def test_mining_counts_images_in_which_one_pose_fails():
     fit = torch.tensor([1.0, 1.1, 0.9, 1.0, 0.3, 0.2])
-    config = usual_fit(fit)
+    config = usual_fit(fit, 60)
     assert config == {"usual_fit": pytest.approx(0.9), "several": 2}
     with pytest.warns(ExplgraphWarning, match=r"in 2 of 6 images \(0\.33\).*cut them out by boxes"):
         warn_if_several(config, 6)
     warn_if_several(config, 60)
     warn_if_several({}, 6)  # of an earlier version
-    assert usual_fit(fit / 100)["several"] == 0  # poses tell nothing there
+    assert usual_fit(fit / 100, 60)["several"] == 0  # poses tell nothing there

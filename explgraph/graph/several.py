@@ -19,13 +19,22 @@ from explgraph.statistics.one_pose import HOLDS
 __all__ = ["many", "pose_fit", "usual_fit", "warn_if_several", "warn_if_several_parsed"]
 
 _LEAST = 0.1  # nats: where poses usually explain less, they tell nothing of an image
-_MANY = 0.15  # of the images: so many are told by chance where there is one object (5 to 12 %)
+_CLEAR = 0.5  # nats: where poses usually explain less, chance fails too often to be warned of
+_CHECKS = 32  # four for each number of the longest pose
+# of the images: of one object each up to a quarter fails by chance, where poses tell much
+_MANY = 0.3
+# nats by which filters follow poses: where they do less, a third to three quarters of images fail
+# that weren't mined, one object or not (benchmarks/several_objects.py --flags)
+_FOLLOW = 0.15
 
 
-def usual_fit(fit: Tensor) -> dict[str, Any]:
-    """Tell, for a graph's ``config``, what poses explain in the mined images, (N,) nats."""
-    usual = float(fit.median())
-    few = int((fit < HOLDS * usual).sum()) if usual >= _LEAST else 0
+def usual_fit(fit: Tensor, checks: int) -> dict[str, Any]:
+    """Tell, for a graph's ``config``, what poses explain in the mined images, (N,) nats.
+
+    Of few checks nothing is told: some may be absent from an image that shows one object.
+    """
+    usual = float(fit.median()) if checks >= _CHECKS else 0.0
+    few = int((fit < HOLDS * usual).sum()) if usual >= _CLEAR else 0
     return {"usual_fit": usual, "several": few}
 
 
@@ -40,9 +49,10 @@ def warn_if_several(config: Mapping[str, Any], images: int) -> None:
     _warn(config.get("several", 0), images, "cut them out by boxes (--boxes)")
 
 
-def warn_if_several_parsed(fit: NDArray[np.float32] | None) -> None:
+def warn_if_several_parsed(fit: NDArray[np.float32] | None, config: Mapping[str, Any]) -> None:
     """Warn if in many of some parsed images one pose does not hold."""
-    if fit is not None:
+    following = max(config.get("following", {}).values(), default=0.0)
+    if fit is not None and config["usual_fit"] >= _CLEAR and following >= _FOLLOW:
         _warn(
             int((fit < HOLDS).sum()),
             len(fit),

@@ -352,7 +352,7 @@ def _mine(
     with stages.stage(_EDGES, "edges"):
         return assemble(
             images, activations, mined, fitted, sample, settings, seed, preprocessing,
-            told=usual_fit(fit),
+            told=usual_fit(fit, len(learnt.reader.checks)),
         )  # fmt: skip
 
 
