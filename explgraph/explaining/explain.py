@@ -334,7 +334,7 @@ def _doubts(here: LayerAccount, removal: Removal) -> tuple[str, ...]:
     doubts = []
     if not (removal.parts or here.explained or here.carried):
         return (
-            f"nothing in {here.layer} changes this score, {removal.score[0]:.3g}: ask about a "
+            f"nothing in {here.layer} changes this score, {removal.score[0] + 0:.3g}: ask about a "
             "class that the image shows, or see whether outputs= gives a constant",
         )
     if abs(here.parts) < _LITTLE * abs(here.carried):
