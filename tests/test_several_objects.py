@@ -244,7 +244,7 @@ def test_mining_counts_images_in_which_one_pose_fails():
     fit = torch.tensor([1.0, 1.1, 0.9, 1.0, 0.3, 0.2])
     config = usual_fit(fit, 60)
     assert config == {"usual_fit": pytest.approx(0.9), "several": 2}
-    with pytest.warns(ExplgraphWarning, match=r"in 2 of 6 images \(0\.33\).*Crop to one object"):
+    with pytest.warns(ExplgraphWarning, match=r"in 2 of 6 images \(0\.33\).*cut them out by boxes"):
         warn_if_several(config, 6)
     warn_if_several(config, 60)
     warn_if_several({}, 6)  # of an earlier version

@@ -172,10 +172,11 @@ def _print(found: Explanation) -> None:
     print_table(("part", "adds", "share", "at x, y", "presence"), told)
     removal = found.removal
     if removal.parts:
-        k = len(removal.parts)
+        # of those in the table: the more are taken away, the less it matters in which order
+        k = max(1, len([row for row in shown if row.part in removal.parts]))
         parts = "part" if k == 1 else f"{k} parts"
         print(
-            f"\nreally without the first {parts}: {removal.score[-1]:.3g} "
-            f"(expected {removal.expected[-1]:.3g}; without as many at random "
-            f"{removal.random[-1]:.3g})\n"
+            f"\nreally without the first {parts}: {removal.score[k]:.3g} "
+            f"(expected {removal.expected[k]:.3g}; without as many at random "
+            f"{removal.random[k]:.3g})\n"
         )

@@ -94,7 +94,8 @@ def open_for_model(options: argparse.Namespace, model: nn.Module, tell: bool) ->
         but = f" but for {', '.join(flags)}" if flags else ""
         by = f"as {options.model} says{but}"
         if not {"mean", "std"} <= known.keys():
-            by = f"since {options.model} doesn't say" + (but or "; --size, --mean, --std change it")
+            by = f"since {options.model} doesn't say"
+            by += f", {', '.join(flags)} as given" if flags else "; --size, --mean, --std change it"
         print(f"photographs: {told(images.describe())}, {by}")
     return images
 

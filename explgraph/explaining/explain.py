@@ -332,6 +332,11 @@ def _as_much(activation: Tensor, amount: float, random: torch.Generator) -> Tens
 def _doubts(here: LayerAccount, removal: Removal) -> tuple[str, ...]:
     """Say why an explanation may be little worth."""
     doubts = []
+    if not (removal.parts or here.explained or here.carried):
+        return (
+            f"nothing in {here.layer} changes this score, {removal.score[0] + 0:.3g}: ask about a "
+            "class that the image shows, or see whether outputs= gives a constant",
+        )
     if abs(here.parts) < _LITTLE * abs(here.carried):
         doubts.append(
             f"the parts explain little of this score: they add {here.parts:+.2g} to the "

@@ -238,6 +238,8 @@ def watched(
     check_model(model)
     if not len(graph):
         raise ExplgraphError("the graph has no nodes; mine again, or prune less")
+    for layer in graph.layers:  # where names differ, they say more than that weights do
+        split_layer(model, layer.name)
     if graph.nx.graph["model_fingerprint"] not in ("", fingerprint(model)):
         raise ExplgraphError(
             "the model's weights are not those that the graph was mined with, so that its nodes "

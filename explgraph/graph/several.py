@@ -50,7 +50,7 @@ def warn_if_several(config: Mapping[str, Any], images: int) -> None:
     """Warn if in many of the mined images one pose does not hold."""
     failing = config.get("several", 0)
     if failing > 1 and failing > _MANY * images:
-        _warn(failing, images, "Crop to one object (ImageFolder's boxes=)")
+        _warn(failing, images, "cut them out by boxes (--boxes)")
 
 
 def warn_if_several_parsed(fit: NDArray[np.float32] | None, config: Mapping[str, Any]) -> None:
@@ -60,7 +60,12 @@ def warn_if_several_parsed(fit: NDArray[np.float32] | None, config: Mapping[str,
         return
     failing = int((fit < HOLDS).sum())
     if many(failing, len(fit)):
-        _warn(failing, len(fit), "Give boxes=, or parse(..., objects=2)")
+        _warn(
+            failing,
+            len(fit),
+            "give boxes, or objects=2 (--boxes, --objects 2)",
+            "; or stand as few of the mined images do: mine more",
+        )
 
 
 def many(failing: int, images: int) -> bool:
@@ -68,9 +73,9 @@ def many(failing: int, images: int) -> bool:
     return failing > 1 and failing > _MANY_OTHERS * images
 
 
-def _warn(failing: int, images: int, remedy: str) -> None:
+def _warn(failing: int, images: int, remedy: str, otherwise: str = "") -> None:
     warn(
         f"one pose does not hold in {failing} of {images} images ({failing / images:.2f}): it "
-        f"explains less than {HOLDS} of what is usual. Several objects in an image? {remedy}; "
-        "objects much smaller than usual, or of another kind, do the same"
+        f"explains less than {HOLDS} of what is usual. They may show several objects: "
+        f"{remedy}; or some much smaller than usual, or of another kind{otherwise}"
     )

@@ -15,7 +15,8 @@ from explgraph.images.ready import checked_size
 from explgraph.network.hooks import check_model, standing_in, undisturbed
 from explgraph.network.layout import measure_formats
 from explgraph.network.map_formats import MapFormat
-from explgraph.network.wrappers import bare, modules_by_name
+from explgraph.network.preprocessing import first_takes
+from explgraph.network.wrappers import modules_by_name
 from explgraph.progress import Shown, say
 from explgraph.whole_numbers import whole
 
@@ -23,7 +24,6 @@ __all__ = [
     "LayerSummary",
     "Suggestion",
     "layers_for",
-    "likely_channels",
     "list_layers",
     "suggest_layers",
     "suggestions",
@@ -97,7 +97,8 @@ def list_layers(
     elif example is not None:
         tried = [int(example.shape[1])]
     else:
-        tried = likely_channels(model)
+        first = first_takes(model)
+        tried = [3] if first in (None, 3) else [3, first]
     with standing_in(model, example), undisturbed(model):
         found, calls = _formats(model, list(modules), size, tried)
     summaries = [
@@ -110,13 +111,6 @@ def list_layers(
             f"no module of the model gives feature maps on images of {size[0]} x {size[1]}"
         )
     return summaries
-
-
-def likely_channels(model: nn.Module) -> list[int]:
-    """Say how many channels images may have: 3, or else as many as the first convolution takes."""
-    convolutions = (m for m in bare(model).modules() if isinstance(m, nn.Conv2d))
-    first = next(convolutions, None)
-    return [3] if first is None or first.in_channels == 3 else [3, first.in_channels]
 
 
 def _formats(

@@ -8,7 +8,6 @@ spread, as most networks were trained with, and the size that it runs on.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError, warn
 from explgraph.images.batches import AnyImages
 from explgraph.images.channels import channel_count, checked_channels
@@ -26,11 +26,18 @@ from explgraph.images.ready import IMAGENET_MEAN, IMAGENET_STD, READY, Ready, ch
 from explgraph.images.taken import described
 from explgraph.network.class_names import attribute
 from explgraph.network.hooks import called, check_model, model_device, model_dtype, undisturbed
-from explgraph.network.layers import likely_channels
-from explgraph.network.wrappers import bare
+from explgraph.network.wrappers import bare, modules_by_name
 from explgraph.progress import Shown, say
 
-__all__ = ["image_size", "of_transforms", "preprocessing", "ready_for", "told", "warn_if_unlike"]
+__all__ = [
+    "first_takes",
+    "image_size",
+    "of_transforms",
+    "preprocessing",
+    "ready_for",
+    "told",
+    "warn_if_unlike",
+]
 
 # px a side that networks are trained with: ImageNet's, then larger ones, then those of small images
 _SIDES = (224, 256, 299, 384, 448, 512, 160, 128, 112, 96, 64, 48, 32, 28)
@@ -172,6 +179,12 @@ def _are(values: Any, kind: type) -> bool:
     )
 
 
+def first_takes(model: nn.Module) -> int | None:
+    """Say how many channels the network's first convolution takes, if it has one."""
+    modules = modules_by_name(model).values()
+    return next((module.in_channels for module in modules if isinstance(module, nn.Conv2d)), None)
+
+
 def image_size(model: nn.Module, channels: int | None = None) -> tuple[int, int]:
     """Find a size that a model runs on, the usual ones first.
 
@@ -184,24 +197,41 @@ def image_size(model: nn.Module, channels: int | None = None) -> tuple[int, int]
     Raises
     ------
     ExplgraphError
-        If it runs on none of them.
+        If it runs on none of them, or takes images of other channels.
     """
     check_model(model)
+    first = first_takes(model)
+    size, failed = _runs_on(model, channels or 3)
+    if size is None and first is not None and first != (channels or 3):
+        other, _ = _runs_on(model, first)
+        if other is not None and channels is not None:
+            raise ExplgraphError(
+                f"the model takes images of {counted(first, 'channel')}, and these have "
+                f"{channels}; give channels={first} (--channels {first}), with the mean and std "
+                "of its training"
+            )
+        size = other
+    if size is not None:
+        return size
+    raise ExplgraphError(
+        f"the model runs on none of the usual sizes of images ({failed}); give "
+        "explgraph.ImageFolder(path, size=..., mean=..., std=...), or tensors"
+    )
+
+
+def _runs_on(model: nn.Module, channels: int) -> tuple[tuple[int, int] | None, str]:
+    """Give the first of the usual sizes that a model runs on, or what it says of the first."""
     device, dtype = model_device(model), model_dtype(model)
     failed = ""
     with undisturbed(model), torch.inference_mode():
-        tried = likely_channels(model) if channels is None else [channels]
-        for count, side in itertools.product(tried, _SIDES):
+        for side in _SIDES:
             try:
-                called(model, torch.zeros(1, count, side, side, device=device, dtype=dtype))
+                called(model, torch.zeros(1, channels, side, side, device=device, dtype=dtype))
             except Exception as err:
                 failed = failed or " ".join(str(err).split())[:200]
             else:
-                return side, side
-    raise ExplgraphError(
-        f"the model runs on none of the usual sizes of images ({failed}); give "
-        "explgraph.ImageFolder(path, size=..., mean=..., std=..., channels=...), or tensors"
-    )
+                return (side, side), ""
+    return None, failed
 
 
 def ready_for(model: nn.Module, progress: Shown = None) -> dict[str, Any]:

@@ -312,6 +312,9 @@ def test_wrong_inputs_are_told(linear):
         effects.edge_effects(network(positive=False), graph, images)
     with pytest.raises(ExplgraphError, match="weights are not those"):
         explgraph.ablate(network(positive=False), graph, images, graph.node_ids[:1])
+    wrapped = torch.nn.Sequential(network()).eval()  # the same weights, by other names
+    with pytest.raises(ExplgraphError, match=r"no layer 'lower'; did you mean '0\.lower'"):
+        effects.edge_effects(wrapped, graph, images)
     with pytest.raises(ExplgraphError, match="no node 'upper/999/0'"):
         explgraph.ablate(model, graph, images, ["upper/999/0"])
     with pytest.raises(ExplgraphError, match="nodes is empty"):

@@ -315,6 +315,14 @@ def test_a_graph_that_explains_little_says_so(small):
         little.reject_part(little.parts[0].id).explain(model, images[0])
 
 
+def test_a_score_that_nothing_changes_is_told(small):
+    model, graph, images = small
+    told = r"nothing in \w+ changes this score, 0: ask about a class that the image shows"
+    with pytest.warns(ExplgraphWarning, match=told):
+        found = graph.explain(model, images[0], 0, outputs=lambda scores: scores * 0)
+    assert len(found.doubts) == 1
+
+
 def test_files(world, tmp_path):
     model, graph, images, _ = world
     found = explained(graph, model, "03.png", images=images)

@@ -195,10 +195,18 @@ def test_the_size_that_a_model_runs_on_is_found() -> None:
     assert image_size(Net(96).eval()) == (96, 96)
     spectral = nn.Sequential(nn.Conv2d(5, 4, 3)).eval()
     assert image_size(spectral) == image_size(spectral, 5) == (224, 224)
-    with pytest.raises(ExplgraphError, match="runs on none of the usual sizes"):
+    with pytest.raises(ExplgraphError, match="takes images of 5 channels, and these have 3"):
         image_size(spectral, 3)
     with pytest.raises(ExplgraphError, match=r"none of the usual sizes.*\(77\).*ImageFolder"):
         image_size(Net(77).eval())
+
+
+def test_the_size_is_found_with_the_channels_that_the_first_convolution_takes() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()).eval()
+    assert image_size(model) == image_size(model, 4) == (224, 224)
+    told = r"takes images of 4 channels, and these have 3; give channels=4 \(--channels 4\)"
+    with pytest.raises(ExplgraphError, match=told):
+        image_size(model, 3)
 
 
 def test_what_a_model_does_not_say_is_told() -> None:

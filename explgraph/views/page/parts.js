@@ -33,7 +33,7 @@ function show_parts() {
   if (focused !== undefined) $("tiles").querySelector(`[data-part="${focused}"] .card-main`)?.focus();
   const rest = ordered.length - first, out = leads().filter(is_out).length, more = $("more-parts");
   more.hidden = rest === 0;
-  const why = [still && first + still === ordered.length - out ? `${still} that stand still in the image: more likely background` : "less telling, or standing still in the image", out && `${out} rejected`].filter(Boolean).join(", ");
+  const why = [still && first + still === ordered.length - out ? `${still === 1 ? "it stands" : "they stand"} still in the image: more likely background` : "less telling, or standing still in the image", out && `${out} rejected`].filter(Boolean).join(", ");
   more.textContent = all_parts ? "Fewer parts" : `${counted(rest, "more part")} (${rest === out ? "rejected" : why})`;
   size_tiles(); lay_map();
 }
