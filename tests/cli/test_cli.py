@@ -779,7 +779,7 @@ def test_marks_come_from_other_programs_and_go_back_to_them(place, capsys, tmp_p
                           "--marks", tmp_path / "located.json")  # fmt: skip
     assert (code, "by the ends of their names alone" in err) == (0, True)
     assert said.splitlines()[0] == (
-        f"Landmarks: 1 parts (eye) in {len(shown)} images, from a COCO file"
+        f"Landmarks: 1 part (eye) in {len(shown)} images, from a COCO file"
     )
     assert said.splitlines()[-1] == f"1 parts in 24 images: {tmp_path / 'located.json'}"
     found = read_landmarks(tmp_path / "located.json")
