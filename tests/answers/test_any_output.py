@@ -235,6 +235,11 @@ def test_functions_that_mix_images_are_told(setting: Any) -> None:
     model, graph, images = setting
     with pytest.warns(ExplgraphWarning, match="when a second one is beside it, so that images are"):
         ablate(model, graph, images, graph.node_ids[:1], outputs=lambda out: out.softmax(0))
+    for mixing in (lambda out: out.softmax(0), lambda out: out - out.mean(0)):
+        with warnings.catch_warnings(record=True) as given:
+            warnings.simplefilter("always")
+            graph.explain(model, images[0], 0, outputs=mixing)  # where there is no second one
+        assert any("when a second one is beside it" in str(one.message) for one in given)
 
 
 def test_without_outputs_the_line_is_told(setting: Any) -> None:
