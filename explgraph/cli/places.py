@@ -270,7 +270,7 @@ def _locate(options: argparse.Namespace) -> None:
     check_out(options.labelled, (".explgraph",), "--labelled")
     graph = load(options.graph)
     images = open_photographs(options, graph)
-    marks = {} if options.landmarks is None else _marks_within(options, images)
+    marks, label = ({}, None) if options.landmarks is None else _marks_within(options, images)
     absent = {} if options.absent is None else read_absent(options.absent, images.names, marks)
     model = load_model(options.model, weights=options.weights)
     found = graph.parse(
@@ -294,7 +294,7 @@ def _locate(options: argparse.Namespace) -> None:
     if options.out is not None:
         located.write(options.out)
     if options.marks is not None:
-        located.landmarks().write(options.marks, images)
+        located.landmarks().write(options.marks, images, label=label)
     if options.labelled is not None:
         localizer.label().save(options.labelled)
     if not options.quiet:
@@ -318,8 +318,11 @@ def _tell(landmarks: Landmarks) -> None:
         print(landmarks)
 
 
-def _marks_within(options: argparse.Namespace, images: ImageFolder) -> dict[str, Any]:
-    """Read landmarks in the network's pixels; parts that the crop cuts off count as unmarked."""
+def _marks_within(options: argparse.Namespace, images: ImageFolder) -> tuple[dict[str, Any], str]:
+    """Read landmarks in the network's pixels, and what they call the objects.
+
+    Parts that the crop cuts off count as unmarked.
+    """
     import numpy as np
 
     from explgraph.evaluation.landmarks import read_landmarks
@@ -347,4 +350,4 @@ def _marks_within(options: argparse.Namespace, images: ImageFolder) -> dict[str,
         raise ExplgraphError(f"--landmarks {file!r} marks no part within any of the photographs")
     for message in left_out:
         warn(message)
-    return marks
+    return marks, landmarks.label

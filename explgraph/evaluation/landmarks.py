@@ -89,6 +89,12 @@ class Landmarks:
         told = f", from a {self.kind}" if self.kind else ""
         return f"Landmarks: {shown} in {of}{told}"
 
+    @property
+    def label(self) -> str:
+        """The class of the marked objects, if a file told one for all of them; else "object"."""
+        told = {o.label for o in self.objects or () if not o.loose and o.label}
+        return told.pop() if len(told) == 1 else "object"
+
     def _several(self) -> bool:
         """Whether there are photographs with several objects."""
         return self.objects is not None and len({id(o.photo) for o in self.objects}) < len(
@@ -216,7 +222,7 @@ class Landmarks:
         path: str | os.PathLike[str],
         images: ImageFolder | None = None,
         *,
-        label: str = "object",
+        label: str | None = None,
     ) -> None:
         """Write landmarks, in pixels of the image files, to be opened by annotation programs.
 
@@ -230,8 +236,8 @@ class Landmarks:
         images : ImageFolder, optional
             What they are of. COCO needs it for the photographs' sizes, unless they were read from a
             file that told them; objects' boxes are what the images were cut out of.
-        label : str
-            What COCO calls the objects' class.
+        label : str, optional
+            What COCO calls the objects' class; by default `label`.
 
         Raises
         ------
@@ -263,7 +269,7 @@ class Landmarks:
                 for i, (file, size, box) in enumerate(objects)
             ],
             [*marked.parts],
-            label,
+            self.label if label is None else label,
         )  # fmt: skip
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
@@ -418,7 +424,7 @@ def _assembled(found: Annotations, occluded: bool, likelihood: float) -> Landmar
     sources = None
     if found.sources is not None:
         sources = tuple(found.sources[name] for name in names)
-    objects = tuple(Marked(photo, thing.box, thing.loose) for photo, thing in rows)
+    objects = tuple(Marked(photo, thing.box, thing.loose, thing.label) for photo, thing in rows)
     return Landmarks(tuple(names), parts, sources, found.kind, None if found.explicit else objects)
 
 

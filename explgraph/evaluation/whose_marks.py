@@ -30,11 +30,12 @@ _HALF = 0.5  # of an object that an image must hold; of two boxes that must agre
 
 
 class Marked(NamedTuple):
-    """Of which photograph a row of landmarks is, the object's box, and if it is a loose mark."""
+    """Of which photograph a row of landmarks is, the object's box and class, if it is loose."""
 
     photo: Photo
     box: Box | None
     loose: bool
+    label: str
 
 
 def rows_of_images(

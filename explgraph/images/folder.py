@@ -185,7 +185,8 @@ class ImageFolder(Dataset[Tensor]):
             message = f"{self.path}: unreadable image file{'s' * (len(broken) > 1)}: {listed}"
             if unreadable == "refuse":
                 raise ExplgraphError(
-                    f'{message}; mend or remove what is broken, or pass unreadable="skip"'
+                    f'{message}; mend or remove what is broken, or pass unreadable="skip" '
+                    "(--unreadable skip)"
                 )
             if len(broken) == len(sizes) + len(broken):
                 raise ExplgraphError(f"{message}; no readable image is left")

@@ -786,6 +786,8 @@ def test_marks_come_from_other_programs_and_go_back_to_them(place, capsys, tmp_p
     assert said.splitlines()[0] == (
         f"Landmarks: 1 part (eye) in {len(shown)} images, from a COCO file"
     )
+    categories = json.loads((tmp_path / "located.json").read_text())["categories"]
+    assert [one["name"] for one in categories] == ["creature"]
     written = f"{tmp_path / 'located.json'} (places and uncertainty in px)"
     assert said.splitlines()[-1] == f"1 part in 24 images: {written}"
     found = read_landmarks(tmp_path / "located.json")
