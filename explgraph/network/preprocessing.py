@@ -94,10 +94,12 @@ def preprocessing(model: nn.Module) -> dict[str, Any]:
 
 
 def _checked(known: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what `ImageFolder` would refuse, as soon as it is read; other means tell channels."""
+    """Refuse what `ImageFolder` would refuse, and fill in what is implied."""
     mean = known.get("mean")
     if "channels" not in known and isinstance(mean, Sequence) and len(mean) != 3:
         known["channels"] = len(mean)
+    if known.get("crop", 1) != 1:
+        known.setdefault("fit", "crop")
     try:
         count = channel_count(checked_channels(known.get("channels")))
         unsaid: dict[str, Any] = {"size": 1, "mean": (0.0,) * count, "std": (1.0,) * count}

@@ -143,9 +143,11 @@ def test_a_wrapped_model_may_say_it_itself() -> None:
     assert preprocessing(nn.DataParallel(inner)) == {"size": 64}
 
 
-def test_means_tell_how_many_channels_a_model_takes() -> None:
+def test_what_is_implied_need_not_be_said() -> None:
     said = {"size": 32, "mean": [0.1, 0.2], "std": [0.3, 0.4]}
     assert preprocessing(with_attribute("preprocessing", said)) == said | {"channels": 2}
+    shared = with_attribute("preprocessing", {"crop": 0.9})
+    assert preprocessing(shared) == {"crop": 0.9, "fit": "crop"}
     grey = TIMM | {"input_size": (1, 28, 28), "mean": (0.1,), "std": (0.3,)}
     assert preprocessing(with_attribute("pretrained_cfg", grey))["channels"] == 1
     with pytest.raises(ExplgraphError, match="lacks mean or std; they have 4 numbers each"):
