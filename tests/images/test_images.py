@@ -819,3 +819,12 @@ def test_photographs_are_the_right_way_up(tmp_path, suffix, turn):
     more = {"tiffinfo": {274: turn}} if suffix == "tif" else {"exif": exif}
     photo.save(tmp_path / f"a.{suffix}", **more)
     np.testing.assert_allclose(seen(tmp_path), upright[..., 0] / 255, atol=0.2)
+
+
+def test_numbers_of_numpy_are_sizes_and_shares(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    plain = ImageFolder(tmp_path, size=(16, 24), fit="crop", crop=0.5)
+    said: Any = {"size": (np.int64(16), np.int32(24)), "crop": np.float32(0.5)}
+    images = ImageFolder(tmp_path, fit="crop", **said)
+    assert images.describe() == plain.describe()
+    json.dumps(images.describe())
