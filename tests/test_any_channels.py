@@ -145,7 +145,7 @@ def test_answers_are_the_same(world: World) -> None:
     names = list(labels)[:2]
     found = explgraph.find_bias(
         world.model, graph, world.images, {n: labels[n] for n in names},
-        outputs={n: creatures.OUTPUTS.index(n) for n in names}, permutations=99,
+        columns={n: creatures.OUTPUTS.index(n) for n in names}, permutations=99,
     )  # fmt: skip
     assert found.attributes == tuple(names)
 

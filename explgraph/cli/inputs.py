@@ -62,6 +62,10 @@ def made_ready_as(
         # what was cut off photographs of a whole scene would be cut off the object in its box
         ready.pop("crop", None)
         ready["fit"] = "stretch"
+    channels = given.get("channels", ready.get("channels"))
+    if channel_count(channels) != channel_count(ready.get("channels")):
+        # the mean and spread of other channels say nothing of these
+        ready = {name: value for name, value in ready.items() if name not in ("mean", "std")}
     ready |= given
     for name in ("mean", "std"):
         if len(ready.get(name, ())) == 1:  # for all channels

@@ -25,6 +25,7 @@ _CHECKS = 32  # four for each number of the longest pose
 _MANY = 0.25
 # of others: 0.05 to 0.34 fail by chance where poses tell much, of pairs 0.39 to 0.93
 _MANY_OTHERS = 0.4
+_FEWEST = 5  # images: fewer fail by chance
 # nats by which filters follow poses: where they do less, a third to three quarters of images fail
 # that weren't mined, one object or not (benchmarks/several_objects.py --flags)
 _FOLLOW = 0.15
@@ -70,7 +71,7 @@ def warn_if_several_parsed(fit: NDArray[np.float32] | None, config: Mapping[str,
 
 def many(failing: int, images: int) -> bool:
     """Whether one pose fails in more images than it does by chance where each shows one object."""
-    return failing > 1 and failing > _MANY_OTHERS * images
+    return failing >= _FEWEST and failing > _MANY_OTHERS * images
 
 
 def _warn(failing: int, images: int, remedy: str, otherwise: str = "") -> None:

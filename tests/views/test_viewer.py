@@ -211,7 +211,7 @@ def test_the_page_opens_with_parts(opened):
     page = opened(graph, **given)
     # moving parts first; what stands still is more likely background, and waits to be asked for
     assert state(page)["tiles"] == ["p1", "p2", "p4"]
-    assert page.inner_text("#more-parts").startswith("1 more part (1 that stand")
+    assert page.inner_text("#more-parts").startswith("1 more part (it stands still")
     titles = page.locator(".card-title b").all_inner_texts()
     assert titles == ["left ear", "part 2", "part 4"]
     about = page.inner_text("#about")
