@@ -440,7 +440,8 @@ def _places(values: Tensor, filters: int) -> tuple[Array, Array]:
     whole, down, right = (values[1:] - values[:1]).movedim(1 + filters, 1).numpy()
     # all filters of a unit look at one place, some more, some less, some with the other sign
     weight = (whole * whole).sum(0)
-    seeing = weight > _SEES**2 * np.median(weight[weight > 0]) if weight.any() else weight > 0
+    known = weight[weight > 0]  # none where all is NaN
+    seeing = weight > _SEES**2 * np.median(known) if len(known) else weight > 0
     weight = np.where(seeing, weight, np.nan)
     return (whole * down).sum(0) / weight, (whole * right).sum(0) / weight
 

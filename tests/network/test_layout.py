@@ -380,3 +380,16 @@ def test_a_network_that_hangs_on_chance_is_told() -> None:
     with pytest.warns(ExplgraphWarning, match="layer 'out' gives something else each time"):
         record(model, torch.rand(2, 3, 64, 64), ["patches", "out"])
     record(model, torch.rand(2, 3, 64, 64), ["patches"])  # of what comes later it isn't known
+
+
+def test_maps_of_nan_are_refused_without_a_warning_of_numpy() -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Conv2d(3, 8, 4, stride=4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.out(images * torch.nan)
+
+    with pytest.raises(ExplgraphError, match="no spatial grid that can be found"):
+        measure_layers(Broken().eval(), ["out"], (32, 32))
