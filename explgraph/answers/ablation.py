@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph import rows
-from explgraph.answers.rerun import Rerun
+from explgraph.explaining.rerun import Rerun
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.attribution import Places

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph.answers.ablation import lowest_layer, taken_away
-from explgraph.answers.rerun import Rerun
+from explgraph.explaining.rerun import Rerun
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explaining.attribution import Owned, Places, adds
