@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from explgraph.answers.localize import Localizer
     from explgraph.errors import ExplgraphError, ExplgraphWarning
     from explgraph.evaluation.landmarks import Landmarks, read_landmarks
+    from explgraph.explaining.partial_models import only, without
     from explgraph.explanatory_graph import ExplanatoryGraph, load
     from explgraph.images.folder import ImageFolder
     from explgraph.images.further import WithInputs
@@ -54,6 +55,7 @@ __all__ = [
     "load",
     "mine",
     "mine_activations",
+    "only",
     "open_parse",
     "open_store",
     "parse_activations",
@@ -61,6 +63,7 @@ __all__ = [
     "read_landmarks",
     "record",
     "suggest_layers",
+    "without",
 ]
 
 if not TYPE_CHECKING:  # a checker is to know these names and no others
@@ -76,6 +79,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "answers.localize": ("Localizer",),
         "errors": ("ExplgraphError", "ExplgraphWarning"),
         "evaluation.landmarks": ("Landmarks", "read_landmarks"),
+        "explaining.partial_models": ("only", "without"),
         "explanatory_graph": ("ExplanatoryGraph", "load"),
         "images.folder": ("ImageFolder",),
         "images.further": ("WithInputs",),

@@ -32,13 +32,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.answers.ablation import lowest_layer, taken_away
-from explgraph.explaining.rerun import Rerun
+from explgraph.answers.ablation import lowest_layer
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explaining.attribution import Owned, Places, adds
 from explgraph.explaining.by_part import Members
 from explgraph.explaining.intervene import Run, is_output, run, watched, with_gradients
+from explgraph.explaining.replaced import taken_away
+from explgraph.explaining.rerun import Rerun
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT
