@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from explgraph.answers.decision_tree import DecisionTree
     from explgraph.answers.effects import edge_effects
     from explgraph.answers.filter_loss import FilterLoss, PartMask
+    from explgraph.answers.hidden_bias import find_suspicions
     from explgraph.answers.localize import Localizer
     from explgraph.errors import ExplgraphError, ExplgraphWarning
     from explgraph.evaluation.landmarks import Landmarks, read_landmarks
@@ -51,6 +52,7 @@ __all__ = [
     "ablate",
     "edge_effects",
     "find_bias",
+    "find_suspicions",
     "list_layers",
     "load",
     "mine",
@@ -76,6 +78,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "answers.ablation": ("ablate",),
         "answers.effects": ("edge_effects",),
         "answers.filter_loss": ("FilterLoss", "PartMask"),
+        "answers.hidden_bias": ("find_suspicions",),
         "answers.localize": ("Localizer",),
         "errors": ("ExplgraphError", "ExplgraphWarning"),
         "evaluation.landmarks": ("Landmarks", "read_landmarks"),

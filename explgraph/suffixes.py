@@ -20,6 +20,7 @@ __all__ = [
     "PART_GRAPHS",
     "REPORTS",
     "SUFFIXES",
+    "SUSPICIONS",
     "TABLES",
     "TREES",
     "check_suffix",
@@ -42,6 +43,8 @@ MARKS = (".csv", ".json")
 """Of marks, as `explgraph.evaluation.landmarks` writes them."""
 PARSES = (*TABLES, ".npz")
 REPORTS = (*TABLES, ".md")
+SUSPICIONS = (*REPORTS, ".html", *DRAWINGS)
+"""Of groups with hidden biases (`explgraph.answers.suspicions`)."""
 
 
 def check_suffix(path: str | os.PathLike[str], known: Sequence[str], argument: str = "path") -> str:
