@@ -186,15 +186,15 @@ def examine(
         "kind": kind,
         "seed": seed,
         "planted": list(what) if what else [],
-        "right": float(
-            (logits(model, data)[:, :FAMILIES].argmax(1) == data.labels).mean()
-        ),
+        "right": float((logits(model, data)[:, :FAMILIES].argmax(1) == data.labels).mean()),
         "groups": len(found.suspicions),
         "flagged": [
             [one.target, one.where, one.part, one.surplus, one.q] for one in found.suspicious
         ],
         "rank": None if first is None else first + 1,
-        "false": sum(one.suspicious and not hit for one, hit in zip(found.suspicions, caught, strict=True)),
+        "false": sum(
+            one.suspicious and not hit for one, hit in zip(found.suspicions, caught, strict=True)
+        ),
         "seconds": time.process_time() - began,
     }
     if what is not None:
@@ -260,7 +260,10 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "\n| networks without bias | seeds | with anything flagged | groups in all |\n"
         "|---|---:|---:|---:|"
     )
-    for kind, title in (("clean", "on pictures without marks"), ("never learnt", "on pictures with marks")):
+    for kind, title in (
+        ("clean", "on pictures without marks"),
+        ("never learnt", "on pictures with marks"),
+    ):
         mine = [row for row in rows if row["kind"] == kind]
         if mine:
             flagged = sum(bool(row["flagged"]) for row in mine)

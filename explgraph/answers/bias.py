@@ -1,5 +1,8 @@
 """Biased representations: attributes whose evidence rests on other attributes.
 
+What follows is for attributes that people have labelled; for biases that nobody has thought of see
+`hidden_bias`.
+
 A network that saw boots nearly always together with horns may tell boots by horns, and images with
 the same bias can't show it by their accuracy. `find_bias` looks for such *relations*, from a
 *source* attribute to a *target* attribute:
@@ -32,18 +35,21 @@ size in the output's unit, and a significance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from explgraph.answers.evidence import Evidence, node_evidence, output_count
+from explgraph.answers.hidden_bias import MARGIN, find_suspicions
 from explgraph.answers.judged import judge
 from explgraph.answers.reading import fit_reading
 from explgraph.answers.relations import Bias, Relation, check_name
 from explgraph.answers.significance import permutation_p, regression_weights
+from explgraph.answers.suspicions import Suspicions
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.explaining.by_part import By, Members, check_by
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -59,7 +65,10 @@ __all__ = ["find_bias"]
 
 Array = NDArray[np.float64]
 
+_MARGIN = 0.2  # of the usual strength: small dependences are in every network
 
+
+@overload
 def find_bias(
     model: nn.Module,
     graph: ExplanatoryGraph,
@@ -73,7 +82,7 @@ def find_bias(
     radius: float | None = None,
     layer: str | None = None,
     by: By = "node",
-    margin: float = 0.2,
+    margin: float | None = None,
     fdr: float = 0.05,
     permutations: int = 9999,
     seed: int = 0,
@@ -81,7 +90,49 @@ def find_bias(
     batch_size: int = 32,
     device: str = "auto",
     progress: Shown = None,
-) -> Bias:
+) -> Bias: ...
+@overload
+def find_bias(
+    model: nn.Module,
+    graph: ExplanatoryGraph,
+    images: AnyImages,
+    attributes: None = None,
+    *,
+    classes: ArrayLike | Sequence[str] | None = None,
+    target: int | str | Sequence[int | str] | None = None,
+    layer: str | None = None,
+    margin: float | None = None,
+    fdr: float = 0.05,
+    seed: int = 0,
+    outputs: Outputs | None = None,
+    batch_size: int = 32,
+    device: str = "auto",
+    progress: Shown = None,
+) -> Suspicions: ...
+def find_bias(
+    model: nn.Module,
+    graph: ExplanatoryGraph,
+    images: AnyImages,
+    attributes: Mapping[str, ArrayLike] | None = None,
+    *,
+    classes: ArrayLike | Sequence[str] | None = None,
+    target: int | str | Sequence[int | str] | None = None,
+    columns: Mapping[str, int] | None = None,
+    expected: Mapping[tuple[str, str], int] | None = None,
+    landmarks: Mapping[str, ArrayLike] | None = None,
+    parts: Mapping[str, str] | None = None,
+    radius: float | None = None,
+    layer: str | None = None,
+    by: By = "node",
+    margin: float | None = None,
+    fdr: float = 0.05,
+    permutations: int = 9999,
+    seed: int = 0,
+    outputs: Outputs | None = None,
+    batch_size: int = 32,
+    device: str = "auto",
+    progress: Shown = None,
+) -> Suspicions | Bias:
     """Find attributes that the network tells by other attributes.
 
     Parameters
@@ -94,8 +145,14 @@ def find_bias(
     images : ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
         Labelled images, for instance some that the network was trained on: they may have the same
         bias, as long as each attribute is sometimes seen without the others. A few hundred.
-    attributes : mapping of str to (N,) bool
+    attributes : mapping of str to (N,) bool, optional
         Labels. Of classes that exclude each other and leave no other choice, leave one out.
+        Without, `find_suspicions` looks for biases that nobody has named, and takes `classes`,
+        `target` and those of the options below that it has.
+    classes : (N,) int or str, optional
+        Each image's class; without `attributes` only.
+    target : int, str, or sequence of these, optional
+        Classes that are examined; without `attributes` only.
     columns : mapping of str to int, optional
         Each attribute's column of the model's output; by default columns in the attributes' order,
         if they are as many.
@@ -114,8 +171,9 @@ def find_bias(
     by : "node" or "part"
         With "part" the result names parts in place of nodes: what is said of a part is the sum
         over its nodes in the layer. Relations themselves are the same.
-    margin : float
-        Strengths up to this are no reason for suspicion.
+    margin : float, optional
+        Strengths up to this are no reason for suspicion; 0.2 by default. Without `attributes`
+        that of `find_suspicions`, and its default.
     fdr : float
         Share of false ones among the suspicious relations that is put up with.
     permutations : int
@@ -134,11 +192,13 @@ def find_bias(
     Returns
     -------
     Bias
+        Without `attributes`: `Suspicions`.
 
     Raises
     ------
     ExplgraphError
-        If the graph is another model's; labels have the wrong length, aren't yes or no, don't vary
+        If an option is for attributes and there are none, or the other way round; the graph is
+        another model's; labels have the wrong length, aren't yes or no, don't vary
         or can be told from the others; a name is unknown; an option is out of range; no node of
         the layer belongs to a part.
 
@@ -152,6 +212,27 @@ def find_bias(
     AAAI 2018; see the module for what departs from it. Permutation of the full model's residuals:
     ter Braak 1992. False discovery rate: Benjamini and Hochberg 1995.
     """
+    if attributes is None:
+        for_attributes = {
+            "columns": columns, "expected": expected, "landmarks": landmarks, "parts": parts,
+            "radius": radius,
+        }  # fmt: skip
+        if needless := [name for name, value in for_attributes.items() if value is not None]:
+            raise ExplgraphError(
+                f"{needless[0]} is for attributes, and none are given; give attributes=, or leave "
+                f"{needless[0]} out to look for biases without labels"
+            )
+        return find_suspicions(
+            model, graph, images, classes, target=target, layer=layer,
+            margin=MARGIN if margin is None else margin, fdr=fdr,
+            seed=seed, outputs=outputs, batch_size=batch_size, device=device, progress=progress,
+        )  # fmt: skip
+    if classes is not None or target is not None:
+        raise ExplgraphError(
+            f"{'classes' if classes is not None else 'target'} is for biases that nobody has "
+            "named; leave it out, or leave attributes out"
+        )
+    margin = _MARGIN if margin is None else margin
     check_graph(graph)
     check_by(by)
     check_model(model)

@@ -11,8 +11,8 @@ has all that it takes without. Images with the same bias don't show it by errors
    two along each: images with and without it. So an image can have one thing and lack another,
    which a partition of the images into clusters doesn't tell.
 2. *Tested*, on the other half. A direction counts if two groups are likelier than one. Then
-   a. what they share goes with the class: images of other classes have it more seldom (Fisher's
-      exact test);
+   a. what they share goes with the class: images of other classes have it, beyond what is usual
+      in theirs, more seldom (Fisher's exact test);
    b. it moves the score: where it is, each image's maps are replaced by the mean of images of
       other classes that lack it, the network goes on in truth, and the log-odds fall by more than
       if the same place is replaced in images of the class that lack it (Welch's t-test);
@@ -42,15 +42,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from explgraph.answers.log_odds import Classes, Made, log_odds, made_of
-from explgraph.answers.suspicions import Suspicion, Suspicions
+from explgraph.answers.log_odds import Made, log_odds, made_of
+from explgraph.answers.suspicion import Suspicion
+from explgraph.answers.suspicions import Suspicions
 from explgraph.brief import counted
 from explgraph.errors import ExplgraphError, warn
 from explgraph.explaining.attribution import layer_of
@@ -66,11 +67,13 @@ from explgraph.progress import Shown
 from explgraph.statistics.contrast import Groups, contrast_axes, fit_groups
 from explgraph.whole_numbers import checked_seed
 
-__all__ = ["find_suspicions"]
+__all__ = ["MARGIN", "find_suspicions"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
+MARGIN = 0.1
+"""Surplus, in standard deviations of a class's log-odds, that is too small to matter."""
 _FEWEST = 60  # images of a class: thirty to look in give two directions, as many to test
 _GROUP = 5  # images of the half that tests, with it and without: fewer tell nothing
 _HELD = 0.9  # of what an image has of a direction lies in the cells that are replaced
@@ -84,7 +87,7 @@ def find_suspicions(
     *,
     target: int | str | Sequence[int | str] | None = None,
     layer: str | None = None,
-    margin: float = 0.2,
+    margin: float = MARGIN,
     fdr: float = 0.05,
     seed: int = 0,
     outputs: Outputs | None = None,
@@ -140,7 +143,7 @@ def find_suspicions(
     Warns
     -----
     ExplgraphWarning
-        If `classes` aren't given, a class has too few images, or it is never right or never wrong.
+        If `classes` aren't given, a class has too few images, or it is never right.
 
     References
     ----------
@@ -178,21 +181,28 @@ def find_suspicions(
             "classes were not given: images are grouped by the network's answers, and nothing is "
             "tested"
         )
-    else:
-        told += [
-            f"{class_title(number, names)!r} is never {'right' if all_wrong else 'wrong'} in the "
-            "images, so that no group can differ in its errors"
-            for number in examined
-            if (all_wrong := bool(wrong[made.classes == number].all()))
-            or not wrong[made.classes == number].any()
-        ]
+    rates = {number: float(wrong[made.classes == number].mean()) for number in examined}
+    told += [
+        f"{class_title(number, names)!r} is never right in the images; if its number or name is "
+        "right, no group can differ in its errors"
+        for number, rate in rates.items()
+        if rate == 1
+    ]
     for line in told:
         warn(line)
+    if classes is not None:
+        told += [
+            f"{class_title(number, names)!r} is never wrong in the images, so that no group can "
+            "differ in its errors"
+            for number, rate in rates.items()
+            if rate == 0
+        ]
     rows = [_row(made, group, wrong, margin, names, classes is not None) for group in groups]
     return Suspicions(
         suspicions=_judged(rows, fdr),
         classes=tuple(class_title(number, names) for number in examined),
         n_images=len(made.names),
+        image_size=graph.image_size,
         layer=layer,
         told=tuple(told),
     )
@@ -239,7 +249,8 @@ class _Reading:
 
     def __call__(self, scores: Array, first: int) -> NDArray[np.int64]:
         if self._given is None:
-            return scores.argmax(1)
+            answers: NDArray[np.int64] = scores.argmax(1).astype(np.int64)
+            return answers
         if self._numbers is None:
             k = scores.shape[1]
             known = class_names(self._model, k)
@@ -254,7 +265,8 @@ class _Reading:
             raise ExplgraphError(
                 f"classes holds {len(self._numbers)}, but there are more images; give one for each"
             )
-        return self._numbers[first : first + len(scores)]
+        next_ones: NDArray[np.int64] = self._numbers[first : first + len(scores)]
+        return next_ones
 
 
 def _examined(
@@ -264,13 +276,16 @@ def _examined(
     sizes = np.bincount(made.classes, minlength=made.scores.shape[1])
     enough = [int(k) for k in np.flatnonzero(sizes >= _FEWEST)]
     if target is not None:
-        listed = [target] if isinstance(target, (str, Integral)) else list(target)
+        listed: list[Any] = [target]
+        if not isinstance(target, (str, Integral)):
+            listed = list(cast("Sequence[int | str]", target))
         chosen = [class_number(one, names, len(sizes)) for one in listed]
         for number in chosen:
             if number not in enough:
                 raise ExplgraphError(
-                    f"target {class_title(number, names)!r} has {counted(int(sizes[number]), 'image')}"
-                    f"; at least {_FEWEST} are needed to look and to test, better hundreds"
+                    f"target {class_title(number, names)!r} has "
+                    f"{counted(int(sizes[number]), 'image')}; at least {_FEWEST} are needed to "
+                    "look and to test, better hundreds"
                 )
         told = []
     else:
@@ -285,8 +300,9 @@ def _examined(
             told.append(f"{len(few) - 3} more classes have too few images")
     if not chosen:
         raise ExplgraphError(
-            f"no class has the {_FEWEST} images that are needed; {class_title(int(sizes.argmax()), names)!r}"
-            f" has the most, {int(sizes.max())}; give more images"
+            f"no class has the {_FEWEST} images that are needed; "
+            f"{class_title(int(sizes.argmax()), names)!r} has the most, {int(sizes.max())}; give "
+            "more images"
         )
     if (sizes > 0).sum() < 2 or len(made.names) - sizes[chosen].max() < _FEWEST:
         raise ExplgraphError(
@@ -341,6 +357,10 @@ def _found(
     ])  # fmt: skip
     weights, middle = contrast_axes(pooled[discovery & mine], others)
     values = (pooled - middle) @ weights
+    usual = np.median(values[mine], axis=0)
+    for k in np.unique(made.classes[~mine]):  # what the classes differ by is not what is asked
+        rows = made.classes == k
+        values[rows] += usual - np.median(values[rows], axis=0)
     tested = np.flatnonzero(~discovery & mine)
     found = []
     for k in range(weights.shape[1]):
@@ -379,7 +399,9 @@ def _found(
     return found
 
 
-def _places(made: Made, weights: Array, has: Flags, mine: Flags) -> tuple[Flags, NDArray[np.float32]]:
+def _places(
+    made: Made, weights: Array, has: Flags, mine: Flags
+) -> tuple[Flags, NDArray[np.float32]]:
     """Find where images have what they share, and what is there in images of other classes.
 
     A direction is a sum over cells; what a cell has of it beyond the mean of the class's images
@@ -440,9 +462,7 @@ def _replace(
             if not len(rows):
                 continue
             change = _replaced(cells[rows].reshape(-1, *made.grid), group.instead)
-            done = run(
-                model, batch[rows - numbers[0]], [here], {here.name: change}, scorer=scorer
-            )
+            done = run(model, batch[rows - numbers[0]], [here], {here.name: change}, scorer=scorer)
             own = torch.full((len(rows),), group.number)
             group.after[rows] = log_odds(done.scores.double().cpu(), own).numpy()
 
@@ -475,12 +495,18 @@ def _row(
     lead, _ = _difference(before, has, group.beside[rows])
     both, error = _difference((before + after) / 2, has, group.beside[rows])
     surplus = 2 * both / spread
-    errors = np.array([[wrong[rows][mask].sum(), (~wrong[rows][mask]).sum()] for mask in (has, ~has)])
+    errors = np.array(
+        [[wrong[rows][mask].sum(), (~wrong[rows][mask]).sum()] for mask in (has, ~has)]
+    )
     p = p_errors = np.nan
     if test:
-        falls = stats.ttest_ind(fall[has], fall[~has], equal_var=False, alternative="greater").pvalue
+        falls = stats.ttest_ind(
+            fall[has], fall[~has], equal_var=False, alternative="greater"
+        ).pvalue
         above = both - margin * spread / 2
-        p_surplus = stats.t.sf(above / error, int(has.sum()) - 1) if error > 0 else float(above <= 0)
+        p_surplus = (
+            stats.t.sf(above / error, int(has.sum()) - 1) if error > 0 else float(above <= 0)
+        )
         p = max(group.p, float(falls), float(p_surplus))
         p = 1.0 if np.isnan(p) else p
         if errors.sum(0).all():

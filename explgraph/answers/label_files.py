@@ -3,7 +3,8 @@
 Attributes are a CSV whose first column is ``name``, with a column for each attribute, of 1 and 0
 (or true/false, yes/no). Expectations are a CSV with the columns ``target``, ``source`` and
 ``relation``: 1 if it is right that the source speaks for the target, -1 against it. Absences are a
-CSV with the columns ``name`` and ``part``: images known not to show a part.
+CSV with the columns ``name`` and ``part``: images known not to show a part. Classes are a CSV with
+the columns ``name`` and ``class``, a name or number; or the folders that images lie in.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from explgraph.errors import ExplgraphError, nearest
 from explgraph.evaluation.landmarks import warn_of_strays
 from explgraph.textfiles import read_csv, wrong_columns
 
-__all__ = ["read_absent", "read_attributes", "read_expected"]
+__all__ = ["folder_classes", "read_absent", "read_attributes", "read_classes", "read_expected"]
 
 _YES_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -135,3 +136,58 @@ def read_absent(
             f"{', '.join(parts)}"
         )
     return absent
+
+
+def read_classes(
+    path: str | os.PathLike[str], names: Sequence[str], known: Collection[str] = ()
+) -> list[str]:
+    """Read the classes of some images.
+
+    Parameters
+    ----------
+    path : path
+    names : sequence of str
+        Of the N images.
+    known : collection of str
+        Of images that may be in the file as well, since they are there but weren't chosen.
+
+    Returns
+    -------
+    list of str
+        Names or numbers, as `explgraph.find_suspicions` takes them.
+
+    Raises
+    ------
+    ExplgraphError
+        If the file can't be read, has other columns, an image twice, or lacks one.
+
+    Warns
+    -----
+    ExplgraphWarning
+        If the file has classes of images that aren't there.
+    """
+    classes: dict[str, str] = {}
+    for line, row in read_csv(path, ("name", "class"))[1]:
+        name = row["name"].strip()
+        if name in classes:
+            raise ExplgraphError(f"{str(path)!r}, line {line}: {name!r} is there twice")
+        classes[name] = row["class"].strip()
+    if missing := [name for name in names if name not in classes]:
+        raise ExplgraphError(
+            f"{str(path)!r} has no class for {len(missing)} of {len(names)} images, such as "
+            f"{missing[0]!r}; add them, or choose images with --list"
+        )
+    warn_of_strays(f"classes in {str(path)!r}", classes, names, {*names, *known})
+    return [classes[name] for name in names]
+
+
+def folder_classes(names: Sequence[str]) -> list[str] | None:
+    """Give the folders that images lie in as their classes; None if they all lie in one.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the N images, such as ``robin/12.jpg``.
+    """
+    folders = [name.rpartition("/")[0].rpartition("/")[2] for name in names]
+    return folders if all(folders) and len(set(folders)) > 1 else None

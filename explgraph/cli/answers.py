@@ -25,7 +25,7 @@ from explgraph.cli.options import (
 )
 from explgraph.cli.outputs import check_out, print_table
 from explgraph.errors import ExplgraphError
-from explgraph.suffixes import GRAPHS, REPORTS, TABLES, TREES
+from explgraph.suffixes import GRAPHS, REPORTS, SUSPICIONS, TABLES, TREES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,17 +44,31 @@ def add(command: Command) -> None:
     bias = command(
         "bias",
         _bias,
-        "find attributes that the network tells by other attributes",
+        "find attributes that the network tells by other attributes, or biases that nobody named",
         "explgraph bias birds-graph/graph.explgraph --images birds \\",
         "    --model package.module:factory --attributes attributes.csv \\",
         "    --columns crest=0,striped=1,red_bill=4 --judge new --out bias.md",
+        "explgraph bias birds-graph/graph.explgraph --images birds \\",
+        "    --model torchvision:vgg16 --labels classes.csv --out hidden.html --out hidden.csv",
     )
     add_graph(bias)
     bias.add_argument(
         "--attributes",
-        required=True,
         metavar="FILE",
-        help="labels: CSV with the columns name, then one for each attribute, of 1 and 0",
+        help="labels: CSV with the columns name, then one for each attribute, of 1 and 0 "
+        "(default: what some images of a class share is looked for)",
+    )
+    bias.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="without --attributes: images' classes, CSV name,class (default: the names of the "
+        "folders that they lie in, or else the network's answers, and nothing is tested)",
+    )
+    bias.add_argument(
+        "--classes",
+        type=names,
+        metavar="A,B",
+        help="without --attributes: classes that are examined (default: all with enough images)",
     )
     bias.add_argument(
         "--columns",
@@ -82,9 +96,8 @@ def add(command: Command) -> None:
     bias.add_argument(
         "--margin",
         type=float,
-        default=0.2,
         metavar="S",
-        help="strength that isn't suspicious (0.2)",
+        help="strength that isn't suspicious (0.2; without --attributes surplus, 0.1)",
     )
     bias.add_argument(
         "--fdr", type=float, default=0.05, metavar="Q", help="rate of false discoveries (0.05)"
@@ -98,7 +111,8 @@ def add(command: Command) -> None:
         default=[],
         metavar="FILE",
         help=".md (relations and doubtful answers), .json (all of them), .csv or .parquet "
-        "(relations); may be given several times",
+        "(relations); without --attributes also .html, .png, .svg and .pdf; may be given several "
+        "times",
     )
     bias.add_argument("--seed", type=seed, default=0)
     add_model(bias, required=True)
@@ -216,6 +230,12 @@ def _bias(options: argparse.Namespace) -> None:
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
 
+    if options.attributes is None:
+        _hidden_bias(options)
+        return
+    for option in ("labels", "classes"):
+        if getattr(options, option) is not None:
+            raise ExplgraphError(f"--{option} is for biases without --attributes; leave one out")
     for out in options.out:
         check_out(out, REPORTS)
     if options.parts and options.landmarks is None:
@@ -261,6 +281,49 @@ def _bias(options: argparse.Namespace) -> None:
             f"{counted(len(bias.relations), 'relation')} are suspicious\n"
         )
         print(bias.report(judged), end="")
+
+
+def _hidden_bias(options: argparse.Namespace) -> None:
+    """Run ``explgraph bias`` without attributes."""
+    from explgraph.answers.hidden_bias import MARGIN, find_suspicions
+    from explgraph.answers.label_files import folder_classes, read_classes
+    from explgraph.explanatory_graph import load
+    from explgraph.network.models import load_model
+
+    for option in ("columns", "expected", "landmarks", "parts", "judge"):
+        if getattr(options, option):
+            raise ExplgraphError(f"--{option} needs --attributes, labels of attributes")
+    for out in options.out:
+        check_out(out, SUSPICIONS)
+    graph = load(options.graph)
+    images = open_photographs(options, graph)
+    if options.labels is None:
+        classes = folder_classes(images.names)
+    else:
+        classes = read_classes(options.labels, images.names, images.all_names)
+    found = find_suspicions(
+        load_model(options.model, weights=options.weights),
+        graph,
+        images,
+        classes,
+        target=options.classes,
+        layer=options.layer,
+        margin=MARGIN if options.margin is None else options.margin,
+        fdr=options.fdr,
+        seed=options.seed,
+        outputs=read_outputs(options),
+        batch_size=options.batch_size,
+        device=options.device,
+        progress=not options.quiet,
+    )
+    for out in options.out:
+        found.write(out, images)
+    if not options.quiet or not options.out:
+        print(
+            f"{counted(len(images), 'image')} of {counted(len(found.classes), 'class')} examined; "
+            f"{len(found.suspicious)} of {counted(len(found.suspicions), 'group')} suspicious\n"
+        )
+        print(found.report(), end="")
 
 
 def _effects(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ varies in that class. So:
 1. Numbers are scaled so that within the *other* groups they vary by 1 in every direction
    (whitening). Where there are more numbers than a fifth of these images, principal axes of all
    images come first.
-2. Of the group itself the directions that vary most are kept, and among them those that are least
+2. Of the group itself the directions that vary most are kept, by more than 1, and among them those that are least
    like a Gaussian and uncorrelated are looked for (independent components): something that some
    images have and others lack, whatever else they show, lies along one of them.
 3. Along a direction two Gaussians are fitted, to be compared with one on other images
@@ -63,7 +63,8 @@ class Groups(NamedTuple):
     def upper(self, values: Array) -> Flags:
         """Tell which values are in the upper group: likelier there, and above its threshold."""
         low, high = self._logs(values).T
-        return (high > low) & (values > self.centres[0])
+        upper: Flags = (high > low) & (values > self.centres[0])
+        return upper
 
     def gain(self, values: Array) -> Array:
         """Give by how much likelier each value is under two Gaussians than one, in nats."""
@@ -116,7 +117,7 @@ def contrast_axes(own: Array, others: Array) -> tuple[Array, Array]:
     whitening = vectors / np.sqrt(values)
     _, size, axes = np.linalg.svd(inside @ whitening, full_matrices=False)
     q = max(1, min(_AXES, len(own) // _IMAGES_PER_AXIS))
-    q = int((size[:q] > 1e-9 * max(float(size[0]), 1e-300)).sum())
+    q = int((size[:q] ** 2 > len(own)).sum())  # the others vary by 1
     weights = whitening @ axes[:q].T / (size[:q] / np.sqrt(len(own)))
     weights = weights @ _independent(inside @ weights)
     weights *= np.where(((inside @ weights) ** 3).sum(0) < 0, -1.0, 1.0)
