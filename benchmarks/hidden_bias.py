@@ -214,6 +214,8 @@ def examine(
             "q_errors": one.q_errors,
             "suspicious": one.suspicious,
         }
+    if options.picture is not None and kind == "biased" and found.suspicions:
+        found.write(options.picture, data.images)
     print(json.dumps(row), flush=True)
     return row
 
@@ -285,6 +287,9 @@ def main() -> None:
     parser.add_argument("--unmarked", type=int, default=300, help="to paint the mark into")
     parser.add_argument(
         "--networks", type=Path, metavar="DIR", help="where trained networks are kept for next time"
+    )
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="of the last biased network's groups"
     )
     parser.add_argument("--small", action="store_true", help="one small network, in seconds")
     options = parser.parse_args()

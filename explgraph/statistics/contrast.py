@@ -6,9 +6,9 @@ varies in that class. So:
 1. Numbers are scaled so that within the *other* groups they vary by 1 in every direction
    (whitening). Where there are more numbers than a fifth of these images, principal axes of all
    images come first.
-2. Of the group itself the directions that vary most are kept, by more than 1, and among them those that are least
-   like a Gaussian and uncorrelated are looked for (independent components): something that some
-   images have and others lack, whatever else they show, lies along one of them.
+2. Of the group itself the directions that vary most are kept, by more than 1, and among them those
+   that are least like a Gaussian and uncorrelated are looked for (independent components):
+   something that some images have and others lack, whatever else they show, lies along one.
 3. Along a direction two Gaussians are fitted, to be compared with one on other images
    (`gain`). The narrower tail is the smaller group's: direction and threshold tell which images
    are in it.

@@ -104,7 +104,7 @@ def test_one_of_two_ways_to_be_of_a_class_is_found_and_no_suspicion(found):
     assert not any(one.suspicious for one in ways)
 
 
-def test_nothing_where_the_network_does_not_count_the_mark(drawn, graph):
+def test_nothing_where_the_network_does_not_count_the_mark(drawn):
     blind = Net(mark=0.0).eval()
     again = explgraph.mine(blind, drawn[0][:100], ["cells"], seed=0)
     assert find_suspicions(blind, again, drawn[0], drawn[1]).suspicious == ()
@@ -115,7 +115,7 @@ def test_nothing_where_there_is_no_mark(model, graph):
     assert find_suspicions(model, graph, images, classes).suspicious == ()
 
 
-def test_a_mark_of_all_classes_is_no_bias(model, graph, drawn):
+def test_a_mark_of_all_classes_is_no_bias(model, graph):
     images, classes, _ = world(600, seed=4, marked=0.0)
     rng = np.random.default_rng(0)
     images[rng.random(600) < 0.12, MARK, -BLOB:, :BLOB] += 1
@@ -198,7 +198,7 @@ def test_classes_from_files_and_folders(tmp_path):
     file = tmp_path / "classes.csv"
     file.write_text("name,class\na.png,robin\nb.png,7\n")
     assert read_classes(file, ["b.png", "a.png"]) == ["7", "robin"]
-    with pytest.raises(ExplgraphError, match="no class for 1 of 2 images, such as 'c.png'"):
+    with pytest.raises(ExplgraphError, match=r"no class for 1 of 2 images, such as 'c\.png'"):
         read_classes(file, ["a.png", "c.png"], ["b.png"])
     assert folder_classes(["x/robin/1.png", "x/jay/2.png"]) == ["robin", "jay"]
     assert folder_classes(["1.png", "2.png"]) is None
