@@ -5,12 +5,11 @@ frame, a hand that holds the thing: some have it, and the network counts it as e
 has all that it takes without. Images with the same bias don't show it by errors: they are judged
 *better* with the mark.
 
-1. *Found.* In one half of the images: the filters' activation, each weighted by what it adds to the
-   class's log-odds (`log_odds`). Directions in which the class's images differ among themselves as
-   those of other classes don't (`statistics.contrast`), independent of each other. A mixture of
-   two along each: images with and without it. So an image can have one thing and lack another,
-   which a partition of the images into clusters doesn't tell.
-2. *Tested*, on the other half. A direction counts if two groups are likelier than one. Then
+1. *Found.* In either half of the images: the filters' activation. Directions in which the class's
+   images differ among themselves as those of other classes don't (`statistics.contrast`),
+   independent of each other. A mixture of two along each: images with and without it. So an image
+   can have one thing and lack another, which a partition of the images into clusters doesn't tell.
+2. *Tested*, on the other one. A direction counts if two groups are likelier than one. Then
    a. what they share goes with the class: images of other classes have it, beyond what is usual
       in theirs, more seldom (Fisher's exact test);
    b. it moves the score: where it is, each image's maps are replaced by the mean of images of
@@ -21,7 +20,8 @@ has all that it takes without. Images with the same bias don't show it by errors
       or wings), they aren't ahead with it, and far behind without. So the lead before and after
       the replacement, added up, is above a margin; all else that the directions tell being equal.
    All of a, b, c must hold: p is the largest of theirs and of the test for two groups (an
-   intersection-union test). Benjamini and Hochberg's procedure over all groups of all classes.
+   intersection-union test). The halves change places, and Benjamini and Hochberg's procedure is
+   over all groups of both ways and all classes; what both find is told once, as the better one.
 3. Whether errors are more or less frequent is tested, too (Fisher, both sides), and told. It is no
    reason for suspicion by itself: where a part is hidden, errors are more frequent in any network.
 
@@ -169,7 +169,8 @@ def find_suspicions(
     groups = [
         group
         for number in examined
-        for group in _found(made, pooled, number, discovery, test=classes is not None, fdr=fdr)
+        for half in (discovery, ~discovery)
+        for group in _found(made, pooled, number, half, test=classes is not None, fdr=fdr)
     ]
     _replace(
         model, graph, images, made, groups, scorer=scorer, seed=seed,
@@ -553,7 +554,7 @@ def _difference(values: Array, has: Flags, beside: Array) -> tuple[float, float]
 
 
 def _judged(rows: list[Suspicion], fdr: float) -> tuple[Suspicion, ...]:
-    """Correct for the number of groups, and put what is suspicious first, by its surplus."""
+    """Correct for the number of groups, put what is suspicious first, tell each group once."""
     from scipy.stats import false_discovery_control
 
     for p, q in (("p", "q"), ("p_errors", "q_errors")):
@@ -563,4 +564,15 @@ def _judged(rows: list[Suspicion], fdr: float) -> tuple[Suspicion, ...]:
             for k, value in zip(known, corrected.tolist(), strict=True):
                 rows[k] = rows[k]._replace(**{q: value})
     rows = [row._replace(suspicious=bool(row.q <= fdr)) for row in rows]
-    return tuple(sorted(rows, key=lambda row: (not row.suspicious, -row.surplus)))
+    rows.sort(key=lambda row: (not row.suspicious, -row.surplus))
+    told: list[Suspicion] = []
+    for row in rows:
+        if not any(_same(row, other) for other in told):
+            told.append(row)
+    return tuple(told)
+
+
+def _same(one: Suspicion, other: Suspicion) -> bool:
+    """Whether two groups are one, found in either half: most of their images are the same."""
+    both = len({*one.rows} & {*other.rows})
+    return one.target == other.target and 2 * both > len({*one.rows} | {*other.rows})

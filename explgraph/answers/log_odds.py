@@ -50,8 +50,6 @@ class Made(NamedTuple):
         The log-odds.
     maps : (N, C, S) float32
         The layer's rectified activation, S = H W, row by row.
-    adds : (N, C) float32
-        What each filter adds to the image's own log-odds.
     titles : tuple of str
         Of the P parts that have nodes in the layer; none if there are no parts.
     parts : (N, P) float32
@@ -66,7 +64,6 @@ class Made(NamedTuple):
     scores: Array
     odds: Array
     maps: NDArray[np.float32]
-    adds: NDArray[np.float32]
     titles: tuple[str, ...]
     parts: NDArray[np.float32]
     layer: str
@@ -139,14 +136,13 @@ def made_of(
             held = (added[:, places.filters(mine)] * shares).sum((2, 3)).cpu()
             by_part = torch.from_numpy(members.sum(held.numpy()))
         grid = (maps.shape[2], maps.shape[3])
-        rows.append((scores, log_odds(scores, its), maps.flatten(2).float().cpu(),
-                     added.sum((2, 3)).cpu(), by_part))  # fmt: skip
+        rows.append((scores, log_odds(scores, its), maps.flatten(2).float().cpu(), by_part))
         names.extend(here)
         numbers.append(own)
     values = [torch.cat(column).numpy() for column in zip(*rows, strict=True)]
-    scores_, odds_, maps_, adds, parts = values
+    scores_, odds_, maps_, parts = values
     titles = members.titles if members is not None else ()
     return Made(
-        tuple(names), np.concatenate(numbers), scores_, odds_, maps_, adds, titles, parts, layer,
+        tuple(names), np.concatenate(numbers), scores_, odds_, maps_, titles, parts, layer,
         grid,
     )  # fmt: skip

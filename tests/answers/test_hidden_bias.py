@@ -82,7 +82,7 @@ def test_the_mark_is_the_only_suspicion(found, drawn):
     assert found.suspicions[0] is one
     marked = drawn[2]
     missed = set(np.flatnonzero(marked).tolist()) ^ set(one.rows)
-    assert len(missed) <= 2  # a blob's strength may come near to none
+    assert len(missed) <= 0.1 * marked.sum()  # a blob's strength may come near to none
     assert one.target == "one"
     assert one.elsewhere == 0
     assert one.where == "lower left"
@@ -93,7 +93,7 @@ def test_what_is_taken_away_is_the_mark_s_weight(found, drawn, model):
     (one,) = found.suspicious
     with torch.no_grad():
         blobs = model.cells(drawn[0]).mean((2, 3))[:, MARK].numpy()
-    weight = float(model.head.weight[1, MARK]) * blobs[list(one.rows)].mean()
+    weight = float(model.head.weight[1, MARK].detach()) * blobs[list(one.rows)].mean()
     assert one.fall == pytest.approx(weight, rel=0.15)
     assert one.lead == pytest.approx(weight, rel=0.3)
 
