@@ -59,13 +59,17 @@ def suspicion_figure(
         for ax in row[len(one.rows) :]:
             ax.remove()
         mark = "suspicious: " if one.suspicious else ""
-        row[0].annotate(
+        told = row[0].annotate(
             plain(f"{mark}{short(one.target, 30)}, {one.share:.0%} of its images (others "
                   f"{one.elsewhere:.0%}), {one.where}, {short(one.part, 30)}; log-odds fall by "
                   f"{one.fall:.1f}, surplus {one.surplus:+.1f}"),
             (0, 1), (0, 14), xycoords="axes fraction", textcoords="offset points", fontsize=8,
             weight="bold" if one.suspicious else "normal",
         )  # fmt: skip
+        told.set_in_layout(False)  # it is as wide as the row
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(h_pad=0.14)  # inches: a line of text above each row
     return written(figure, path)
 
 
