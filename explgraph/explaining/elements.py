@@ -1,0 +1,163 @@
+"""What a layer's activation may be divided into: parts, nodes, whole filters, single units.
+
+Whatever is to be kept or taken away, ranked or compared, is a set of *elements*. Of an element two
+things are asked, batch by batch (`Holding`): which share of each unit some elements hold together,
+and which sums over units (of activation, of contributions) are each element's. Nodes and parts hold
+what `replaced.held` says; a filter holds its whole map; a unit itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from explgraph.explaining.attribution import Places
+from explgraph.explaining.replaced import held
+from explgraph.graph.graph import Graph
+
+__all__ = ["Elements", "Filters", "Groups", "Holding", "Units", "nodes_of", "parts_of"]
+
+
+class Holding(Protocol):
+    """What a kind's E elements hold in one batch."""
+
+    def shares(self, chosen: Tensor) -> Tensor:
+        """Give the share (n, C, H, W) of each unit that elements hold together, 0 to 1.
+
+        `chosen` is (n, E): how much of each element, 0 to 1.
+        """
+
+    def sums(self, units: Tensor) -> Tensor:
+        """Sum values of units (n, C, H, W) over what is each element's, (n, E).
+
+        What several elements of a kind hold counts once.
+        """
+
+
+class Elements(Protocol):
+    """A kind of elements, such as parts or filters."""
+
+    @property
+    def name(self) -> str:
+        """What they are called, in the plural."""
+
+    def within(self, maps: Tensor, positions: Tensor) -> Holding:
+        """Say what they hold in a batch.
+
+        Parameters
+        ----------
+        maps : (n, C, H, W)
+            Of the layer, rectified.
+        positions : (n, V, 2)
+            Of all the graph's nodes, px.
+        """
+
+
+class Groups(NamedTuple):
+    """Groups of nodes of one layer: parts, or each node by itself.
+
+    Attributes
+    ----------
+    name : str
+    places : Places
+    nodes : tuple of str
+        All nodes of the layer: they share units where they overlap.
+    ids : tuple of str
+        Of the E groups.
+    group : (V,) int64
+        Each node's group; E for none.
+    """
+
+    name: str
+    places: Places
+    nodes: tuple[str, ...]
+    ids: tuple[str, ...]
+    group: Tensor
+
+    def within(self, maps: Tensor, positions: Tensor) -> _HeldByNodes:
+        """See `Elements`."""
+        weights = self.places.weights(self.nodes, positions, maps, sharing="split")
+        return _HeldByNodes(self, maps, positions, weights)
+
+
+class _HeldByNodes(NamedTuple):
+    groups: Groups
+    maps: Tensor
+    positions: Tensor
+    weights: Tensor  # (n, V, H, W), split
+
+    def shares(self, chosen: Tensor) -> Tensor:
+        groups = self.groups
+        none = chosen.new_zeros(len(chosen), 1)
+        by_node = torch.cat([chosen, none], 1)[:, groups.group.to(chosen.device)]
+        wanted = by_node.any(0).nonzero().flatten().tolist()
+        return held(
+            groups.places, [groups.nodes[v] for v in wanted], self.positions, self.maps,
+            how_much=by_node[:, wanted],
+        )  # fmt: skip
+
+    def sums(self, units: Tensor) -> Tensor:
+        groups = self.groups
+        filters = torch.tensor(groups.places.filters(groups.nodes), device=units.device)
+        by_node = (units[:, filters].double() * self.weights).sum((2, 3))
+        total = by_node.new_zeros(len(units), len(groups.ids) + 1)
+        return total.index_add_(1, groups.group.to(units.device), by_node)[:, :-1]
+
+
+def nodes_of(graph: Graph, places: Places, layer: str) -> Groups:
+    """Give a layer's nodes as elements."""
+    nodes = tuple(graph.nodes_of(layer))
+    return Groups("nodes", places, nodes, nodes, torch.arange(len(nodes)))
+
+
+def parts_of(graph: Graph, places: Places, layer: str) -> Groups:
+    """Give the parts that have nodes in a layer as elements: what these nodes hold."""
+    nodes = tuple(graph.nodes_of(layer))
+    own = [graph.nx.nodes[node].get("part", "") for node in nodes]
+    ids = tuple(part.id for part in graph.parts if part.id in own)
+    number = {part: k for k, part in enumerate(ids)}
+    group = torch.tensor([number.get(part, len(ids)) for part in own], dtype=torch.int64)
+    return Groups("parts", places, nodes, ids, group)
+
+
+class Filters(NamedTuple):
+    """Whole filters, wherever they fire."""
+
+    name: str = "filters"
+
+    def within(self, maps: Tensor, positions: Tensor) -> _HeldByFilters:  # noqa: ARG002
+        """See `Elements`."""
+        return _HeldByFilters(maps.shape)
+
+
+class _HeldByFilters(NamedTuple):
+    shape: Sequence[int]
+
+    def shares(self, chosen: Tensor) -> Tensor:
+        return chosen[:, :, None, None].expand(tuple(self.shape))
+
+    def sums(self, units: Tensor) -> Tensor:
+        return units.double().sum((2, 3))
+
+
+class Units(NamedTuple):
+    """Single units."""
+
+    name: str = "units"
+
+    def within(self, maps: Tensor, positions: Tensor) -> _HeldByUnits:  # noqa: ARG002
+        """See `Elements`."""
+        return _HeldByUnits(maps.shape)
+
+
+class _HeldByUnits(NamedTuple):
+    shape: Sequence[int]
+
+    def shares(self, chosen: Tensor) -> Tensor:
+        return chosen.view(tuple(self.shape))
+
+    def sums(self, units: Tensor) -> Tensor:
+        return units.double().flatten(1)
