@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from torch import Tensor, nn
+from torch import nn
 
 from explgraph import rows as files
 from explgraph.answers.curves import area
@@ -210,10 +210,10 @@ def randomised(
                 now = run(other, batch, graph.layers, scorer=scorer).maps
                 units, _ = added_by_units(other, scorer, batch, here, numbers)
                 own = kind.within(now[layer].to(units).relu(), places.positions(now))
-                values = own.sums(units).cpu()
-                order = Order(holding, values, inside.activation)
-                kept.append((values.numpy(), _curves(inside, order, first)))
-            random = torch.from_numpy(np.random.default_rng([seed, n]).random(values.shape))
+                added = own.sums(units).cpu()
+                order = Order(holding, added, inside.activation)
+                kept.append((added.numpy(), _curves(inside, order, first)))
+            random = torch.from_numpy(np.random.default_rng([seed, n]).random(added.shape))
             chance.append(_curves(inside, Order(holding, random, inside.activation), first))
             carried.append(np.stack([inside.scores, inside.without(inside.activation * 0 + 1)]))
         n += len(batch)
