@@ -1,7 +1,7 @@
-"""Do the parts that are said to carry a score carry it? Deletion, insertion, shuffled weights.
+r"""Do the parts that are said to carry a score carry it? Deletion, insertion, shuffled weights.
 
-    python benchmarks/faithful.py --json faithful.json --data ../shared/animalparts/n02084071 \\
-        ../shared/animalparts/n02121808 ../shared/animalparts/n02374451 \\
+    python benchmarks/faithful.py --json faithful.json --data ../shared/animalparts/n02084071 \
+        ../shared/animalparts/n02121808 ../shared/animalparts/n02374451 \
         ../shared/animalparts/n01503061
 
 Settings: creatures (the network that ships; each attribute that an image shows and whose part is
@@ -76,7 +76,7 @@ class Concepts:
             warnings.simplefilter("ignore")  # it need not converge
             self._model.fit(samples)
 
-    def within(self, maps: Tensor, positions: Tensor) -> _HeldByConcepts:  # noqa: ARG002
+    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> _HeldByConcepts:  # noqa: ARG002
         """See `explgraph.explaining.elements.Elements`."""
         n, c, h, w = maps.shape
         samples = maps.permute(0, 2, 3, 1).reshape(-1, c).numpy()
@@ -123,7 +123,7 @@ class Planted:
         along_x, along_y = factors(grid.x, grid.y, places, sigma)
         self._weights = along_y[..., None] * along_x[..., None, :]
 
-    def within(self, maps: Tensor, positions: Tensor) -> _HeldThere:  # noqa: ARG002
+    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> _HeldThere:  # noqa: ARG002
         """See `explgraph.explaining.elements.Elements`."""
         if len(maps) != len(self._weights):
             raise ValueError("all images must be in one batch")
@@ -175,7 +175,7 @@ class Setting(NamedTuple):
 def of_creatures(small: bool) -> Setting:
     """Creatures, each asked about the attributes that it shows; mined on others."""
     model = creatures.network()
-    mined, n = (80, 8) if small else (300, 40)
+    mined, n = (60, 4) if small else (300, 40)
     layers = list(creatures.LAYERS[: 1 if small else 2])
     pictures = creatures.draw(mined, seed=1).tensor()
     graph = mine(model, pictures, layers, seed=0)

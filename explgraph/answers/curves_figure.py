@@ -19,7 +19,13 @@ __all__ = ["curves_figure"]
 _QUIET = "#5b6774"
 _WIDTH, _HEIGHT = 7.6, 5.6  # inches
 # what is measured in its colour, how it is ordered by its line
-_COLOURS = {"parts": PALETTE[6], "nodes": PALETTE[1], "filters": PALETTE[5], "units": PALETTE[7]}
+_COLOURS = {
+    "parts": PALETTE[6],
+    "parts' nodes for it": PALETTE[2],
+    "nodes": PALETTE[1],
+    "filters": PALETTE[5],
+    "units": PALETTE[7],
+}
 _LINES = {"contribution": "-", "gradient x activation": "-", "activation": "--", "random": ":"}
 
 

@@ -38,7 +38,14 @@ from torch import Tensor, nn
 from explgraph.answers.curves import Curve, Faithfulness
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.attribution import Places, layer_of
-from explgraph.explaining.elements import Elements, Filters, Units, nodes_of, parts_of
+from explgraph.explaining.elements import (
+    Elements,
+    Filters,
+    Units,
+    nodes_of,
+    parts_of,
+    speaking_parts_of,
+)
 from explgraph.explaining.in_order import LayerRun, Order, added_by_units
 from explgraph.explaining.intervene import watched, with_gradients
 from explgraph.explaining.replaced import Replacement, StandIns
@@ -59,7 +66,7 @@ Classes: TypeAlias = int | str | Sequence[int | str] | None
 """One class for all images or one for each, by number or name; None for that of highest score."""
 
 _DRAWS = 3  # of orders at random, for each image
-_SIZES = 8  # points of a curve over the share of activation
+_SIZES = 6  # points of a curve over the share of activation
 _FEWEST = 6  # images: with fewer, no two orders differ by a sign test at 5 %
 
 
@@ -176,6 +183,8 @@ def _rankings(
     for ours in (parts, nodes) if parts.ids else (nodes,):
         for by in ("contribution", "activation", "random"):
             yield _Ranking(ours, by)
+        if ours is parts:
+            yield _Ranking(speaking_parts_of(graph, places, layer), "contribution")
     yield _Ranking(Filters(), "gradient x activation")
     for other in beside:
         yield _Ranking(other, "contribution")
@@ -252,7 +261,8 @@ def _measured(
 ) -> _Batch:
     """Take the elements of all rankings away, and keep them alone, one after the other."""
     within = {
-        one.elements.name: one.elements.within(inside.activation, positions) for one in rankings
+        one.elements.name: one.elements.within(inside.activation, positions, units)
+        for one in rankings
     }
     worth = {"contribution": units, "activation": inside.activation,
              "gradient x activation": slopes}  # fmt: skip

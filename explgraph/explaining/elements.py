@@ -18,7 +18,16 @@ from explgraph.explaining.attribution import Places
 from explgraph.explaining.replaced import held
 from explgraph.graph.graph import Graph
 
-__all__ = ["Elements", "Filters", "Groups", "Holding", "Units", "nodes_of", "parts_of"]
+__all__ = [
+    "Elements",
+    "Filters",
+    "Groups",
+    "Holding",
+    "Units",
+    "nodes_of",
+    "parts_of",
+    "speaking_parts_of",
+]
 
 
 class Holding(Protocol):
@@ -44,7 +53,7 @@ class Elements(Protocol):
     def name(self) -> str:
         """What they are called, in the plural."""
 
-    def within(self, maps: Tensor, positions: Tensor) -> Holding:
+    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> Holding:
         """Say what they hold in a batch.
 
         Parameters
@@ -53,6 +62,8 @@ class Elements(Protocol):
             Of the layer, rectified.
         positions : (n, V, 2)
             Of all the graph's nodes, px.
+        added : (n, C, H, W)
+            What units add to the score that is asked about.
         """
 
 
@@ -69,6 +80,8 @@ class Groups(NamedTuple):
         Of the E groups.
     group : (V,) int64
         Each node's group; E for none.
+    speaking : bool
+        Whether a group has in each image only its nodes that add to the score.
     """
 
     name: str
@@ -76,35 +89,42 @@ class Groups(NamedTuple):
     nodes: tuple[str, ...]
     ids: tuple[str, ...]
     group: Tensor
+    speaking: bool = False
 
-    def within(self, maps: Tensor, positions: Tensor) -> _HeldByNodes:
+    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> _HeldByNodes:
         """See `Elements`."""
         weights = self.places.weights(self.nodes, positions, maps, sharing="split")
-        return _HeldByNodes(self, maps, positions, weights)
+        group = self.group.to(maps.device).expand(len(maps), -1)
+        found = _HeldByNodes(self, maps, positions, weights, group)
+        if not self.speaking:
+            return found
+        own = torch.where(found.by_node(added) > 0, group, len(self.ids))
+        return found._replace(group=own)
 
 
 class _HeldByNodes(NamedTuple):
     groups: Groups
     maps: Tensor
     positions: Tensor
-    weights: Tensor  # (n, V, H, W), split
+    weights: Tensor  # (n, V, H, W): nodes split units
+    group: Tensor  # (n, V)
+
+    def by_node(self, units: Tensor) -> Tensor:
+        filters = torch.tensor(self.groups.places.filters(self.groups.nodes), device=units.device)
+        return (units[:, filters].double() * self.weights).sum((2, 3))
 
     def shares(self, chosen: Tensor) -> Tensor:
-        groups = self.groups
         none = chosen.new_zeros(len(chosen), 1)
-        by_node = torch.cat([chosen, none], 1)[:, groups.group.to(chosen.device)]
+        by_node = torch.cat([chosen, none], 1).gather(1, self.group)
         wanted = by_node.any(0).nonzero().flatten().tolist()
         return held(
-            groups.places, [groups.nodes[v] for v in wanted], self.positions, self.maps,
+            self.groups.places, [self.groups.nodes[v] for v in wanted], self.positions, self.maps,
             how_much=by_node[:, wanted],
         )  # fmt: skip
 
     def sums(self, units: Tensor) -> Tensor:
-        groups = self.groups
-        filters = torch.tensor(groups.places.filters(groups.nodes), device=units.device)
-        by_node = (units[:, filters].double() * self.weights).sum((2, 3))
-        total = by_node.new_zeros(len(units), len(groups.ids) + 1)
-        return total.index_add_(1, groups.group.to(units.device), by_node)[:, :-1]
+        total = self.weights.new_zeros(len(units), len(self.groups.ids) + 1, dtype=torch.float64)
+        return total.scatter_add_(1, self.group, self.by_node(units))[:, :-1]
 
 
 def nodes_of(graph: Graph, places: Places, layer: str) -> Groups:
@@ -123,12 +143,17 @@ def parts_of(graph: Graph, places: Places, layer: str) -> Groups:
     return Groups("parts", places, nodes, ids, group)
 
 
+def speaking_parts_of(graph: Graph, places: Places, layer: str) -> Groups:
+    """Give the same, each part having only those of its nodes that add to the score."""
+    return parts_of(graph, places, layer)._replace(name="parts' nodes for it", speaking=True)
+
+
 class Filters(NamedTuple):
     """Whole filters, wherever they fire."""
 
     name: str = "filters"
 
-    def within(self, maps: Tensor, positions: Tensor) -> _HeldByFilters:  # noqa: ARG002
+    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> _HeldByFilters:  # noqa: ARG002
         """See `Elements`."""
         return _HeldByFilters(maps.shape)
 
@@ -148,7 +173,7 @@ class Units(NamedTuple):
 
     name: str = "units"
 
-    def within(self, maps: Tensor, positions: Tensor) -> _HeldByUnits:  # noqa: ARG002
+    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> _HeldByUnits:  # noqa: ARG002
         """See `Elements`."""
         return _HeldByUnits(maps.shape)
 
