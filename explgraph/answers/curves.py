@@ -1,9 +1,7 @@
-"""What a measurement of faithfulness found: its curves, areas, table, sentence and files."""
+"""What a measurement of faithfulness found: its curves, their areas, a table, a sentence."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,12 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from explgraph import rows as files
-from explgraph.atomic import atomic_write
 from explgraph.brief import counted
-from explgraph.suffixes import DRAWINGS, REPORTS, check_suffix
 
-__all__ = ["COLUMNS", "Curve", "Faithfulness", "area", "markdown"]
+__all__ = ["COLUMNS", "Curve", "Curves", "area", "markdown"]
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -39,7 +34,7 @@ COLUMNS = {
     "equal_deletion": "deletion, equal",
     "equal_insertion": "insertion, equal",
 }
-"""Columns of `markdown`: their names in `Faithfulness.table`, and above the columns."""
+"""Columns of `markdown`: their names in `Curves.table`, and above the columns."""
 
 
 class Curve(NamedTuple):
@@ -103,8 +98,8 @@ class Curve(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Faithfulness:
-    """How much of a score parts, nodes, filters and others carry: see `faithfulness`.
+class Curves:
+    """How much of a score parts, nodes, filters and others carry.
 
     Attributes
     ----------
@@ -142,14 +137,6 @@ class Faithfulness:
     unheld: Array
     curves: tuple[Curve, ...]
 
-    def __repr__(self) -> str:
-        own = self.table()[0]
-        return (
-            f"Faithfulness: {counted(len(self.names), 'image')}, {self.layer}; the first "
-            f"{self._first(self.curves[0])} {own['elements']} lose {own['lost']:.2f} of what it "
-            f"carries, and keep {own['kept']:.2f} alone"
-        )
-
     @property
     def carried(self) -> Array:
         """Give what the layer carries of each image's score, (N,)."""
@@ -183,7 +170,8 @@ class Faithfulness:
         there: Array = kept - self.empty.reshape(-1, *[1] * (kept.ndim - 1))
         return there
 
-    def _first(self, curve: Curve) -> int:
+    def number(self, curve: Curve) -> int:
+        """Give how many of a curve's elements are the first."""
         return min(self.first, curve.total)
 
     def _interval(self, values: Array) -> tuple[float, float]:
@@ -208,6 +196,8 @@ class Faithfulness:
             kept, as the first of the first row hold, and areas up to what all of these hold.
         """
         rows = []
+        # some kinds hold less than is asked: their curves end, and go on level
+        sizes = np.append(0.0, self.curves[0].held_equal[:, 1:].mean(0))
         for curve in self.curves:
             row: Row = {"elements": curve.elements, "order": curve.order, "total": curve.total}
             numbers = dict.fromkeys(
@@ -230,7 +220,6 @@ class Faithfulness:
                     "insertion": area(steps, self.share(kept)),
                 }  # fmt: skip
             lost, kept = self.lost(curve.left_equal), self.there(curve.kept_equal)
-            sizes = np.append(0.0, curve.held_equal[:, 1:].mean(0))
             numbers |= {
                 "equal_activation": float(curve.held_equal[:, 0].mean()),
                 "equal_lost": float(self.share(lost[:, 0])),
@@ -246,7 +235,7 @@ class Faithfulness:
         """What was measured and what it means for this graph and these images, in sentences."""
         rows = {(row["elements"], row["order"]): row for row in self.table()}
         own, kind = self.table()[0], self.curves[0].elements
-        k = self._first(self.curves[0])
+        k = self.number(self.curves[0])
         by_chance = rows[(kind, "random")]
         units, filters = rows[("units", "random")], rows[("filters", "gradient x activation")]
         asked = sorted(set(self.classes))
@@ -295,39 +284,9 @@ class Faithfulness:
             ],
         }  # fmt: skip
 
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write it in the format of the path's suffix, whole or not at all.
-
-        Parameters
-        ----------
-        path : path
-            ``.md`` (sentences and table), ``.csv`` or ``.parquet`` (the table), ``.json``
-            (everything), or ``.png``, ``.svg``, ``.pdf`` (the curves).
-
-        Raises
-        ------
-        ExplgraphError
-            If the suffix isn't known, the file can't be written, or it needs a package that isn't
-            there.
-        """
-        suffix = check_suffix(path, (*REPORTS, *DRAWINGS))
-        if suffix in DRAWINGS:
-            from explgraph.answers.curves_figure import curves_figure
-
-            curves_figure(self, path=path)
-            return
-        if suffix in (".csv", ".parquet"):
-            files.write(path, files.columns_of(self.table()))
-            return
-        text = f"{self.told}\n\n{self.markdown()}\n"
-        if suffix == ".json":
-            text = json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n"
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Give rows of `Faithfulness.table` as a Markdown table; what wasn't measured is empty."""
+    """Give rows of `Curves.table` as a Markdown table; what wasn't measured is empty."""
     lines = [f"| {' | '.join(COLUMNS.values())} |", "|---|---" + "|---:" * (len(COLUMNS) - 2) + "|"]
     for row in rows:
         cells = [

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from explgraph.answers.curves import Curve, Curves
 from explgraph.brief import counted
 from explgraph.views.figure_style import PALETTE, Axes, Figure, plain, short, written
-
-if TYPE_CHECKING:
-    from explgraph.answers.curves import Curve, Faithfulness
 
 __all__ = ["curves_figure"]
 
@@ -29,12 +26,12 @@ _COLOURS = {
 _LINES = {"contribution": "-", "gradient x activation": "-", "activation": "--", "random": ":"}
 
 
-def curves_figure(found: Faithfulness, *, path: str | os.PathLike[str] | None = None) -> Figure:
+def curves_figure(found: Curves, *, path: str | os.PathLike[str] | None = None) -> Figure:
     """Draw what is left without the first elements, and what these give by themselves.
 
     Parameters
     ----------
-    found : Faithfulness
+    found : Curves
     path : path, optional
         File to write.
 
@@ -75,7 +72,7 @@ def curves_figure(found: Faithfulness, *, path: str | os.PathLike[str] | None = 
     return written(figure, path)
 
 
-def _line(ax: Axes, found: Faithfulness, curve: Curve, kind: str, across: str) -> None:
+def _line(ax: Axes, found: Curves, curve: Curve, kind: str, across: str) -> None:
     """Draw one curve."""
     deleted = kind == "deletion"
     if across == "number":

@@ -27,6 +27,8 @@ shares of what the layer carries, so that sufficiency, like necessity, is better
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -35,7 +37,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.answers.curves import Curve, Faithfulness
+from explgraph import rows
+from explgraph.answers.curves import Curve, Curves
+from explgraph.atomic import atomic_write
+from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.attribution import Places, layer_of
 from explgraph.explaining.elements import (
@@ -57,9 +62,10 @@ from explgraph.network.class_names import class_names, class_number, class_title
 from explgraph.network.hooks import alone
 from explgraph.network.outputs import Outputs, Scorer
 from explgraph.progress import Shown
+from explgraph.suffixes import DRAWINGS, REPORTS, check_suffix
 from explgraph.whole_numbers import checked_seed, whole
 
-__all__ = ["Asked", "Classes", "faithfulness"]
+__all__ = ["Asked", "Classes", "Faithfulness", "faithfulness"]
 
 Array = NDArray[np.float64]
 Classes: TypeAlias = int | str | Sequence[int | str] | None
@@ -167,6 +173,51 @@ def faithfulness(
         names.extend(some)
     wanted.check_length(len(names))
     return _put_together(wanted, names, pieces, layer, replacement, first)
+
+
+class Faithfulness(Curves):
+    """How much of a score parts, nodes, filters and others carry: what `faithfulness` gives.
+
+    See `explgraph.answers.curves.Curves` for what it holds.
+    """
+
+    def __repr__(self) -> str:
+        own = self.table()[0]
+        return (
+            f"Faithfulness: {counted(len(self.names), 'image')}, {self.layer}; the first "
+            f"{self.number(self.curves[0])} {own['elements']} lose {own['lost']:.2f} of what it "
+            f"carries, and keep {own['kept']:.2f} alone"
+        )
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write it in the format of the path's suffix, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            ``.md`` (sentences and table), ``.csv`` or ``.parquet`` (the table), ``.json``
+            (everything), or ``.png``, ``.svg``, ``.pdf`` (the curves).
+
+        Raises
+        ------
+        ExplgraphError
+            If the suffix isn't known, the file can't be written, or it needs a package that isn't
+            there.
+        """
+        suffix = check_suffix(path, (*REPORTS, *DRAWINGS))
+        if suffix in DRAWINGS:
+            from explgraph.answers.curves_figure import curves_figure
+
+            curves_figure(self, path=path)
+            return
+        if suffix in (".csv", ".parquet"):
+            rows.write(path, rows.columns_of(self.table()))
+            return
+        text = f"{self.told}\n\n{self.markdown()}\n"
+        if suffix == ".json":
+            text = json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n"
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 class _Ranking(NamedTuple):

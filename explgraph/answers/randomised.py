@@ -116,8 +116,8 @@ class Randomised(NamedTuple):
         learnt, last = self.stages[0], self.stages[-1]
         return (
             f"With all weights shuffled, what {self.elements} of {self.layer} add has a rank "
-            f"correlation of {last.rank:.2f} with what they add (1 before; 0 is chance), and taking "
-            f"the {self.first} first of that order away leaves {last.deletion:.2f} of the score on "
+            f"correlation of {last.rank:.2f} with what they add (0 is chance), and taking the "
+            f"{self.first} first of that order away leaves {last.deletion:.2f} of the score on "
             f"average along the curve (before {learnt.deletion:.2f}, at random "
             f"{self.by_chance[0]:.2f})."
         )
@@ -306,7 +306,7 @@ def _curves(inside: LayerRun, order: Order, first: int) -> Array:
 
 
 def _areas(curves: Array, scores: Array, empty: Array) -> tuple[float, float]:
-    """Give the areas of deletion and insertion, as `Faithfulness.table` does."""
+    """Give the areas of deletion and insertion, as `Curves.table` does."""
     shares = (curves - empty[:, None]).sum(1) / (scores - empty).sum()
     steps = np.arange(shares.shape[1])
     return area(steps, shares[0]), area(steps, shares[1])

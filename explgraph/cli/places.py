@@ -63,7 +63,7 @@ def add(command: Command) -> None:
     evaluate = command(
         "evaluate",
         _evaluate,
-        "measure how well nodes follow marked parts, or whether parts carry scores, beside baselines",
+        "measure how well nodes follow marks, or whether parts carry scores, beside baselines",
         "explgraph evaluate birds-graph/graph.explgraph --images new \\",
         "    --landmarks new/parts.json --model torchvision:vgg16 --out quality.md",
         "explgraph evaluate birds-graph/graph.explgraph --images new --faithful \\",
