@@ -33,7 +33,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.gaussian import factors
 from explgraph.graph.graph import Graph
 from explgraph.network.gradients import gradients_of
-from explgraph.parsing import Parser
+from explgraph.parser import Parser
 from explgraph.statistics.mixture import Grid
 
 __all__ = ["REACH", "Owned", "Place", "Places", "Sharing", "adds", "layer_of"]
