@@ -312,7 +312,7 @@ def taken_away(
 
     def change(here: Sequence[str]) -> Change:
         def changed(maps: Tensor) -> Tensor:
-            gone = places.own(here, maps, positions, sharing="split")
+            gone = places.own(here, maps, positions)
             index = torch.tensor(gone.filters, device=maps.device)
             return maps.index_add(1, index, gone.units.to(maps), alpha=-1)
 
