@@ -59,6 +59,16 @@ def graph_of(model, n=80):
     return graph
 
 
+def own_places(graph, positions):
+    """The weights (H, W) of all nodes' places in an image: nodes of a filter split them."""
+    near = {v: place(graph, v, at) for v, at in zip(graph.node_ids, positions, strict=True)}
+    filters = {v: (values["layer"], values["filter"]) for v, values in graph.nx.nodes.items()}
+    return {
+        v: mine / sum(near[w] for w in near if filters[w] == filters[v]).clamp(min=1)
+        for v, mine in near.items()
+    }
+
+
 def place(graph, node, position):
     """The weights (H, W) of a node's place, by the formula, in float64."""
     values = graph.nx.nodes[node]

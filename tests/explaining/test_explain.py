@@ -105,8 +105,9 @@ def test_all_layers_add_up(small):
     assert [account.layer for account in found.layers] == ["upper", "lower"]
     assert found.layer == "upper"
     for account in found.layers:
-        total = account.parts + account.no_part + account.no_node
+        total = account.parts + account.no_part + account.no_node + account.residual
         assert total == pytest.approx(account.carried, abs=1e-6)
+        assert abs(account.residual) <= 0.03 * abs(account.carried)
         assert found.score - account.carried == pytest.approx(account.without, abs=1e-6)
         assert 0 <= account.explained <= 1
     assert sum(row["contribution"] for row in found.table()) == pytest.approx(found.carried)
