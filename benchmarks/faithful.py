@@ -261,8 +261,8 @@ def measured(one: Setting, layer: str, replacement: str, first: int, concepts: A
         "setting": one.name, "layer": layer, "replacement": replacement, "first": first,
         "images": len(found.names), "left_out": found.left_out,
         "no_part": float(found.unheld[:, 0].mean()), "no_node": float(found.unheld[:, 1].mean()),
-        "residual": float(found.share(found.carried - found.added)) if replacement == "zero"
-        else np.nan, "seconds": time.process_time() - start,
+        "residual": float(found.share(found.carried - found.added)),
+        "seconds": time.process_time() - start,
     }  # fmt: skip
     print(f"\n{one.name}: {found.told}\n\n{found.markdown()}", flush=True)
     return [about | row for row in found.table()]

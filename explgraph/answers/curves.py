@@ -190,7 +190,7 @@ class Curves:
         list of dict
             ``elements``, ``order``, ``total``; ``activation``: the share of the layer's that the
             first hold; of what the layer carries ``lost`` without them, ``expected`` to be lost by
-            their contributions (without replacement), ``kept`` by them alone, with 95 % intervals
+            their contributions, ``kept`` by them alone, with 95 % intervals
             ``lost_low``, ... ``kept_high``; ``deletion`` and ``insertion``: areas under the curves
             up to the first, as means; ``equal_...``: the same where as much activation is taken, or
             kept, as the first of the first row hold, and areas up to what all of these hold.
@@ -213,8 +213,7 @@ class Curves:
                 numbers |= {
                     "activation": float(curve.held[:, -1].mean()),
                     "lost": float(self.share(lost[:, -1])), "lost_low": low, "lost_high": high,
-                    "expected": float(self.share(curve.expected))
-                    if self.replacement == "zero" else np.nan,
+                    "expected": float(self.share(curve.expected)),
                     "kept": float(self.share(kept[:, -1])), "kept_low": least, "kept_high": most,
                     "deletion": area(steps, 1 - self.share(lost)),
                     "insertion": area(steps, self.share(kept)),
@@ -251,9 +250,8 @@ class Curves:
             f"{self.unheld[:, 0].mean():.2f} of the layer's activation is no "
             f"{kind.removesuffix('s')}'s"
         )
-        if self.replacement == "zero":
-            rest = float(self.share(self.carried - self.added))
-            text += f"; contributions add up but for {abs(rest):.3f}"
+        rest = float(self.share(self.carried - self.added))
+        text += f"; contributions of all units add up but for {abs(rest):.3f}"
         if self.left_out:
             text += f". {counted(self.left_out, 'image')} left out: nothing there speaks for it"
         return text + "."

@@ -2,9 +2,11 @@
 
 For each image and its class, in one layer:
 
-1. Elements are put in order: parts and nodes by what they add to the score (integrated gradients,
-   as `explain` tells it), and by their activation; whole filters by gradient times activation;
-   parts, nodes and single units at random. Every image has an order of its own.
+1. Elements are put in order: parts and nodes by what they add to the score (as `explain` and
+   `rationales` tell it: `attribution.added`), and by their activation; whole filters by gradient
+   times activation; parts, nodes and single units at random. Every image has an order of its own.
+   Where something stands in for what is taken away, the way of contributions begins there, and
+   gradients are times the difference to it.
 2. The first elements are taken away (*deletion*), or all but these (*insertion*), and the network
    runs on. What stands in for what goes is a choice (`replaced.Replacement`).
 3. All is told as a share of what the layer *carries*: the score less the score where all of the
@@ -143,8 +145,8 @@ def faithfulness(
     """
     check_graph(graph)
     seed, first = checked_seed(seed), whole(first, "first")
-    layer = layer_of(graph, layer)
-    here = next(one for one in graph.layers if one.name == layer)
+    here = layer_of(graph, layer)
+    layer = here.name
     scorer = Scorer(outputs)
     images = taken(images, graph.nx.graph["preprocessing"])
     stand_ins = StandIns.of(
@@ -164,8 +166,8 @@ def faithfulness(
         with alone(model):
             done = rerun.whole(batch)
             numbers = wanted.numbers(done.scores, len(names))
-            units, slopes = added_by_units(model, scorer, batch, here, numbers)
             inside = LayerRun(rerun, layer, done, numbers, stand_ins(layer, batch))
+            units, slopes = added_by_units(model, scorer, batch, here, numbers, inside.baseline)
             positions = places.positions(done.maps)
             pieces.append(
                 _measured(inside, rankings, positions, units, slopes, first, seed, len(names))

@@ -193,8 +193,8 @@ def randomised(
     """
     check_graph(graph)
     seed, first = checked_seed(seed), whole(first, "first")
-    layer = layer_of(graph, layer)
-    here = next(one for one in graph.layers if one.name == layer)
+    here = layer_of(graph, layer)
+    layer = here.name
     scorer = Scorer(outputs)
     images = taken(images, graph.nx.graph["preprocessing"])
     places = Places(graph)

@@ -2,8 +2,9 @@
 
 Whatever is to be kept or taken away, ranked or compared, is a set of *elements*. Of an element two
 things are asked, batch by batch (`Holding`): which share of each unit some elements hold together,
-and which sums over units (of activation, of contributions) are each element's. Nodes and parts hold
-what `replaced.held` says; a filter holds its whole map; a unit itself.
+and which sums over units (of activation, of contributions) are each element's. Nodes, and parts by
+their nodes, hold what is their own when all nodes of the layer are told (`attribution.Places`); a
+filter holds its whole map; a unit itself.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor
 
 from explgraph.explaining.attribution import Places
-from explgraph.explaining.replaced import held
 from explgraph.graph.graph import Graph
 
 __all__ = [
@@ -93,37 +93,33 @@ class Groups(NamedTuple):
 
     def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> _HeldByNodes:
         """See `Elements`."""
-        weights = self.places.weights(self.nodes, positions, maps, sharing="split")
+        weights = self.places.weights(self.nodes, positions, maps)
+        filters = torch.tensor(self.places.filters(self.nodes), device=maps.device)
         group = self.group.to(maps.device).expand(len(maps), -1)
-        found = _HeldByNodes(self, maps, positions, weights, group)
+        found = _HeldByNodes(maps.shape, weights, filters, group, len(self.ids))
         if not self.speaking:
             return found
-        own = torch.where(found.by_node(added) > 0, group, len(self.ids))
-        return found._replace(group=own)
+        return found._replace(group=torch.where(found.by_node(added) > 0, group, len(self.ids)))
 
 
 class _HeldByNodes(NamedTuple):
-    groups: Groups
-    maps: Tensor
-    positions: Tensor
-    weights: Tensor  # (n, V, H, W): nodes split units
+    shape: Sequence[int]
+    weights: Tensor  # (n, V, H, W): all nodes of the layer split its units
+    filters: Tensor  # (V,)
     group: Tensor  # (n, V)
+    total: int  # groups
 
     def by_node(self, units: Tensor) -> Tensor:
-        filters = torch.tensor(self.groups.places.filters(self.groups.nodes), device=units.device)
-        return (units[:, filters].double() * self.weights).sum((2, 3))
+        return (units[:, self.filters] * self.weights).double().sum((2, 3))
 
     def shares(self, chosen: Tensor) -> Tensor:
         none = chosen.new_zeros(len(chosen), 1)
         by_node = torch.cat([chosen, none], 1).gather(1, self.group)
-        wanted = by_node.any(0).nonzero().flatten().tolist()
-        return held(
-            self.groups.places, [self.groups.nodes[v] for v in wanted], self.positions, self.maps,
-            how_much=by_node[:, wanted],
-        )  # fmt: skip
+        own = by_node[:, :, None, None].to(self.weights) * self.weights
+        return own.new_zeros(tuple(self.shape)).index_add_(1, self.filters, own).clamp_(max=1)
 
     def sums(self, units: Tensor) -> Tensor:
-        total = self.weights.new_zeros(len(units), len(self.groups.ids) + 1, dtype=torch.float64)
+        total = self.weights.new_zeros(len(units), self.total + 1, dtype=torch.float64)
         return total.scatter_add_(1, self.group, self.by_node(units))[:, :-1]
 
 

@@ -13,54 +13,60 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph.explaining.attribution import MOST, added
 from explgraph.explaining.elements import Holding
 from explgraph.explaining.intervene import Change, Run, run
 from explgraph.explaining.replaced import replaced
 from explgraph.explaining.rerun import Rerun
 from explgraph.network.geometry import Layer
-from explgraph.network.gradients import gradients_of
 from explgraph.network.outputs import Scorer
 
 __all__ = ["LayerRun", "Order", "added_by_units"]
 
 Array = NDArray[np.float64]
 
-_STEPS = 16  # on the way from no activation, as in `explain`
 _CLOSE = 0.01  # sizes are equal to this share
 
 
 def added_by_units(
-    model: nn.Module, scorer: Scorer, batch: Tensor, layer: Layer, numbers: Tensor
+    model: nn.Module,
+    scorer: Scorer,
+    batch: Tensor,
+    layer: Layer,
+    numbers: Tensor,
+    baseline: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Give what each unit of a layer adds to its image's score, (n, C, H, W), in two ways.
+    """Give what each unit of a layer adds to the score of its image's class, in two ways.
 
     Parameters
     ----------
     batch : (n, 3, H, W)
     numbers : (n,)
         Of the images' classes.
+    baseline : (n, C, H, W), optional
+        The layer's maps where all is replaced; by default without activation.
 
     Returns
     -------
-    by integrated gradients, by gradient times activation : (n, C, H, W)
-        At least float32. The first sum to the score less the score without the layer's activation.
+    along the way from the baseline, by gradient times activation : (n, C, H, W)
+        See `attribution.added`. The first sum to the score less the score at the baseline, but for
+        its residual.
     """
-
-    def gradient(share: float) -> tuple[Tensor, Tensor]:
-        def change(maps: Tensor) -> Tensor:
-            return maps - (1 - share) * maps.relu()
-
-        done = run(model, batch, [layer], {layer.name: change}, scorer=scorer, gradients=True)
-        own = done.scores.gather(1, numbers[:, None]).sum()
-        (slope,) = gradients_of(own, [done.maps[layer.name]])
-        return slope, done.maps[layer.name].detach()
-
-    at_end, maps = gradient(1.0)
-    activation = maps.to(torch.promote_types(maps.dtype, torch.float32)).relu()
-    total = torch.zeros_like(activation)
-    for k in range(_STEPS):
-        total += gradient((k + 0.5) / _STEPS)[0]
-    return total / _STEPS * activation, at_end * activation
+    whole_way: dict[int, Tensor] = {}
+    one_step: dict[int, Tensor] = {}
+    for number in sorted(set(numbers.tolist())):
+        rows = (numbers == number).nonzero()[:, 0]
+        some = batch[rows]
+        start = None if baseline is None else baseline[rows]
+        whole = run(model, some, [layer], scorer=scorer, gradients=True)
+        for found, most in ((whole_way, MOST), (one_step, 1)):
+            units = added(
+                model, some, whole, layer, [number], scorer=scorer, baseline=start, most=most
+            ).units[:, 0]
+            found.update(zip(rows.tolist(), units, strict=True))
+    return tuple(  # type: ignore[return-value]
+        torch.stack([found[i] for i in range(len(batch))]) for found in (whole_way, one_step)
+    )
 
 
 class LayerRun:
@@ -82,6 +88,8 @@ class LayerRun:
     ----------
     activation : (n, C, H, W)
         Rectified maps of the layer, at least float32.
+    baseline : (n, C, H, W)
+        The maps where all is replaced.
     scores : (n,) float64
         Of each image's class.
     """
@@ -92,6 +100,7 @@ class LayerRun:
         self._rerun, self._layer, self.numbers, self._instead = rerun, layer, numbers, instead
         maps = whole.maps[layer]
         self.activation = maps.to(torch.promote_types(maps.dtype, torch.float32)).relu()
+        self.baseline = replaced(maps, torch.ones_like(maps), instead)
         self._total = self.activation.double().sum((1, 2, 3)).clamp(min=1e-12)
         self.scores = self._own(whole.scores)
 

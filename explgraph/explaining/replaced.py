@@ -51,14 +51,7 @@ def check_replacement(replacement: str) -> None:
         )
 
 
-def held(
-    places: Places,
-    nodes: Sequence[str],
-    positions: Tensor,
-    maps: Tensor,
-    *,
-    how_much: Tensor | None = None,
-) -> Tensor:
+def held(places: Places, nodes: Sequence[str], positions: Tensor, maps: Tensor) -> Tensor:
     """Give the share of each unit of a layer that some of its nodes hold.
 
     Parameters
@@ -70,8 +63,6 @@ def held(
         Of all the graph's nodes, as `Places.positions` gives them.
     maps : (n, C, H, W)
         Of the layer, for their shape, type and device.
-    how_much : (n, len(nodes)), optional
-        Of each node in each image, 0 to 1; all by default.
 
     Returns
     -------
@@ -82,8 +73,6 @@ def held(
     if not nodes:
         return shares
     weights = places.weights(nodes, positions, maps.detach())
-    if how_much is not None:
-        weights = weights * how_much[:, :, None, None].to(weights)
     filters = torch.tensor(places.filters(nodes), device=maps.device)
     return shares.index_add_(1, filters, weights).clamp_(max=1)
 
