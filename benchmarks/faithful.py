@@ -175,7 +175,7 @@ class Setting(NamedTuple):
 def of_creatures(small: bool) -> Setting:
     """Creatures, each asked about the attributes that it shows; mined on others."""
     model = creatures.network()
-    mined, n = (60, 4) if small else (300, 40)
+    mined, n = (60, 4) if small else (300, 15)
     layers = list(creatures.LAYERS[: 1 if small else 2])
     pictures = creatures.draw(mined, seed=1).tensor()
     graph = mine(model, pictures, layers, seed=0)
