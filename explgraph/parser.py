@@ -90,18 +90,34 @@ class Parser:
         ExplgraphError
             If what the graph's parameters make of the maps is not finite.
         """
-        found, fit = self.found(maps, evidence)
-        n, v = len(fit), len(self.node)
+        patterns, fit = self.found(maps, evidence)
+        return Looked(*self.nodes_of(patterns), fit)
+
+    def nodes_of(self, patterns: Mapping[int, Found]) -> tuple[Tensor, Tensor, Tensor]:
+        """Pick the graph's nodes out of all patterns, by layer index.
+
+        Returns
+        -------
+        positions, expected : (n, V, 2)
+            px, on the CPU.
+        scores : (n, V)
+
+        Raises
+        ------
+        ExplgraphError
+            As for a call.
+        """
+        n, v = (len(next(iter(patterns.values())).scores) if patterns else 0), len(self.node)
         positions, expected, scores = (
             torch.empty(shape, dtype=torch.float32, device="cpu")
             for shape in ((n, v, 2), (n, v, 2), (n, v))
         )
-        for index, patterns in found.items():
+        for index, found in patterns.items():
             here = self.node_layer == index
             nodes = self.node[here]
-            positions[:, here] = patterns.positions[:, nodes].cpu()
-            expected[:, here] = patterns.expected[:, nodes].cpu()
-            scores[:, here] = patterns.scores[:, nodes].cpu()
+            positions[:, here] = found.positions[:, nodes].cpu()
+            expected[:, here] = found.expected[:, nodes].cpu()
+            scores[:, here] = found.scores[:, nodes].cpu()
         for what in (positions, expected, scores):
             if not math.isfinite(what.sum()):
                 node = int((~what.isfinite()).reshape(n, v, -1).any(2).any(0).nonzero()[0])
@@ -110,7 +126,7 @@ class Parser:
                     "graph's parameters don't go with these activations: check the model's weights "
                     "and the images, or mine the graph again"
                 )
-        return Looked(positions, expected, scores, fit)
+        return positions, expected, scores
 
     @torch.no_grad()
     def found(
