@@ -45,6 +45,7 @@ from explgraph import ExplgraphWarning, ImageFolder, creatures, mine, mine_activ
 from explgraph.activations.memory import Activations
 from explgraph.answers.faithfulness import faithfulness
 from explgraph.answers.randomised import randomised
+from explgraph.explaining.attribution import Seen
 from explgraph.gaussian import factors
 from explgraph.statistics.mixture import Grid
 
@@ -76,7 +77,7 @@ class Concepts:
             warnings.simplefilter("ignore")  # it need not converge
             self._model.fit(samples)
 
-    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> _HeldByConcepts:  # noqa: ARG002
+    def within(self, maps: Tensor, seen: Seen, added: Tensor) -> _HeldByConcepts:  # noqa: ARG002
         """See `explgraph.explaining.elements.Elements`."""
         n, c, h, w = maps.shape
         samples = maps.permute(0, 2, 3, 1).reshape(-1, c).numpy()
@@ -123,7 +124,7 @@ class Planted:
         along_x, along_y = factors(grid.x, grid.y, places, sigma)
         self._weights = along_y[..., None] * along_x[..., None, :]
 
-    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> _HeldThere:  # noqa: ARG002
+    def within(self, maps: Tensor, seen: Seen, added: Tensor) -> _HeldThere:  # noqa: ARG002
         """See `explgraph.explaining.elements.Elements`."""
         if len(maps) != len(self._weights):
             raise ValueError("all images must be in one batch")

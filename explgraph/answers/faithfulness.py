@@ -44,7 +44,7 @@ from explgraph.answers.curves import Curve, Curves
 from explgraph.atomic import atomic_write
 from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
-from explgraph.explaining.attribution import Places, layer_of
+from explgraph.explaining.attribution import Places, Seen, layer_of
 from explgraph.explaining.elements import (
     Elements,
     Filters,
@@ -168,10 +168,8 @@ def faithfulness(
             numbers = wanted.numbers(done.scores, len(names))
             inside = LayerRun(rerun, layer, done, numbers, stand_ins(layer, batch))
             units, slopes = added_by_units(model, scorer, batch, here, numbers, inside.baseline)
-            positions = places.positions(done.maps)
-            pieces.append(
-                _measured(inside, rankings, positions, units, slopes, first, seed, len(names))
-            )
+            seen = places.seen(done.maps)
+            pieces.append(_measured(inside, rankings, seen, units, slopes, first, seed, len(names)))
         names.extend(some)
     wanted.check_length(len(names))
     return _put_together(wanted, names, pieces, layer, replacement, first)
@@ -305,7 +303,7 @@ class _Batch(NamedTuple):
 def _measured(
     inside: LayerRun,
     rankings: Sequence[_Ranking],
-    positions: Tensor,
+    seen: Seen,
     units: Tensor,
     slopes: Tensor,
     first: int,
@@ -314,8 +312,7 @@ def _measured(
 ) -> _Batch:
     """Take the elements of all rankings away, and keep them alone, one after the other."""
     within = {
-        one.elements.name: one.elements.within(inside.activation, positions, units)
-        for one in rankings
+        one.elements.name: one.elements.within(inside.activation, seen, units) for one in rankings
     }
     worth = {"contribution": units, "activation": inside.activation,
              "gradient x activation": slopes}  # fmt: skip

@@ -216,13 +216,13 @@ def randomised(
             done = rerun.whole(batch)
             numbers = asked.numbers(done.scores, n)
             inside = LayerRun(rerun, layer, done, numbers, 0.0)
-            positions = places.positions(done.maps)
-            holding = kind.within(inside.activation, positions, inside.activation)
+            seen = places.seen(done.maps)
+            holding = kind.within(inside.activation, seen, inside.activation)
             for (k, draw), kept in zip(cases, pieces, strict=True):
                 other = _shuffled(model, stages[k], [seed, draw])
                 now = run(other, batch, graph.layers, scorer=scorer).maps
                 units, _ = added_by_units(other, scorer, batch, here, numbers)
-                own = kind.within(now[layer].to(units).relu(), places.positions(now), units)
+                own = kind.within(now[layer].to(units).relu(), places.seen(now), units)
                 added = own.sums(units).cpu()
                 order = Order(holding, added, inside.activation)
                 kept.append((added.numpy(), _curves(inside, order, first)))

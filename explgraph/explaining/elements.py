@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from explgraph.explaining.attribution import Places
+from explgraph.explaining.attribution import Places, Seen
 from explgraph.graph.graph import Graph
 
 __all__ = [
@@ -53,15 +53,15 @@ class Elements(Protocol):
     def name(self) -> str:
         """What they are called, in the plural."""
 
-    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> Holding:
+    def within(self, maps: Tensor, seen: Seen, added: Tensor) -> Holding:
         """Say what they hold in a batch.
 
         Parameters
         ----------
         maps : (n, C, H, W)
             Of the layer, rectified.
-        positions : (n, V, 2)
-            Of all the graph's nodes, px.
+        seen : Seen
+            Of all the graph's nodes (`attribution.Places.seen`).
         added : (n, C, H, W)
             What units add to the score that is asked about.
         """
@@ -91,9 +91,9 @@ class Groups(NamedTuple):
     group: Tensor
     speaking: bool = False
 
-    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> _HeldByNodes:
+    def within(self, maps: Tensor, seen: Seen, added: Tensor) -> _HeldByNodes:
         """See `Elements`."""
-        weights = self.places.weights(self.nodes, positions, maps)
+        weights = self.places.weights(self.nodes, seen, maps)
         filters = torch.tensor(self.places.filters(self.nodes), device=maps.device)
         group = self.group.to(maps.device).expand(len(maps), -1)
         found = _HeldByNodes(maps.shape, weights, filters, group, len(self.ids))
@@ -149,7 +149,7 @@ class Filters(NamedTuple):
 
     name: str = "filters"
 
-    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> _HeldByFilters:  # noqa: ARG002
+    def within(self, maps: Tensor, seen: Seen, added: Tensor) -> _HeldByFilters:  # noqa: ARG002
         """See `Elements`."""
         return _HeldByFilters(maps.shape)
 
@@ -169,7 +169,7 @@ class Units(NamedTuple):
 
     name: str = "units"
 
-    def within(self, maps: Tensor, positions: Tensor, added: Tensor) -> _HeldByUnits:  # noqa: ARG002
+    def within(self, maps: Tensor, seen: Seen, added: Tensor) -> _HeldByUnits:  # noqa: ARG002
         """See `Elements`."""
         return _HeldByUnits(maps.shape)
 

@@ -44,8 +44,8 @@ def truth(world):
         done = run(model, images, graph.layers)
         maps = done.maps["upper"].double().relu()
         rate = model.head.weight[1].double() / maps[0, 0].numel()
-    positions = Places(graph).positions(done.maps)
-    return maps, maps * rate[:, None, None], positions, done.scores[:, 1].double().numpy()
+    seen = Places(graph).seen(done.maps)
+    return maps, maps * rate[:, None, None], seen, done.scores[:, 1].double().numpy()
 
 
 def kept(found, images):
@@ -69,10 +69,10 @@ def test_scores_are_what_the_layer_carries(world, found, truth):
 def by_hand(world, truth, groups, worth):
     """Give scores without, and with only, the first 0, 1, ... groups of nodes, and their sizes."""
     _, graph, images = world
-    maps, units, positions, scores = truth
+    maps, units, seen, scores = truth
     places = Places(graph)
     nodes = graph.nodes_of("upper")
-    split = places.weights(nodes, positions, maps).double()
+    split = places.weights(nodes, seen, maps).double()
     filters = places.filters(nodes)
     each = (worth[:, filters] * split).sum((2, 3)).numpy()
     own = np.stack([each[:, [nodes.index(v) for v in group]].sum(1) for group in groups], 1)
@@ -188,13 +188,13 @@ def test_what_stands_in_stands_in(world, replacement):
 
 def test_elements_hold_what_they_hold(world, truth):
     _, graph, images = world
-    maps, units, positions, _ = truth
+    maps, units, seen, _ = truth
     maps, units = maps.float(), units.float()
     places = Places(graph)
     for kind in (
         parts_of(graph, places, "upper"), nodes_of(graph, places, "upper"), Filters(), Units()
     ):  # fmt: skip
-        holding = kind.within(maps, positions, units)
+        holding = kind.within(maps, seen, units)
         sums = holding.sums(units)
         shares = holding.shares(torch.ones(sums.shape))
         assert shares.shape == maps.shape
@@ -202,8 +202,8 @@ def test_elements_hold_what_they_hold(world, truth):
         # together they have what they have one by one: nothing counts twice
         if kind.name in ("filters", "units", "nodes"):
             assert_allclose((units * shares).sum((1, 2, 3)), sums.sum(1), atol=1e-4)
-    whole = parts_of(graph, places, "upper").within(maps, positions, units)
-    speaking = speaking_parts_of(graph, places, "upper").within(maps, positions, units)
+    whole = parts_of(graph, places, "upper").within(maps, seen, units)
+    speaking = speaking_parts_of(graph, places, "upper").within(maps, seen, units)
     assert (speaking.sums(units) >= whole.sums(units) - 1e-6).all()
     assert (speaking.sums(units) >= 0).all()
     assert (speaking.sums(maps) <= whole.sums(maps) + 1e-4).all()
