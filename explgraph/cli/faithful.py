@@ -11,7 +11,7 @@ from explgraph.cli.outputs import check_out
 from explgraph.errors import ExplgraphError
 from explgraph.suffixes import DRAWINGS, REPORTS
 
-__all__ = ["add_faithful", "evaluate_faithful"]
+__all__ = ["add_faithful", "evaluate_faithful", "faithful_only"]
 
 
 def add_faithful(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +51,18 @@ def add_faithful(parser: argparse.ArgumentParser) -> None:
     add_outputs(parser)
 
 
+def faithful_only(options: argparse.Namespace) -> str:
+    """Give an option that was given and means nothing without ``--faithful``; "" for none."""
+    given = {
+        "--class": options.target is not None,
+        "--layer": options.layer is not None,
+        "--others": options.others is not None,
+        "--shuffle": options.shuffle,
+        "--outputs": options.outputs is not None,
+    }
+    return next((option for option, is_given in given.items() if is_given), "")
+
+
 def evaluate_faithful(options: argparse.Namespace) -> None:
     """Run ``explgraph evaluate --faithful``."""
     from explgraph.answers.faithfulness import faithfulness
@@ -58,8 +70,9 @@ def evaluate_faithful(options: argparse.Namespace) -> None:
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
 
-    if options.landmarks is not None:
-        raise ExplgraphError("--faithful asks no marks: leave --landmarks out, or --faithful")
+    for option in ("landmarks", "parts"):
+        if getattr(options, option) is not None:
+            raise ExplgraphError(f"--faithful needs no marks: leave out --{option}, or --faithful")
     if options.replacement != "zero" and options.others is None:
         raise ExplgraphError(
             f"--replacement {options.replacement} needs --others, a folder of photographs whose "

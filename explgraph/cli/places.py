@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explgraph.brief import counted
-from explgraph.cli.faithful import add_faithful, evaluate_faithful
+from explgraph.cli.faithful import add_faithful, evaluate_faithful, faithful_only
 from explgraph.cli.inputs import classes, open_others, open_photographs
 from explgraph.cli.options import (
     Command,
@@ -214,6 +214,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.faithful:
         evaluate_faithful(options)
         return
+    if only := faithful_only(options):
+        raise ExplgraphError(f"{only} goes with --faithful, which isn't given")
     if options.landmarks is None:
         raise ExplgraphError(
             "evaluate needs --landmarks, marked parts that nodes should follow, or --faithful, to "
