@@ -31,8 +31,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ from explgraph.explaining.attribution import Places, Seen, layer_of
 from explgraph.explaining.elements import (
     Elements,
     Filters,
+    Holding,
     Units,
     nodes_of,
     parts_of,
@@ -255,8 +256,12 @@ class Asked:
 
     def __init__(self, model: nn.Module, classes: Classes) -> None:
         self._model = model
-        self._all = classes if isinstance(classes, (int, str)) else None
-        self._each = None if classes is None or isinstance(classes, (int, str)) else list(classes)
+        self._all: Any = classes
+        self._each: list[Any] | None = None
+        if isinstance(classes, Iterable) and not isinstance(classes, str):
+            # arrays and tensors hold numbers of their own kinds
+            given = classes.tolist() if hasattr(classes, "tolist") else classes
+            self._all, self._each = None, list(given)
         self.names: tuple[str, ...] = ()
 
     def numbers(self, scores: Tensor, start: int) -> Tensor:
@@ -316,9 +321,7 @@ def _measured(
     }
     worth = {"contribution": units, "activation": inside.activation,
              "gradient x activation": slopes}  # fmt: skip
-    ours = next(iter(within.values()))
-    everything = ours.shares(torch.ones_like(ours.sums(units), dtype=torch.float32))
-    all_ours = inside.size(everything)
+    all_ours = _all_of(inside, next(iter(within.values())))
     sizes: Tensor | None = None
     curves = []
     for elements, by in rankings:
@@ -335,21 +338,23 @@ def _measured(
                 k = min(first, order.count)
                 equal = inside.size(order.some(torch.full((len(units),), float(k))))
                 steps = torch.arange(1, _SIZES + 1) / _SIZES
-                sizes = torch.cat([equal[:, None], all_ours[:, None] * steps.to(all_ours)], 1)
+                sizes = torch.cat([equal[:, None], all_ours[:, None] * steps], 1)
             added = holding.sums(units) if by == "contribution" else None
             done.append(_curve(inside, elements.name, by, order, first, sizes, added))
         curves.append(Curve.mean(done))
-    unheld = [1 - all_ours]
-    nodes = within["nodes"]
-    unheld.append(
-        1 - inside.size(nodes.shares(torch.ones_like(nodes.sums(units), dtype=torch.float32)))
-    )
+    unheld = [1 - all_ours, 1 - _all_of(inside, within["nodes"])]
     return _Batch(
         inside.numbers.cpu().numpy(), inside.scores,
         inside.without(torch.ones_like(inside.activation)),
-        units.double().sum((1, 2, 3)).cpu().numpy(),
-        torch.stack(unheld, 1).cpu().numpy(), curves,
+        units.sum((1, 2, 3)).cpu().double().numpy(),
+        torch.stack(unheld, 1).numpy(), curves,
     )  # fmt: skip
+
+
+def _all_of(inside: LayerRun, holding: Holding) -> Tensor:
+    """Give the share of the activation that all elements hold, (n,)."""
+    everything = torch.ones(holding.sums(inside.activation).shape)
+    return inside.size(holding.shares(everything))
 
 
 def _curve(
@@ -370,13 +375,13 @@ def _curve(
     measured: list[list[Array]] = [[], [], []]
     for amount in points:
         shares = order.some(amount)
-        measured[0].append(inside.size(shares).cpu().numpy())
+        measured[0].append(inside.size(shares).numpy())
         measured[1].append(inside.without(shares))
         measured[2].append(inside.without(1 - shares))
     k = len(points) - sizes.shape[1]
     expected = np.full(n, np.nan)
     if added is not None:
-        ranked = added.cpu().gather(1, order.ranked)
+        ranked = added.gather(1, order.ranked)
         expected = ranked[:, : min(first, order.count)].sum(1).numpy()
     held, left, kept = (np.stack(values, 1) for values in measured)
     return Curve(

@@ -223,12 +223,14 @@ def randomised(
                 now = run(other, batch, graph.layers, scorer=scorer).maps
                 units, _ = added_by_units(other, scorer, batch, here, numbers)
                 own = kind.within(now[layer].to(units).relu(), places.seen(now), units)
-                added = own.sums(units).cpu()
+                added = own.sums(units)
                 order = Order(holding, added, inside.activation)
                 kept.append((added.numpy(), _curves(inside, order, first)))
             random = torch.from_numpy(np.random.default_rng([seed, n]).random(added.shape))
             chance.append(_curves(inside, Order(holding, random, inside.activation), first))
-            carried.append(np.stack([inside.scores, inside.without(inside.activation * 0 + 1)]))
+            carried.append(
+                np.stack([inside.scores, inside.without(torch.ones_like(inside.activation))])
+            )
         n += len(batch)
     asked.check_length(n)
     scores, empty = np.concatenate(carried, 1)

@@ -36,11 +36,11 @@ class Holding(Protocol):
     def shares(self, chosen: Tensor) -> Tensor:
         """Give the share (n, C, H, W) of each unit that elements hold together, 0 to 1.
 
-        `chosen` is (n, E): how much of each element, 0 to 1.
+        `chosen` is (n, E): how much of each element, 0 to 1, on the CPU.
         """
 
     def sums(self, units: Tensor) -> Tensor:
-        """Sum values of units (n, C, H, W) over what is each element's, (n, E).
+        """Sum values of units (n, C, H, W) over what is each element's, (n, E) float64, on the CPU.
 
         What several elements of a kind hold counts once.
         """
@@ -95,7 +95,7 @@ class Groups(NamedTuple):
         """See `Elements`."""
         weights = self.places.weights(self.nodes, seen, maps)
         filters = torch.tensor(self.places.filters(self.nodes), device=maps.device)
-        group = self.group.to(maps.device).expand(len(maps), -1)
+        group = self.group.expand(len(maps), -1)
         found = _HeldByNodes(maps.shape, weights, filters, group, len(self.ids))
         if not self.speaking:
             return found
@@ -110,7 +110,7 @@ class _HeldByNodes(NamedTuple):
     total: int  # groups
 
     def by_node(self, units: Tensor) -> Tensor:
-        return (units[:, self.filters] * self.weights).double().sum((2, 3))
+        return _on_cpu((units[:, self.filters] * self.weights).sum((2, 3)))
 
     def shares(self, chosen: Tensor) -> Tensor:
         none = chosen.new_zeros(len(chosen), 1)
@@ -119,7 +119,7 @@ class _HeldByNodes(NamedTuple):
         return own.new_zeros(tuple(self.shape)).index_add_(1, self.filters, own).clamp_(max=1)
 
     def sums(self, units: Tensor) -> Tensor:
-        total = self.weights.new_zeros(len(units), self.total + 1, dtype=torch.float64)
+        total = torch.zeros(len(units), self.total + 1, dtype=torch.float64)
         return total.scatter_add_(1, self.group, self.by_node(units))[:, :-1]
 
 
@@ -161,7 +161,7 @@ class _HeldByFilters(NamedTuple):
         return chosen[:, :, None, None].expand(tuple(self.shape))
 
     def sums(self, units: Tensor) -> Tensor:
-        return units.double().sum((2, 3))
+        return _on_cpu(units.sum((2, 3)))
 
 
 class Units(NamedTuple):
@@ -181,4 +181,9 @@ class _HeldByUnits(NamedTuple):
         return chosen.view(tuple(self.shape))
 
     def sums(self, units: Tensor) -> Tensor:
-        return units.double().flatten(1)
+        return _on_cpu(units.flatten(1))
+
+
+def _on_cpu(values: Tensor) -> Tensor:
+    """Give values as float64; not every device has it."""
+    return values.cpu().double()

@@ -101,13 +101,13 @@ class LayerRun:
         maps = whole.maps[layer]
         self.activation = maps.to(torch.promote_types(maps.dtype, torch.float32)).relu()
         self.baseline = replaced(maps, torch.ones_like(maps), instead)
-        self._total = self.activation.double().sum((1, 2, 3)).clamp(min=1e-12)
+        self._total = self._sum(self.activation).clamp(min=1e-12)
         self.scores = self._own(whole.scores)
 
     def _own(self, scores: Tensor) -> Array:
         """Pick each image's class, (n,)."""
         own = scores.detach().gather(1, self.numbers[:, None])[:, 0]
-        return own.double().cpu().numpy()
+        return own.cpu().double().numpy()
 
     def without(self, gone: Tensor) -> Array:
         """Give scores (n,) where shares (n, C, H, W) of units are replaced."""
@@ -119,8 +119,11 @@ class LayerRun:
         return self._own(self._rerun.changed(changes).scores)
 
     def size(self, shares: Tensor) -> Tensor:
-        """Give the share of the layer's activation that shares of units are, (n,)."""
-        return (self.activation * shares).double().sum((1, 2, 3)) / self._total
+        """Give the share of the layer's activation that shares of units are, (n,) on the CPU."""
+        return self._sum(self.activation * shares.to(self.activation)) / self._total
+
+    def _sum(self, units: Tensor) -> Tensor:
+        return units.sum((1, 2, 3)).cpu().double()
 
     def amount(self, order: Order, size: Tensor) -> Tensor:
         """Give how many elements (n,), the last in part, hold shares (n,) of the activation."""
@@ -141,7 +144,7 @@ class Order:
     ----------
     holding : Holding
     values : (n, E)
-        The largest come first, of equals the first.
+        On the CPU. The largest come first, of equals the first.
     activation : (n, C, H, W)
         Of the layer.
 
@@ -152,10 +155,9 @@ class Order:
     """
 
     def __init__(self, holding: Holding, values: Tensor, activation: Tensor) -> None:
-        self.ranked = values.cpu().argsort(dim=1, descending=True, stable=True)
+        self.ranked = values.argsort(dim=1, descending=True, stable=True)
         self._holding = holding
-        self._upto = holding.sums(activation).cpu().gather(1, self.ranked).cumsum(1)
-        self._device = activation.device
+        self._upto = holding.sums(activation).gather(1, self.ranked).cumsum(1)
 
     @property
     def count(self) -> int:
@@ -165,13 +167,13 @@ class Order:
     def some(self, amount: Tensor) -> Tensor:
         """Give the shares of units that the first `amount` (n,) hold, the last in part."""
         rank = torch.arange(self.count)
-        taken = (amount[:, None].cpu() - rank).clamp(0, 1)
+        taken = (amount[:, None] - rank).clamp(0, 1)
         chosen = torch.zeros(self.ranked.shape).scatter_(1, self.ranked, taken.float())
-        return self._holding.shares(chosen.to(self._device))
+        return self._holding.shares(chosen)
 
     def amount(self, sizes: Tensor) -> Tensor:
         """Give how many (n,) have activation `sizes` (n,), if it adds up."""
-        sizes = sizes.cpu()[:, None]
+        sizes = sizes[:, None]
         k = (self._upto < sizes).sum(1, keepdim=True).clamp(max=self.count - 1)
         upto = self._upto.gather(1, k)
         before = torch.where(k > 0, self._upto.gather(1, (k - 1).clamp(min=0)), 0.0)

@@ -159,7 +159,8 @@ def test_areas_are_trapezoids():
 
 def test_batches_change_nothing(world, found):
     model, graph, images = world
-    again = faithfulness(model, graph, images, [1] * len(images), first=FIRST, batch_size=32)
+    classes = np.full(len(images), 1)
+    again = faithfulness(model, graph, images, classes, first=FIRST, batch_size=32)
     for a, b in zip(found.curves, again.curves, strict=True):
         assert_allclose(a.left, b.left, atol=1e-4)
         assert_allclose(a.kept_equal, b.kept_equal, atol=1e-3)
@@ -246,6 +247,8 @@ def test_errors(world):
         faithfulness(model, graph, images, 7)
     with pytest.raises(ExplgraphError, match="classes holds 3 classes"):
         faithfulness(model, graph, images, [1, 1, 1])
+    with pytest.raises(ExplgraphError, match=r"class 1\.5"):
+        faithfulness(model, graph, images, 1.5)
     with pytest.raises(ExplgraphError, match="classes holds 99 classes"):
         faithfulness(model, graph, images, [1] * 99)
     with pytest.raises(ExplgraphError, match="no nodes"):
