@@ -46,7 +46,6 @@ def test_contributions_are_a_fine_integral_in_the_places_in_float64(model_and_gr
             assert found.activations[i, k] == pytest.approx(mine, rel=1e-3, abs=1e-6)
             part = (units[c] * places[node]).sum().item()
             assert found.contributions[i, k] == pytest.approx(part, rel=1e-3, abs=near)
-        carried = scores[2].item() - without
         assert found.rests.without[i] == pytest.approx(without, abs=1e-5)
         assert abs(found.rests.residual[i]) <= max(1e-5, near)
     np.testing.assert_allclose(found.contributions.sum(1) + found.rest, found.scores)
