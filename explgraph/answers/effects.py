@@ -36,12 +36,12 @@ from torch import Tensor, nn
 
 from explgraph.answers.ablation import lowest_layer
 from explgraph.answers.class_effects import ACCOUNTS, STORED
-from explgraph.answers.rerun import Rerun
 from explgraph.answers.significance import rank_correlation
 from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.attribution import Owned, Places, added
 from explgraph.explaining.intervene import Change, Run, is_output, run, watched, with_gradients
+from explgraph.explaining.rerun import Rerun
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.schema import CLASS_EFFECT
@@ -190,9 +190,9 @@ def edge_effects(
             n_images += len(names)
             done = run(model, batch, graph.layers, scorer=scorer, gradients=True)
             _check_classes(classes, done.scores.shape[1])
-            positions = places.positions(done.maps)
+            seen = places.seen(done.maps)
             own = {
-                layer: places.own(nodes, done.maps[layer].detach(), positions)
+                layer: places.own(nodes, done.maps[layer].detach(), seen)
                 for layer, nodes in by_layer.items()
             }
             planned = [(family, family.passes(own)) for family in upward]
@@ -462,9 +462,9 @@ def check_effects(
                 whole = rerun.whole(batch)
                 told.plan(len(names), 1 + len(of_child))
                 told.tick()
-                positions = places.positions(whole.maps)
+                seen = places.seen(whole.maps)
                 own = {
-                    layer: places.own(nodes, whole.maps[layer], positions)
+                    layer: places.own(nodes, whole.maps[layer], seen)
                     for layer, nodes in by_layer.items()
                 }
 

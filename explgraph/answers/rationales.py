@@ -228,12 +228,14 @@ def rationales(
                 f"0 to {n_classes - 1}"
             )
         own = done.scores[:, target]
-        positions = places.positions(done.maps)
-        mine = places.own(nodes, done.maps[known.name].detach(), positions)
+        seen = places.seen(done.maps)
+        mine = places.own(nodes, done.maps[known.name].detach(), seen)
         found = added(model, batch, done, known, [target], scorer=scorer)
         contributions = found.of(mine)
         first = own >= done.scores.max(1).values
-        rows.append([mine.activation, contributions[:, 0], own, first, positions[:, own_places]])
+        rows.append(
+            [mine.activation, contributions[:, 0], own, first, seen.positions[:, own_places]]
+        )
         rests.append(found.rests(contributions))
         names.extend(here)
     activations, added_by, scores, firsts, at = (

@@ -1,8 +1,9 @@
 """What a part adds to a score: what is a node's own, and what units add. All answers take it here.
 
-*Own.* A node holds of its filter's rectified activation what lies within a Gaussian of its sigma
-around its place in the image; nodes of one filter split what would count more than once (`Places`).
-A part has what its nodes have.
+*Own.* A node holds of its filter's rectified activation what it answers for in the filter's mixture
+(`Places`): of each unit its responsibility there, where patterns compete with one another and with
+the background. So nothing counts twice, and what no pattern answers for is no node's. It is what
+the node's place and score are of, too. A part has what its nodes have.
 
 *Adds.* Let ``a`` be a layer's maps, ``a0`` the same without activation (rectified, 0; what is below
 zero stays), ``S`` a score as the rest of the network computes it. A unit ``u`` adds (`added`)
@@ -47,15 +48,14 @@ from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.intervene import Change, Run, run
-from explgraph.gaussian import factors
 from explgraph.graph.graph import Graph
 from explgraph.network.geometry import Layer
 from explgraph.network.gradients import gradients_of
 from explgraph.network.outputs import Scorer
-from explgraph.parsing import Parser
-from explgraph.statistics.mixture import Grid
+from explgraph.parser import Parser
+from explgraph.statistics.inference import Found, responsibilities
 
-__all__ = ["MOST", "TOLERANCE", "Added", "Owned", "Places", "Rests", "added", "layer_of"]
+__all__ = ["MOST", "TOLERANCE", "Added", "Owned", "Places", "Rests", "Seen", "added", "layer_of"]
 
 Array = NDArray[np.float64]
 
@@ -68,7 +68,6 @@ MOST = 27
 _LINEAR = 1e-3  # the same where one step is enough: no more than rounding, lest chance meet it
 _CANCELLED = 0.1  # of what units do, for and against: with less left, the rest can't be met closely
 _AT_ONCE = 8  # points of the way in a batch, where that is smaller
-_TINY = 1e-6  # px
 
 
 class Owned(NamedTuple):
@@ -94,36 +93,50 @@ class Owned(NamedTuple):
         return self.units.sum((2, 3))
 
 
+class Seen(NamedTuple):
+    """What was seen of a graph's V nodes in a batch.
+
+    Attributes
+    ----------
+    positions, expected : (n, V, 2)
+        px.
+    scores : (n, V)
+        Presence, 0 to 1.
+    patterns : dict of int to Found
+        By layer index, all patterns of its filters; nodes are some of them.
+    """
+
+    positions: Tensor
+    expected: Tensor
+    scores: Tensor
+    patterns: dict[int, Found]
+
+
 class Places:
     """Where a graph's nodes are in a batch, and what is their own there."""
 
     def __init__(self, graph: Graph) -> None:
         self._parser = Parser(graph)
         self._layers = graph.layers
-        self._number = {node: k for k, node in enumerate(graph.node_ids)}
         self._values = graph.nx.nodes
 
-    def positions(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """Find all nodes ``(n, V, 2)`` px in the maps that `intervene.run` gave."""
-        return self.parse(maps)[0]
-
-    def parse(self, maps: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Give positions and expected places (n, V, 2) px and scores (n, V) of all nodes."""
+    def seen(self, maps: Mapping[str, Tensor]) -> Seen:
+        """Find all nodes in the maps that `intervene.run` gave."""
         own = {
             layer.index: maps[layer.name].detach().to("cpu", torch.float32).clamp(min=0)
             for layer in self._layers
         }
-        return self._parser(own)[:3]
+        patterns, _ = self._parser.found(own)
+        return Seen(*self._parser.nodes_of(patterns), patterns)
 
-    def weights(self, nodes: Sequence[str], positions: Tensor, like: Tensor) -> Tensor:
+    def weights(self, nodes: Sequence[str], seen: Seen, like: Tensor) -> Tensor:
         """Give the share that nodes of one layer have in each unit of their filters.
 
         Parameters
         ----------
         nodes : sequence of str
-            They share among themselves: give all of the layer that are to share.
-        positions : (n, V, 2)
-            As `positions` gives them.
+        seen : Seen
+            As `seen` gives it.
         like : Tensor
             Whose device and type the weights shall have.
 
@@ -132,23 +145,22 @@ class Places:
         (n, len(nodes), H, W)
             0 to 1; of one filter, 1 at most together.
         """
-        grid = Grid.of(self._layers[self._values[nodes[0]]["layer_index"]])
-        at = positions[:, [self._number[node] for node in nodes]]
-        sigma = torch.tensor([self._values[node]["sigma"] for node in nodes]).clamp(min=_TINY)
-        along_x, along_y = factors(grid.x, grid.y, at, sigma)
-        near = along_y[..., None] * along_x[..., None, :]
-        filters = self.filters(nodes)
-        order = {number: k for k, number in enumerate(dict.fromkeys(filters))}
-        group = torch.tensor([order[number] for number in filters])
-        n, _, h, w = near.shape
-        together = near.new_zeros(n, len(order), h, w).index_add_(1, group, near)
-        return (near / together[:, group].clamp(1)).to(like)
+        index = self._values[nodes[0]]["layer_index"]
+        layer = self._parser.fitted.layers[index]
+        k = layer.sigma.shape[1]
+        patterns = [
+            self._values[node]["filter"] * k + self._values[node]["pattern"] for node in nodes
+        ]
+        own = responsibilities(
+            layer, seen.patterns[index], patterns, self._parser.grids[index], self._parser.area
+        )
+        return own.to(like)
 
     def filters(self, nodes: Sequence[str]) -> list[int]:
         """Give the nodes' filters."""
         return [self._values[node]["filter"] for node in nodes]
 
-    def own(self, nodes: Sequence[str], maps: Tensor, positions: Tensor) -> Owned:
+    def own(self, nodes: Sequence[str], maps: Tensor, seen: Seen) -> Owned:
         """Give what is the nodes' own in their layer's maps: see `weights`.
 
         Parameters
@@ -157,7 +169,7 @@ class Places:
             As `intervene.run` gave them; what is given depends on them, unless they are detached.
         """
         maps = _exact(maps)
-        filters, weights = self.filters(nodes), self.weights(nodes, positions, maps)
+        filters, weights = self.filters(nodes), self.weights(nodes, seen, maps)
         return Owned(filters, weights, maps[:, filters].relu() * weights)
 
 

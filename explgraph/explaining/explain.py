@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.explaining.account import LayerAccount, PartContribution, Removal
-from explgraph.explaining.attribution import Places, added
+from explgraph.explaining.attribution import Places, Seen, added
 from explgraph.explaining.by_part import different_titles
 from explgraph.explaining.explanation import Explanation
 from explgraph.explaining.intervene import Change, Run, run, watched, with_gradients
@@ -131,11 +131,9 @@ def _explained(
     score = float(scores[number])
 
     places = Places(graph)
-    positions, expected, present = places.parse(whole.maps)
+    found = places.seen(whole.maps)
     pooling = Pooling.of(graph)
-    at, presence, radius = (
-        values[0] for values in pooling(positions.numpy(), expected.numpy(), present.numpy())
-    )
+    at, presence, radius = (values[0] for values in pooling(*(part.numpy() for part in found[:3])))
     accounts, shares = [], {}
     for layer in reversed(graph.layers):
         nodes = graph.nodes_of(layer.name)
@@ -143,7 +141,7 @@ def _explained(
             continue
         maps = whole.maps[layer.name].detach()
         inside = _Inside(model, scorer, batch, layer, number, maps[0])
-        account, by_part = inside.account(graph, places, positions, nodes, whole)
+        account, by_part = inside.account(graph, places, found, nodes, whole)
         accounts.append(account)
         if layer.name == told:
             shares, chosen = by_part, inside
@@ -163,7 +161,7 @@ def _explained(
         for part, nodes in members.items() if nodes
     ]  # fmt: skip
     rows.sort(key=lambda row: -row.contribution)
-    removal = chosen.removal(places, positions, rows, members, score, seed)
+    removal = chosen.removal(places, found, rows, members, score, seed)
     here = next(account for account in accounts if account.layer == told)
     return Explanation(
         seen.name, number, class_title(number, names), score,
@@ -206,13 +204,13 @@ class _Inside(NamedTuple):
         self,
         graph: Graph,
         places: Places,
-        positions: Tensor,
+        seen: Seen,
         nodes: Sequence[str],
         whole: Run,
     ) -> tuple[LayerAccount, dict[str, float]]:
         """Share out what the layer's units add among its nodes, and so among parts."""
         found = added(self.model, self.batch, whole, self.layer, [self.number], scorer=self.scorer)
-        owned = places.own(nodes, self.maps[None], positions)
+        owned = places.own(nodes, self.maps[None], seen)
         contributions = found.of(owned)
         size = found._replace(units=found.units.abs())
         own, moved_by = (
@@ -236,7 +234,7 @@ class _Inside(NamedTuple):
     def removal(
         self,
         places: Places,
-        positions: Tensor,
+        seen: Seen,
         rows: Sequence[PartContribution],
         members: Mapping[str, Sequence[str]],
         score: float,
@@ -251,11 +249,9 @@ class _Inside(NamedTuple):
             [rows[k].part for k in torch.randperm(len(rows), generator=random).tolist()]
             for _ in range(_DRAWS)
         ]
-        first = [self._taken(places, positions, order[:k], members) for k in _up_to(order)]
+        first = [self._taken(places, seen, order[:k], members) for k in _up_to(order)]
         by_chance = [
-            self._taken(places, positions, parts[:k], members)
-            for parts in others
-            for k in _up_to(order)
+            self._taken(places, seen, parts[:k], members) for parts in others for k in _up_to(order)
         ]
         equal = [
             _as_much(activation, float((activation * gone).sum()), random)
@@ -278,13 +274,13 @@ class _Inside(NamedTuple):
     def _taken(
         self,
         places: Places,
-        positions: Tensor,
+        seen: Seen,
         parts: Sequence[str],
         members: Mapping[str, Sequence[str]],
     ) -> Tensor:
         """Give the shares (C, H, W) of units that are some parts' own, each counted once."""
         nodes = [node for part in parts for node in members[part]]
-        weights = places.weights(nodes, positions, self.activation)[0]
+        weights = places.weights(nodes, seen, self.activation)[0]
         filters = torch.tensor(places.filters(nodes), device=weights.device)
         return torch.zeros_like(self.activation).index_add_(0, filters, weights)
 

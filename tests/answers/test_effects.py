@@ -8,7 +8,7 @@ import pytest
 import readers
 import torch
 from numpy.testing import assert_array_equal
-from small_network import TwoLayers, graph_of, network, own_places, pictures, place
+from small_network import TwoLayers, graph_of, network, own_places, pictures
 from torch import nn
 
 import explgraph
@@ -32,34 +32,29 @@ def curved():
     return model, graph_of(model)
 
 
-def by_hand(model, graph, images, taken, own=False):
-    """Scores of all nodes (N, V) and classes (N, 3) after nodes are taken away, in float64.
-
-    Their whole places, or what is their own of them.
-    """
-    positions = graph.parse(model, images).positions
+def by_hand(model, graph, images, taken):
+    """Scores of all nodes (N, V) and classes (N, 3) after nodes are taken away, in float64."""
+    all_places = own_places(graph, model, images)
     model = network(positive=bool((model.upper.weight > 0).all())).double()
-    number = {node: k for k, node in enumerate(graph.node_ids)}
 
-    def without(maps, layer, i, places):
+    def without(maps, layer, places):
         maps = maps.clone()
         for c in {
             graph.nx.nodes[v]["filter"] for v in taken if graph.nx.nodes[v]["layer"] == layer
         }:
             gone = sum(
-                places[v] if own else place(graph, v, positions[i, number[v]])
+                places[v]
                 for v in taken
                 if (graph.nx.nodes[v]["layer"], graph.nx.nodes[v]["filter"]) == (layer, c)
             )
-            maps[0, c] -= gone.clamp(max=1) * maps[0, c].relu()
+            maps[0, c] -= gone * maps[0, c].relu()
         return maps
 
     nodes, classes = [], []
-    for i, image in enumerate(images.double()):
-        places = own_places(graph, positions[i])
+    for image, places in zip(images.double(), all_places, strict=True):
         with torch.no_grad():
-            lower = without(model.lower(image[None]), "lower", i, places)
-            upper = without(model.upper(lower.relu()), "upper", i, places)
+            lower = without(model.lower(image[None]), "lower", places)
+            upper = without(model.upper(lower.relu()), "upper", places)
             classes.append(model.head(upper.relu().mean((2, 3)))[0])
         maps = {"lower": lower, "upper": upper}
         nodes.append(
@@ -83,13 +78,13 @@ def test_in_a_linear_network_effects_are_those_of_ablation(linear):
     whole, scores = by_hand(model, graph, images, [])
     column = {node: k for k, node in enumerate(graph.node_ids)}
     for parent, child in some(graph.nx.edges, 12):
-        left, _ = by_hand(model, graph, images, [child], own=True)
+        left, _ = by_hand(model, graph, images, [child])
         k = column[parent]
         lost = 1 - left[:, k].sum() / whole[:, k].sum()
         assert measured.nx.edges[parent, child]["effect"] == pytest.approx(lost, abs=1e-4)
         assert lost > 1e-3
     for node in some(graph.nx, 8):
-        _, after = by_hand(model, graph, images, [node], own=True)
+        _, after = by_hand(model, graph, images, [node])
         lost = (scores - after).mean(0)
         values = measured.nx.nodes[node]
         assert values["effect_on_first"] == pytest.approx(lost[0], rel=1e-3, abs=1e-5)
@@ -183,7 +178,7 @@ def test_the_check_compares_with_true_ablation(curved):
     for (parent, child), ablated, estimated in zip(
         check.edges, check.ablated, check.estimated, strict=True
     ):
-        left, _ = by_hand(model, graph, images, [child], own=True)
+        left, _ = by_hand(model, graph, images, [child])
         k = column[parent]
         assert ablated == pytest.approx(1 - left[:, k].sum() / whole[:, k].sum(), abs=1e-4)
         assert estimated == measured.nx.edges[parent, child]["effect"]
@@ -217,7 +212,7 @@ def test_effects_are_gradients_written_out_node_by_node_and_image_by_image(curve
     images = pictures(5, seed=8)
     images[1:3] = 0  # of what has a negative bias there is nothing
     measured = effects.edge_effects(model, graph, images, classes={"a": 2}, batch_size=4)
-    positions = graph.parse(model, images).positions
+    all_places = own_places(graph, model, images)
     exact = network(positive=False).double()
     lost = dict.fromkeys(graph.nx.edges, 0.0)
     total = dict.fromkeys(graph.nx, 0.0)
@@ -226,7 +221,7 @@ def test_effects_are_gradients_written_out_node_by_node_and_image_by_image(curve
     for i, image in enumerate(images.double()):
         lower = exact.lower(image[None]).detach().requires_grad_()
         upper, scores = exact.tail(lower)
-        maps, places = {"lower": lower, "upper": upper}, own_places(graph, positions[i])
+        maps, places = {"lower": lower, "upper": upper}, all_places[i]
 
         def own(node, maps=maps, places=places):
             values = graph.nx.nodes[node]

@@ -4,7 +4,7 @@ import blobs
 import numpy as np
 import pytest
 import torch
-from small_network import place
+from small_network import own_places
 from torch import nn
 
 import explgraph
@@ -43,10 +43,11 @@ def test_a_node_carries_of_its_filter_what_lies_in_its_place(setting):
     found = node_evidence(model, graph, images, [2, 0])
     cells = model.cells(images).detach().numpy()
     area = (blobs.BLOB / blobs.SIZE) ** 2 * cells[0, 0].size
+    places = own_places(graph, model, images)
     for v, node in enumerate(found.nodes):
-        colour = graph.nx.nodes[node]["filter"]  # one node each: nothing is shared
+        colour = graph.nx.nodes[node]["filter"]
         for i in (0, 17, 55):
-            near = place(graph, node, found.positions[i, v]).numpy()
+            near = places[i][node].numpy()
             for k, output in enumerate((2, 0)):
                 expected = blobs.HEAD[output, colour] / area * (cells[i, colour] * near).sum()
                 assert found.values[i, k, v] == pytest.approx(expected, rel=1e-3, abs=1e-4)
@@ -62,18 +63,15 @@ def test_units_are_shared_as_written_out():
     logits = model.head(maps.mean((2, 3)))
     nodes = [graph.nx.nodes[node] for node in found.nodes]
     assert max(np.bincount([node["filter"] for node in nodes])) > 1
+    places = own_places(graph, model, images)
     for k, output in enumerate(outputs):
         (slope,) = torch.autograd.grad(logits[:, output].sum(), maps, retain_graph=True)
         adds = (slope * maps).detach().numpy()
         for n in (0, 13, 23):
-            expected = np.zeros(len(nodes))
-            near = np.stack(
-                [place(graph, id_, found.positions[n, v]) for v, id_ in enumerate(found.nodes)]
-            )
-            for v, node in enumerate(nodes):
-                rivals = [w for w, other in enumerate(nodes) if other["filter"] == node["filter"]]
-                share = near[v] / np.maximum(near[rivals].sum(0), 1)
-                expected[v] = (adds[n, node["filter"]] * share).sum()
+            expected = [
+                (adds[n, node["filter"]] * places[n][id_].numpy()).sum()
+                for id_, node in zip(found.nodes, nodes, strict=True)
+            ]
             np.testing.assert_allclose(found.values[n, k], expected, rtol=1e-3, atol=1e-4)
 
 

@@ -20,7 +20,7 @@ def test_contributions_are_a_fine_integral_in_the_places_in_float64(model_and_gr
     model, graph = model_and_graph
     images = pictures(3, seed=4)
     found = rationales(model, graph, images, 2, layer=layer, batch_size=2)
-    positions = graph.parse(model, images).positions
+    all_places = own_places(graph, model, images)
     exact = network(positive=False).double()
     steps = (torch.arange(400, dtype=torch.float64) + 0.5) / 400
 
@@ -39,7 +39,7 @@ def test_contributions_are_a_fine_integral_in_the_places_in_float64(model_and_gr
         near = 1e-5 if layer == "upper" else 1e-2 * units.abs().sum().item()
         assert found.scores[i] == pytest.approx(scores[2].item(), abs=1e-5)
         assert found.first[i] == (scores.argmax().item() == 2)
-        places = own_places(graph, positions[i])
+        places = all_places[i]
         for k, node in enumerate(found.nodes):
             c = graph.nx.nodes[node]["filter"]
             mine = (maps[0, c].relu() * places[node]).sum().item()

@@ -29,14 +29,17 @@ def setting():
     assert max(np.bincount(filters)) > 1  # so that there is something to share
     done = run(model, pictures(3, seed=5), graph.layers, gradients=True)
     places = Places(graph)
-    return model, graph, nodes, np.array(filters), done, places, places.positions(done.maps)
+    return model, graph, nodes, np.array(filters), done, places, places.seen(done.maps)
 
 
 def test_places_are_as_written_out(setting):
-    _, graph, nodes, filters, done, places, positions = setting
-    own = places.own(nodes, done.maps["lower"], positions)
+    model, graph, nodes, filters, done, places, seen = setting
+    own = places.own(nodes, done.maps["lower"], seen)
     weights = np.stack(
-        [np.stack([own_places(graph, at)[node] for node in nodes]) for at in positions]
+        [
+            np.stack([weights[node] for node in nodes])
+            for weights in own_places(graph, model, pictures(3, seed=5))
+        ]
     )
     np.testing.assert_allclose(own.weights, weights, rtol=1e-3, atol=1e-5)
     maps = np.maximum(done.maps["lower"].detach().double().numpy(), 0)[:, filters]
