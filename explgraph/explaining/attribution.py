@@ -195,6 +195,10 @@ class Rests(NamedTuple):
     no_node: Array
     residual: Array
 
+    def __repr__(self) -> str:
+        told = [f"{np.mean(values):+.3g} {name}" for name, values in self._asdict().items()]
+        return f"Rests: means are {', '.join(told)}"
+
     @property
     def total(self) -> Array:
         """All of it, (...)."""

@@ -111,7 +111,7 @@ def test_units_add_a_fine_integral_in_float64(baseline, monkeypatch):
     found, _ = asked(model, images, "lower", [2, 0], **given)
     assert found.steps.tolist() == [MOST] * 3
     missed = (found.units - expected).abs().sum((2, 3, 4))
-    assert (missed / size).max() < 0.02
+    assert (missed / size).max() < 0.04
 
 
 def test_where_the_rest_is_linear_one_step_is_exact():
