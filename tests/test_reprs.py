@@ -11,7 +11,7 @@ import explgraph
 from explgraph import creatures
 from explgraph.activations.memory import Activations
 from explgraph.answers.ablation import Ablation, PartAblation
-from explgraph.answers.class_effects import PartEffects
+from explgraph.answers.class_effects import LayerEffects, PartEffects
 from explgraph.answers.curves import Curve
 from explgraph.answers.decision_tree import DecisionTree, Measures, TreeExplanation
 from explgraph.answers.effects import Check
@@ -49,7 +49,7 @@ def draw(*shape):
 
 
 def rests(*shape):
-    return Rests(*(draw(*shape) for _ in range(4)))
+    return Rests(*(draw(*shape) for _ in Rests._fields))
 
 
 def rationales():
@@ -112,6 +112,8 @@ SHOWN = {
     "Ablation": lambda: Ablation(NAMES, draw(N, 1000), draw(N, 1000)),
     "PartAblation": lambda: PartAblation(PARTS, TITLES, NAMES, draw(N, 90), draw(A, N, 90)),
     "PartEffects": lambda: PartEffects(PARTS, TITLES, ("low", "high"), draw(2, A), rests(2)),
+    "LayerEffects": lambda: LayerEffects("low", NODES, 3.2, rests(), draw(V), draw(V)),
+    "Rests": lambda: rests(N),
     "Check": lambda: Check(tuple((v, v) for v in NODES), draw(V), draw(V), 0.98),
     "Faithfulness": faithful,
     "Randomised": lambda: Randomised(
