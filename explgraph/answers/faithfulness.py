@@ -87,7 +87,7 @@ def faithfulness(
     classes: Classes = None,
     *,
     layer: str | None = None,
-    first: int = 10,
+    first: int = 3,
     replacement: Replacement = "zero",
     others: AnyImages | None = None,
     beside: Sequence[Elements] = (),
@@ -112,7 +112,8 @@ def faithfulness(
     layer : str, optional
         By default the highest that has nodes.
     first : int
-        How many elements "the first" are; of a graph with fewer parts, so many as it has.
+        How many elements "the first" are. Most graphs have 9 to 16 parts in a layer: with many
+        more than a few, the first are nearly all, in whatever order.
     replacement : "zero", "mean" or "resampled"
         What stands in for what is taken away: no activation; the mean over `others`, unit by unit;
         what one of `others` has there, chosen by `seed` and the image's content.

@@ -166,7 +166,7 @@ def randomised(
     classes: Classes = None,
     *,
     layer: str | None = None,
-    first: int = 10,
+    first: int = 3,
     seed: int = 0,
     outputs: Outputs | None = None,
     batch_size: int = 16,

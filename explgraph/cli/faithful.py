@@ -33,7 +33,7 @@ def add_faithful(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--layer", metavar="A", help="whose nodes (default: the highest)")
     group.add_argument(
-        "--first", type=positive, default=10, metavar="K", help="how many elements (10)"
+        "--first", type=positive, default=3, metavar="K", help="how many elements (3)"
     )
     group.add_argument(
         "--replacement",
