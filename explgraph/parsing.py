@@ -49,7 +49,7 @@ from explgraph.paths import check_regular
 from explgraph.progress import Shown
 from explgraph.several_objects import MOST, SURE, Look, enlarged, find_frames, placed
 from explgraph.statistics.fitted import Fitted
-from explgraph.statistics.inference import infer, scaled
+from explgraph.statistics.inference import Found, infer, scaled
 from explgraph.statistics.mixture import Grid
 from explgraph.statistics.one_pose import HOLDS, explained
 from explgraph.statistics.pose import standing
@@ -784,24 +784,18 @@ class Parser:
         ExplgraphError
             If what the graph's parameters make of the maps is not finite.
         """
-        values = self.scaled(maps)
-        poses = self.fitted.poses(values, self.grids, self._prepared)
-        fit = explained(self.fitted.reader, values, self.grids, poses, self.area).cpu()
-        if evidence is not None and evidence is not maps:
-            values = self.scaled(evidence)
-        n, v = len(poses), len(self.node)
+        found, fit = self.found(maps, evidence)
+        n, v = len(fit), len(self.node)
         positions, expected, scores = (
             torch.empty(shape, dtype=torch.float32, device="cpu")
             for shape in ((n, v, 2), (n, v, 2), (n, v))
         )
-        for index in sorted(set(self.node_layer.tolist())):
-            layer = self.fitted.layers[index]
-            found = infer(layer, values[index], poses, self.grids[index], self.area)
+        for index, patterns in found.items():
             here = self.node_layer == index
             nodes = self.node[here]
-            positions[:, here] = found.positions[:, nodes].cpu()
-            expected[:, here] = found.expected[:, nodes].cpu()
-            scores[:, here] = found.scores[:, nodes].cpu()
+            positions[:, here] = patterns.positions[:, nodes].cpu()
+            expected[:, here] = patterns.expected[:, nodes].cpu()
+            scores[:, here] = patterns.scores[:, nodes].cpu()
         for what in (positions, expected, scores):
             if not math.isfinite(what.sum()):
                 node = int((~what.isfinite()).reshape(n, v, -1).any(2).any(0).nonzero()[0])
@@ -811,6 +805,34 @@ class Parser:
                     "and the images, or mine the graph again"
                 )
         return Looked(positions, expected, scores, fit)
+
+    @torch.no_grad()
+    def found(
+        self, maps: Mapping[int, Tensor], evidence: Mapping[int, Tensor] | None = None
+    ) -> tuple[dict[int, Found], Tensor]:
+        """Look for all patterns of the layers that have nodes.
+
+        Parameters
+        ----------
+        maps, evidence
+            As for a call.
+
+        Returns
+        -------
+        dict of int to Found, (n,)
+            By layer index; and what the pose explains, see `Looked`.
+        """
+        values = self.scaled(maps)
+        poses = self.fitted.poses(values, self.grids, self._prepared)
+        fit = explained(self.fitted.reader, values, self.grids, poses, self.area).cpu()
+        if evidence is not None and evidence is not maps:
+            values = self.scaled(evidence)
+        return {
+            index: infer(
+                self.fitted.layers[index], values[index], poses, self.grids[index], self.area
+            )
+            for index in sorted(set(self.node_layer.tolist()))
+        }, fit
 
     @torch.no_grad()
     def look(self, maps: Mapping[int, Tensor]) -> Look:

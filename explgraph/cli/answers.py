@@ -163,6 +163,14 @@ def add(command: Command) -> None:
         "(with --by part: parts; default: all)",
     )
     add_by(ablate, "take nodes away together, or one part at a time")
+    ablate.add_argument(
+        "--replacement",
+        choices=("zero", "mean", "resampled"),
+        default="zero",
+        help="what stands in for what is taken away: nothing, the images' mean, or what another "
+        "image has there (zero)",
+    )
+    ablate.add_argument("--seed", type=seed, default=0, help="of --replacement resampled")
     ablate.add_argument("--out", metavar="FILE", help=f"every image's scores: {', '.join(TABLES)}")
     add_model(ablate, required=True)
     add_outputs(ablate)
@@ -379,6 +387,8 @@ def _ablate(options: argparse.Namespace) -> None:
     images = open_photographs(options, graph)
     model = load_model(options.model, weights=options.weights)
     running: dict[str, Any] = {
+        "replacement": options.replacement,
+        "seed": options.seed,
         "outputs": read_outputs(options),
         "batch_size": options.batch_size,
         "device": options.device,

@@ -78,20 +78,25 @@ def held(places: Places, nodes: Sequence[str], positions: Tensor, maps: Tensor) 
 
 
 def replaced(maps: Tensor, gone: Tensor, instead: Tensor | float = 0.0) -> Tensor:
-    """Replace shares of units' rectified activation.
+    """Replace shares of units' activation.
 
     Parameters
     ----------
     maps : (n, C, H, W)
-        As the module gave them; what is below zero stays.
+        As the module gave them.
     gone : (n, C, H, W)
         Shares to be replaced, 0 to 1.
     instead : (n, C, H, W), or what broadcasts to it
         What stands in, rectified.
+
+    Returns
+    -------
+    (n, C, H, W)
+        ``(1 - gone) maps + gone instead``; but where nothing stands in for a unit that is below
+        zero, that unit stays as it is: it has no activation that could go.
     """
-    if isinstance(instead, Tensor):
-        instead = instead.to(maps)
-    return maps + gone * (instead - maps.relu())
+    stands_in = torch.as_tensor(instead).to(maps)
+    return maps + gone * (stands_in - torch.where(stands_in > 0, maps, maps.relu()))
 
 
 def taken_away(
