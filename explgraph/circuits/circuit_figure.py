@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from explgraph.circuits.account import CircuitAccount
 from explgraph.explaining.explanation_page import AGAINST, FOR
 from explgraph.views.figure_style import Figure, written
-
-if TYPE_CHECKING:
-    from explgraph.circuits.circuit import Circuit
 
 __all__ = ["circuit_figure"]
 
@@ -19,7 +17,7 @@ _SIZE = (5.2, 3.0)  # inches
 
 
 def circuit_figure(
-    circuit: Circuit[Any], *, path: str | os.PathLike[str] | None = None
+    circuit: CircuitAccount[Any], *, path: str | os.PathLike[str] | None = None
 ) -> Figure:
     """Draw what the first candidates keep, and the circuit beside them.
 
@@ -40,7 +38,9 @@ def circuit_figure(
     kept, low, high = np.array([point.kept for point in circuit.curve]).T
     axes.axhline(circuit.keep, color=AGAINST, linestyle="--", linewidth=1, label="asked for")
     axes.fill_between(sizes, low, high, color=FOR, alpha=0.18, linewidth=0)
-    axes.plot(sizes, [p.search for p in circuit.curve], ":", color=FOR, label="images of the search")
+    axes.plot(
+        sizes, [p.search for p in circuit.curve], ":", color=FOR, label="images of the search"
+    )
     axes.plot(sizes, kept, color=FOR, linewidth=2, label="other images")
     own = circuit.kept
     axes.plot([len(circuit)] * 2, [own.low, own.high], color=AGAINST, linewidth=1.8)

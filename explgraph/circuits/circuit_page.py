@@ -5,12 +5,10 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from explgraph import markup
-
-if TYPE_CHECKING:
-    from explgraph.circuits.circuit import Circuit
+from explgraph.circuits.account import HEAD, CircuitAccount
 
 __all__ = ["curve", "page"]
 
@@ -31,15 +29,9 @@ td.value, th.value { text-align: right; font-variant-numeric: tabular-nums; whit
 """
 
 
-def page(circuit: Circuit[Any]) -> str:
+def page(circuit: CircuitAccount[Any]) -> str:
     """Give the page."""
     told = "".join(f"<p>{html.escape(sentence)}.</p>" for sentence in circuit.told)
-    head = ("member", "id", "nodes", "adds (estimate)", "kept less without it")
-    cells = [
-        (member.title, member.id, f"{member.nodes:,}", f"{member.contribution:+.1%}",
-         f"{member.necessity:+.1%}")
-        for member in circuit.members
-    ]  # fmt: skip
     body = (
         f"{markup.doubted(circuit.doubts)}<h1>Circuit of “{html.escape(circuit.title)}”</h1>{told}"
         f"<h2>How much is kept by how many</h2>{curve(circuit)}"
@@ -47,7 +39,7 @@ def page(circuit: Circuit[Any]) -> str:
         "contributions, on images that were not used to find the circuit; band: 95 % interval over "
         "images; dotted: on the images of the search. Disc: the circuit. Dashed: what was asked "
         "for.</p>"
-        f'<h2>Members</h2><div class="members">{_table(head, cells)}</div>'
+        f'<h2>Members</h2><div class="members">{_table(HEAD, circuit.cells())}</div>'
     )
     return markup.page(f"Circuit of {circuit.title}", _STYLE, body)
 
@@ -65,7 +57,7 @@ def _table(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{line(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def curve(circuit: Circuit[Any]) -> str:
+def curve(circuit: CircuitAccount[Any]) -> str:
     """Draw what the first candidates keep; sizes on a logarithmic axis, since the first matter."""
     points = circuit.curve
     values = [v for one in points for v in (one.search, *one.kept)] + [*circuit.kept, circuit.keep]

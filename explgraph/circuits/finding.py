@@ -1,4 +1,4 @@
-"""The circuit of a class: which parts or nodes its score needs, found on some images, judged on others.
+"""The circuit of a class: parts or nodes its score needs, found on some images, judged on others.
 
 1. Images are divided in two by chance. One half finds the circuit; the other measures it.
 2. Everything in the layers that no node of the circuit holds is replaced (`explaining.replaced`).
@@ -8,8 +8,8 @@
 
    with scores as means over images, "nothing" everything in the layers replaced, and "whole" the
    network as it is.
-3. Candidates are ordered by estimates (`trials`), and a small set that keeps enough is looked for by
-   true runs (`searching`).
+3. Candidates are ordered by estimates (`trials`), and a small set that keeps enough is looked for
+   by true runs (`searching`).
 4. On the other half: what the circuit keeps, with an interval (bootstrap over images); what all
    candidates do; what is lost when the circuit alone is taken away; what as many at random keep.
 
@@ -37,12 +37,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from explgraph.brief import counted, few
-from explgraph.circuits.circuit import Circuit, Kept, Member, Point
+from explgraph.circuits.account import Kept, Member, Point
+from explgraph.circuits.circuit import Circuit
 from explgraph.circuits.judging import Judge
 from explgraph.circuits.searching import Found, search, sizes
 from explgraph.circuits.trials import Asked, Measure, Trials
 from explgraph.errors import ExplgraphError, warn
-from explgraph.explaining.by_part import By, check_by, different_titles, find_parts, names_of_nodes, nodes_named
+from explgraph.explaining.by_part import (
+    By,
+    check_by,
+    different_titles,
+    find_parts,
+    names_of_nodes,
+    nodes_named,
+)
 from explgraph.explaining.intervene import run, watched, with_gradients
 from explgraph.explaining.replaced import Replacement, StandIns, check_replacement
 from explgraph.graph.graph import Graph, check_graph
@@ -243,7 +251,7 @@ def _halves(
         ]
     )
     names = class_names(model, scores.shape[1])
-    asked = [classes] if isinstance(classes, (str, Integral)) else list(classes)
+    asked = [classes] if isinstance(classes, str | Integral | int) else list(classes)
     numbers = [class_number(one, names, scores.shape[1]) for one in asked]
     if not numbers or len(set(numbers)) < len(numbers):
         raise ExplgraphError(
@@ -254,7 +262,9 @@ def _halves(
         of = np.array(numbers)[scores[:, numbers].argmax(1)]
     else:
         if len(labels) != n:
-            raise ExplgraphError(f"labels holds {len(labels)} classes for {n} images; give one each")
+            raise ExplgraphError(
+                f"labels holds {len(labels)} classes for {n} images; give one each"
+            )
         of = np.array([class_number(label, names, scores.shape[1]) for label in labels])
         if other := sorted(set(of.tolist()).difference(numbers)):
             raise ExplgraphError(
@@ -270,7 +280,11 @@ def _halves(
             raise ExplgraphError(
                 f"class {title!r}: {counted(len(mine), 'image')} of {n} "
                 + ("has" if len(mine) == 1 else "have")
-                + (" this label" if labels is not None else " it as the highest of the classes asked")
+                + (
+                    " this label"
+                    if labels is not None
+                    else " it as the highest of the classes asked"
+                )
                 + ", and each half needs one at the least; give images that show it, or leave the "
                 "class out"
             )
@@ -424,6 +438,6 @@ def _doubts(
         )
     if not found.minimal:
         yield (
-            f"it may be larger than need be: {counted(found.asked, 'run')} were not enough to leave "
-            "out each member; give more by runs="
+            f"it may be larger than need be: {counted(found.asked, 'run')} were not enough to "
+            "leave out each member; give more by runs="
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from explgraph.circuits.circuit import Kept
+from explgraph.circuits.account import Kept
 from explgraph.circuits.trials import Asked, Trials
 
 __all__ = ["Judge", "interval", "share"]

@@ -3,9 +3,9 @@
 What a set keeps is asked of `Keeps`, and every set that is asked costs a run of the network, so
 questions are put in rounds of several sets, and no more than a given number is asked.
 
-1. *Prefixes.* Candidates come in an order, the most promising first. The first 1, 2, 3, 4, 6, 8, ...
-   are tried, then the sizes between the largest that keeps too little and the smallest that keeps
-   enough.
+1. *Prefixes.* Candidates come in an order, the most promising first. The first 1, 2, 3, 4, 6, 8,
+   ... are tried, then the sizes between the largest that keeps too little and the smallest that
+   keeps enough.
 2. *Leaving out.* Each member (or, where questions are short, each of some groups of them) is left
    out by itself. Those without which enough is kept go, the most superfluous first, as many at once
    as can; then all that is left is tried again, until nothing more can go.

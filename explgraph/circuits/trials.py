@@ -1,7 +1,8 @@
 """True runs of a network that has some of its parts or nodes alone, and estimates of their worth.
 
-1. Candidates hold shares of units of some layers (`explaining.replaced.held`). A set of candidates
-   keeps what any of its members holds; all else in these layers is replaced.
+1. Candidates hold shares of units of some layers: what the patterns of their nodes answer for
+   (`statistics.inference.responsibilities`). A set of candidates keeps what its members hold; all
+   else in these layers is replaced (`explaining.replaced`).
 2. *True runs*: for a batch the network runs once whole, where the nodes are found, and then from
    the lowest of the layers upwards for each set that is asked (`Rerun`).
 3. *Estimates* say in which order candidates are worth trying. Let every unit of the layers be kept
@@ -27,7 +28,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph.explaining.attribution import Places
 from explgraph.explaining.intervene import Change, Run, run, watched
 from explgraph.explaining.replaced import StandIns, replaced
 from explgraph.explaining.rerun import Rerun
@@ -37,6 +37,8 @@ from explgraph.network.geometry import Layer
 from explgraph.network.gradients import gradients_of
 from explgraph.network.hooks import alone
 from explgraph.network.outputs import Scorer
+from explgraph.parsing import Parser
+from explgraph.statistics.inference import responsibilities
 
 __all__ = ["Asked", "Measure", "Trials"]
 
@@ -66,25 +68,24 @@ class _Held(NamedTuple):
 
     Attributes
     ----------
-    candidates : (V,) int64
-        Of which candidate each node is.
-    filters : (V,) int64
+    candidates : list of int
+        Of which candidate each of the V nodes is.
+    filters : list of int
     shares : (n, V, H, W)
         Of each unit of the node's filter, 0 to 1.
     """
 
-    candidates: Tensor
-    filters: Tensor
+    candidates: list[int]
+    filters: list[int]
     shares: Tensor
 
     def by(self, members: Collection[int], channels: int) -> Tensor:
         """Give the share of each unit that some candidates hold, (n, C, H, W)."""
         n, _, *grid = self.shares.shape
         shares = self.shares.new_zeros(n, channels, *grid)
-        chosen = [k for k, of in enumerate(self.candidates.tolist()) if of in members]
-        if not chosen:
-            return shares
-        return shares.index_add_(1, self.filters[chosen], self.shares[:, chosen]).clamp_(max=1)
+        chosen = [k for k, of in enumerate(self.candidates) if of in members]
+        filters = torch.tensor([self.filters[k] for k in chosen], device=shares.device).long()
+        return shares.index_add_(1, filters, self.shares[:, chosen]).clamp_(max=1)
 
 
 class Trials:
@@ -124,7 +125,7 @@ class Trials:
         self._layers, self._candidates = tuple(layers), tuple(map(tuple, candidates))
         self._stand_ins, self._measure = stand_ins, measure
         self._scorer, self._batch_size, self._device = scorer, batch_size, device
-        self._places = Places(graph)
+        self._parser = Parser(graph)
         self._rerun = Rerun(model, graph.layers, [self._layers[0].name], scorer)
         self._nodes = {
             layer.name: [
@@ -215,17 +216,24 @@ class Trials:
         return total
 
     def _held(self, whole: Run) -> dict[str, _Held]:
-        """Find what the candidates' nodes hold, by layer."""
-        import sys; sys.path.insert(0, "/tmp/circ")
-        from proto import resp
-        R = resp(self._places, self._graph, whole.maps, rule="found")
-        found = {}
-        for name, nodes in self._nodes.items():
-            ids=[v for v,_ in nodes]
-            allids=list(self._graph.nodes_of(name))
-            w=R[name][:,[allids.index(v) for v in ids]] if ids else whole.maps[name].new_zeros(len(whole.scores),0,*whole.maps[name].shape[2:])
-            found[name] = _Held(torch.tensor([p for _, p in nodes],dtype=torch.int64), torch.tensor(self._places.filters(ids),dtype=torch.int64), w.to(whole.maps[name]))
-        return found
+        """Find what the candidates' nodes hold, by layer: what their patterns answer for."""
+        own = {
+            layer.index: whole.maps[layer.name].detach().to("cpu", torch.float32).relu()
+            for layer in self._graph.layers
+        }
+        found, _ = self._parser.found(own)
+        held = {}
+        for layer in self._layers:
+            fitted, grid = self._parser.fitted.layers[layer.index], self._parser.grids[layer.index]
+            nodes = [self._graph.nx.nodes[node] for node, _ in self._nodes[layer.name]]
+            patterns = [a["filter"] * fitted.sigma.shape[1] + a["pattern"] for a in nodes]
+            shares = responsibilities(fitted, found[layer.index], patterns, grid, self._parser.area)
+            held[layer.name] = _Held(
+                [p for _, p in self._nodes[layer.name]],
+                [a["filter"] for a in nodes],
+                shares.to(whole.maps[layer.name]),
+            )
+        return held
 
     def _change(self, one: Asked, held: _Held, instead: Tensor | float) -> Change:
         """Replace what a set doesn't hold, or what it holds."""
