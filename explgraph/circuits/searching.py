@@ -6,9 +6,10 @@ questions are put in rounds of several sets, and no more than a given number is 
 1. *Prefixes.* Candidates come in an order, the most promising first. The first 1, 2, 3, 4, 6, 8,
    ... are tried, then the sizes between the largest that keeps too little and the smallest that
    keeps enough.
-2. *Leaving out.* Each member (or, where questions are short, each of some groups of them) is left
-   out by itself. Those without which enough is kept go, the most superfluous first, as many at once
-   as can; then all that is left is tried again, until nothing more can go.
+2. *Leaving out.* Begun with twice as many, for the order is estimated: what is measured may think
+   better of those behind. Each member (or, where questions are short, each of some groups of them)
+   is left out by itself. Those without which enough is kept go, the most superfluous first, as
+   many at once as can; then all that is left is tried again, until nothing more can go.
 
 The result is minimal, if questions lasted: no member can be left out. That no other set is smaller
 is not said; to know would take all of them.
@@ -108,21 +109,15 @@ def search(order: Sequence[int], keeps: Keeps, keep: float, most: int) -> Found:
         Its ``kept`` is at least `keep`, or what most is kept by a prefix.
     """
     ask = _Asked(keeps, most)
-    members = _prefix(order, ask, keep)
-    enough = min(keep, ask.known[frozenset(members)])
-    minimal = len(members) == 1
-    while len(members) > 1 and ask.left >= 2:
-        groups = _groups(members, ask.left)
-        without = ask([frozenset(members).difference(group) for group in groups])
-        order_out = sorted(range(len(groups)), key=lambda k: -without[k])  # stable
-        free = [groups[k] for k in order_out if without[k] >= enough]
-        alone = all(len(group) == 1 for group in groups)
-        if not free:
-            minimal = alone
-            break
-        gone = _gone(members, free, ask, enough)
-        members = [member for member in members if member not in gone]
-        minimal = len(members) == 1
+    first = _prefix(order, ask, keep)
+    enough = min(keep, ask.known[frozenset(first)])
+    members, minimal = first, len(first) == 1
+    wide = list(order[: 2 * len(first)])
+    # where not even all of these keep enough, some speak against the class: then without them
+    if not minimal and (ask.left < 2 or ask([frozenset(wide)])[0] >= enough):
+        members, minimal = _reduced(wide, ask, enough)
+    if len(members) > len(first) or (members == first and not minimal):
+        members, minimal = _reduced(first, ask, enough)
     return Found(
         tuple(members),
         ask.known[frozenset(members)],
@@ -130,6 +125,20 @@ def search(order: Sequence[int], keeps: Keeps, keep: float, most: int) -> Found:
         minimal,
         len(ask.known),
     )
+
+
+def _reduced(members: list[int], ask: _Asked, enough: float) -> tuple[list[int], bool]:
+    """Leave out what can be; say whether each that is left was tried."""
+    while len(members) > 1 and ask.left >= 2:
+        groups = _groups(members, ask.left)
+        without = ask([frozenset(members).difference(group) for group in groups])
+        order_out = sorted(range(len(groups)), key=lambda k: -without[k])  # stable
+        free = [groups[k] for k in order_out if without[k] >= enough]
+        if not free:
+            return members, all(len(group) == 1 for group in groups)
+        gone = _gone(members, free, ask, enough)
+        members = [member for member in members if member not in gone]
+    return members, len(members) == 1
 
 
 def _prefix(order: Sequence[int], ask: _Asked, keep: float) -> list[int]:
