@@ -33,6 +33,7 @@ from explgraph.naming.encoders import Encoder
 from explgraph.naming.part_names import PartNames, name_parts
 from explgraph.network.outputs import Outputs
 from explgraph.parse_store import ParseStore, parse_to_store
+from explgraph.parsed import Parse, parts_in
 from explgraph.parsed_parts import ParsedParts
 from explgraph.paths import checked_path
 from explgraph.progress import Shown
@@ -125,7 +126,7 @@ class ExplanatoryGraph(Graph):
         batch_size: int = 32,
         device: str = "auto",
         progress: Shown = None,
-    ) -> parsing.Parse: ...
+    ) -> Parse: ...
     @overload
     def parse(
         self,
@@ -148,7 +149,7 @@ class ExplanatoryGraph(Graph):
         batch_size: int = 32,
         device: str = "auto",
         progress: Shown = None,
-    ) -> parsing.Parse | ParseStore:
+    ) -> Parse | ParseStore:
         """Find every node in images.
 
         Parameters
@@ -200,9 +201,9 @@ class ExplanatoryGraph(Graph):
             objects=objects, batch_size=batch_size, device=device, progress=progress,
         )  # fmt: skip
 
-    def parts_in(self, parse: parsing.Parse) -> ParsedParts:
-        """Give every part's place, presence and radius: see `explgraph.parsing.parts_in`."""
-        return parsing.parts_in(self, parse)
+    def parts_in(self, parse: Parse) -> ParsedParts:
+        """Give every part's place, presence and radius: see `explgraph.parsed.parts_in`."""
+        return parts_in(self, parse)
 
     def explain(
         self,
@@ -430,7 +431,7 @@ class ExplanatoryGraph(Graph):
         vocabulary: Sequence[str],
         images: Drawable | str | os.PathLike[str],
         *,
-        parse: parsing.Parse | None = None,
+        parse: Parse | None = None,
         side: float | None = None,
         fdr: float = 0.05,
         permutations: int = 999,
@@ -510,7 +511,7 @@ class ExplanatoryGraph(Graph):
         pictures: Mapping[str, str | Path] | None = None,
         time_limit: float | None = None,
         images: Drawable | str | os.PathLike[str] | None = None,
-        parse: parsing.Parse | None = None,
+        parse: Parse | None = None,
         strip: int | None = None,
     ) -> None:
         """Write the graph in the format of the path's suffix, whole or not at all.
@@ -573,7 +574,7 @@ class ExplanatoryGraph(Graph):
         *,
         what: str = "parts",
         images: Drawable | str | os.PathLike[str] | None = None,
-        parse: parsing.Parse | None = None,
+        parse: Parse | None = None,
         width: float = 174.0,
         dpi: int = 300,
         most: int | None = None,

@@ -302,25 +302,25 @@ def _ablated(
         scorer=scorer, seed=checked_seed(seed), batch_size=batch_size, device=device,
     )  # fmt: skip
     rerun = Rerun(model, graph.layers, (lowest_layer(graph, nodes) for nodes in groups), scorer)
-    seen: list[str] = []
+    all_names: list[str] = []
     scores: list[list[Tensor]] = []
     source = watched(
         model, graph, images,
         scorer=scorer, batch_size=batch_size, device=device, progress=progress,
     )  # fmt: skip
     for names, batch in source:
-        seen.extend(names)
+        all_names.extend(names)
         with alone(model):  # other threads' runs would change what its modules keep to themselves
             whole = rerun.whole(batch)
-            positions = places.positions(whole.maps)
+            seen = places.seen(whole.maps)
             instead = {layer.name: stand_ins(layer.name, batch) for layer in changed}
-            changes = [taken_away(graph, places, nodes, positions, instead) for nodes in groups]
+            changes = [taken_away(graph, places, nodes, seen, instead) for nodes in groups]
             without = [rerun.changed(change).scores for change in changes]
         scores.append([whole.scores, *without])
     before, *after = (
         torch.cat(column).double().cpu().numpy() for column in zip(*scores, strict=True)
     )
-    return tuple(seen), before, after
+    return tuple(all_names), before, after
 
 
 def lowest_layer(graph: ExplanatoryGraph, nodes: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_network import TwoLayers, graph_of, network, pictures, place
+from small_network import TwoLayers, graph_of, network, own_places, pictures
 from torch import Tensor
 
 import explgraph
@@ -198,15 +198,10 @@ def test_a_segmenter_s_mask_decides_which_units_count(setting: Any) -> None:
     mask = logits[:, 1] > logits[:, 1].mean((1, 2), keepdim=True)
     share = mask / mask.sum((1, 2))[:, None, None]
     np.testing.assert_allclose(found.scores, (logits[:, 1] * share).sum((1, 2)), atol=1e-4)
-    positions = graph.parse(model, images).positions
-    column = {node: k for k, node in enumerate(graph.node_ids)}
-    for n in range(4):
-        weights = {node: place(graph, node, positions[n, column[node]]) for node in found.nodes}
+    for n, places in enumerate(own_places(graph, model, images)):
         for v, node in enumerate(found.nodes):
             own = graph.nx.nodes[node]["filter"]
-            together = sum(w for k, w in weights.items() if graph.nx.nodes[k]["filter"] == own)
-            part = weights[node] / together.clamp(min=1)
-            expected = (part * maps[n, own] * share[n]).sum() * head[own]
+            expected = (places[node] * maps[n, own] * share[n]).sum() * head[own]
             assert found.contributions[n, v] == pytest.approx(float(expected), rel=1e-3, abs=1e-4)
 
 

@@ -33,7 +33,7 @@ def shares(model, graph, images, nodes, layer):
     """What nodes hold of a layer, with the network whole."""
     places = Places(graph)
     maps = run(model, images, graph.layers).maps
-    return held(places, nodes, places.positions(maps), maps[layer]), maps[layer]
+    return held(places, nodes, places.seen(maps), maps[layer]), maps[layer]
 
 
 @pytest.mark.parametrize("kind", KINDS)
