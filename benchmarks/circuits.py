@@ -28,9 +28,9 @@ nodes          in the circuit by nodes; "slope nodes" that it takes by gradient 
 =============  ==================================================================================
 
 *Photographs* (``--photographs``, a folder of folders): EfficientNet-Lite0, a graph of tigers' crops
-(`n02129604`), the 300 most reliable nodes as candidates, 200 photographs of tigers, reference: 20 of
-each folder. Columns: how many parts or nodes, what they, all, and random ones keep, and processor
-time.
+(`n02129604`), the 300 most reliable nodes as candidates, 200 photographs of tigers, reference: 20
+of each folder. Columns: how many parts or nodes, what they, all, and random ones keep, and
+processor time.
 """
 
 from __future__ import annotations
@@ -66,12 +66,11 @@ from explgraph import (
 from explgraph.circuits.circuit import Circuit
 from explgraph.circuits.judging import Judge
 from explgraph.circuits.trials import Asked, Trials
+from explgraph.explaining.attribution import Places
 from explgraph.explaining.intervene import run
 from explgraph.explaining.replaced import StandIns
 from explgraph.network.gradients import gradients_of
 from explgraph.network.outputs import Scorer
-from explgraph.parsing import Parser
-from explgraph.statistics.inference import responsibilities
 
 KEEP = 0.9
 NEAR = 0.12  # of the side
@@ -91,6 +90,7 @@ class Exchanged:
         self._maps = {name: values.detach().relu() for name, values in maps.items()}
 
     def __call__(self, layer: str, batch: Tensor) -> Tensor:
+        """Give what stands in for a layer's activation in images (n, 3, H, W)."""
         return self._maps[layer][[self._row[_key(image)] for image in batch]]
 
 
@@ -102,23 +102,15 @@ def slopes(
     model: nn.Module, graph: ExplanatoryGraph, layer_name: str, images: Tensor, number: int
 ) -> dict[str, float]:
     """Give gradient times activation of what each node of a layer holds, mean over images."""
-    parser = Parser(graph)
-    (layer,) = (one for one in graph.layers if one.name == layer_name)
+    places = Places(graph)
     nodes = graph.nodes_of(layer_name)
-    values = [graph.nx.nodes[node] for node in nodes]
-    fitted, grid = parser.fitted.layers[layer.index], parser.grids[layer.index]
-    patterns = [a["filter"] * fitted.sigma.shape[1] + a["pattern"] for a in values]
     total = torch.zeros(len(nodes), dtype=torch.float64)
     for batch in images.split(32):
-        with torch.no_grad():
-            whole = run(model, batch, graph.layers).maps
-            own = {one.index: whole[one.name].relu() for one in graph.layers}
-            found, _ = parser.found(own)
-            held = responsibilities(fitted, found[layer.index], patterns, grid, parser.area)
-        done = run(model, batch, [layer], gradients=True)
-        (slope,) = gradients_of(done.scores[:, number].sum(), [done.maps[layer_name]])
-        units = (slope * done.maps[layer_name].detach().relu())[:, [a["filter"] for a in values]]
-        total += (units * held).sum((0, 2, 3)).double()
+        done = run(model, batch, graph.layers, gradients=True)
+        maps = done.maps[layer_name]
+        own = places.own(nodes, maps.detach(), places.seen(done.maps))
+        (slope,) = gradients_of(done.scores[:, number].sum(), [maps])
+        total += (slope[:, own.filters] * own.units).sum((0, 2, 3)).double()
     return dict(zip(nodes, (total / len(images)).tolist(), strict=True))
 
 
@@ -210,7 +202,7 @@ def of_creatures(small: bool) -> Iterator[dict[str, Any]]:
     graph = mine(
         model, creatures.draw(80 if small else 300, seed=1).tensor(), creatures.LAYERS, seed=0
     )
-    n = 100 if small else 400
+    n = 100 if small else 200
     drawn = creatures.draw(n, seed=2)
     pictures = drawn.tensor()
     has = drawn.attributes

@@ -1,21 +1,13 @@
 """True runs of a network that has some of its parts or nodes alone, and estimates of their worth.
 
-1. Candidates hold shares of units of some layers: what the patterns of their nodes answer for
-   (`statistics.inference.responsibilities`). A set of candidates keeps what its members hold; all
-   else in these layers is replaced (`explaining.replaced`).
+1. Candidates hold shares of units of some layers (`explaining.attribution.Places`). A set of
+   candidates keeps what its members hold; all else in these layers is replaced
+   (`explaining.replaced`).
 2. *True runs*: for a batch the network runs once whole, where the nodes are found, and then from
    the lowest of the layers upwards for each set that is asked (`Rerun`).
-3. *Estimates* say in which order candidates are worth trying. Let every unit of the layers be kept
-   to a share s, from 0 (all is replaced) to 1 (the whole network). The mean over s of the gradient
-   of the class's score by a unit's share is what keeping the unit adds; these add up to the score
-   less that with all replaced, up to the error of the mean over `_STEPS` points. A candidate's
-   estimate is the sum over what it holds.
-
-References
-----------
-The path: Sundararajan et al., "Axiomatic attribution for deep networks", ICML 2017, eqs. 1 and 3,
-here of shares of units, not of pixels, from what stands in to what is there; of several layers at
-once.
+3. *Estimates* say in which order candidates are worth trying: what units add to the class's score
+   on the way from what stands in to what is there (`explaining.attribution.added`), layer by layer.
+   A candidate's is the sum over what it holds.
 """
 
 from __future__ import annotations
@@ -28,24 +20,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explgraph.explaining.attribution import Places, added
 from explgraph.explaining.intervene import Change, Run, run, watched
 from explgraph.explaining.replaced import StandIns, replaced
 from explgraph.explaining.rerun import Rerun
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages, subset
 from explgraph.network.geometry import Layer
-from explgraph.network.gradients import gradients_of
 from explgraph.network.hooks import alone
 from explgraph.network.outputs import Scorer
-from explgraph.parsing import Parser
-from explgraph.statistics.inference import responsibilities
 
 __all__ = ["Asked", "Measure", "Trials"]
 
 Measure: TypeAlias = Literal["score", "accuracy"]
 """What is kept: the class's score, or the share of images in which it is the highest of all."""
 
-_STEPS = 8  # midpoints of the way; what they miss changes an order little, and runs have the say
+_STEPS = 9  # of the way at most: what they miss changes an order little, and runs have the say
 
 
 class Asked(NamedTuple):
@@ -125,7 +115,7 @@ class Trials:
         self._layers, self._candidates = tuple(layers), tuple(map(tuple, candidates))
         self._stand_ins, self._measure = stand_ins, measure
         self._scorer, self._batch_size, self._device = scorer, batch_size, device
-        self._parser = Parser(graph)
+        self._places = Places(graph)
         self._rerun = Rerun(model, graph.layers, [self._layers[0].name], scorer)
         self._nodes = {
             layer.name: [
@@ -172,67 +162,35 @@ class Trials:
         return torch.cat(found, 1).numpy()
 
     def estimates(self, indices: Sequence[int], classes: Sequence[int]) -> dict[str, float]:
-        """Estimate what each candidate's nodes add to the score, in its unit, mean over images.
-
-        With the measure "accuracy", to the score's lead over the highest of all others.
-        """
+        """Estimate what each candidate's nodes add to the score, in its unit, mean over images."""
         total = {name: torch.zeros(len(n), dtype=torch.float64) for name, n in self._nodes.items()}
         for batch, own in self._batches(indices, classes):
-            whole = run(self._model, batch, self._graph.layers, scorer=self._scorer)
-            worth = self._adds(batch, own)
-            for name, held in self._held(whole).items():
-                adds = (worth[name][:, held.filters] * held.shares).sum((0, 2, 3))
-                total[name] += adds.double().cpu()
+            columns, column = torch.unique(own, return_inverse=True)
+            whole = run(self._model, batch, self._graph.layers, scorer=self._scorer, gradients=True)
+            for layer, held in zip(self._layers, self._held(whole).values(), strict=True):
+                maps = whole.maps[layer.name].detach()
+                instead = self._stand_ins(layer.name, batch)
+                units = added(
+                    self._model, batch, whole, layer, columns.tolist(),
+                    scorer=self._scorer, most=_STEPS,
+                    baseline=replaced(maps, torch.ones_like(maps), instead),
+                ).units[range(len(batch)), column]  # fmt: skip
+                adds = (units[:, held.filters] * held.shares).sum((0, 2, 3))
+                total[layer.name] += adds.double().cpu()
         return {
             node: value / len(indices)
             for name, nodes in self._nodes.items()
             for (node, _), value in zip(nodes, total[name].tolist(), strict=True)
         }
 
-    def _adds(self, batch: Tensor, own: Tensor) -> dict[str, Tensor]:
-        """Give what keeping each unit adds to the class's score, (n, C, H, W), by layer."""
-        total: dict[str, Tensor] = {}
-        for k in range(_STEPS):
-            shares: dict[str, Tensor] = {}
-
-            def change(name: str, step: int = k, shares: dict[str, Tensor] = shares) -> Change:
-                def changed(maps: Tensor) -> Tensor:
-                    share = torch.full_like(maps, (step + 0.5) / _STEPS, requires_grad=True)
-                    shares[name] = share
-                    return replaced(maps, 1 - share, self._stand_ins(name, batch))
-
-                return changed
-
-            changes = {layer.name: change(layer.name) for layer in self._layers}
-            done = run(
-                self._model, batch, self._layers, changes, scorer=self._scorer, gradients=True
-            )
-            score = self._aim(done.scores, own).sum()
-            names = list(shares)
-            slopes = gradients_of(score, [shares[name] for name in names])
-            for name, slope in zip(names, slopes, strict=True):
-                slope = slope.detach().float() / _STEPS
-                total[name] = total[name] + slope if name in total else slope
-        return total
-
     def _held(self, whole: Run) -> dict[str, _Held]:
-        """Find what the candidates' nodes hold, by layer: what their patterns answer for."""
-        own = {
-            layer.index: whole.maps[layer.name].detach().to("cpu", torch.float32).relu()
-            for layer in self._graph.layers
-        }
-        found, _ = self._parser.found(own)
+        """Find what the candidates' nodes hold, by layer."""
+        seen = self._places.seen(whole.maps)
         held = {}
-        for layer in self._layers:
-            fitted, grid = self._parser.fitted.layers[layer.index], self._parser.grids[layer.index]
-            nodes = [self._graph.nx.nodes[node] for node, _ in self._nodes[layer.name]]
-            patterns = [a["filter"] * fitted.sigma.shape[1] + a["pattern"] for a in nodes]
-            shares = responsibilities(fitted, found[layer.index], patterns, grid, self._parser.area)
-            held[layer.name] = _Held(
-                [p for _, p in self._nodes[layer.name]],
-                [a["filter"] for a in nodes],
-                shares.to(whole.maps[layer.name]),
-            )
+        for name, nodes in self._nodes.items():
+            ids = [node for node, _ in nodes]
+            shares = self._places.weights(ids, seen, whole.maps[name].detach())
+            held[name] = _Held([p for _, p in nodes], self._places.filters(ids), shares)
         return held
 
     def _change(self, one: Asked, held: _Held, instead: Tensor | float) -> Change:
@@ -263,10 +221,3 @@ class Trials:
         if self._measure == "accuracy":
             return (scores.argmax(1) == own).double()
         return scores.gather(1, own[:, None])[:, 0]
-
-    def _aim(self, scores: Tensor, own: Tensor) -> Tensor:
-        """Give what gradients are taken of: accuracy has none."""
-        mine = scores.gather(1, own[:, None])[:, 0]
-        if self._measure == "score" or scores.shape[1] == 1:
-            return mine
-        return mine - scores.scatter(1, own[:, None], -torch.inf).amax(1)
