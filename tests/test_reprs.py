@@ -21,6 +21,8 @@ from explgraph.answers.rationales import Rationales
 from explgraph.answers.reading import Reading
 from explgraph.answers.relations import Bias, Relation
 from explgraph.brief import counted, few
+from explgraph.circuits.account import Kept, Member
+from explgraph.circuits.circuit import Circuit
 from explgraph.evaluation.landmarks import Landmarks
 from explgraph.graph.labels import DecidedPart, Labels
 from explgraph.graph.parts import Part
@@ -51,6 +53,16 @@ def modes():
     return tuple(
         Mode(None, tuple(range(V)), tuple(range(N)), draw(V), draw(V), 1.5) for _ in range(3)
     )
+
+
+def circuit():
+    kept = Kept(0.912345, 0.88, 0.95)
+    members = tuple(Member(p, t, 9, 0.1, 0.1) for p, t in zip(PARTS, TITLES, strict=True))
+    return Circuit(
+        random_graph(3), members, kept, 0.5, kept, kept, 0.2, (), PARTS, 0.9, False, True, 40,
+        ((0, "a class with a long name, as those of ImageNet are"),) * 5, "part", ("stage4",) * 3,
+        "mean", "accuracy", 8.0, 1.0, (50, 50), ("this is doubted for a long reason " * 9,),
+    )  # fmt: skip
 
 
 def judged():
@@ -91,6 +103,7 @@ SHOWN = {
     "Localizer": lambda: explgraph.Localizer(random_graph(3)),
     "Ablation": lambda: Ablation(NAMES, draw(N, 1000), draw(N, 1000)),
     "PartAblation": lambda: PartAblation(PARTS, TITLES, NAMES, draw(N, 90), draw(A, N, 90)),
+    "Circuit": circuit,
     "PartEffects": lambda: PartEffects(PARTS, TITLES, ("low", "high"), draw(2, A), draw(2)),
     "Check": lambda: Check(tuple((v, v) for v in NODES), draw(V), draw(V), 0.98),
     "Evidence": lambda: Evidence(NODES, NAMES, draw(N, A, V), draw(N, A), draw(N, V, 2)),

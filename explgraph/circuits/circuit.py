@@ -26,11 +26,12 @@ class Circuit(CircuitAccount[G]):
     """
 
     def __repr__(self) -> str:
-        doubted = f"; {self.doubts[0]}" if self.doubts else ""
+        little = "" if self.reached else f", less than the {self.keep:.0%} asked for"
+        doubted = f"; {counted(len(self.doubts), 'doubt')}" if self.doubts else ""
         return (
-            f"Circuit: {counted(len(self), self.by)} of {len(self.order):,} "
-            f"({few(member.title for member in self.members)}) keep {self.kept} of "
-            f"{self.title}'s {self.measure} in {few(self.layers)}{doubted}"
+            f"Circuit{little}: {counted(len(self), self.by)} of {len(self.order):,} "
+            f"({few(member.title for member in self.members)}) keep {self.kept} of the "
+            f"{self.measure} of {self.title} in {few(self.layers)}{doubted}"
         )
 
     def markdown(self) -> str:

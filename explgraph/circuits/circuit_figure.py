@@ -9,9 +9,9 @@ import numpy as np
 
 from explgraph.circuits.account import CircuitAccount
 from explgraph.explaining.explanation_page import AGAINST, FOR
-from explgraph.views.figure_style import Figure, written
+from explgraph.views.figure_style import Axes, Figure, written
 
-__all__ = ["circuit_figure"]
+__all__ = ["circuit_figure", "draw_curve"]
 
 _SIZE = (5.2, 3.0)  # inches
 
@@ -33,7 +33,12 @@ def circuit_figure(
         Its one axes counts candidates (logarithmic) and shares.
     """
     figure = Figure(figsize=_SIZE, dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    draw_curve(figure.add_subplot(), circuit)
+    return written(figure, path)
+
+
+def draw_curve(axes: Axes, circuit: CircuitAccount[Any]) -> None:
+    """Draw the curve into axes."""
     sizes = np.array([point.size for point in circuit.curve])
     kept, low, high = np.array([point.kept for point in circuit.curve]).T
     axes.axhline(circuit.keep, color=AGAINST, linestyle="--", linewidth=1, label="asked for")
@@ -50,6 +55,7 @@ def circuit_figure(
     shown = sizes if len(sizes) <= 8 else sizes[[*range(0, len(sizes), 2)]]
     axes.set_xticks(shown, [f"{size:,}" for size in shown])
     axes.minorticks_off()
+    axes.set_ylim(bottom=min(0.0, float(np.nanmin([*low, own.low]))))
     axes.set_xlabel(f"{'parts' if circuit.by == 'part' else 'nodes'} kept")
     axes.set_ylabel(f"share of the {circuit.measure} kept")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -57,4 +63,3 @@ def circuit_figure(
     axes.legend(frameon=False, fontsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    return written(figure, path)

@@ -29,7 +29,7 @@ def world():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExplgraphWarning)
         graph = explgraph.mine(model, creatures.draw(80, seed=1).tensor(), ["stage4"], seed=0)
-    drawn = creatures.draw(90, seed=2)
+    drawn = creatures.draw(64, seed=2)
     return model, graph, drawn, drawn.tensor()
 
 
@@ -86,13 +86,13 @@ def test_the_planted_cue_goes_through_it(world, horns):
 
 def test_what_is_measured_holds_on_other_images(world, horns):
     model, graph, _, pictures = world
-    drawn = creatures.draw(120, seed=6, fixed={"horns": True}).tensor()
+    drawn = creatures.draw(40, seed=6, fixed={"horns": True}).tensor()
     layers = list(graph.layers)
     stand_ins = StandIns.of("mean", model, graph, layers, pictures, **RUNNING)
     trials = Trials(
         model, graph, layers, [horns.graph.node_ids], drawn, stand_ins, "score", **RUNNING
     )
-    (kept,) = Judge(trials, range(120), [3] * 120, 0).kept([Asked(frozenset([0]))])
+    (kept,) = Judge(trials, range(40), [3] * 40, 0).kept([Asked(frozenset([0]))])
     assert kept.low <= horns.kept.high
     assert horns.kept.low <= kept.high
 
@@ -110,11 +110,9 @@ def test_behind_the_top_layer_scores_add_up(horns):
 def test_the_same_seed_gives_the_same_and_halves_are_apart(world, horns):
     model, graph, drawn, pictures = world
     shown = pictures[drawn.attributes["horns"]]
-    again = graph.circuit(model, shown, "horns", reference=pictures, seed=3, batch_size=7)
+    again = graph.circuit(model, shown, 3, reference=pictures, seed=3, batch_size=7)
     assert [m.id for m in again.members] == [m.id for m in horns.members]
     assert again.kept == pytest.approx(horns.kept, abs=1e-5)
-    other = graph.circuit(model, shown, 3, reference=pictures, seed=4)
-    assert other.kept != pytest.approx(horns.kept, abs=1e-5)
     assert sum(horns.images) == len(shown)
     assert abs(horns.images[0] - horns.images[1]) <= 1
 
@@ -141,27 +139,23 @@ def test_by_nodes_it_is_a_graph_that_keeps_what_it_says(world, tmp_path):
 
 
 def test_of_several_classes_each_image_counts_for_its_own(world):
-    model, graph, drawn, pictures = world
+    model, graph, _, pictures = world
     found = quiet(graph, model, pictures, ["beast", "guardian", "dragon"], keep=0.5)
     assert [number for number, _ in found.classes] == [0, 1, 2]
     assert sum(found.images) == len(pictures)
     with torch.no_grad():
         best = model(pictures)[:, :3].amax(1).mean()
     assert found.whole == pytest.approx(float(best), rel=0.3)
-    labels = [int(one) for one in drawn.labels]
-    told = quiet(
-        graph, model, pictures, [0, 1, 2], keep=0.5, labels=labels, outputs=lambda out: out[:, :3]
-    )
-    assert told.classes[0][1] == "class 0"  # of other outputs names aren't known
 
 
-def test_accuracy_can_be_what_is_kept(world):
+def test_accuracy_of_labels_can_be_what_is_kept(world):
     model, graph, drawn, pictures = world
     found = quiet(
         graph, model, pictures, [0, 1, 2],
         measure="accuracy", labels=[int(one) for one in drawn.labels],
         outputs=lambda out: out[:, :3], keep=0.8,
     )  # fmt: skip
+    assert found.classes[0][1] == "class 0"  # of other outputs names aren't known
     assert 0.8 < found.whole <= 1
     assert found.kept_in_search >= 0.8
     assert 0 <= found.nothing < found.whole
@@ -177,7 +171,7 @@ def test_what_can_not_be_kept_is_said_first(world):
     assert not found.reached
     assert found.kept_in_search < 0.9
     assert "can't be kept" in found.doubts[0]
-    assert found.doubts[0] in repr(found)
+    assert repr(found).startswith("Circuit, less than the 90% asked for: ")
     assert found.markdown().index("can't be kept") < found.markdown().index("| member |")
     assert np.isnan(found.by_chance)
     assert found.as_dict()["by_chance"] is None
