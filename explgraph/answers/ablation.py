@@ -1,8 +1,8 @@
 """Taking nodes away in truth, and what becomes of each class's score.
 
-Where a node is, in an image, is found with the network whole. Then the activation of its filter
-within that place (a Gaussian around its position) is replaced (`replaced`), and the network goes
-on, from the lowest layer that changes (`rerun`).
+What a node holds of its filter's map, in an image, is found with the network whole
+(`attribution.Places`). That is replaced, by nothing or by what other images have there
+(`replaced`), and the network goes on, from the lowest layer that changes (`rerun`).
 """
 
 from __future__ import annotations
@@ -181,9 +181,8 @@ def ablate(
 ) -> Ablation:
     """Run a network without some of its nodes, or without whole parts.
 
-    Each node's place is found with the network whole; then the activation of its filter within
-    that place is taken away (places of one filter that overlap count once), and the network goes
-    on with what is left.
+    What each node answers for in its filter's map is found with the network whole; then that is
+    taken away, and the network goes on with what is left.
 
     Parameters
     ----------

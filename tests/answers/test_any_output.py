@@ -124,7 +124,8 @@ def test_every_answer_is_that_about_the_model_that_gives_scores(
         )
     assert [row.part for row in why.rows] == [row.part for row in so.rows]
     np.testing.assert_allclose(why.removal.score, so.removal.score, rtol=1e-4)
-    np.testing.assert_allclose([*why.here[1:]], [*so.here[1:]], rtol=1e-3, atol=1e-4)
+    near = 1e-4 + 1e-6 * abs(so.carried)  # the residual is what rounding leaves
+    np.testing.assert_allclose([*why.here[1:]], [*so.here[1:]], rtol=1e-3, atol=near)
     tree = DecisionTree.fit(given, graph, images, 1, positive=[True] * 6 + [False] * 6, **options)
     again = DecisionTree.fit(model, graph, images, 1, positive=[True] * 6 + [False] * 6)
     assert [mode.images for mode in tree.modes] == [mode.images for mode in again.modes]
