@@ -343,7 +343,10 @@ def main() -> None:
     setting.announce()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExplgraphWarning)  # a column says it
-        rows = list(of_creatures(options.small))
+        rows = []
+        for row in of_creatures(options.small):
+            rows.append(row)
+            print(f"{row['class']}: {row['parts']} parts", file=sys.stderr, flush=True)
         print(markdown(rows), flush=True)
         means = summary(rows)
         for which, told in means.items():
