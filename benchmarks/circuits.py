@@ -78,6 +78,7 @@ IDLE = 0.02
 HALF_UNIT = 8.0  # px, of stage4
 CHANGED = 0.1  # of a standard deviation of colours, 6 of 255: more than rounding
 TIGERS, TIGER = "n02129604", 292  # folder; class of ImageNet
+FEW = ("horns", "dragon")  # classes that --small asks about
 RUNNING: dict[str, Any] = {"scorer": Scorer(), "batch_size": 32, "device": "cpu"}
 
 
@@ -196,7 +197,7 @@ def on_changed(shown: Tensor, without: Tensor, at: NDArray[np.float32]) -> NDArr
     return near
 
 
-def of_creatures(small: bool) -> Iterator[dict[str, Any]]:
+def of_creatures(small: bool, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Find the circuits of what creatures show."""
     model = creatures.network()
     graph = mine(
@@ -212,7 +213,7 @@ def of_creatures(small: bool) -> Iterator[dict[str, Any]]:
     bare = creatures.draw(n, seed=2, fixed={"horns": False, "wings": False}).tensor()
     at = graph.parse(model, pictures, progress=False).parts.positions
     column = {part.id: k for k, part in enumerate(graph.parts)}
-    for name in ("horns", "dragon") if small else creatures.OUTPUTS:
+    for name in classes:
         if name in creatures.ATTRIBUTES:
             causes: tuple[str, ...] = (creatures.ATTRIBUTES[name],)
             chosen = has[name] & drawn.visible[causes[0]]
@@ -335,6 +336,9 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--classes", nargs="*", choices=creatures.OUTPUTS, help="of creatures (all of them)"
+    )
     parser.add_argument("--photographs", type=Path, help="folder of folders of photographs")
     parser.add_argument("--cache", type=Path, help="folder for recorded activations")
     parser.add_argument("--small", action="store_true", help="in seconds, for CI")
@@ -344,7 +348,9 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExplgraphWarning)  # a column says it
         rows = []
-        for row in of_creatures(options.small):
+        for row in of_creatures(
+            options.small, options.classes or (FEW if options.small else creatures.OUTPUTS)
+        ):
             rows.append(row)
             print(f"{row['class']}: {row['parts']} parts", file=sys.stderr, flush=True)
         print(markdown(rows), flush=True)
