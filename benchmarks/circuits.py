@@ -67,8 +67,9 @@ from explgraph.circuits.circuit import Circuit
 from explgraph.circuits.judging import Judge
 from explgraph.circuits.trials import Asked, Trials
 from explgraph.explaining.attribution import Places
+from explgraph.explaining.by_part import By
 from explgraph.explaining.intervene import run
-from explgraph.explaining.replaced import StandIns
+from explgraph.explaining.replaced import Replacement, StandIns
 from explgraph.network.gradients import gradients_of
 from explgraph.network.outputs import Scorer
 
@@ -77,6 +78,13 @@ NEAR = 0.12  # of the side
 IDLE = 0.02
 HALF_UNIT = 8.0  # px, of stage4
 CHANGED = 0.1  # of a standard deviation of colours, 6 of 255: more than rounding
+# what circuits of photographs are of, and what stands in
+WAYS: list[tuple[By, Replacement]] = [
+    ("part", "mean"),
+    ("node", "mean"),
+    ("node", "resampled"),
+    ("node", "zero"),
+]
 TIGERS, TIGER = "n02129604", 292  # folder; class of ImageNet
 FEW = ("horns", "dragon")  # classes that --small asks about
 RUNNING: dict[str, Any] = {"scorer": Scorer(), "batch_size": 32, "device": "cpu"}
@@ -279,30 +287,29 @@ def of_photographs(data: Path, cache: Path | None) -> Iterator[dict[str, Any]]:
     tigers = images(data / TIGERS, 200)
     top = network.LAYERS[0]
     best = graph.subgraph([top]).prune(top=300).node_ids
-    for by, candidates in (("part", None), ("node", best)):
-        for replacement in ("mean", "resampled", "zero"):
-            start, clock = time.process_time(), time.perf_counter()
-            circuit = graph.circuit(
-                model, tigers, TIGER,
-                keep=KEEP, by=by, candidates=candidates, replacement=replacement,
-                reference=reference, progress=False,
-            )  # fmt: skip
-            yield {
-                "photographs": len(tigers),
-                "by": by,
-                "replacement": replacement,
-                "layer": ", ".join(circuit.layers),
-                "candidates": len(circuit.order),
-                "members": len(circuit),
-                "kept": circuit.kept.value,
-                "low": circuit.kept.low,
-                "high": circuit.kept.high,
-                "all": circuit.ceiling.value,
-                "by chance": circuit.by_chance,
-                "runs": circuit.runs,
-                "processor s": time.process_time() - start,
-                "seconds": time.perf_counter() - clock,
-            }
+    for by, replacement in WAYS:
+        start, clock = time.process_time(), time.perf_counter()
+        circuit = graph.circuit(
+            model, tigers, TIGER,
+            keep=KEEP, by=by, candidates=best if by == "node" else None, replacement=replacement,
+            reference=reference, progress=False,
+        )  # fmt: skip
+        yield {
+            "photographs": len(tigers),
+            "by": by,
+            "replacement": replacement,
+            "layer": ", ".join(circuit.layers),
+            "candidates": len(circuit.order),
+            "members": len(circuit),
+            "kept": circuit.kept.value,
+            "low": circuit.kept.low,
+            "high": circuit.kept.high,
+            "all": circuit.ceiling.value,
+            "by chance": circuit.by_chance,
+            "runs": circuit.runs,
+            "processor s": time.process_time() - start,
+            "seconds": time.perf_counter() - clock,
+        }
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:

@@ -35,7 +35,7 @@ __all__ = ["Asked", "Measure", "Trials"]
 Measure: TypeAlias = Literal["score", "accuracy"]
 """What is kept: the class's score, or the share of images in which it is the highest of all."""
 
-_STEPS = 9  # of the way at most: what they miss changes an order little, and runs have the say
+_STEPS = 3  # of the way at most: what they miss changes an order little, and runs have the say
 
 
 class Asked(NamedTuple):

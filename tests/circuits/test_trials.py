@@ -116,8 +116,9 @@ def test_accuracy_is_whether_the_class_is_the_highest(world):
 
 
 @pytest.mark.parametrize("layer", ["upper", "lower"])
-def test_estimates_are_a_fine_integral(world, layer):
+def test_estimates_are_a_fine_integral(world, layer, monkeypatch):
     """Of all units' shares, from what stands in to what is there; nodes have what they hold."""
+    monkeypatch.setattr("explgraph.circuits.trials._STEPS", 27)
     candidates = groups(world[1], [layer])
     found = trials(world, [layer], candidates).estimates(range(N), [2] * N)
     shares, maps = zip(*(held(world, layer, [node]) for (node) in found), strict=True)
