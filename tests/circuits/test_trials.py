@@ -137,9 +137,8 @@ def test_estimates_are_a_fine_integral(world, layer, monkeypatch):
     assert_allclose(list(found.values()), expected, atol=(1e-4 if world[3] else 0.1) * scale)
 
 
+@pytest.mark.parametrize("world", [True], indirect=True, ids=["linear"])
 def test_in_a_linear_network_an_estimate_is_what_is_lost(world):
-    if not world[3]:
-        pytest.skip("the network isn't linear")
     candidates = groups(world[1], ["lower"])
     runs = trials(world, ["lower"], candidates)
     adds = runs.estimates(range(N), [0] * N)
