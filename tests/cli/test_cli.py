@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 import explgraph
 from explgraph import creatures
 from explgraph.answers.ablation import Ablation
+from explgraph.answers.class_effects import layer_effects
 from explgraph.cli import entry as cli
 from explgraph.cli import graphs, mining
 from explgraph.cli.inputs import open_for_model
@@ -609,7 +610,8 @@ def test_effects_of_parts(place, capsys, tmp_path):
     code, said, err = run(capsys, *command, "--by", "part", "--list", tmp_path / "few.txt")
     assert (code, err) == (0, "")
     measured = explgraph.load(out)
-    table = said[said.index("part, effect on dragon in") :].splitlines()
+    tables = said[said.index("part, effect on dragon in") :].split("\n\n")
+    table = tables[0].splitlines()
     assert table[0].split()[-2:] == ["stage4", "stage3"]
     titles = {part.title: part for part in graph.parts}
     for row in table[1:]:
@@ -621,6 +623,12 @@ def test_effects_of_parts(place, capsys, tmp_path):
             effects = [measured.nx.nodes[v]["effect_on_dragon"] for v in nodes
                        if graph.nx.nodes[v]["layer"] == layer]  # fmt: skip
             assert float(value) == pytest.approx(sum(effects), rel=6e-3, abs=1e-9)
+    rows = [row.split() for row in tables[1].splitlines()[1:]]
+    for row, one in zip(rows, reversed(layer_effects(measured, "dragon")), strict=True):
+        assert row[0] == one.layer
+        told = (one.carried, one.own.sum(), float(one.rests.no_node))
+        assert [float(value) for value in row[1:4]] == pytest.approx(told, rel=6e-3)
+    assert rows[1][5:] == [f"{one.share:.0%}", f"{one.rank_correlation:.2f}"]
 
 
 def test_ablate_takes_parts(place, capsys, tmp_path):
