@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from explgraph.answers.bias import find_bias
     from explgraph.answers.decision_tree import DecisionTree
     from explgraph.answers.effects import edge_effects
+    from explgraph.answers.faithfulness import faithfulness
     from explgraph.answers.filter_loss import FilterLoss, PartMask
     from explgraph.answers.localize import Localizer
     from explgraph.errors import ExplgraphError, ExplgraphWarning
@@ -51,6 +52,7 @@ __all__ = [
     "WithInputs",
     "ablate",
     "edge_effects",
+    "faithfulness",
     "find_bias",
     "list_layers",
     "load",
@@ -76,6 +78,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "answers.decision_tree": ("DecisionTree",),
         "answers.ablation": ("ablate",),
         "answers.effects": ("edge_effects",),
+        "answers.faithfulness": ("faithfulness",),
         "answers.filter_loss": ("FilterLoss", "PartMask"),
         "answers.localize": ("Localizer",),
         "errors": ("ExplgraphError", "ExplgraphWarning"),
