@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from explgraph.activations.store import ActivationStore, open_store
     from explgraph.answers.ablation import ablate
     from explgraph.answers.bias import find_bias
+    from explgraph.answers.compare import compare
+    from explgraph.answers.comparison import Comparison
     from explgraph.answers.decision_tree import DecisionTree
     from explgraph.answers.effects import edge_effects
     from explgraph.answers.filter_loss import FilterLoss, PartMask
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActivationStore",
     "Activations",
+    "Comparison",
     "DecisionTree",
     "ExplanatoryGraph",
     "ExplgraphError",
@@ -48,6 +51,7 @@ __all__ = [
     "Settings",
     "WithInputs",
     "ablate",
+    "compare",
     "edge_effects",
     "find_bias",
     "list_layers",
@@ -69,6 +73,8 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "activations.recording": ("record",),
         "activations.store": ("ActivationStore", "open_store"),
         "answers.bias": ("find_bias",),
+        "answers.compare": ("compare",),
+        "answers.comparison": ("Comparison",),
         "answers.decision_tree": ("DecisionTree",),
         "answers.ablation": ("ablate",),
         "answers.effects": ("edge_effects",),
