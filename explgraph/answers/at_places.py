@@ -71,10 +71,17 @@ class FirstPass(NamedTuple):
     present: NDArray[np.float32]
     scores: Array
 
-    def take(self, rows: Sequence[int]) -> FirstPass:
-        """Keep some of the images."""
-        kept = list(rows)
-        return FirstPass(tuple(self.names[row] for row in kept), *(v[kept] for v in self[1:]))
+    def named(self, names: Sequence[str]) -> FirstPass:
+        """Keep the images of some names, in that order."""
+        row = {name: number for number, name in enumerate(self.names)}
+        kept = [row[name] for name in names]
+        return FirstPass(
+            tuple(names),
+            self.positions[kept],
+            self.expected[kept],
+            self.present[kept],
+            self.scores[kept],
+        )
 
 
 class SecondPass(NamedTuple):
@@ -84,13 +91,16 @@ class SecondPass(NamedTuple):
     ----------
     says : (N, P, filters) float32
         Each filter's mean around the place, of all layers; at every place a layer's filters vary
-        by 1 together.
+        by 1 together, or by less, where they do little: see `_scaled`.
     adds : (N, P, K) float64
         To K classes, in units of their scores.
+    layers : int
+        How many there are.
     """
 
     says: NDArray[np.float32]
     adds: Array
+    layers: int
 
 
 def first_pass(
@@ -121,6 +131,7 @@ def second_pass(
     graph: ExplanatoryGraph,
     images: AnyImages,
     at: Mapping[str, NDArray[np.floating]],
+    sets: Sequence[int],
     classes: Sequence[int],
     running: Running,
 ) -> SecondPass:
@@ -133,6 +144,8 @@ def second_pass(
     at : mapping of str to (P, 2)
         Places by the image's name, px; images without are passed over. What is given is in this
         order.
+    sets : sequence of int
+        How many of the P places form a set, one after the other: those of a set share units.
     classes : sequence of int
         K columns of the scores.
     running : Running
@@ -163,7 +176,13 @@ def second_pass(
             says.append(torch.einsum("nchw,nphw->npc", own, weight))
         sizes = [part.shape[2] for part in says]
         nobody = math.exp(-(_FAR**2) / 2)
-        share = (near[lowest] / (near[lowest].sum(1, keepdim=True) + nobody)).double()
+        share = torch.cat(
+            [
+                one / (one.sum(1, keepdim=True) + nobody)
+                for one in near[lowest].split(list(sets), 1)
+            ],
+            1,
+        ).double()
         adds = torch.zeros(*places.shape[:2], len(classes), dtype=torch.float64)
         for k, column in enumerate(classes):
             maps = done.maps[lowest]
@@ -174,7 +193,7 @@ def second_pass(
         found.append((torch.cat(says, 2), adds))
     order = np.argsort(rows)
     all_says, all_adds = (torch.cat(column).numpy()[order] for column in zip(*found, strict=True))
-    return SecondPass(_scaled(all_says, sizes), all_adds)
+    return SecondPass(_scaled(all_says, sizes), all_adds, len(sizes))
 
 
 def _batches(
@@ -201,11 +220,14 @@ def _near(grid: Grid, places: Tensor, sigma: float) -> Tensor:
 
 
 def _scaled(says: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.float32]:
-    """Divide each layer's filters by what they vary by together, at each place."""
-    layers = np.split(says, np.cumsum(sizes)[:-1], axis=2)
-    spread = [np.sqrt(layer.var(0).sum(-1)) for layer in layers]
-    scaled = [
-        layer / np.maximum(one, 1e-12)[None, :, None]
-        for layer, one in zip(layers, spread, strict=True)
-    ]
+    """Divide each layer's filters by what they vary by together, at each place.
+
+    Where that is less than what is usual, the mean over places, they are divided by that: next to
+    nothing is not all that happens.
+    """
+    scaled = []
+    for layer in np.split(says, np.cumsum(sizes)[:-1], axis=2):
+        variance = layer.var(0).sum(-1)
+        spread = np.sqrt(np.maximum(variance, variance.mean()))
+        scaled.append(layer / np.maximum(spread, 1e-12)[None, :, None])
     return np.concatenate(scaled, 2)

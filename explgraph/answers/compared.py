@@ -155,6 +155,8 @@ class Compared:
         effects = sum(change.kind == "effect" for change in self.changed)
         told = f"{counted(len(self.matches), self.by)}: {told}"
         if self.classes:
-            told += f"; {counted(effects, 'effect')} on {counted(len(self.classes), 'class')} changed"
+            told += (
+                f"; {counted(effects, 'effect')} on {counted(len(self.classes), 'class')} changed"
+            )
         most = f"; most: {self.changed[0].told()}" if self.changed else "; nothing changed"
         return told + most

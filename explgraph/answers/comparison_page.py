@@ -56,7 +56,7 @@ def page(found: Compared) -> str:
     body = (
         f"{markup.doubted(found.doubts)}<h1>Two networks compared: {said}</h1>\n"
         f"<p>Over {counted(found.images, 'image')} that both saw. {html.escape(found.summary())}."
-        f"</p><p class=\"quiet\">{len(found.changes):,} things were tested; of what is told to have "
+        f'</p><p class="quiet">{len(found.changes):,} things were tested; of what is told to have '
         f"changed a share of {found.fdr:.0%} may be by chance. Differences up to {found.margin:g} "
         "don't count.</p>"
         f"{_changes(found, shown, len(changed))}{_matches(found)}"
@@ -74,7 +74,7 @@ def _changes(found: Compared, shown: tuple[Change, ...], total: int) -> str:
         what = _SAID[one.kind]
         on = f"<br>on <b>{html.escape(one.class_title)}</b>" if one.class_title else ""
         lines.append(
-            f'<tr><td class="what"><b>{html.escape(one.title)}</b><br><span class="quiet">of network '
+            f'<tr><td class="what"><b>{html.escape(one.title)}</b><br><span class="quiet">of '
             f"{one.graph.upper()}</span></td>{_tiles(found, one.graph, one.part)}"
             f'<td><span class="{one.kind}">{what}</span>{on}</td>'
             f"<td>{_bars(one, longest)}</td>"
@@ -86,11 +86,11 @@ def _changes(found: Compared, shown: tuple[Change, ...], total: int) -> str:
         "<th></th><th>network A (blue), B (orange)</th>"
         '<th class="value">strength</th><th class="value">q</th></tr></thead><tbody>'
         f"{''.join(lines)}</tbody></table></div>{more}"
-        '<p class="quiet">Vanished, appeared: the share of the variance of what a network’s maps do '
-        "at the part’s place that goes with the part’s presence. Moved: the same of network B, at "
-        "the part’s place and at its partner’s. Effect: standard deviations of the class’s score, "
-        "for each of the part’s presence, that are added at the part’s place. The strength is told "
-        "in standard deviations for all of them.</p>"
+        '<p class="quiet">Vanished, appeared: the share of the variance of what a network’s maps '
+        "do at the part’s place that goes with the part’s presence. Moved: the same of network B, "
+        "of A’s part at A’s place and of its partner at the partner’s. Effect: standard "
+        "deviations of the class’s score, for each of the part’s presence, that are added at the "
+        "part’s place. The strength is told in standard deviations for all of them.</p>"
     )
 
 
@@ -109,9 +109,8 @@ def _bars(one: Change, longest: float) -> str:
             f'font-size="12" font-family="system-ui, sans-serif">{value:.2f}</text>'
         )
     told = f"from {one.before:.2f} to {one.after:.2f}"
-    return (
-        f'<svg width="{_BAR + 50}" height="36" role="img" aria-label="{told}">{"".join(drawn)}</svg>'
-    )
+    size = f'width="{_BAR + 50}" height="36"'
+    return f'<svg {size} role="img" aria-label="{told}">{"".join(drawn)}</svg>'
 
 
 def _tiles(found: Compared, graph: str, part: str) -> str:
@@ -131,8 +130,8 @@ def _matches(found: Compared) -> str:
     return (
         f"<h2>{found.by.title()}s side by side</h2>"
         '<p class="quiet">Matched one to one by where and when they are present: 1 if always '
-        "together, 0 as by chance. <i>Alone</i>: both networks’ maps go with it, but only one graph "
-        f"has it as a {found.by} of its own; mining grouped it otherwise.</p>"
+        "together, 0 as by chance. <i>Alone</i>: both networks’ maps go with it, but only one "
+        f"graph has it as a {found.by} of its own; mining grouped it otherwise.</p>"
         f'<div class="wide"><table><thead><tr><th>A</th><th></th><th>B</th><th></th><th></th>'
         '<th class="value">similar</th><th class="value">apart</th>'
         f'<th class="value">A’s maps</th><th class="value">B’s maps</th></tr></thead><tbody>'

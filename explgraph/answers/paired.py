@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-__all__ = ["Pairs", "Seen", "answering", "distances", "exchange_p", "folds", "matched", "similarity"]
+__all__ = [
+    "Pairs",
+    "Seen",
+    "answering",
+    "distances",
+    "exchange_p",
+    "folds",
+    "matched",
+    "similarity",
+]
 
 Array = NDArray[np.float64]
 
@@ -26,7 +35,7 @@ def folds(n: int, seed: int) -> NDArray[np.int64]:
     return numbers
 
 
-def answering(says: Array, there: Array, fold: NDArray[np.int64]) -> Array:
+def answering(says: Array, there: Array, fold: NDArray[np.int64], total: float) -> Array:
     """Say how far what a network's maps say goes with the presence of things, image by image.
 
     Each number of the maps is predicted from a thing's presence by a line that is fitted on the
@@ -39,17 +48,16 @@ def answering(says: Array, there: Array, fold: NDArray[np.int64]) -> Array:
     there : (N, T)
         Presence of T things.
     fold : (N,) int
+    total : float
+        The variance that all C numbers have together, as a rule.
 
     Returns
     -------
     (N, T) float64
-        Each image's part in it: the mean over images is the share of the variance of all C numbers
-        that goes with the presence. About 0 by chance, on either side.
+        Each image's part in it: the mean over images is the share of `total` that goes with the
+        presence. About 0 by chance, on either side.
     """
     found = np.zeros(there.shape)
-    total = np.square(says - says.mean(0)).sum() / len(says)
-    if total <= _TINY:
-        return found
     for number in np.unique(fold):
         other, mine = fold != number, fold == number
         mean, usual = says[other].mean(0), there[other].mean(0)
@@ -61,7 +69,8 @@ def answering(says: Array, there: Array, fold: NDArray[np.int64]) -> Array:
         along = (says[mine] - mean) @ slope.T
         # |f|^2 - |f - slope x|^2
         found[mine] = 2 * new * along - np.square(new) * np.square(slope).sum(1)
-    return found / total
+    shares: Array = found / total
+    return shares
 
 
 def exchange_p(differences: Array, *, permutations: int, seed: int) -> Array:

@@ -141,9 +141,7 @@ def frame(
     return lambda places: np.einsum("nij,nvj->nvi", matrices, places) + shifts[:, None]
 
 
-def pictures_of(
-    images: Any, graph: Graph, names: Sequence[str]
-) -> Callable[[str], Colours | None]:
+def pictures_of(images: Any, graph: Graph, names: Sequence[str]) -> Callable[[str], Colours | None]:
     """Give what shows an image of a name, as the network saw it; nothing where that isn't known."""
     while isinstance(images, WithInputs):
         images = images.images
@@ -179,7 +177,8 @@ def cut_patches(
                 known[names[row]] = pictures(names[row])
             picture = known[names[row]]
             if picture is not None:
-                tile = patch(picture, *at[row, thing].tolist(), side, _TILE)[0]
+                x, y = at[row, thing].tolist()
+                tile = patch(picture, x, y, side, _TILE)[0]
                 tiles.append(jpeg(tile, _TILE))
         found.append(tuple(tiles))
     return found
