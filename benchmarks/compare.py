@@ -266,38 +266,50 @@ def same(seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def networks(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Compare two different networks on the photographs of each category."""
+    """Compare two different networks on photographs that neither was mined from."""
     from benchmarks import efficientnet_lite0, mobilenet_v2
 
-    models = efficientnet_lite0.network(), mobilenet_v2.network()
+    both = efficientnet_lite0, mobilenet_v2
+    models = tuple(one.network() for one in both)
     rows = []
     for category in options.categories:
-        images = explgraph.ImageFolder(folder / category, size=224)
-        order = np.random.default_rng(0).permutation(len(images))
-        first, second = (images.subset(sorted(part)) for part in np.array_split(order, 2))
+        told = json.loads((folder / category / "parts.json").read_text(encoding="utf-8"))
+        first = {}
+        for crop, source in told["source"].items():
+            first.setdefault(source, crop)  # one crop of each photograph
+        names = sorted(first.values())
         graphs = [
-            explgraph.mine(model, first, explgraph.suggest_layers(model), seed=0)
-            for model in models
+            explgraph.mine(
+                model,
+                explgraph.ImageFolder(
+                    folder / category, size=one.SIZE, mean=one.MEAN, std=one.STD, names=names[::2]
+                ),
+                one.LAYERS,
+                seed=0,
+            )
+            for model, one in zip(models, both, strict=True)
         ]
+        # each network has its own way of making photographs ready
+        photographs = [folder / category / name for name in names[1::2]]
         began = time.process_time()
-        found = explgraph.compare(*graphs, second, models=models)
-        fewer = min(len(graph.parts) for graph in graphs)
+        found = explgraph.compare(*graphs, photographs, models=models, classes=[])
+        distances = [m.distance for m in found.matches if m.b and m.a]
+        states = ("same", "moved", "vanished", "appeared", "alone")
         rows.append(
             {
                 "planted": "networks",
-                "category": category,
-                "images": len(second),
+                "category": told["category"],
+                "images": len(photographs),
                 "parts": [len(graph.parts) for graph in graphs],
                 "beyond_chance": found.beyond_chance,
-                "same": found.count("same") / fewer,
-                "distance": float(np.nanmedian([m.distance for m in found.matches])),
-                "states": {
-                    s: found.count(s) for s in ("same", "moved", "vanished", "appeared", "alone")
-                },
-                "effects": sum(c.kind == "effect" for c in found.changed),
+                "same": found.count("same") / min(len(graph.parts) for graph in graphs),
+                "distance": float(np.median(distances)) if distances else None,
+                "states": {state: found.count(state) for state in states},
+                "changed": [change.told() for change in found.changed],
                 "compare_seconds": time.process_time() - began,
             }
         )
+        print(json.dumps(rows[-1]), flush=True)
     return rows
 
 
@@ -333,16 +345,17 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     mine = [row for row in rows if row["planted"] == "networks"]
     if mine:
         lines += [
-            "\n| category | images | parts | matched beyond chance | the same | px apart "
-            "| vanished, appeared | effects changed |",
-            "|---|---:|---|---:|---:|---:|---|---:|",
+            "\n| photographs | images | parts | matched beyond chance | the same | px apart "
+            "| vanished, appeared, moved |",
+            "|---|---:|---|---:|---:|---:|---|",
         ]
         for row in mine:
             states = row["states"]
+            apart = "-" if row["distance"] is None else f"{row['distance']:.1f}"
             lines.append(
-                f"| {row['category']} | {row['images']} | {row['parts']} "
-                f"| {row['beyond_chance']:.2f} | {row['same']:.2f} | {row['distance']:.1f} "
-                f"| {states['vanished']}, {states['appeared']} | {row['effects']} |"
+                f"| {row['category']} | {row['images']} | {' and '.join(map(str, row['parts']))} "
+                f"| {row['beyond_chance']:.2f} | {row['same']:.2f} | {apart} "
+                f"| {states['vanished']}, {states['appeared']}, {states['moved']} |"
             )
     return "\n".join(lines)
 

@@ -175,14 +175,7 @@ def second_pass(
             own = maps.detach()[known].float().cpu().clamp(min=0)
             says.append(torch.einsum("nchw,nphw->npc", own, weight))
         sizes = [part.shape[2] for part in says]
-        nobody = math.exp(-(_FAR**2) / 2)
-        share = torch.cat(
-            [
-                one / (one.sum(1, keepdim=True) + nobody)
-                for one in near[lowest].split(list(sets), 1)
-            ],
-            1,
-        ).double()
+        share = _shared(near[lowest].double(), sets)
         adds = torch.zeros(*places.shape[:2], len(classes), dtype=torch.float64)
         for k, column in enumerate(classes):
             maps = done.maps[lowest]
@@ -217,6 +210,18 @@ def _near(grid: Grid, places: Tensor, sigma: float) -> Tensor:
     """Give the Gaussian around each place at a layer's units, (n, P, H, W)."""
     along_x, along_y = factors(grid.x, grid.y, places, torch.full(places.shape[:-1], sigma))
     return along_y[..., None] * along_x[..., None, :]
+
+
+def _shared(near: Tensor, sets: Sequence[int]) -> Tensor:
+    """Divide units among the places of each set; what is far from all of them is nobody's."""
+    shares = torch.empty_like(near)
+    start = 0
+    for size in sets:
+        one = near[:, start : start + size]
+        total = one.sum(1, keepdim=True) + math.exp(-(_FAR**2) / 2)
+        shares[:, start : start + size] = one / total
+        start += size
+    return shares
 
 
 def _scaled(says: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.float32]:

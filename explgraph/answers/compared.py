@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-from explgraph.brief import counted
+from explgraph.brief import counted, few
 
 __all__ = ["Change", "Compared", "Kind", "Match", "State"]
 
@@ -97,9 +97,9 @@ class Change(NamedTuple):
     def told(self) -> str:
         """Say it in a few words."""
         numbers = f"{self.before:.2f} to {self.after:.2f}"
-        whose = f"{self.title} of {self.graph.upper()}"
+        whose = f"{few([self.title])} of {self.graph.upper()}"
         if self.kind == "effect":
-            return f"{whose}: its effect on {self.class_title}, {numbers}"
+            return f"{whose}: its effect on {few([self.class_title])}, {numbers}"
         return f"{whose} {self.kind}, {numbers}"
 
 

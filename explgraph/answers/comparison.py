@@ -22,7 +22,7 @@ __all__ = ["Comparison"]
 
 
 class Comparison(Compared):
-    """What two graphs of the same photographs have in common, and what changed.
+    """What two graphs have in common over the same photographs, and what changed.
 
     See `explgraph.answers.compared.Compared` for what it holds.
     """
