@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("docs/pictures/compare.png"))
     options = parser.parse_args()
-    options.train, options.epochs, options.mined = 800, 5, 200
+    options.train, options.epochs, options.mined = 800, 4, 200
     models = creatures.network(), blind_to(options.cue, options.seed, options)
     graphs = [mined(model, options, options.seed) for model in models]
     drawn = creatures.draw(300, seed=6_000_000 + options.seed)
