@@ -34,7 +34,8 @@ if __package__ in (None, ""):  # started as a script; last: what is measured is 
 
 from benchmarks import efficientnet_lite0, setting
 from explgraph import ExplanatoryGraph, ImageFolder, ablate, creatures, edge_effects, mine
-from explgraph.answers.effects import check_effects, rank_correlation
+from explgraph.answers.effects import check_effects
+from explgraph.answers.significance import rank_correlation
 from explgraph.graph.schema import CLASS_EFFECT
 from explgraph.images.batches import AnyImages
 

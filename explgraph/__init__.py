@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from explgraph.answers.localize import Localizer
     from explgraph.errors import ExplgraphError, ExplgraphWarning
     from explgraph.evaluation.landmarks import Landmarks, read_landmarks
+    from explgraph.explaining.partial_models import only, without
     from explgraph.explanatory_graph import ExplanatoryGraph, load
     from explgraph.images.folder import ImageFolder
     from explgraph.images.further import WithInputs
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from explgraph.network.layers import list_layers, suggest_layers
     from explgraph.network.preprocessing import preprocessing
     from explgraph.parse_store import ParseStore, open_parse
-    from explgraph.parsing import Parse, parse_activations
+    from explgraph.parsed import Parse
+    from explgraph.parsing import parse_activations
 
 __all__ = [
     "ActivationStore",
@@ -58,6 +60,7 @@ __all__ = [
     "load",
     "mine",
     "mine_activations",
+    "only",
     "open_parse",
     "open_store",
     "parse_activations",
@@ -65,6 +68,7 @@ __all__ = [
     "read_landmarks",
     "record",
     "suggest_layers",
+    "without",
 ]
 
 if not TYPE_CHECKING:  # a checker is to know these names and no others
@@ -82,6 +86,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "answers.localize": ("Localizer",),
         "errors": ("ExplgraphError", "ExplgraphWarning"),
         "evaluation.landmarks": ("Landmarks", "read_landmarks"),
+        "explaining.partial_models": ("only", "without"),
         "explanatory_graph": ("ExplanatoryGraph", "load"),
         "images.folder": ("ImageFolder",),
         "images.further": ("WithInputs",),
@@ -90,7 +95,8 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "network.layers": ("list_layers", "suggest_layers"),
         "network.preprocessing": ("preprocessing",),
         "parse_store": ("ParseStore", "open_parse"),
-        "parsing": ("Parse", "parse_activations"),
+        "parsed": ("Parse",),
+        "parsing": ("parse_activations",),
     }
     _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

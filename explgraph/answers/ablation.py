@@ -1,8 +1,8 @@
 """Taking nodes away in truth, and what becomes of each class's score.
 
-Where a node is, in an image, is found with the network whole. Then the activation of its filter
-within that place (a Gaussian around its position) is taken away, and the network goes on with what
-is left, from the lowest layer that changes (`rerun`).
+What a node holds of its filter's map, in an image, is found with the network whole
+(`attribution.Places`). That is replaced, by nothing or by what other images have there
+(`replaced`), and the network goes on, from the lowest layer that changes (`rerun`).
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph import rows
-from explgraph.answers.rerun import Rerun
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
 from explgraph.explaining.attribution import Places
 from explgraph.explaining.by_part import different_titles, find_parts, nodes_named
-from explgraph.explaining.intervene import Change, watched
+from explgraph.explaining.intervene import watched
+from explgraph.explaining.replaced import Replacement, StandIns, taken_away
+from explgraph.explaining.rerun import Rerun
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages
+from explgraph.images.taken import taken
 from explgraph.network.hooks import alone
 from explgraph.network.outputs import Outputs, Scorer
 from explgraph.progress import Shown
+from explgraph.whole_numbers import checked_seed
 
-__all__ = ["Ablation", "PartAblation", "ablate", "ablate_parts", "lowest_layer", "taken_away"]
+__all__ = ["Ablation", "PartAblation", "ablate", "ablate_parts", "lowest_layer"]
 
 
 class Ablation(NamedTuple):
@@ -169,6 +172,8 @@ def ablate(
     images: AnyImages,
     nodes: Iterable[str],
     *,
+    replacement: Replacement = "zero",
+    seed: int = 0,
     outputs: Outputs | None = None,
     batch_size: int = 32,
     device: str = "auto",
@@ -176,9 +181,8 @@ def ablate(
 ) -> Ablation:
     """Run a network without some of its nodes, or without whole parts.
 
-    Each node's place is found with the network whole; then the activation of its filter within
-    that place is taken away (places of one filter that overlap count once), and the network goes
-    on with what is left.
+    What each node answers for in its filter's map is found with the network whole; then that is
+    taken away, and the network goes on with what is left.
 
     Parameters
     ----------
@@ -190,6 +194,11 @@ def ablate(
     nodes : iterable of str
         Ids of the graph's nodes; a part's id, name or title stands for all its nodes, in all
         layers.
+    replacement : "zero", "mean" or "resampled"
+        What stands in for what is taken away: no activation; the mean over `images`, unit by
+        unit; what another one of `images` has there, chosen by `seed` and the image's content.
+    seed : int
+        Of "resampled".
     outputs : callable, optional
         Takes what the model gives, gives scores of (images, classes), where it gives anything
         else than these (`explgraph.network.outputs`).
@@ -216,7 +225,8 @@ def ablate(
         raise ExplgraphError("nodes is empty; name at least one node or part of the graph")
     names, before, (after,) = _ablated(
         model, graph, images, [chosen],
-        outputs=outputs, batch_size=batch_size, device=device, progress=progress,
+        replacement=replacement, seed=seed, outputs=outputs, batch_size=batch_size, device=device,
+        progress=progress,
     )  # fmt: skip
     return Ablation(names, before, after)
 
@@ -227,6 +237,8 @@ def ablate_parts(
     images: AnyImages,
     parts: str | Iterable[str] | None = None,
     *,
+    replacement: Replacement = "zero",
+    seed: int = 0,
     outputs: Outputs | None = None,
     batch_size: int = 32,
     device: str = "auto",
@@ -236,7 +248,7 @@ def ablate_parts(
 
     Parameters
     ----------
-    model, graph, images, outputs, batch_size, device, progress
+    model, graph, images, replacement, seed, outputs, batch_size, device, progress
         As for `ablate`.
     parts : iterable of str, optional
         Ids, names or titles; by default all parts of the graph.
@@ -258,7 +270,8 @@ def ablate_parts(
     titles = different_titles(graph.parts)
     names, before, after = _ablated(
         model, graph, images, [part.nodes for part in chosen],
-        outputs=outputs, batch_size=batch_size, device=device, progress=progress,
+        replacement=replacement, seed=seed, outputs=outputs, batch_size=batch_size, device=device,
+        progress=progress,
     )  # fmt: skip
     ids = tuple(part.id for part in chosen)
     return PartAblation(ids, tuple(titles[part] for part in ids), names, before, np.stack(after))
@@ -270,6 +283,8 @@ def _ablated(
     images: AnyImages,
     groups: Sequence[Sequence[str]],
     *,
+    replacement: Replacement,
+    seed: int,
     outputs: Outputs | None,
     batch_size: int,
     device: str,
@@ -278,48 +293,36 @@ def _ablated(
     """Give images' names, scores (N, classes), and those without each group of nodes."""
     places = Places(graph)
     scorer = Scorer(outputs)
+    images = taken(images, graph.nx.graph["preprocessing"])
+    inside = {graph.nx.nodes[node]["layer"] for nodes in groups for node in nodes}
+    changed = [layer for layer in graph.layers if layer.name in inside]
+    stand_ins = StandIns.of(
+        replacement, model, graph, changed, images,
+        scorer=scorer, seed=checked_seed(seed), batch_size=batch_size, device=device,
+    )  # fmt: skip
     rerun = Rerun(model, graph.layers, (lowest_layer(graph, nodes) for nodes in groups), scorer)
-    seen: list[str] = []
+    all_names: list[str] = []
     scores: list[list[Tensor]] = []
     source = watched(
         model, graph, images,
         scorer=scorer, batch_size=batch_size, device=device, progress=progress,
     )  # fmt: skip
     for names, batch in source:
-        seen.extend(names)
+        all_names.extend(names)
         with alone(model):  # other threads' runs would change what its modules keep to themselves
             whole = rerun.whole(batch)
-            positions = places.positions(whole.maps)
-            changes = [taken_away(graph, places, nodes, positions) for nodes in groups]
+            seen = places.seen(whole.maps)
+            instead = {layer.name: stand_ins(layer.name, batch) for layer in changed}
+            changes = [taken_away(graph, places, nodes, seen, instead) for nodes in groups]
             without = [rerun.changed(change).scores for change in changes]
         scores.append([whole.scores, *without])
     before, *after = (
         torch.cat(column).double().cpu().numpy() for column in zip(*scores, strict=True)
     )
-    return tuple(seen), before, after
+    return tuple(all_names), before, after
 
 
 def lowest_layer(graph: ExplanatoryGraph, nodes: Iterable[str]) -> str:
     """Give the lowest layer that some nodes are of."""
     lowest: int = min(graph.nx.nodes[node]["layer_index"] for node in nodes)
     return graph.layers[lowest].name
-
-
-def taken_away(
-    graph: ExplanatoryGraph, places: Places, nodes: Sequence[str], positions: Tensor
-) -> dict[str, Change]:
-    """Give the changes that take nodes away, by layer."""
-
-    def change(here: Sequence[str]) -> Change:
-        def changed(maps: Tensor) -> Tensor:
-            gone = places.own(here, maps, positions, sharing="split")
-            index = torch.tensor(gone.filters, device=maps.device)
-            return maps.index_add(1, index, gone.units.to(maps), alpha=-1)
-
-        return changed
-
-    layers = dict.fromkeys(graph.nx.nodes[node]["layer"] for node in nodes)
-    return {
-        name: change([node for node in nodes if graph.nx.nodes[node]["layer"] == name])
-        for name in layers
-    }

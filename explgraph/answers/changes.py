@@ -12,7 +12,7 @@ from scipy.stats import false_discovery_control
 
 from explgraph.answers.at_places import APART
 from explgraph.answers.compared import Change, Kind, Match, State
-from explgraph.answers.paired import Seen, distances, exchange_p, matched
+from explgraph.answers.paired import Things, distances, exchange_p, matched
 from explgraph.answers.sides import Look, Side
 
 __all__ = ["Pairing", "changes_of", "matches_of", "pair_up"]
@@ -65,7 +65,7 @@ def pair_up(
     sides: Sequence[Side], at_b: Array, image_size: tuple[int, int], *, fdr: float, seed: int
 ) -> Pairing:
     """Match A's things with B's, which are `at_b` (N, W, 2) px of network A's image."""
-    seen = Seen(sides[0].at, sides[0].there), Seen(at_b, sides[1].there)
+    seen = Things(sides[0].at, sides[0].there), Things(at_b, sides[1].there)
     fewer = min(len(side.ids) for side in sides)
     pairs = matched(*seen, exchanges=math.ceil(_BY_CHANCE / fewer), seed=seed)
     q = false_discovery_control(pairs.p)

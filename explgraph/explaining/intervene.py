@@ -41,6 +41,9 @@ from explgraph.progress import Shown
 __all__ = [
     "Change",
     "Run",
+    "changing",
+    "check_mined",
+    "check_ran",
     "is_output",
     "mapped",
     "run",
@@ -107,11 +110,61 @@ def run(
         If the forward pass fails, a layer doesn't run, or there isn't one score per class.
     """
     scorer = scorer or Scorer()
-    changes = changes or {}
+    try:
+        with (
+            changing(
+                model, layers, changes or {}, len(batch), gradients=gradients, left_out=left_out
+            ) as maps,
+            _frozen(model),
+            torch.inference_mode(False),
+            torch.set_grad_enabled(gradients),
+        ):
+            output = called(model, batch)
+            check_ran(layers, maps)
+            scores = scorer(output, len(batch))
+    except ExplgraphError:
+        raise
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as err:
+        raise ExplgraphError(
+            f"the model fails on images of size {tuple(batch.shape[1:])}: {told_failure(err)}"
+        ) from err
+    if gradients and not scores.requires_grad:
+        raise ExplgraphError(scorer.cut_off)
+    return Run(maps, scores)
+
+
+@contextmanager
+def changing(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    changes: Mapping[str, Change],
+    n: int,
+    *,
+    gradients: bool = False,
+    left_out: Mapping[str, int] | None = None,
+) -> Iterator[dict[str, Tensor]]:
+    """Watch and change some layers' maps while the model runs once, however it is called.
+
+    Parameters
+    ----------
+    model, layers, changes, left_out
+        As for `run`.
+    n : int
+        Number of images that it runs on.
+    gradients : bool
+        Let the graph that gradients run through begin at the lowest of `layers`, if it doesn't
+        begin below.
+
+    Yields
+    ------
+    dict of str to (n, C, H, W)
+        Filled while the model runs; see `Run`.
+    """
     wanted = {split_layer(model, layer.name): layer for layer in layers}
     calls = {name: (left_out or {}).get(name, 0) for name, _ in wanted}
     maps: dict[str, Tensor] = {}
-    n, formats = len(batch), {layer.name: layer.format for layer in layers}
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -120,7 +173,7 @@ def run(
             layer = wanted.get((name, call)) or (wanted.get((name, None)) if not call else None)
             if layer is None:
                 return None
-            grid = formats[layer.name]
+            grid = layer.format
             given = only_grid(output, n, layer.name, grid.images_axis)
             here = read_maps(given, n, grid, layer.name)
             if layer.name in changes:
@@ -140,31 +193,17 @@ def run(
 
         return hook
 
-    try:
-        with (
-            hooked(model, {name: hook_for(name) for name in calls}),
-            _frozen(model),
-            torch.inference_mode(False),
-            torch.set_grad_enabled(gradients),
-        ):
-            output = called(model, batch)
-            if missing := [layer.name for layer in layers if layer.name not in maps]:
-                raise ExplgraphError(
-                    f"layer {missing[0]!r} doesn't run in the model's forward pass, though the "
-                    "graph was mined from it; give the model that was mined"
-                )
-            scores = scorer(output, len(batch))
-    except ExplgraphError:
-        raise
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as err:
+    with hooked(model, {name: hook_for(name) for name in calls}):
+        yield maps
+
+
+def check_ran(layers: Sequence[Layer], maps: Mapping[str, Tensor]) -> None:
+    """Refuse a model some of whose layers didn't run."""
+    if missing := [layer.name for layer in layers if layer.name not in maps]:
         raise ExplgraphError(
-            f"the model fails on images of size {tuple(batch.shape[1:])}: {told_failure(err)}"
-        ) from err
-    if gradients and not scores.requires_grad:
-        raise ExplgraphError(scorer.cut_off)
-    return Run(maps, scores)
+            f"layer {missing[0]!r} doesn't run in the model's forward pass, though the "
+            "graph was mined from it; give the model that was mined"
+        )
 
 
 @contextmanager
@@ -235,6 +274,20 @@ def watched(
         If the model gives other scores when it runs again on the first image, or the function that
         reads scores gives others beside another image.
     """
+    check_mined(model, graph)
+    images = taken(images, graph.nx.graph["preprocessing"])
+    with on_device(model, device):
+        home, dtype = model_device(model), model_dtype(model)
+        source = of_size(batches(images, batch_size), graph.image_size)
+        ready = ((names, batch.to(home, dtype)) for names, batch in source)
+        for k, (names, batch) in enumerate(with_bar(ready, count(images), progress, "running")):
+            if k == 0:
+                _warn_of_doubtful_scores(model, batch[:2], scorer)
+            yield names, batch
+
+
+def check_mined(model: nn.Module, graph: Graph) -> None:
+    """Refuse a model in training mode or another than the graph's, and a graph without nodes."""
     check_model(model)
     if not len(graph):
         raise ExplgraphError("the graph has no nodes; mine again, or prune less")
@@ -245,15 +298,6 @@ def watched(
             "the model's weights are not those that the graph was mined with, so that its nodes "
             "tell nothing about this model; give the model that was mined, or mine this one"
         )
-    images = taken(images, graph.nx.graph["preprocessing"])
-    with on_device(model, device):
-        home, dtype = model_device(model), model_dtype(model)
-        source = of_size(batches(images, batch_size), graph.image_size)
-        ready = ((names, batch.to(home, dtype)) for names, batch in source)
-        for k, (names, batch) in enumerate(with_bar(ready, count(images), progress, "running")):
-            if k == 0:
-                _warn_of_doubtful_scores(model, batch[:2], scorer)
-            yield names, batch
 
 
 def _warn_of_doubtful_scores(model: nn.Module, images: Tensor, scorer: Scorer) -> None:

@@ -8,7 +8,7 @@ import pytest
 import readers
 import torch
 from numpy.testing import assert_array_equal
-from small_network import TwoLayers, graph_of, network, pictures, place
+from small_network import TwoLayers, graph_of, network, own_places, pictures
 from torch import nn
 
 import explgraph
@@ -34,34 +34,33 @@ def curved():
 
 def by_hand(model, graph, images, taken):
     """Scores of all nodes (N, V) and classes (N, 3) after nodes are taken away, in float64."""
-    positions = graph.parse(model, images).positions
+    all_places = own_places(graph, model, images)
     model = network(positive=bool((model.upper.weight > 0).all())).double()
-    number = {node: k for k, node in enumerate(graph.node_ids)}
 
-    def without(maps, layer, i):
+    def without(maps, layer, places):
         maps = maps.clone()
         for c in {
             graph.nx.nodes[v]["filter"] for v in taken if graph.nx.nodes[v]["layer"] == layer
         }:
             gone = sum(
-                place(graph, v, positions[i, number[v]])
+                places[v]
                 for v in taken
                 if (graph.nx.nodes[v]["layer"], graph.nx.nodes[v]["filter"]) == (layer, c)
             )
-            maps[0, c] -= gone.clamp(max=1) * maps[0, c].relu()
+            maps[0, c] -= gone * maps[0, c].relu()
         return maps
 
     nodes, classes = [], []
-    for i, image in enumerate(images.double()):
+    for image, places in zip(images.double(), all_places, strict=True):
         with torch.no_grad():
-            lower = without(model.lower(image[None]), "lower", i)
-            upper = without(model.upper(lower.relu()), "upper", i)
+            lower = without(model.lower(image[None]), "lower", places)
+            upper = without(model.upper(lower.relu()), "upper", places)
             classes.append(model.head(upper.relu().mean((2, 3)))[0])
         maps = {"lower": lower, "upper": upper}
         nodes.append(
             [
-                (maps[a["layer"]][0, a["filter"]].relu() * place(graph, v, positions[i, k])).sum()
-                for k, (v, a) in enumerate(graph.nx.nodes.items())
+                (maps[a["layer"]][0, a["filter"]].relu() * places[v]).sum()
+                for v, a in graph.nx.nodes.items()
             ]
         )
     return np.array(nodes, dtype=float), torch.stack(classes).numpy()
@@ -213,9 +212,8 @@ def test_effects_are_gradients_written_out_node_by_node_and_image_by_image(curve
     images = pictures(5, seed=8)
     images[1:3] = 0  # of what has a negative bias there is nothing
     measured = effects.edge_effects(model, graph, images, classes={"a": 2}, batch_size=4)
-    positions = graph.parse(model, images).positions
+    all_places = own_places(graph, model, images)
     exact = network(positive=False).double()
-    number = {node: k for k, node in enumerate(graph.node_ids)}
     lost = dict.fromkeys(graph.nx.edges, 0.0)
     total = dict.fromkeys(graph.nx, 0.0)
     on_class = dict.fromkeys(graph.nx, 0.0)
@@ -223,12 +221,11 @@ def test_effects_are_gradients_written_out_node_by_node_and_image_by_image(curve
     for i, image in enumerate(images.double()):
         lower = exact.lower(image[None]).detach().requires_grad_()
         upper, scores = exact.tail(lower)
-        maps = {"lower": lower, "upper": upper}
+        maps, places = {"lower": lower, "upper": upper}, all_places[i]
 
-        def own(node, i=i, maps=maps):
+        def own(node, maps=maps, places=places):
             values = graph.nx.nodes[node]
-            share = place(graph, node, positions[i, number[node]])
-            return maps[values["layer"]][0, values["filter"]].relu() * share
+            return maps[values["layer"]][0, values["filter"]].relu() * places[node]
 
         slopes = torch.autograd.grad(scores[0, 2], list(maps.values()), retain_graph=True)
         slopes = dict(zip(maps, slopes, strict=True))

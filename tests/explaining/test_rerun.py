@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from explgraph import ExplgraphError
-from explgraph.answers.rerun import Rerun
 from explgraph.explaining.intervene import run
+from explgraph.explaining.rerun import Rerun
 from explgraph.network.geometry import Layer
 
 
