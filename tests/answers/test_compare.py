@@ -251,7 +251,7 @@ def test_what_cannot_be_compared_is_refused(world):
         compare(bare, graph, images)
     with pytest.raises(ExplgraphError, match=r"19 images are too few .* at least 20"):
         compare(graph, graph, images[:19])
-    with pytest.raises(ExplgraphError, match="weights are not those that the graph was mined"):
+    with pytest.raises(ExplgraphError, match="network B: the model's weights are not those"):
         compare(graph, graphs["muted"], images)
     with pytest.raises(ExplgraphError, match="models must be the two networks"):
         compare(graph, graph, images, models=[model])
