@@ -22,6 +22,7 @@ from typing import TextIO
 
 from explgraph import __version__
 from explgraph.cli import answers, circuits, explaining, graphs, mining, places, visualize
+from explgraph.cli import answers, comparing, explaining, graphs, mining, places, visualize
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 
 __all__ = ["main", "parser"]
@@ -202,5 +203,6 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     for family in (mining, places, explaining, circuits, answers, visualize, graphs):
+    for family in (mining, places, explaining, answers, comparing, visualize, graphs):
         family.add(command)
     return whole
