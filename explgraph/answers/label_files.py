@@ -3,13 +3,16 @@
 Attributes are a CSV whose first column is ``name``, with a column for each attribute, of 1 and 0
 (or true/false, yes/no). Expectations are a CSV with the columns ``target``, ``source`` and
 ``relation``: 1 if it is right that the source speaks for the target, -1 against it. Absences are a
-CSV with the columns ``name`` and ``part``: images known not to show a part.
+CSV with the columns ``name`` and ``part``: images known not to show a part. Labels of one class are
+a CSV with the columns ``name`` and ``label``, 1 or 0, or ``class``, its number or name; and, if it
+is known, ``present``, 1 or 0: whether the image shows what must not tell the class.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +21,7 @@ from explgraph.errors import ExplgraphError, nearest
 from explgraph.evaluation.landmarks import warn_of_strays
 from explgraph.textfiles import read_csv, wrong_columns
 
-__all__ = ["read_absent", "read_attributes", "read_expected"]
+__all__ = ["Labels", "read_absent", "read_attributes", "read_expected", "read_labels"]
 
 _YES_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -74,6 +77,80 @@ def read_attributes(
     warn_of_strays(f"labels in {str(path)!r}", labels, names, {*names, *known})
     table = np.array([labels[name] for name in names])
     return {column: table[:, k] for k, column in enumerate(columns[1:])}
+
+
+class Labels(NamedTuple):
+    """Labels of one class.
+
+    Attributes
+    ----------
+    yes : (N,) bool, or None
+        Whether the image is of the class; None where classes are given.
+    classes : tuple of str
+        Of the N images, as they are written; empty where yes and no are given.
+    present : (N,) bool, or None
+        Whether it shows what must not tell the class; None where that isn't given.
+    """
+
+    yes: NDArray[np.bool_] | None
+    classes: tuple[str, ...]
+    present: NDArray[np.bool_] | None
+
+
+def read_labels(
+    path: str | os.PathLike[str], names: Sequence[str], known: Collection[str] = ()
+) -> Labels:
+    """Read labels of one class for some images.
+
+    Parameters
+    ----------
+    path, names, known
+        As for `read_attributes`.
+
+    Raises
+    ------
+    ExplgraphError
+        If the file can't be read, has other columns or values, or lacks an image.
+
+    Warns
+    -----
+    ExplgraphWarning
+        If the file has labels for images that aren't there.
+    """
+    columns, lines = read_csv(path, ())
+    what = columns[1] if len(columns) > 1 else ""
+    if columns[:1] != ["name"] or what not in ("label", "class") or columns[2:] not in (
+        [], ["present"],
+    ):  # fmt: skip
+        raise wrong_columns(path, "name, label or class, and present if it is known", columns)
+    written: dict[str, tuple[str, str]] = {}
+    for line, row in lines:
+        name = row["name"].strip()
+        if name in written:
+            raise ExplgraphError(f"{str(path)!r}, line {line}: {name!r} is there twice")
+        values = {column: row[column].strip() for column in columns[1:]}
+        for column in {"label", "present"}.intersection(values):
+            if values[column].lower() not in _YES_NO:
+                raise ExplgraphError(
+                    f"{str(path)!r}, line {line}: {column!r} of {name!r} must be 1 or 0, got "
+                    f"{values[column]!r}"
+                )
+        written[name] = (values[what], values.get("present", ""))
+    if missing := [name for name in names if name not in written]:
+        raise ExplgraphError(
+            f"{str(path)!r} has no labels for {len(missing)} of {len(names)} images, such as "
+            f"{missing[0]!r}; label them, or choose images with --list"
+        )
+    warn_of_strays(f"labels in {str(path)!r}", written, names, {*names, *known})
+
+    def said(k: int) -> NDArray[np.bool_]:
+        return np.array([_YES_NO[written[name][k].lower()] for name in names])
+
+    return Labels(
+        said(0) if what == "label" else None,
+        tuple(written[name][0] for name in names) if what == "class" else (),
+        said(1) if "present" in columns else None,
+    )
 
 
 def read_expected(path: str | os.PathLike[str]) -> dict[tuple[str, str], int]:
