@@ -14,7 +14,8 @@ mending doesn't refuse for want of images); the part that lies nearest to where 
 was planted (*planted*); and the labels of the other attribute, or of the square (*labels*). Beside
 them: `without` of the found part, a logistic regression on the same features with weights that make
 class and cue independent (*reweighted*, by labels), and mending what needs none: the wrong part,
-and networks trained without the bias.
+and networks trained without the bias (each seed's first
+relation alone).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ MOVED = 3  # px, at most
 COLOUR = (250, 40, 200)
 
 Bools = NDArray[np.bool_]
-MENDING = (mending.features, mending.node_evidence)  # which run the network
+MENDING = (mending.features, mending.ablate)  # which run the network
 
 
 def marked(
@@ -105,6 +106,19 @@ class Setting:
             save_file(model.state_dict(), folder / name)
         return model
 
+    def graph(self, model: Any, images: Tensor, name: str) -> explgraph.ExplanatoryGraph:
+        """Mine a network, or read the graph that was mined before."""
+        folder = self.options.networks
+        known = None if folder is None else folder / f"{self.kind}-{self.seed}-{name}.explgraph"
+        if known is not None and known.exists():
+            return explgraph.load(known)
+        graph = explgraph.mine(
+            model, images[: self.options.mined], ["stage4", "stage3"], seed=0, progress=False
+        )
+        if known is not None:
+            graph.save(known)
+        return graph
+
     def place(self, data: creatures.Creatures, source: str) -> NDArray[np.floating]:
         """Give where a source is, (N, 2) px, in creatures that have it or would."""
         if source == "square":
@@ -142,8 +156,7 @@ def kept(function: Callable[..., Any], at: list[int]) -> Callable[..., Any]:
     known: dict[Any, Any] = {}
 
     def inside(*args: Any, **options: Any) -> Any:
-        key = tuple(id(args[k]) if not isinstance(args[k], list) else tuple(args[k]) for k in at)
-        key += (options.get("layer"),)
+        key = tuple(args[k] if isinstance(args[k], tuple) else id(args[k]) for k in at)
         if key not in known:
             known[key] = (args, function(*args, **options))  # args stay alive, so ids stay theirs
         return known[key][1]
@@ -202,6 +215,7 @@ def mended(
             "after": measured(done.model.head, model),
             "changed": done.changed,
             "gained": done.gained,
+            "strength": done.strength,
             "told": list(done.gain.interval),
         }
     return refused
@@ -215,10 +229,10 @@ def run(kind: str, seed: int, options: argparse.Namespace) -> Iterator[dict[str,
     fresh, truth = planted.draw(options.tested, 7_000_000 + seed, False)
     images, pictures = seen.tensor(), fresh.tensor()
     mending.features = kept(MENDING[0], [0, 1])
-    mending.node_evidence = kept(MENDING[1], [0, 1, 2, 3])
+    mending.ablate = kept(MENDING[1], [0, 1, 2, 3])
     graphs = {
-        id(model): explgraph.mine(model, images[: options.mined], ["stage4", "stage3"], seed=0)
-        for model in (biased, clean)
+        id(biased): planted.graph(biased, images, "biased"),
+        id(clean): planted.graph(clean, images, "clean"),
     }
     into = {id(model): pooled(model, pictures) for model in (biased, clean)}
     for graph in graphs.values():
@@ -245,20 +259,22 @@ def run(kind: str, seed: int, options: argparse.Namespace) -> Iterator[dict[str,
                 scores = head(into[id(model)])[:, column].numpy()
             return by_group(scores, truth[target], truth[source])
 
-        for model, state in ((biased, "biased"), (clean, "clean")):
+        states = [(biased, "biased"), (clean, "clean")]
+        for model, state in states[: 2 if (target, source) == planted.relations[0] else 1]:
             graph = graphs[id(model)]
             near = nearest_part(graph, graph.parse(model, images), planted.place(seen, source))
             cues: dict[str, tuple[list[str], Any]] = {
-                "planted": ([near], "evidence"),
-                "planted, presence": ([near], "presence"),
+                "planted": ([near], "effect"),
                 "labels": ([near], labels[source]),
             }
+            if model is biased:
+                cues["planted, presence"] = ([near], "presence")
             if bias is not None and model is biased:
                 titles = [title for title, _ in bias.where(target, source, most=len(graph.parts))]
                 cues |= {
-                    "found": (titles[:3], "evidence"),
+                    "found": (titles[:3], "effect"),
                     "found, presence": (titles[:3], "presence"),
-                    "wrong": (titles[-1:], "evidence"),
+                    "wrong": (titles[-1:], "effect"),
                 }
             base = {
                 "kind": kind,
@@ -270,7 +286,7 @@ def run(kind: str, seed: int, options: argparse.Namespace) -> Iterator[dict[str,
             before = measured(model.head, model)
             without_bias = measured(clean.head, clean)
             for cue, (named, present) in cues.items():
-                for how in ("last", "projection"):
+                for how in ("projection", "last"):
                     row = base | {"cue": cue, "how": how, "before": before, "clean": without_bias}
                     yield row | mended(
                         model, graph, named, images, labels[target], column,

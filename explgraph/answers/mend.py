@@ -1,15 +1,16 @@
 """Mending a network that tells a class by parts that it must not be told by.
 
 1. The images are put into four groups: of the class or not, with the *cue* or without. The cue is
-   what the parts say: by default whether they speak for the class (their nodes' evidence, cut in
-   two where it falls apart into much and little); or whether they are there; or what the user's own
-   labels say.
-2. A share of each group is kept back. On the others the last layer is fitted anew to the network's
-   own features as if class and cue had nothing to do with each other (`discriminant`), or made
-   blind to what the cue does to features (projection). All other layers stay: what a network has
-   learnt of the class beside the cue is there, though it hardly used it.
-3. That is done again with a fifth of the images left out in turn. Where the mean accuracy over the
-   four groups isn't better there by more than its standard error, the network is left as it is.
+   what the parts say: by default whether they speak for the class, which is what its score loses
+   without them (`ablate`, the mean in their place), cut in two where it falls apart into much and
+   little; or whether they are there; or what the user's own labels say.
+2. A share of each group is kept back. By the others the last layer is made blind to what the cue
+   does to its features (projection), or fitted anew as if class and cue had nothing to do with each
+   other (`discriminant`). All other layers stay: what a network has learnt of the class beside the
+   cue is there, though it hardly used it.
+3. That is done again with a fifth of these images left out in turn. Where the mean accuracy over
+   the four groups isn't surely better there (95 %), the network is left as it is; so it is where
+   the cue moves the class's score little, beside what the class itself does.
 4. What was gained is measured on the images that were kept back.
 
 References
@@ -30,14 +31,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from explgraph.answers.ablation import ablate
 from explgraph.answers.counter_groups import GROUPS, gain, group_of, split
 from explgraph.answers.discriminant import (
+    Effects,
     Linear,
     discriminant,
     fit_effects,
     projection,
 )
-from explgraph.answers.evidence import node_evidence
 from explgraph.answers.mended import Mended
 from explgraph.brief import counted
 from explgraph.errors import ExplgraphError, warn
@@ -56,21 +58,22 @@ from explgraph.network.wrappers import modules_by_name
 from explgraph.progress import Shown
 from explgraph.whole_numbers import checked_seed
 
-__all__ = ["Cue", "How", "mend"]
+__all__ = ["How", "ReadBy", "mend"]
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-How: TypeAlias = Literal["last", "projection"]
-"""The last layer is fitted anew; or made blind to what the cue does to features."""
-Cue: TypeAlias = Literal["evidence", "presence"]
+How: TypeAlias = Literal["projection", "last"]
+"""The last layer is made blind to what the cue does to features; or fitted anew."""
+ReadBy: TypeAlias = Literal["effect", "presence"]
 """Whether the parts speak for the class; whether they are there."""
 
 _FOLDS = 5
+_MARGIN = 0.2  # of the class's own effect; less is no reason for suspicion to `find_bias` either
 _SAME = 1e-3  # of the largest score: arithmetic in another order, or in half precision
 _FEWEST = 4  # images of a group: of fewer, even if all are right, a half may be wrong (Wilson)
 _CUES = {
-    "evidence": ("with little evidence of the parts", "with much evidence of the parts"),
+    "effect": ("which the parts hardly speak for", "which the parts speak for"),
     "presence": ("without the parts", "with the parts"),
     "labels": ("labelled as without", "labelled as with"),
 }
@@ -84,8 +87,8 @@ def mend(
     labels: ArrayLike,
     target: int | str,
     *,
-    how: How = "last",
-    present: Cue | ArrayLike = "evidence",
+    how: How = "projection",
+    present: ReadBy | ArrayLike = "effect",
     kept_back: float = 0.5,
     seed: int = 0,
     outputs: Outputs | None = None,
@@ -114,10 +117,11 @@ def mend(
         of classes that exclude each other; the network says the one with the highest score.
     target : int or str
         The class: its number in the model's output, or its name where the model says it.
-    how : "last" or "projection"
-        Fit the last layer anew to these images; or make it blind to the cue, which keeps more of
-        what it was and asks for no images of other classes.
-    present : "evidence", "presence" or (N,) bool
+    how : "projection" or "last"
+        Make the last layer blind to what the cue does to its features: nothing is added to what it
+        was. Or fit it anew to these images, which can give more where the cue is read off well,
+        but takes up whatever else goes together with the class in them.
+    present : "effect", "presence" or (N,) bool
         How the cue is read: by whether the parts speak for the class in an image; by whether they
         are there; or as labels say it, where it is known.
     kept_back : float
@@ -169,7 +173,8 @@ def mend(
     known = class_names(model, given.shape[1])
     number = class_number(target, known, given.shape[1])
     truth = _Truth.of(labels, number, len(names), given.shape[1], how, known)
-    cue, told = _cue(model, graph, nodes, named, images, number, present, outputs, running)
+    read = _Cue.of(model, graph, nodes, named, images, number, present, outputs, running)
+    cue, told = read.present, read.told
     if len(cue) != len(names):
         raise ExplgraphError(f"present holds {len(cue)} values, but there are {len(names)} images")
     groups = group_of(truth.of_target, cue)
@@ -194,9 +199,14 @@ def mend(
         scores = truth.replaced(given[fold], fitted(~back & ~fold)(into[fold]))
         left_out[fold] = truth.rows(fold).right(scores)
     trial = gain(before[~back], left_out[~back], groups[~back])
-    changed = trial.change > trial.error
+    effects = fit_effects(into[~back], truth.classes[~back], cue[~back], truth.k)
+    row = truth.outputs.index(number)
+    of_class, of_cue = truth.apart(effects) * effects.scale, effects.effect * effects.scale
+    moved = float(plain.weight[row] @ of_cue)
+    own = float(plain.weight[row] @ of_class)
+    strength = abs(moved / own) if own else 0.0
+    changed = strength > _MARGIN and trial.interval[0] > 0
     new = fitted(~back) if changed else plain
-
     rows = {
         score: (torch.from_numpy(new.weight[k]), torch.tensor(new.bias[k]))
         for k, score in enumerate(truth.outputs)
@@ -205,15 +215,23 @@ def mend(
     after = truth.replaced(given, new(into)) if changed else given
     if changed:
         _check_changed(better, images, last, after, scorer, device)
-    effects = fit_effects(into[~back], truth.classes[~back], cue[~back], truth.k)
-    shift = effects.scale * effects.effect
-    row = truth.outputs.index(number)
     done = Mended(
-        better, how, changed, class_title(number, known), _titles(graph, named), nodes, last.name,
-        float(plain.weight[row] @ shift), float(new.weight[row] @ shift),
-        tuple(name for name, kept in zip(names, back, strict=True) if kept),
-        groups[back], before[back], truth.right(after)[back], _CUES[told],
-    )  # fmt: skip
+        model=better,
+        how=how,
+        changed=changed,
+        target=class_title(number, known),
+        parts=_titles(graph, named),
+        nodes=nodes,
+        layer=last.name,
+        strength=strength,
+        effect=moved,
+        effect_after=float(new.weight[row] @ of_cue),
+        tested=tuple(name for name, kept in zip(names, back, strict=True) if kept),
+        groups=groups[back],
+        right=before[back],
+        right_after=truth.right(after)[back],
+        _present_as=_CUES[told],
+    )
     if not done.gained:
         warn(done.verdict)
     return done
@@ -288,6 +306,13 @@ class _Truth(NamedTuple):
         of_target: Bools = np.equal(self.labels, self.target if self.exclusive else 1)
         return of_target
 
+    def apart(self, effects: Effects) -> Array:
+        """Give what features (D,) of the class have over those of others, in the effects' units."""
+        mine = np.unique(self.labels).tolist().index(self.target if self.exclusive else 1)
+        others = np.arange(self.k) != mine
+        apart: Array = effects.means[mine] - effects.means[others].mean(0)
+        return apart
+
     def rows(self, some: Bools) -> _Truth:
         """Give some of the images."""
         return self._replace(labels=self.labels[some], classes=self.classes[some])
@@ -305,31 +330,50 @@ class _Truth(NamedTuple):
         return changed
 
 
-def _cue(
-    model: nn.Module,
-    graph: ExplanatoryGraph,
-    nodes: tuple[str, ...],
-    named: tuple[str, ...],
-    images: AnyImages,
-    target: int,
-    present: Cue | ArrayLike,
-    outputs: Outputs | None,
-    running: dict[str, Any],
-) -> tuple[Bools, str]:
-    """Tell which images (N,) have the cue, and how it was read."""
-    if not isinstance(present, str):
-        labelled = np.asarray(present)
-        if labelled.ndim != 1 or not np.isin(labelled, (0, 1)).all():
+class _Cue(NamedTuple):
+    """Which images have the cue.
+
+    Attributes
+    ----------
+    present : (N,) bool
+    told : str
+        How it was read, a key of `_CUES`.
+    """
+
+    present: Bools
+    told: str
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        graph: ExplanatoryGraph,
+        nodes: tuple[str, ...],
+        named: tuple[str, ...],
+        images: AnyImages,
+        target: int,
+        present: ReadBy | ArrayLike,
+        outputs: Outputs | None,
+        running: dict[str, Any],
+    ) -> _Cue:
+        """Read it as the user says."""
+        if not isinstance(present, str):
+            labelled = np.asarray(present)
+            if labelled.ndim != 1 or not np.isin(labelled, (0, 1)).all():
+                raise ExplgraphError(
+                    "present must be 'effect', 'presence', or (N,) of true and false, got "
+                    f"{labelled.dtype} of the shape {labelled.shape}"
+                )
+            return cls(labelled.astype(np.bool_), "labels")
+        if present not in get_args(ReadBy):
             raise ExplgraphError(
-                "present must be 'evidence', 'presence', or (N,) of true and false, got "
-                f"{labelled.dtype} of the shape {labelled.shape}"
+                f"present is {present!r}; expected 'effect', 'presence', or (N,) of true and false"
             )
-        return labelled.astype(np.bool_), "labels"
-    if present not in get_args(Cue):
-        raise ExplgraphError(
-            f"present is {present!r}; expected 'evidence', 'presence', or (N,) of true and false"
-        )
-    if present == "presence":
+        if present == "effect":
+            found = ablate(
+                model, graph, images, nodes, replacement="mean", outputs=outputs, **running
+            )
+            return cls(_much(-found.change[:, target]), present)
         parse = graph.parse(model, images, **running)
         places = {node: v for v, node in enumerate(parse.nodes)}
         pooled = parse.parts
@@ -341,12 +385,7 @@ def _cue(
             else:
                 (part,) = find_parts(graph, name)
                 there.append(pooled.presence[:, column[part.id]])
-        return np.asarray(np.max(there, axis=0) >= 0.5), present
-    inside = {graph.nx.nodes[node]["layer"] for node in nodes}
-    layer = next(known.name for known in reversed(graph.layers) if known.name in inside)
-    found = node_evidence(model, graph, images, [target], layer=layer, outputs=outputs, **running)
-    chosen = np.isin(found.nodes, nodes)
-    return _much(found.values[:, 0, chosen].sum(1).astype(np.float64)), present
+        return cls(np.asarray(np.max(there, axis=0) >= 0.5), present)
 
 
 def _much(values: Array) -> Bools:

@@ -71,9 +71,12 @@ class Mended:
         Ids of the nodes that this stands for.
     layer : str
         Name of the last layer.
+    strength : float
+        By how much what must not count moves the class's score, as a share of what the class itself
+        does. Below 0.2 nothing is changed.
     effect : float
-        By how much the presence of what must not count moves the class's score, the class itself
-        staying as it is: before, in the score's unit. Measured on the images that mending used.
+        By how much the class's score is higher where what must not count is there, the class
+        itself staying as it is: before, in the score's unit. Of the images that mending used.
     effect_after : float
         The same of the mended network, in units of its own scores.
     tested : tuple of str
@@ -91,6 +94,7 @@ class Mended:
     parts: tuple[str, ...]
     nodes: tuple[str, ...]
     layer: str
+    strength: float
     effect: float
     effect_after: float
     tested: tuple[str, ...]
@@ -151,9 +155,11 @@ class Mended:
         told = f"{self.gain.change:+.1%} (95 %: {low:+.1%} to {high:+.1%})"
         if not self.changed:
             return (
-                "Nothing was gained, and the network was left as it is: nothing that could be "
-                "fitted did better on images that were left out in turn. Either it doesn't tell "
-                f"{self.target} by {few(self.parts)}, or these parts aren't what carries it."
+                "Nothing was gained, and the network was left as it is. What must not count moves "
+                f"the score of {self.target} by {self.strength:.0%} of what {self.target} itself "
+                "does (less than 20 % isn't mended), and other weights did no better for sure on "
+                "images that were left out in turn. Either the network doesn't tell "
+                f"{self.target} by {few(self.parts)}, or it isn't these parts that say it."
             )
         if not self.gained:
             return (
@@ -182,7 +188,8 @@ class Mended:
         told = (
             f"\nChanged: {ways[self.how] if self.changed else 'nothing'} (`{self.layer}`). What "
             f"must not count moved the score of {self.target} by {self.effect:+.2f}, moves it now "
-            f"by {self.effect_after:+.2f}. Intervals are of 95 %.\n"
+            f"by {self.effect_after:+.2f}, {self.target} itself being the same. Intervals are of "
+            "95 %.\n"
         )
         return "\n".join([head, *table, told])
 
@@ -218,6 +225,7 @@ class Mended:
                 "changed": self.changed,
                 "gained": self.gained,
                 "gain": {"change": self.gain.change, "low": low, "high": high},
+                "strength": self.strength,
                 "effect": self.effect,
                 "effect_after": self.effect_after,
                 "accuracies": table,

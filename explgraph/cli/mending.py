@@ -35,7 +35,7 @@ def add(command: Command) -> None:
     mend = command(
         "mend",
         _mend,
-        "give the network's last layer weights by which parts no longer tell a class",
+        "change the network's last layer so that parts no longer tell a class",
         "explgraph mend birds-graph/graph.explgraph --images birds --labels crested.csv \\",
         "    --model package.module:factory --class crest --parts 'part 3' \\",
         "    --out mended.safetensors --report mended.md",
@@ -65,16 +65,17 @@ def add(command: Command) -> None:
     )
     mend.add_argument(
         "--how",
-        choices=("last", "projection"),
-        default="last",
-        help="fit the last layer anew, or make it blind to what the parts say (default: last)",
+        choices=("projection", "last"),
+        default="projection",
+        help="make the last layer blind to what the parts say, or fit it anew to these images "
+        "(default: projection)",
     )
     mend.add_argument(
         "--cue",
-        choices=("evidence", "presence", "labels"),
-        default="evidence",
+        choices=("effect", "presence", "labels"),
+        default="effect",
         help="what tells the images apart: whether the parts speak for the class, whether they are "
-        "there, or the labels' column present (default: evidence)",
+        "there, or the labels' column present (default: effect)",
     )
     mend.add_argument(
         "--kept-back",

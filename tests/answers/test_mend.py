@@ -150,7 +150,7 @@ def test_gain_is_the_mean_over_groups():
 
 
 @pytest.mark.parametrize("how", ["last", "projection"])
-@pytest.mark.parametrize("present", ["evidence", "presence", "labels"])
+@pytest.mark.parametrize("present", ["effect", "presence", "labels"])
 def test_the_planted_bias_is_mended(model, graph, biased, fresh, how, present):
     images, labels, _ = biased
     before = copy.deepcopy(model.state_dict())
@@ -160,7 +160,10 @@ def test_the_planted_bias_is_mended(model, graph, biased, fresh, how, present):
     assert min(group_accuracy(done.model, fresh)) > 0.93
     assert done.changed
     assert done.gained
-    assert done.effect == pytest.approx(blobs.HEAD[0, 1], abs=0.4)
+    # images whose cue is misread count for the other side
+    least = blobs.HEAD[0, 1] - (0.4 if present == "labels" else 0.8)
+    assert least < done.effect < blobs.HEAD[0, 1] + 0.4
+    assert done.strength == pytest.approx(blobs.HEAD[0, 1] / blobs.HEAD[0, 0], abs=0.15)
     assert abs(done.effect_after) < 0.2 * abs(done.effect) + 0.2
     for name, value in model.state_dict().items():  # neither the model, nor other scores
         assert torch.equal(value, before[name])
