@@ -1107,7 +1107,7 @@ def commands():
 def test_the_commands():
     assert set(commands()) == {
         "demo", "record", "mine", "parse", "evaluate", "locate", "explain", "bias", "effects",
-        "ablate", "tree", "visualize", "export", "draw", "view", "info",
+        "ablate", "tree", "mend", "visualize", "export", "draw", "view", "info",
     }  # fmt: skip
 
 
