@@ -13,21 +13,21 @@ from explgraph.answers.label_files import read_labels
 from explgraph.cli import entry as cli
 from explgraph.network.weights import load_weights
 
-N = 260
+N = 400
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Photographs, a graph and labels; a network's strength 1 is a pixel's half."""
     folder = tmp_path_factory.mktemp("mend")
-    images, labels, _ = blobs.world(N, seed=0, agreement=0.7, together=True)
+    images, labels, _ = blobs.world(N, seed=0, agreement=0.8, together=True)
     (folder / "photos").mkdir()
     for i, image in enumerate(images.clamp(max=2).permute(0, 2, 3, 1).numpy()):
         pixels = np.rint(image / 2 * 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "photos" / f"{i:03d}.png")
     photos = explgraph.ImageFolder(folder / "photos", size=32, mean=(0, 0, 0), std=(0.5, 0.5, 0.5))
     graph = explgraph.mine(
-        blobs.Net().eval(), photos.subset(range(100)), ["cells"], seed=0, progress=False
+        blobs.Net().eval(), photos.subset(range(150)), ["cells"], seed=0, progress=False
     )
     graph.save(folder / "graph.explgraph")
     rows = zip(photos.names, labels["red"], labels["green"], strict=True)
@@ -79,7 +79,7 @@ def test_it_writes_weights_and_what_was_gained(place, capsys, tmp_path):
 def test_labels_are_read(place):
     names = [f"{i:03d}.png" for i in range(N)]
     read = read_labels(place / "red.csv", names)
-    _, labels, _ = blobs.world(N, seed=0, agreement=0.7, together=True)
+    _, labels, _ = blobs.world(N, seed=0, agreement=0.8, together=True)
     np.testing.assert_array_equal(read.yes, labels["red"])
     np.testing.assert_array_equal(read.present, labels["green"])
     assert read.classes == ()
@@ -93,7 +93,7 @@ def test_labels_are_read(place):
     ("options", "more", "told"),
     [
         ({"labels": "plain.csv"}, ("--cue", "labels"), "needs a column 'present'"),
-        ({"labels": "few.csv"}, (), "no labels for 255 of 260 images"),
+        ({"labels": "few.csv"}, (), "no labels for 395 of 400 images"),
         ({"labels": "odd.csv"}, (), "must be 1 or 0, got 'maybe'"),
         ({"labels": "twice.csv"}, (), "is there twice"),
         ({"labels": "other.csv"}, (), "name, label or class"),
