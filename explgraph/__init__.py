@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from explgraph.activations.store import ActivationStore, open_store
     from explgraph.answers.ablation import ablate
     from explgraph.answers.bias import find_bias
+    from explgraph.answers.compare import compare
+    from explgraph.answers.comparison import Comparison
     from explgraph.answers.decision_tree import DecisionTree
     from explgraph.answers.effects import edge_effects
     from explgraph.answers.filter_loss import FilterLoss, PartMask
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActivationStore",
     "Activations",
+    "Comparison",
     "DecisionTree",
     "ExplanatoryGraph",
     "ExplgraphError",
@@ -50,6 +53,7 @@ __all__ = [
     "Settings",
     "WithInputs",
     "ablate",
+    "compare",
     "edge_effects",
     "find_bias",
     "list_layers",
@@ -74,6 +78,8 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "activations.recording": ("record",),
         "activations.store": ("ActivationStore", "open_store"),
         "answers.bias": ("find_bias",),
+        "answers.compare": ("compare",),
+        "answers.comparison": ("Comparison",),
         "answers.decision_tree": ("DecisionTree",),
         "answers.ablation": ("ablate",),
         "answers.effects": ("edge_effects",),

@@ -12,6 +12,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.paths import checked_path
 
 __all__ = [
+    "COMPARISONS",
     "DRAWINGS",
     "EXPLANATIONS",
     "GRAPHS",
@@ -42,6 +43,8 @@ MARKS = (".csv", ".json")
 """Of marks, as `explgraph.evaluation.landmarks` writes them."""
 PARSES = (*TABLES, ".npz")
 REPORTS = (*TABLES, ".md")
+COMPARISONS = (".html", *REPORTS)
+"""Of two graphs compared (`explgraph.answers.comparison`)."""
 
 
 def check_suffix(path: str | os.PathLike[str], known: Sequence[str], argument: str = "path") -> str:

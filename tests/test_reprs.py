@@ -11,6 +11,8 @@ import explgraph
 from explgraph import creatures
 from explgraph.activations.memory import Activations
 from explgraph.answers.ablation import Ablation, PartAblation
+from explgraph.answers.compared import Change, Match
+from explgraph.answers.comparison import Comparison
 from explgraph.answers.decision_tree import DecisionTree, Measures, TreeExplanation
 from explgraph.answers.effects import Check, PartEffects
 from explgraph.answers.evidence import Evidence
@@ -70,6 +72,14 @@ def bias():
     )  # fmt: skip
 
 
+def comparison():
+    match = Match("p1", "p2", TITLES[0], TITLES[1], "same", *(0.5,) * 8)
+    change = Change("effect", "a", "p1", TITLES[0], TITLES[1], *(0.5,) * 5, True)
+    return Comparison(
+        "part", (match,) * A, (change,) * V, TITLES, N, 0.5, 0.05, 0.05, (), {("a", "p1"): NAMES}
+    )
+
+
 def layer(name="features.28"):
     return Layer(name, 0, 3, 4, 4, (8.0, 8.0), (4.0, 4.0), (30.0, 30.0))
 
@@ -104,6 +114,7 @@ SHOWN = {
     "Judged": judged,
     "Judgement": lambda: Judgement(NAMES[0], "crest", True, 0.25),
     "Bias": bias,
+    "Comparison": comparison,
     "Relation": relation,
     "Part": lambda: Part(
         "p1", TITLES[0], NODES, ("low", "high"), (3.0, 4.0), 0.9, 0.8, 0.7,

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import TextIO
 
 from explgraph import __version__
-from explgraph.cli import answers, explaining, graphs, mending, mining, places, visualize
+from explgraph.cli import answers, comparing, explaining, graphs, mending, mining, places, visualize
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 
 __all__ = ["main", "parser"]
@@ -201,6 +201,6 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--quiet", action="store_true", help="no progress bars, no summary")
         return added
 
-    for family in (mining, places, explaining, answers, mending, visualize, graphs):
+    for family in (mining, places, explaining, answers, mending, comparing, visualize, graphs):
         family.add(command)
     return whole

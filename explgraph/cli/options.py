@@ -117,9 +117,11 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N")
 
 
-def add_by(parser: argparse.ArgumentParser, told: str) -> None:
+def add_by(parser: argparse.ArgumentParser, told: str, default: str = "node") -> None:
     """Add whether things are told of nodes or of parts."""
-    parser.add_argument("--by", choices=("node", "part"), default="node", help=f"{told} (node)")
+    parser.add_argument(
+        "--by", choices=("node", "part"), default=default, help=f"{told} ({default})"
+    )
 
 
 def add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:
