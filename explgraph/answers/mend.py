@@ -8,9 +8,10 @@
    does to its features (projection), or fitted anew as if class and cue had nothing to do with each
    other (`discriminant`). All other layers stay: what a network has learnt of the class beside the
    cue is there, though it hardly used it.
-3. That is done again with a fifth of these images left out in turn. Where the mean accuracy over
-   the four groups isn't surely better there (95 %), the network is left as it is; so it is where
-   the cue moves the class's score little, beside what the class itself does.
+3. A network is left as it is where the cue moves the class's score little, beside what the class
+   itself does: it doesn't tell the class by it. And where that which was fitted is no better: fitted
+   again with a fifth of these images left out in turn, its mean accuracy over the four groups must
+   be better there by more than its standard error.
 4. What was gained is measured on the images that were kept back.
 
 References
@@ -87,7 +88,7 @@ def mend(
     labels: ArrayLike,
     target: int | str,
     *,
-    how: How = "projection",
+    how: How | None = None,
     present: ReadBy | ArrayLike = "effect",
     kept_back: float = 0.5,
     seed: int = 0,
@@ -117,10 +118,11 @@ def mend(
         of classes that exclude each other; the network says the one with the highest score.
     target : int or str
         The class: its number in the model's output, or its name where the model says it.
-    how : "projection" or "last"
+    how : "projection" or "last", optional
         Make the last layer blind to what the cue does to its features: nothing is added to what it
-        was. Or fit it anew to these images, which can give more where the cue is read off well,
-        but takes up whatever else goes together with the class in them.
+        was. Or fit it anew to these images, which gives more where the cue is told well, but takes
+        up whatever else goes together with the class in them. By default "last" where labels tell
+        the cue, "projection" where parts do.
     present : "effect", "presence" or (N,) bool
         How the cue is read: by whether the parts speak for the class in an image; by whether they
         are there; or as labels say it, where it is known.
@@ -155,8 +157,10 @@ def mend(
     """
     check_graph(graph)
     check_mined(model, graph)
+    if how is None:
+        how = "projection" if isinstance(present, str) else "last"
     if how not in get_args(How):
-        raise ExplgraphError(f"how is {how!r}; expected 'last' or 'projection'")
+        raise ExplgraphError(f"how is {how!r}; expected 'projection' or 'last'")
     if not 0 < kept_back < 1:
         raise ExplgraphError(f"kept_back must lie between 0 and 1, got {kept_back!r}")
     rng = np.random.default_rng(checked_seed(seed))
@@ -205,7 +209,7 @@ def mend(
     moved = float(plain.weight[row] @ of_cue)
     own = float(plain.weight[row] @ of_class)
     strength = abs(moved / own) if own else 0.0
-    changed = strength > _MARGIN and trial.interval[0] > 0
+    changed = strength > _MARGIN and trial.change > trial.error
     new = fitted(~back) if changed else plain
     rows = {
         score: (torch.from_numpy(new.weight[k]), torch.tensor(new.bias[k]))
@@ -416,10 +420,10 @@ def _check_groups(
         tested = round(kept_back * n)
         if min(tested, n - tested) < _FEWEST:
             raise ExplgraphError(
-                f"{counted(n, 'image')} {'of' if of_class else 'not of'} {target} "
-                f"{'is' if n == 1 else 'are'} {cue[present]}: too few, as {_FEWEST} at least are "
-                f"needed to mend by, and {_FEWEST} to be kept back; add such images, name other "
-                "parts, or say by present= how that which must not count is told"
+                f"{counted(n, 'image')} {'of' if of_class else 'not of'} {target} {cue[present]} "
+                f"{'is' if n == 1 else 'are'} too few: {_FEWEST} at least are needed to mend by, "
+                f"and {_FEWEST} to be kept back; add such images, name other parts, or say by "
+                "present= how that which must not count is told"
             )
 
 

@@ -107,7 +107,7 @@ class Mended:
         worst, all_images = self.worst, self.accuracies[0]
         state = "" if self.changed else " (left as it was)"
         return (
-            f"Mended{state}: {self.target} without {few(self.parts)}, by {self.how}; "
+            f"Mended{state}: {few([self.target])} without {few(self.parts)}, by {self.how}; "
             f"worst group {worst.before:.1%} -> {worst.after:.1%}, all {all_images.before:.1%} -> "
             f"{all_images.after:.1%} of {counted(len(self.tested), 'image')} kept back"
         )
@@ -157,8 +157,8 @@ class Mended:
             return (
                 "Nothing was gained, and the network was left as it is. What must not count moves "
                 f"the score of {self.target} by {self.strength:.0%} of what {self.target} itself "
-                "does (less than 20 % isn't mended), and other weights did no better for sure on "
-                "images that were left out in turn. Either the network doesn't tell "
+                "does (20 % and less isn't mended), or other weights did no better on images that "
+                "were left out in turn. Either the network doesn't tell "
                 f"{self.target} by {few(self.parts)}, or it isn't these parts that say it."
             )
         if not self.gained:

@@ -66,9 +66,8 @@ def add(command: Command) -> None:
     mend.add_argument(
         "--how",
         choices=("projection", "last"),
-        default="projection",
         help="make the last layer blind to what the parts say, or fit it anew to these images "
-        "(default: projection)",
+        "(default: last with --cue labels, projection otherwise)",
     )
     mend.add_argument(
         "--cue",

@@ -292,7 +292,7 @@ def test_wrong_inputs_are_refused(model, graph, biased):
     refused(r"present must be .* got float64", present=np.full(600, 0.3))
     refused("present holds 20 values", present=red[:20])
     refused("kept_back must lie between", kept_back=1.0)
-    refused("0 images not of class 0 are labelled as with: too few", present=red)
+    refused("0 images not of class 0 labelled as with are too few", present=red)
     refused("seed", seed=-1)
 
 

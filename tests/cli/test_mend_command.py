@@ -59,7 +59,7 @@ def test_it_writes_weights_and_what_was_gained(place, capsys, tmp_path):
     assert "Gained: the mean over groups changes by +" in said
     content = json.loads(report.read_text())
     assert content["gained"] is True
-    assert content["how"] == "projection"
+    assert content["how"] == "last"  # labels tell
     net = blobs.Net().eval()
     load_weights(net, out)
     images, labels, _ = blobs.world(200, seed=1, together=True)
