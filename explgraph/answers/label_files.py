@@ -11,8 +11,8 @@ is known, ``present``, 1 or 0: whether the image shows what must not tell the cl
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from explgraph.evaluation.landmarks import warn_of_strays
 from explgraph.textfiles import read_csv, wrong_columns
 
 __all__ = ["Labels", "read_absent", "read_attributes", "read_expected", "read_labels"]
+
+T = TypeVar("T")
 
 _YES_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -53,28 +55,13 @@ def read_attributes(
     ExplgraphWarning
         If the file has labels for images that aren't there.
     """
-    columns, rows = read_csv(path, ())
+    columns, lines = read_csv(path, ())
     if columns[:1] != ["name"] or len(columns) < 3:
         raise wrong_columns(path, "name and at least two attributes", columns)
-    labels: dict[str, list[bool]] = {}
-    for line, row in rows:
-        name = row.pop("name").strip()
-        if name in labels:
-            raise ExplgraphError(f"{str(path)!r}, line {line}: {name!r} is there twice")
-        for column, value in row.items():
-            if value.strip().lower() not in _YES_NO:
-                raise ExplgraphError(
-                    f"{str(path)!r}, line {line}: {column!r} of {name!r} must be 1 or 0, got "
-                    f"{value!r}"
-                )
-        labels[name] = [_YES_NO[value.strip().lower()] for value in row.values()]
-    missing = [name for name in names if name not in labels]
-    if missing:
-        raise ExplgraphError(
-            f"{str(path)!r} has no labels for {len(missing)} of {len(names)} images, such as "
-            f"{missing[0]!r}; label them, or choose images with --list"
-        )
-    warn_of_strays(f"labels in {str(path)!r}", labels, names, {*names, *known})
+    labels = _of_images(
+        path, lines, names, known,
+        lambda line, name, row: [_yes(path, line, name, *cell) for cell in row.items()],
+    )  # fmt: skip
     table = np.array([labels[name] for name in names])
     return {column: table[:, k] for k, column in enumerate(columns[1:])}
 
@@ -123,34 +110,49 @@ def read_labels(
         [], ["present"],
     ):  # fmt: skip
         raise wrong_columns(path, "name, label or class, and present if it is known", columns)
-    written: dict[str, tuple[str, str]] = {}
+    rows = _of_images(path, lines, names, known, lambda line, _name, row: (line, row))
+
+    def said(column: str) -> NDArray[np.bool_]:
+        given = ((name, *rows[name]) for name in names)
+        return np.array([_yes(path, line, name, column, row[column]) for name, line, row in given])
+
+    return Labels(
+        said("label") if what == "label" else None,
+        tuple(rows[name][1]["class"].strip() for name in names) if what == "class" else (),
+        said("present") if "present" in columns else None,
+    )
+
+
+def _yes(path: str | os.PathLike[str], line: int, name: str, column: str, value: str) -> bool:
+    """Read 1 and 0, and what else is written for them."""
+    if value.strip().lower() not in _YES_NO:
+        raise ExplgraphError(
+            f"{str(path)!r}, line {line}: {column!r} of {name!r} must be 1 or 0, got {value!r}"
+        )
+    return _YES_NO[value.strip().lower()]
+
+
+def _of_images(
+    path: str | os.PathLike[str],
+    lines: Iterable[tuple[int, dict[str, str]]],
+    names: Sequence[str],
+    known: Collection[str],
+    value: Callable[[int, str, dict[str, str]], T],
+) -> dict[str, T]:
+    """Give what a file's lines say of images by name; each of `names` must be there."""
+    labels: dict[str, T] = {}
     for line, row in lines:
-        name = row["name"].strip()
-        if name in written:
+        name = row.pop("name").strip()
+        if name in labels:
             raise ExplgraphError(f"{str(path)!r}, line {line}: {name!r} is there twice")
-        values = {column: row[column].strip() for column in columns[1:]}
-        for column in {"label", "present"}.intersection(values):
-            if values[column].lower() not in _YES_NO:
-                raise ExplgraphError(
-                    f"{str(path)!r}, line {line}: {column!r} of {name!r} must be 1 or 0, got "
-                    f"{values[column]!r}"
-                )
-        written[name] = (values[what], values.get("present", ""))
-    if missing := [name for name in names if name not in written]:
+        labels[name] = value(line, name, row)
+    if missing := [name for name in names if name not in labels]:
         raise ExplgraphError(
             f"{str(path)!r} has no labels for {len(missing)} of {len(names)} images, such as "
             f"{missing[0]!r}; label them, or choose images with --list"
         )
-    warn_of_strays(f"labels in {str(path)!r}", written, names, {*names, *known})
-
-    def said(k: int) -> NDArray[np.bool_]:
-        return np.array([_YES_NO[written[name][k].lower()] for name in names])
-
-    return Labels(
-        said(0) if what == "label" else None,
-        tuple(written[name][0] for name in names) if what == "class" else (),
-        said(1) if "present" in columns else None,
-    )
+    warn_of_strays(f"labels in {str(path)!r}", labels, names, {*names, *known})
+    return labels
 
 
 def read_expected(path: str | os.PathLike[str]) -> dict[tuple[str, str], int]:

@@ -163,7 +163,7 @@ def test_the_planted_bias_is_mended(model, graph, biased, fresh, how, present):
     # images whose cue is misread count for the other side
     least = blobs.HEAD[0, 1] - (0.4 if present == "labels" else 0.8)
     assert least < done.effect < blobs.HEAD[0, 1] + 0.4
-    assert done.strength == pytest.approx(blobs.HEAD[0, 1] / blobs.HEAD[0, 0], abs=0.15)
+    assert done.strength == pytest.approx(blobs.HEAD[0, 1] / blobs.HEAD[0, 0], abs=0.25)
     assert abs(done.effect_after) < 0.2 * abs(done.effect) + 0.2
     for name, value in model.state_dict().items():  # neither the model, nor other scores
         assert torch.equal(value, before[name])

@@ -37,7 +37,7 @@ def place(tmp_path_factory):
     (folder / "plain.csv").write_text("\n".join(["name,label", *plain]) + "\n")
     (folder / "classes.csv").write_text("\n".join(["name,class", *plain]) + "\n")
     (folder / "few.csv").write_text("\n".join(["name,label", *plain[:5]]) + "\n")
-    (folder / "odd.csv").write_text("name,label\n000.png,maybe\n")
+    (folder / "odd.csv").write_text("\n".join(["name,label", "000.png,maybe", *plain[1:]]) + "\n")
     (folder / "twice.csv").write_text("name,label\n000.png,1\n000.png,1\n")
     (folder / "other.csv").write_text("name,red\n000.png,1\n")
     return folder
