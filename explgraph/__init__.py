@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from explgraph.answers.faithfulness import faithfulness
     from explgraph.answers.filter_loss import FilterLoss, PartMask
     from explgraph.answers.localize import Localizer
+    from explgraph.answers.mend import mend
     from explgraph.errors import ExplgraphError, ExplgraphWarning
     from explgraph.evaluation.landmarks import Landmarks, read_landmarks
     from explgraph.explaining.partial_models import only, without
@@ -60,6 +61,7 @@ __all__ = [
     "find_bias",
     "list_layers",
     "load",
+    "mend",
     "mine",
     "mine_activations",
     "only",
@@ -87,6 +89,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "answers.faithfulness": ("faithfulness",),
         "answers.filter_loss": ("FilterLoss", "PartMask"),
         "answers.localize": ("Localizer",),
+        "answers.mend": ("mend",),
         "errors": ("ExplgraphError", "ExplgraphWarning"),
         "evaluation.landmarks": ("Landmarks", "read_landmarks"),
         "explaining.partial_models": ("only", "without"),

@@ -21,6 +21,7 @@ from explgraph.answers.evidence import Evidence
 from explgraph.answers.faithfulness import Faithfulness
 from explgraph.answers.judged import Judged, Judgement
 from explgraph.answers.located import Located
+from explgraph.answers.mended import GroupAccuracy, Mended
 from explgraph.answers.modes import Mode
 from explgraph.answers.randomised import Randomised, Stage
 from explgraph.answers.rationales import Rationales
@@ -114,6 +115,14 @@ def layer(name="features.28"):
     return Layer(name, 0, 3, 4, 4, (8.0, 8.0), (4.0, 4.0), (30.0, 30.0))
 
 
+def mended():
+    right = draw(N) > 0
+    return Mended(
+        torch.nn.Linear(512, 1000), "projection", True, TITLES[0], TITLES, NODES,
+        "classifier.6", 0.5, 2.0, 0.1, NAMES, np.arange(N) % 4, right, ~right,
+    )  # fmt: skip
+
+
 SHOWN = {
     "Settings": explgraph.Settings,
     "Parse": lambda: explgraph.Parse(NODES, NAMES, draw(N, V, 2), draw(N, V, 2), draw(N, V), SIZE),
@@ -153,6 +162,8 @@ SHOWN = {
     "Judged": judged,
     "Judgement": lambda: Judgement(NAMES[0], "crest", True, 0.25),
     "Bias": bias,
+    "Mended": mended,
+    "GroupAccuracy": lambda: GroupAccuracy("crest, with the parts", 12, *(0.5,) * 6),
     "Comparison": comparison,
     "Relation": relation,
     "Part": lambda: Part(

@@ -23,6 +23,7 @@ from typing import TextIO
 from explgraph import __version__
 from explgraph.cli import answers, circuits, explaining, graphs, mining, places, visualize
 from explgraph.cli import answers, comparing, explaining, graphs, mining, places, visualize
+from explgraph.cli import answers, comparing, explaining, graphs, mending, mining, places, visualize
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 
 __all__ = ["main", "parser"]
@@ -204,5 +205,6 @@ def parser() -> argparse.ArgumentParser:
 
     for family in (mining, places, explaining, circuits, answers, visualize, graphs):
     for family in (mining, places, explaining, answers, comparing, visualize, graphs):
+    for family in (mining, places, explaining, answers, mending, comparing, visualize, graphs):
         family.add(command)
     return whole

@@ -1171,7 +1171,7 @@ def commands():
 def test_the_commands():
     assert set(commands()) == {
         "demo", "record", "mine", "parse", "evaluate", "locate", "explain", "bias", "effects",
-        "ablate", "tree", "compare", "visualize", "export", "draw", "view", "info",
+        "ablate", "tree", "mend", "compare", "visualize", "export", "draw", "view", "info",
     }  # fmt: skip
 
 
