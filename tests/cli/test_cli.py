@@ -889,6 +889,39 @@ def test_tree_by_part(place, capsys, tmp_path):
     assert next(iter(tree["nodes"][1]["parts"])) in said
 
 
+def test_compare_writes_what_the_library_finds(place, capsys, tmp_path):
+    graph = place / "out" / "graph.explgraph"
+    command = [
+        "compare", graph, graph, "--images", place / "pictures", "--model", MODEL,
+        "--classes", "horns,winged=4:4", "--permutations", 99,
+    ]  # fmt: skip
+    files = [tmp_path / f"found.{suffix}" for suffix in ("html", "csv", "md")]
+    outs = [str(each) for file in files for each in ("--out", file)]
+    code, said, _ = run(capsys, *map(str, command), *outs)
+    assert code == 0
+    assert said.startswith("Comparison over 24 images; ")
+    assert "nothing changed" in said
+    assert files[2].read_text() == said
+    assert "<html" in files[0].read_text(encoding="utf-8")
+    loaded = explgraph.load(graph)
+    found = explgraph.compare(
+        loaded, loaded, images(place), models=creatures.network(),
+        classes={"horns": 3, "winged": 4}, permutations=99,
+    )  # fmt: skip
+    with files[1].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["part"], row["class_title"]) for row in rows] == [
+        (change.part, change.class_title) for change in found.changes
+    ]
+    assert [float(row["before"]) for row in rows] == pytest.approx(
+        [change.before for change in found.changes], abs=1e-5
+    )
+    for wrong, told in (("horns=x", "--classes: 'horns=x'"), ("a=1,a=2", "names 'a' twice")):
+        code, _, err = run(capsys, *map(str, command[:7]), "--classes", wrong)
+        assert code == 1
+        assert told in err
+
+
 def test_bias_by_part_says_which_parts_carry_it(place, capsys):
     code, said, err = run(capsys, *bias_command(place, "--by", "part"))
     assert code == 0, err
@@ -1138,7 +1171,7 @@ def commands():
 def test_the_commands():
     assert set(commands()) == {
         "demo", "record", "mine", "parse", "evaluate", "locate", "explain", "bias", "effects",
-        "ablate", "tree", "visualize", "export", "draw", "view", "info",
+        "ablate", "tree", "mend", "compare", "visualize", "export", "draw", "view", "info",
     }  # fmt: skip
 
 
