@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from explgraph.activations.store import ActivationStore, open_store
     from explgraph.answers.ablation import ablate
     from explgraph.answers.bias import find_bias
+    from explgraph.answers.compare import compare
+    from explgraph.answers.comparison import Comparison
     from explgraph.answers.decision_tree import DecisionTree
     from explgraph.answers.effects import edge_effects
+    from explgraph.answers.faithfulness import faithfulness
     from explgraph.answers.filter_loss import FilterLoss, PartMask
     from explgraph.answers.hidden_bias import find_suspicions
     from explgraph.answers.localize import Localizer
+    from explgraph.answers.mend import mend
     from explgraph.errors import ExplgraphError, ExplgraphWarning
     from explgraph.evaluation.landmarks import Landmarks, read_landmarks
     from explgraph.explaining.partial_models import only, without
@@ -31,11 +35,13 @@ if TYPE_CHECKING:
     from explgraph.network.layers import list_layers, suggest_layers
     from explgraph.network.preprocessing import preprocessing
     from explgraph.parse_store import ParseStore, open_parse
-    from explgraph.parsing import Parse, parse_activations
+    from explgraph.parsed import Parse
+    from explgraph.parsing import parse_activations
 
 __all__ = [
     "ActivationStore",
     "Activations",
+    "Comparison",
     "DecisionTree",
     "ExplanatoryGraph",
     "ExplgraphError",
@@ -50,11 +56,14 @@ __all__ = [
     "Settings",
     "WithInputs",
     "ablate",
+    "compare",
     "edge_effects",
+    "faithfulness",
     "find_bias",
     "find_suspicions",
     "list_layers",
     "load",
+    "mend",
     "mine",
     "mine_activations",
     "only",
@@ -74,12 +83,16 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "activations.recording": ("record",),
         "activations.store": ("ActivationStore", "open_store"),
         "answers.bias": ("find_bias",),
+        "answers.compare": ("compare",),
+        "answers.comparison": ("Comparison",),
         "answers.decision_tree": ("DecisionTree",),
         "answers.ablation": ("ablate",),
         "answers.effects": ("edge_effects",),
+        "answers.faithfulness": ("faithfulness",),
         "answers.filter_loss": ("FilterLoss", "PartMask"),
         "answers.hidden_bias": ("find_suspicions",),
         "answers.localize": ("Localizer",),
+        "answers.mend": ("mend",),
         "errors": ("ExplgraphError", "ExplgraphWarning"),
         "evaluation.landmarks": ("Landmarks", "read_landmarks"),
         "explaining.partial_models": ("only", "without"),
@@ -91,7 +104,8 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "network.layers": ("list_layers", "suggest_layers"),
         "network.preprocessing": ("preprocessing",),
         "parse_store": ("ParseStore", "open_parse"),
-        "parsing": ("Parse", "parse_activations"),
+        "parsed": ("Parse",),
+        "parsing": ("parse_activations",),
     }
     _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -12,6 +12,8 @@ from explgraph.errors import ExplgraphError
 from explgraph.paths import checked_path
 
 __all__ = [
+    "CIRCUITS",
+    "COMPARISONS",
     "DRAWINGS",
     "EXPLANATIONS",
     "GRAPHS",
@@ -37,6 +39,8 @@ TREES = (".html", ".dot", ".gv", ".json")
 """Of decision trees (`explgraph.answers.tree_files.write`)."""
 EXPLANATIONS = (".html", *DRAWINGS, ".json", ".csv")
 """Of one image explained (`explgraph.explaining.explanation`)."""
+CIRCUITS = (".explgraph", ".html", ".md", ".json", ".csv", *DRAWINGS)
+"""Of circuits (`explgraph.circuits.circuit`)."""
 TABLES = (".csv", ".json", ".parquet")
 """Of tables (`explgraph.rows`)."""
 MARKS = (".csv", ".json")
@@ -45,6 +49,8 @@ PARSES = (*TABLES, ".npz")
 REPORTS = (*TABLES, ".md")
 SUSPICIONS = (*REPORTS, ".html", *DRAWINGS)
 """Of groups with hidden biases (`explgraph.answers.suspicions`)."""
+COMPARISONS = (".html", *REPORTS)
+"""Of two graphs compared (`explgraph.answers.comparison`)."""
 
 
 def check_suffix(path: str | os.PathLike[str], known: Sequence[str], argument: str = "path") -> str:

@@ -67,6 +67,7 @@ def suspicion_figure(
             weight="bold" if one.suspicious else "normal",
         )  # fmt: skip
         told.set_in_layout(False)  # it is as wide as the row
+    figure.suptitle(" ", fontsize=8)  # room for the first row's text
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.set(h_pad=0.14)  # inches: a line of text above each row
