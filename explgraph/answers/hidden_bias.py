@@ -155,7 +155,7 @@ def find_suspicions(
     seed = checked_seed(seed)
     scorer = Scorer(outputs)
     images = taken(images, graph.nx.graph["preprocessing"])
-    layer = layer_of(graph, layer)
+    layer = layer_of(graph, layer).name
     reading = _Reading(model, classes, count(images))
     made = made_of(
         model, graph, images, reading, layer=layer, scorer=scorer,

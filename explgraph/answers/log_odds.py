@@ -132,7 +132,7 @@ def made_of(
         added = (gradient * maps).float()
         by_part = added.new_zeros(len(batch), 0).cpu()
         if members is not None:
-            shares = places.weights(mine, places.positions(done.maps), added, sharing="split")
+            shares = places.weights(mine, places.seen(done.maps), added)
             held = (added[:, places.filters(mine)] * shares).sum((2, 3)).cpu()
             by_part = torch.from_numpy(members.sum(held.numpy()))
         grid = (maps.shape[2], maps.shape[3])
