@@ -37,6 +37,8 @@ def suspicion_figure(
     ExplgraphError
         If there are no groups.
     """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     groups = groups[:_ROWS]
     if not groups:
         raise ExplgraphError("no groups were found, so that there is nothing to draw")
@@ -69,7 +71,7 @@ def suspicion_figure(
         told.set_in_layout(False)  # it is as wide as the row
     figure.suptitle(" ", fontsize=8)  # room for the first row's text
     engine = figure.get_layout_engine()
-    if engine is not None:
+    if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(h_pad=0.14)  # inches: a line of text above each row
     return written(figure, path)
 
