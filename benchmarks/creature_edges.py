@@ -58,7 +58,8 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.mining.linking import link
 from explgraph.mining.mining import mine_activations
 from explgraph.mining.tracks import Tracks, track
-from explgraph.parsing import Parse, parse_activations
+from explgraph.parsed import Parse
+from explgraph.parsing import parse_activations
 
 NEAR = 1 / 8
 """Of the picture's side: parts whose places are usually no further apart touch."""

@@ -35,7 +35,8 @@ from explgraph.evaluation.landmarks import from_creatures
 from explgraph.evaluation.planted import PlantedPart, planted_parts
 from explgraph.evaluation.table import metrics
 from explgraph.mining.mining import mine_activations
-from explgraph.parsing import Parser, parse_activations
+from explgraph.parser import Parser
+from explgraph.parsing import parse_activations
 from explgraph.statistics.fitted import FittedLayer
 from explgraph.statistics.inference import infer
 

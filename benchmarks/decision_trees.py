@@ -42,6 +42,7 @@ from benchmarks.effects import CLASSES, markdown
 from explgraph import DecisionTree, ExplanatoryGraph, ImageFolder, ablate, creatures, mine
 from explgraph.answers.rationales import Rationales, rationales
 from explgraph.evaluation.landmarks import read_landmarks
+from explgraph.explaining.attribution import Rests
 
 REMOVED = 12
 GUARDIAN = 1
@@ -119,7 +120,8 @@ def of_photographs(data: Path, category: str) -> list[dict[str, Any]]:
         names = tuple(name for part in parts for name in part.names)
         columns = ("activations", "contributions", "scores", "first")
         joined = (np.concatenate([getattr(part, name) for part in parts]) for name in columns)
-        found = Rationales(parts[0].nodes, names, *joined)
+        rests = Rests.joined([part.rests for part in parts])
+        found = Rationales(parts[0].nodes, names, *joined, rests)
         measured.append(Half(found, positive, None))
     truth = removed(model, graph, halves[1], measured[1], target)
     return table(f"{category}, {network.LAYERS[0]}", *measured, truth)

@@ -37,7 +37,8 @@ if __package__ in (None, ""):  # started as a script; last: what is measured is 
 from benchmarks import efficientnet_lite0, quality, setting
 from explgraph.evaluation import controls
 from explgraph.mining.mining import mine_activations
-from explgraph.parsing import Parser, parse_activations
+from explgraph.parser import Parser
+from explgraph.parsing import parse_activations
 from explgraph.statistics.pose_reader import exemplar_evidence, look_again, own_evidence
 
 LAYER = "_blocks.10._bn0"

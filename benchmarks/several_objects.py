@@ -53,7 +53,7 @@ from explgraph.answers.localize import Localizer
 from explgraph.evaluation.landmarks import read_landmarks
 from explgraph.images.folder import ImageFolder
 from explgraph.mining.mining import mine_activations
-from explgraph.parsing import Parse
+from explgraph.parsed import Parse
 
 Array = NDArray[np.floating]
 

@@ -60,7 +60,7 @@ from explgraph.activations.streaming import BLOCK, Images
 from explgraph.images.batches import batches
 from explgraph.mining.linking import link
 from explgraph.mining.tracks import Tracks, track
-from explgraph.parsing import Parser
+from explgraph.parser import Parser
 from explgraph.statistics import kernel
 from explgraph.statistics.mixture import Bounds, Grid, Mixture, e_step, m_step
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from explgraph.network.layers import list_layers, suggest_layers
     from explgraph.network.preprocessing import preprocessing
     from explgraph.parse_store import ParseStore, open_parse
-    from explgraph.parsing import Parse, parse_activations
+    from explgraph.parsed import Parse
+    from explgraph.parsing import parse_activations
 
 __all__ = [
     "ActivationStore",
@@ -97,7 +98,8 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "network.layers": ("list_layers", "suggest_layers"),
         "network.preprocessing": ("preprocessing",),
         "parse_store": ("ParseStore", "open_parse"),
-        "parsing": ("Parse", "parse_activations"),
+        "parsed": ("Parse",),
+        "parsing": ("parse_activations",),
     }
     _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -28,6 +28,7 @@ from explgraph.naming.encoders import Encoder
 from explgraph.naming.part_names import PartNames, name_parts
 from explgraph.network.outputs import Outputs
 from explgraph.parse_store import ParseStore, parse_to_store
+from explgraph.parsed import Parse, parts_in
 from explgraph.parsed_parts import ParsedParts
 from explgraph.paths import checked_path
 from explgraph.progress import Shown
@@ -120,7 +121,7 @@ class ExplanatoryGraph(Graph):
         batch_size: int = 32,
         device: str = "auto",
         progress: Shown = None,
-    ) -> parsing.Parse: ...
+    ) -> Parse: ...
     @overload
     def parse(
         self,
@@ -143,7 +144,7 @@ class ExplanatoryGraph(Graph):
         batch_size: int = 32,
         device: str = "auto",
         progress: Shown = None,
-    ) -> parsing.Parse | ParseStore:
+    ) -> Parse | ParseStore:
         """Find every node in images.
 
         Parameters
@@ -195,9 +196,9 @@ class ExplanatoryGraph(Graph):
             objects=objects, batch_size=batch_size, device=device, progress=progress,
         )  # fmt: skip
 
-    def parts_in(self, parse: parsing.Parse) -> ParsedParts:
-        """Give every part's place, presence and radius: see `explgraph.parsing.parts_in`."""
-        return parsing.parts_in(self, parse)
+    def parts_in(self, parse: Parse) -> ParsedParts:
+        """Give every part's place, presence and radius: see `explgraph.parsed.parts_in`."""
+        return parts_in(self, parse)
 
     def explain(
         self,
@@ -330,7 +331,7 @@ class ExplanatoryGraph(Graph):
         vocabulary: Sequence[str],
         images: Drawable | str | os.PathLike[str],
         *,
-        parse: parsing.Parse | None = None,
+        parse: Parse | None = None,
         side: float | None = None,
         fdr: float = 0.05,
         permutations: int = 999,
@@ -410,7 +411,7 @@ class ExplanatoryGraph(Graph):
         pictures: Mapping[str, str | Path] | None = None,
         time_limit: float | None = None,
         images: Drawable | str | os.PathLike[str] | None = None,
-        parse: parsing.Parse | None = None,
+        parse: Parse | None = None,
         strip: int | None = None,
     ) -> None:
         """Write the graph in the format of the path's suffix, whole or not at all.
@@ -473,7 +474,7 @@ class ExplanatoryGraph(Graph):
         *,
         what: str = "parts",
         images: Drawable | str | os.PathLike[str] | None = None,
-        parse: parsing.Parse | None = None,
+        parse: Parse | None = None,
         width: float = 174.0,
         dpi: int = 300,
         most: int | None = None,

@@ -58,14 +58,10 @@ from explgraph.network.forward import (
     with_bar,
 )
 from explgraph.network.hooks import check_model
-from explgraph.parsing import (
-    Parse,
-    Parser,
-    check_objects,
-    check_weights,
-    object_names,
-    parse_batch,
-)
+from explgraph.object_rows import check_objects, object_names, parse_batch
+from explgraph.parsed import Parse
+from explgraph.parser import Parser
+from explgraph.parsing import check_weights
 from explgraph.progress import Shown
 
 __all__ = ["ParseStore", "open_parse", "parse_to_store"]

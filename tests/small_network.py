@@ -5,8 +5,10 @@ import warnings
 import torch
 from torch import nn
 
+import explgraph
 from explgraph import creatures, mine
 from explgraph.errors import ExplgraphError, ExplgraphWarning
+from explgraph.parser import Parser
 
 SIZE = 32
 
@@ -57,6 +59,34 @@ def graph_of(model, n=80):
     if not graph.nx.number_of_edges():
         raise ExplgraphError("the small network's graph has no edges; choose another seed")
     return graph
+
+
+def own_places(graph, model, images):
+    """By image and node, the weights (H, W) of what the node answers for, in float64.
+
+    Of the mixture's parameters; what of them each image has, and where, is from the parser.
+    """
+    parser = Parser(graph)
+    recorded = explgraph.record(model, images, [layer.name for layer in graph.layers]).maps
+    maps = dict(zip((layer.index for layer in graph.layers), recorded, strict=True))
+    found, _ = parser.found(maps)
+    told = [{} for _ in images]
+    for node, values in graph.nx.nodes.items():
+        layer, c = graph.layers[values["layer_index"]], values["filter"]
+        sigma = parser.fitted.layers[layer.index].sigma[c].double()
+        here = found[layer.index]
+        rows = range(c * len(sigma), (c + 1) * len(sigma))
+        x, y = torch.from_numpy(layer.centres_x), torch.from_numpy(layer.centres_y)
+        for i, weights in enumerate(told):
+            density = []
+            for row, spread in zip(rows, sigma, strict=True):
+                at = here.positions[i, row].double()
+                square = (y[:, None] - at[1]) ** 2 + (x[None] - at[0]) ** 2
+                height = here.share[i, row].double() / (2 * torch.pi * spread**2)
+                density.append(height * torch.exp(-square / (2 * spread**2)))
+            none = here.background[i, c].double() / parser.area
+            weights[node] = density[values["pattern"]] / (sum(density) + none)
+    return told
 
 
 def place(graph, node, position):

@@ -25,7 +25,8 @@ from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.folder import ImageFolder
 from explgraph.mining import mining
 from explgraph.mining.mining import mine, mine_activations
-from explgraph.parsing import Parse, parse, parse_activations, parse_evidence
+from explgraph.parsed import Parse
+from explgraph.parsing import parse, parse_activations, parse_evidence
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

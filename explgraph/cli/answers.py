@@ -164,6 +164,14 @@ def add(command: Command) -> None:
         "(with --by part: parts; default: all)",
     )
     add_by(ablate, "take nodes away together, or one part at a time")
+    ablate.add_argument(
+        "--replacement",
+        choices=("zero", "mean", "resampled"),
+        default="zero",
+        help="what stands in for what is taken away: nothing, the images' mean, or what another "
+        "image has there (zero)",
+    )
+    ablate.add_argument("--seed", type=seed, default=0, help="of --replacement resampled")
     ablate.add_argument("--out", metavar="FILE", help=f"every image's scores: {', '.join(TABLES)}")
     add_model(ablate, required=True)
     add_outputs(ablate)
@@ -307,6 +315,7 @@ def _effects(options: argparse.Namespace) -> None:
         )
     if options.by == "part":
         _print_part_effects(measured, options.classes)
+        _print_accounts(measured, options.classes)
         return
     strongest = sorted(edges, key=lambda edge: -abs(edges[edge]["effect"]))[:_SHOWN]
     print()
@@ -322,13 +331,48 @@ def _effects(options: argparse.Namespace) -> None:
         print_table(
             (f"part, effect on {name}", ""), [(title, f"{values[v]:+.3g}") for title, v in told]
         )
+    _print_accounts(measured, options.classes)
+
+
+def _print_accounts(measured: ExplanatoryGraph, classes: Iterable[str]) -> None:
+    """Print whether effects on classes add up, and how much of them goes through edges."""
+    import numpy as np
+
+    from explgraph.answers.class_effects import layer_effects
+
+    for name in classes:
+        rows = [
+            (
+                one.layer,
+                f"{one.carried:+.3g}",
+                f"{one.own.sum():+.3g}",
+                f"{one.rests.no_node:+.3g}",
+                f"{one.rests.residual:+.2g}",
+                "" if np.isnan(one.share) else f"{one.share:.0%}",
+                "" if np.isnan(one.share) else f"{one.rank_correlation:.2f}",
+            )
+            for one in reversed(layer_effects(measured, name))
+        ]
+        print()
+        print_table(
+            (
+                f"layer, of {name}",
+                "carries",
+                "nodes",
+                "no node",
+                "missed",
+                "through edges",
+                "order",
+            ),
+            rows,
+        )
 
 
 def _print_part_effects(measured: ExplanatoryGraph, classes: Iterable[str]) -> None:
     """Print the parts that do most to other parts and to classes."""
     import numpy as np
 
-    from explgraph.answers.effects import part_effects
+    from explgraph.answers.class_effects import part_effects
     from explgraph.explaining.by_part import different_titles
 
     titles = different_titles(measured.parts)
@@ -348,7 +392,7 @@ def _print_part_effects(measured: ExplanatoryGraph, classes: Iterable[str]) -> N
             (f"part, effect on {name} in", *reversed(found.layers)),
             [
                 (title, *(f"{v:+.3g}" for v in reversed(values)))
-                for title, values in (*table, ("no part", found.rest))
+                for title, values in (*table, ("no part", found.rests.no_part))
             ],
         )
 
@@ -375,6 +419,8 @@ def _ablate(options: argparse.Namespace) -> None:
     images = open_photographs(options, graph)
     model = load_model(options.model, weights=options.weights)
     running: dict[str, Any] = {
+        "replacement": options.replacement,
+        "seed": options.seed,
         "outputs": read_outputs(options),
         "batch_size": options.batch_size,
         "device": options.device,
@@ -486,6 +532,7 @@ def _tree(options: argparse.Namespace) -> None:
         f"{counted(len(modes), 'decision mode')} from {counted(tree.positive.sum(), 'image')} of "
         f"{tree.fitted.class_title}"
     )
+    print(tree.nx.graph["adds_up"])
     for number in modes:
         parts = list(tree.parts_of(number).items())[:_SHOWN]
         told = ", ".join(f"{called[node]} {value:+.2f}" for node, value in parts)

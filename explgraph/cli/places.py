@@ -25,7 +25,7 @@ from explgraph.suffixes import MARKS, PARSES, REPORTS, TABLES
 if TYPE_CHECKING:
     from explgraph.evaluation.landmarks import Landmarks
     from explgraph.images.folder import ImageFolder
-    from explgraph.parsing import Parse
+    from explgraph.parsed import Parse
 
 __all__ = ["add"]
 

@@ -92,7 +92,9 @@ class LayerAccount(NamedTuple):
     parts : float
         What parts add.
     no_part, no_node : float
-        What nodes of no part, and units that no node answers for add; all three sum to `carried`.
+        What nodes of no part, and units that no node answers for add.
+    residual : float
+        By how much all three miss `carried`: the numerical error of `attribution.added`.
     explained : float
         0 to 1: of all that units add to the score or take from it, what is the parts' own.
     """
@@ -103,6 +105,7 @@ class LayerAccount(NamedTuple):
     parts: float
     no_part: float
     no_node: float
+    residual: float
     explained: float
 
 
@@ -163,9 +166,12 @@ class Account:
     @property
     def told(self) -> str:
         """Say in a sentence what the parts add and what is left."""
+        missed = ""
+        if abs(self.residual) > 0.005 * abs(self.carried):  # three digits don't hide it
+            missed = f"; {self.residual:+.2g} is the error of these estimates"
         return (
             f"Layer {self.layer} carries {self.carried:.3g} of the score: its parts add "
-            f"{self.here.parts:+.3g}, {self.unexplained:+.3g} is unexplained."
+            f"{self.here.parts:+.3g}, {self.unexplained:+.3g} is unexplained{missed}."
         )
 
     @property
@@ -175,13 +181,18 @@ class Account:
 
     @property
     def carried(self) -> float:
-        """What the layer carries of the score: the sum of all contributions and `unexplained`."""
+        """What the layer carries of the score: contributions, `unexplained` and `residual`."""
         return self.here.carried
 
     @property
     def unexplained(self) -> float:
         """What no part adds: nodes of no part, and units that no node answers for."""
         return self.here.no_part + self.here.no_node
+
+    @property
+    def residual(self) -> float:
+        """By how much contributions and `unexplained` miss `carried`: a numerical error."""
+        return self.here.residual
 
     @property
     def explained(self) -> float:
@@ -202,7 +213,10 @@ class Account:
         return some, sum(row.contribution for row in self.rows if row not in large)
 
     def table(self) -> list[dict[str, Any]]:
-        """Give a row for each part, then one for each of the two rests; they sum to `carried`."""
+        """Give a row for each part, then one for each of the two rests.
+
+        They sum to `carried` but for `residual`.
+        """
         size = max(abs(self.carried), 1e-12)
         told = [row._asdict() | self._photo(row) for row in self.rows]
         for title, value in ((NO_PART, self.here.no_part), (NO_NODE, self.here.no_node)):
@@ -232,6 +246,7 @@ class Account:
             "without_layer": self.here.without,
             "carried": self.carried,
             "unexplained": self.unexplained,
+            "residual": self.residual,
             "explained": self.explained,
             "doubts": list(self.doubts),
             "image_size": list(self.image_size),

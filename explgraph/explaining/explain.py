@@ -1,24 +1,17 @@
 """Which parts carried a class's score in one image.
 
 1. The network runs; the graph's nodes, and so its parts, are found in its maps.
-2. What every unit of a layer adds to the score is its activation times the mean gradient of the
-   score on the way from no activation to the activation that it has (integrated gradients; the
-   layers below play no part). So all units of a layer add up to the score less the score without
-   the layer's activation, up to the numerical error of the mean over `_STEPS` points.
-3. A part has of each unit what its nodes in the layer have of it: a Gaussian around the node's
-   place, which nodes of one filter share where they overlap (as for `ablate` and trees:
-   `attribution`). What nodes of no part have, and what no node has, is unexplained, and told. The
-   numerical error is with what no node has, so that all adds up.
+2. What every unit of a layer adds to the score, and what of it is the parts' own, is as for all
+   answers (`attribution`). All units of a layer add up to the score less the score without the
+   layer's activation, up to a residual that is told.
+3. What nodes of no part have, and what no node has, is unexplained, and told.
 4. As a check the first k parts are taken away in truth, and the network runs on: beside it stand
    what their contributions let expect, parts in random order, and as much activation at random
    units.
 
 References
 ----------
-Sundararajan et al., "Axiomatic attribution for deep networks", ICML 2017, eqs. 1 and 3; for inner
-layers: Dhamdhere et al., "How important is a neuron?", ICLR 2019. Deletion curves: Samek et al.,
-IEEE TNNLS 2017. Departures: from one layer's maps, not the image; the way begins where the layer's
-rectified activation is 0, which is what taking away gives.
+Deletion curves: Samek et al., IEEE TNNLS 2017. Contributions: see `attribution`.
 """
 
 from __future__ import annotations
@@ -34,17 +27,16 @@ from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.explaining.account import LayerAccount, PartContribution, Removal
-from explgraph.explaining.attribution import Places
+from explgraph.explaining.attribution import Places, Seen, added
 from explgraph.explaining.by_part import different_titles
 from explgraph.explaining.explanation import Explanation
-from explgraph.explaining.intervene import run, watched, with_gradients
+from explgraph.explaining.intervene import Change, Run, run, watched, with_gradients
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.graph.parts import Part
 from explgraph.images.folder import ImageFolder
 from explgraph.images.single import AnyImage, SingleImage, single_image
 from explgraph.network.class_names import checked_names, class_names, class_number, class_title
 from explgraph.network.geometry import Layer
-from explgraph.network.gradients import gradients_of
 from explgraph.network.outputs import Outputs, Scorer
 from explgraph.parsed_parts import Pooling
 from explgraph.views.pictures import Pictures, part_side, part_sightings, patch
@@ -53,11 +45,11 @@ from explgraph.whole_numbers import checked_seed
 
 __all__ = ["explain"]
 
-_STEPS = 16  # of the way; the midpoint rule's error is then below a fiftieth of the score
-_AT_ONCE = 8  # copies of the image in a batch
+_AT_ONCE = 8  # copies of the image in a batch, without parts
 _FIRST = 8  # parts that are taken away, at most
 _DRAWS = 4  # of what is random beside them
 _LITTLE = 0.25  # of what the layer carries, or its units do: with less the rest is the story
+_MISSED = 0.05  # of what the layer carries: the error that Sundararajan et al. ask for
 _PATCHES = 4  # of a part, elsewhere
 _TILE = 96  # px of a patch
 
@@ -131,26 +123,25 @@ def _explained(
     seed: int,
 ) -> Explanation:
     """Explain a batch of one image."""
-    whole = run(model, batch, graph.layers, scorer=scorer)
-    scores = whole.scores[0].double().cpu()
+    whole = run(model, batch, graph.layers, scorer=scorer, gradients=True)
+    scores = whole.scores[0].detach().cpu().double()
     n = len(scores)
     names = class_names(model, n) if classes is None else checked_names(classes, n)
     number = int(scores.argmax()) if target is None else class_number(target, names, n)
     score = float(scores[number])
 
     places = Places(graph)
-    positions, expected, present = places.parse(whole.maps)
+    found = places.seen(whole.maps)
     pooling = Pooling.of(graph)
-    at, presence, radius = (
-        values[0] for values in pooling(positions.numpy(), expected.numpy(), present.numpy())
-    )
+    at, presence, radius = (values[0] for values in pooling(*(part.numpy() for part in found[:3])))
     accounts, shares = [], {}
     for layer in reversed(graph.layers):
         nodes = graph.nodes_of(layer.name)
         if not nodes:
             continue
-        inside = _Inside(model, scorer, batch, layer, number, whole.maps[layer.name][0])
-        account, by_part = inside.account(graph, places, positions, nodes, score)
+        maps = whole.maps[layer.name].detach()
+        inside = _Inside(model, scorer, batch, layer, number, maps[0])
+        account, by_part = inside.account(graph, places, found, nodes, whole)
         accounts.append(account)
         if layer.name == told:
             shares, chosen = by_part, inside
@@ -170,7 +161,7 @@ def _explained(
         for part, nodes in members.items() if nodes
     ]  # fmt: skip
     rows.sort(key=lambda row: -row.contribution)
-    removal = chosen.removal(places, positions, rows, members, score, seed)
+    removal = chosen.removal(places, found, rows, members, score, seed)
     here = next(account for account in accounts if account.layer == told)
     return Explanation(
         seen.name, number, class_title(number, names), score,
@@ -195,72 +186,55 @@ class _Inside(NamedTuple):
         """Rectified maps (C, H, W), at least float32."""
         return self.maps.to(torch.promote_types(self.maps.dtype, torch.float32)).relu()
 
-    def scores(self, kept: Tensor, *, gradients: bool = False) -> tuple[Tensor, Tensor]:
-        """Give the class's scores (n,) where shares `kept` of the activation stay, and maps.
-
-        `kept` is (n, C, H, W), or of a shape that broadcasts to it.
-        """
-
-        def change(maps: Tensor) -> Tensor:
-            return maps - (1 - kept.to(maps)) * maps.relu()
-
-        copies = self.batch.expand(len(kept), -1, -1, -1)
-        name = self.layer.name
-        done = run(
-            self.model, copies, [self.layer], {name: change},
-            scorer=self.scorer, gradients=gradients,
-        )  # fmt: skip
-        return done.scores[:, self.number], done.maps[name]
-
     def without(self, gone: Tensor) -> NDArray[np.float64]:
         """Give the class's scores (n,) without shares `gone` (n, C, H, W) of the activation."""
-        scores = [self.scores(1 - some)[0].detach() for some in torch.split(gone, _AT_ONCE)]
-        return torch.cat(scores).double().cpu().numpy()
 
-    def units(self) -> Tensor:
-        """Give what each unit adds to the score, (C, H, W)."""
-        steps = (torch.arange(_STEPS) + 0.5) / _STEPS
-        total = torch.zeros_like(self.activation)
-        for some in torch.split(steps, _AT_ONCE):
-            scores, maps = self.scores(some[:, None, None, None], gradients=True)
-            (slope,) = gradients_of(scores.sum(), [maps])
-            del scores, maps  # and all that gradients need
-            total += slope.to(total).sum(0)
-        return total / _STEPS * self.activation
+        def scores(gone: Tensor) -> Tensor:
+            copies = self.batch.expand(len(gone), -1, -1, -1)
+            changes: dict[str, Change] = {
+                self.layer.name: lambda maps: maps - gone.to(maps) * maps.relu()
+            }
+            done = run(self.model, copies, [self.layer], changes, scorer=self.scorer)
+            return done.scores[:, self.number]
+
+        each = [scores(some) for some in torch.split(gone, _AT_ONCE)]
+        return torch.cat(each).cpu().double().numpy()
 
     def account(
         self,
         graph: Graph,
         places: Places,
-        positions: Tensor,
+        seen: Seen,
         nodes: Sequence[str],
-        score: float,
+        whole: Run,
     ) -> tuple[LayerAccount, dict[str, float]]:
         """Share out what the layer's units add among its nodes, and so among parts."""
-        units = self.units()
-        weights = places.weights(nodes, positions, units, sharing="split")[0]
-        filters = torch.tensor(places.filters(nodes), device=units.device)
-        own, size = (
-            (of[filters] * weights).double().sum((1, 2)).cpu().numpy()
-            for of in (units, units.abs())
+        found = added(self.model, self.batch, whole, self.layer, [self.number], scorer=self.scorer)
+        owned = places.own(nodes, self.maps[None], seen)
+        contributions = found.of(owned)
+        size = found._replace(units=found.units.abs())
+        own, moved_by = (
+            one[0, 0].cpu().double().numpy() for one in (contributions, size.of(owned))
         )
         part = np.array([graph.nx.nodes[node].get("part", "") for node in nodes])
         by_part = {one.id: float(own[part == one.id].sum()) for one in graph.parts}
-        without = float(self.without(torch.ones_like(units)[None])[0])
-        parts, no_part = float(own[part != ""].sum()), float(own[part == ""].sum())
-        carried = score - without
-        moved = max(float(units.abs().double().sum()), 1e-12)
-        explained = float(size[part != ""].sum()) / moved
-        rest = carried - parts - no_part
-        return (
-            LayerAccount(self.layer.name, without, carried, parts, no_part, rest, explained),
-            by_part,
+        without, _, no_node, residual = (
+            float(values[0, 0]) for values in found.rests(contributions)
         )
+        parts, no_part = float(own[part != ""].sum()), float(own[part == ""].sum())
+        moved = max(float(size.units.sum()), 1e-12)
+        return (
+            LayerAccount(
+                self.layer.name, without, float(found.carried), parts, no_part, no_node, residual,
+                float(moved_by[part != ""].sum()) / moved,
+            ),
+            by_part,
+        )  # fmt: skip
 
     def removal(
         self,
         places: Places,
-        positions: Tensor,
+        seen: Seen,
         rows: Sequence[PartContribution],
         members: Mapping[str, Sequence[str]],
         score: float,
@@ -275,11 +249,9 @@ class _Inside(NamedTuple):
             [rows[k].part for k in torch.randperm(len(rows), generator=random).tolist()]
             for _ in range(_DRAWS)
         ]
-        first = [self._taken(places, positions, order[:k], members) for k in _up_to(order)]
+        first = [self._taken(places, seen, order[:k], members) for k in _up_to(order)]
         by_chance = [
-            self._taken(places, positions, parts[:k], members)
-            for parts in others
-            for k in _up_to(order)
+            self._taken(places, seen, parts[:k], members) for parts in others for k in _up_to(order)
         ]
         equal = [
             _as_much(activation, float((activation * gone).sum()), random)
@@ -302,13 +274,13 @@ class _Inside(NamedTuple):
     def _taken(
         self,
         places: Places,
-        positions: Tensor,
+        seen: Seen,
         parts: Sequence[str],
         members: Mapping[str, Sequence[str]],
     ) -> Tensor:
         """Give the shares (C, H, W) of units that are some parts' own, each counted once."""
         nodes = [node for part in parts for node in members[part]]
-        weights = places.weights(nodes, positions, self.activation, sharing="split")[0]
+        weights = places.weights(nodes, seen, self.activation)[0]
         filters = torch.tensor(places.filters(nodes), device=weights.device)
         return torch.zeros_like(self.activation).index_add_(0, filters, weights)
 
@@ -346,6 +318,11 @@ def _doubts(here: LayerAccount, removal: Removal) -> tuple[str, ...]:
         doubts.append(
             f"the parts explain little of this score: of all that units of {here.layer} add to it "
             f"or take from it, {here.explained:.0%} is the parts' own"
+        )
+    if abs(here.residual) > _MISSED * abs(here.carried):
+        doubts.append(
+            f"what units of {here.layer} add misses what it carries by {here.residual:+.2g}, for "
+            "between this layer and the score the network is far from linear; ask a higher layer"
         )
     if not removal.parts:
         doubts.append("no part speaks for this class in this image")

@@ -255,6 +255,7 @@ def _layers(account: Account) -> str:
         f"<tr><td>{html.escape(one.layer)}{' (above)' * (one.layer == account.layer)}</td>"
         f'<td class="value">{one.carried:+.3g}</td><td class="value">{one.parts:+.3g}</td>'
         f'<td class="value">{one.no_part:+.3g}</td><td class="value">{one.no_node:+.3g}</td>'
+        f'<td class="value">{one.residual:+.2g}</td>'
         f'<td class="value">{one.explained:.0%}</td></tr>'
         for one in account.layers
     )
@@ -262,6 +263,7 @@ def _layers(account: Account) -> str:
         "<h2>Layers side by side</h2><p>Each layer accounts for the score by itself; they lie "
         'behind one another and don\'t add up.</p><div class="parts"><table><thead><tr><th>layer'
         '</th><th class="value">carries</th><th class="value">parts</th><th class="value">'
-        'nodes of no part</th><th class="value">no node</th><th class="value">of parts</th></tr>'
+        'nodes of no part</th><th class="value">no node</th><th class="value">error</th>'
+        '<th class="value">of parts</th></tr>'
         f"</thead><tbody>{lines}</tbody></table></div>"
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
-from explgraph.explaining.attribution import Places
+from explgraph.explaining.attribution import Places, Seen
 from explgraph.explaining.by_part import nodes_named
 from explgraph.explaining.intervene import Change, changing, check_mined, check_ran
 from explgraph.explaining.replaced import Replacement, StandIns, held, replaced
@@ -88,9 +88,9 @@ class PartialModel(nn.Module):
             with changing(self.model, self._graph_layers, {}, n) as maps:
                 self._run(args, options)
             check_ran(self._graph_layers, maps)
-            positions = self._places.positions(maps)
+            seen = self._places.seen(maps)
         changed = [layer for layer in self._graph_layers if layer.name in self.layers]
-        changes = {name: self._change(name, plain, positions) for name in self.layers}
+        changes = {name: self._change(name, plain, seen) for name in self.layers}
         with changing(self.model, changed, changes, n):
             return self._run(args, options)
 
@@ -101,9 +101,9 @@ class PartialModel(nn.Module):
             return self.model(plain, **further)
         return self.model(*args, **options)
 
-    def _change(self, layer: str, images: Tensor, positions: Tensor) -> Change:
+    def _change(self, layer: str, images: Tensor, seen: Seen) -> Change:
         def changed(maps: Tensor) -> Tensor:
-            own = held(self._places, self._by_layer[layer], positions, maps)
+            own = held(self._places, self._by_layer[layer], seen, maps)
             instead = self._stand_ins(layer, images)
             return replaced(maps, 1 - own if self.keeps else own, instead)
 
@@ -183,7 +183,7 @@ def only(
 
     Notes
     -----
-    Nodes hold a Gaussian around their places in their filters' maps, above zero (`replaced`).
+    Nodes hold what they answer for in their filters' maps, above zero (`replaced`).
     A layer without any of the nodes, if it is named in `layers`, is replaced whole.
 
     Examples

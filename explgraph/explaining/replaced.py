@@ -1,7 +1,7 @@
 """What of a layer's maps is replaced when some nodes are kept or taken away, and by what.
 
-1. Nodes hold units: a Gaussian of a node's sigma around its place, in the map of its filter.
-   Several nodes hold what any of them holds, up to all of a unit: `held`.
+1. Nodes hold units of their filters' maps as far as they answer for them (`attribution.Places`);
+   several hold what each of them holds: `held`.
 2. Where units are replaced, their rectified activation goes and something else stands in
    (`StandIns`): nothing, the mean over reference images at the same unit, or what one other
    image has there. A part of a unit is replaced in part.
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError
-from explgraph.explaining.attribution import Places
+from explgraph.explaining.attribution import Places, Seen
 from explgraph.explaining.intervene import Change, run, watched
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages
@@ -51,7 +51,7 @@ def check_replacement(replacement: str) -> None:
         )
 
 
-def held(places: Places, nodes: Sequence[str], positions: Tensor, maps: Tensor) -> Tensor:
+def held(places: Places, nodes: Sequence[str], seen: Seen, maps: Tensor) -> Tensor:
     """Give the share of each unit of a layer that some of its nodes hold.
 
     Parameters
@@ -59,8 +59,8 @@ def held(places: Places, nodes: Sequence[str], positions: Tensor, maps: Tensor) 
     places : Places
     nodes : sequence of str
         Of the layer; none hold nothing.
-    positions : (n, V, 2)
-        Of all the graph's nodes, as `Places.positions` gives them.
+    seen : Seen
+        As `Places.seen` gives it.
     maps : (n, C, H, W)
         Of the layer, for their shape, type and device.
 
@@ -72,33 +72,38 @@ def held(places: Places, nodes: Sequence[str], positions: Tensor, maps: Tensor) 
     shares = torch.zeros_like(maps, requires_grad=False)
     if not nodes:
         return shares
-    weights = places.weights(nodes, positions, maps.detach())
+    weights = places.weights(nodes, seen, maps.detach())
     filters = torch.tensor(places.filters(nodes), device=maps.device)
     return shares.index_add_(1, filters, weights).clamp_(max=1)
 
 
 def replaced(maps: Tensor, gone: Tensor, instead: Tensor | float = 0.0) -> Tensor:
-    """Replace shares of units' rectified activation.
+    """Replace shares of units' activation.
 
     Parameters
     ----------
     maps : (n, C, H, W)
-        As the module gave them; what is below zero stays.
+        As the module gave them.
     gone : (n, C, H, W)
         Shares to be replaced, 0 to 1.
     instead : (n, C, H, W), or what broadcasts to it
         What stands in, rectified.
+
+    Returns
+    -------
+    (n, C, H, W)
+        ``(1 - gone) maps + gone instead``; but where nothing stands in for a unit that is below
+        zero, that unit stays as it is: it has no activation that could go.
     """
-    if isinstance(instead, Tensor):
-        instead = instead.to(maps)
-    return maps + gone * (instead - maps.relu())
+    stands_in = torch.as_tensor(instead).to(maps)
+    return maps + gone * (stands_in - torch.where(stands_in > 0, maps, maps.relu()))
 
 
 def taken_away(
     graph: Graph,
     places: Places,
     nodes: Sequence[str],
-    positions: Tensor,
+    seen: Seen,
     instead: Mapping[str, Tensor | float] | None = None,
 ) -> dict[str, Change]:
     """Give the changes that take nodes away, by layer.
@@ -109,8 +114,8 @@ def taken_away(
     places : Places
         Of the graph.
     nodes : sequence of str
-    positions : (n, V, 2)
-        Of all the graph's nodes.
+    seen : Seen
+        As `Places.seen` gives it.
     instead : mapping of str to (n, C, H, W), optional
         What stands in, by layer; nothing by default.
     """
@@ -120,7 +125,7 @@ def taken_away(
 
         def changed(maps: Tensor) -> Tensor:
             stands_in = instead[layer] if instead else 0.0
-            return replaced(maps, held(places, here, positions, maps), stands_in)
+            return replaced(maps, held(places, here, seen, maps), stands_in)
 
         return changed
 

@@ -96,7 +96,7 @@ def mine_layer(
 
         def places() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
             for here, block in maps.blocks():
-                yield infer(fitted, block, poses.read(here), maps.grid, area)
+                yield infer(fitted, block, poses.read(here), maps.grid, area)[:3]
                 part(len(block) / images.n)
 
         found = track(images, places())

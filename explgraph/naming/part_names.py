@@ -36,8 +36,8 @@ from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part, find_part, renamed
 from explgraph.markup import table
 from explgraph.naming.encoders import Encoder
+from explgraph.parsed import Parse, parts_in
 from explgraph.parsed_parts import ParsedParts
-from explgraph.parsing import Parse, parts_in
 from explgraph.progress import Shown, bar
 from explgraph.views.pictures import (
     Drawable,

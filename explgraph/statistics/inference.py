@@ -7,12 +7,16 @@
 3. A pattern's position is the mean of what it answers for, drawn back to where it is expected where
    that is next to nothing; its score says how much that is, of what it is when the part is there.
 
+What a pattern answers for can be told unit by unit, too (`responsibilities`).
+
 Mining fits what is used here, parsing uses it again on other images, so that what was mined is what
 is parsed.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,7 +25,7 @@ from torch import Tensor
 from explgraph.statistics.fitted import FittedLayer
 from explgraph.statistics.mixture import Grid, adapted, e_step
 
-__all__ = ["Found", "infer", "scaled"]
+__all__ = ["Found", "infer", "responsibilities", "scaled"]
 
 _USUAL = 0.1  # of a filter's mean activation: weight of the usual shares against an image's own
 _ROUNDS = 2  # of taking up an image's own shares; a third changes nothing
@@ -46,11 +50,17 @@ class Found(NamedTuple):
         Presence, 0 to 1.
     expected : (n, V, 2)
         px.
+    share : (n, V)
+        Of its filter's squared activation in this image, as the mixture has it.
+    background : (n, C)
+        What is left of it for no pattern.
     """
 
     positions: Tensor
     scores: Tensor
     expected: Tensor
+    share: Tensor
+    background: Tensor
 
 
 def infer(layer: FittedLayer, maps: Tensor, poses: Tensor, grid: Grid, area: float) -> Found:
@@ -86,4 +96,52 @@ def infer(layer: FittedLayer, maps: Tensor, poses: Tensor, grid: Grid, area: flo
     # where next to nothing is seen, the expected place may be beyond the outermost units
     positions = seen.clamp(torch.minimum(first, last), torch.maximum(first, last))
     presence = -torch.expm1(-_STEEP * mass / layer.share.clamp(min=1e-9))
-    return Found(positions.flatten(1, 2), presence.flatten(1, 2), expected.flatten(1, 2))
+    return Found(
+        positions.flatten(1, 2),
+        presence.flatten(1, 2),
+        expected.flatten(1, 2),
+        share.flatten(1, 2),
+        background,
+    )
+
+
+def responsibilities(
+    layer: FittedLayer, found: Found, nodes: Sequence[int], grid: Grid, area: float
+) -> Tensor:
+    """Say what some patterns answer for of each unit of their filters' maps.
+
+    The mixture's own responsibilities, with each pattern where it was found: of a unit at ``x``
+    pattern ``k`` has ``w_k N(x; y_k, s_k^2 I)`` over the same of all patterns of its filter and the
+    background's ``w_0 / area``.
+
+    Parameters
+    ----------
+    layer : FittedLayer
+    found : Found
+        What `infer` gave for the layer.
+    nodes : sequence of int
+        Numbers of V' patterns, ``filter * K + pattern``.
+    grid : Grid
+    area : float
+        Of the image, px^2.
+
+    Returns
+    -------
+    (n, V', H, W)
+        0 to 1; patterns of one filter and its background add up to 1.
+    """
+    k = layer.sigma.shape[1]
+    which = torch.as_tensor(nodes, dtype=torch.int64, device=found.share.device)
+    filters, row = torch.unique(which // k, return_inverse=True)
+    sigma = layer.sigma[filters]
+    n = len(found.share)
+    places = found.positions.view(n, -1, k, 2)[:, filters]
+    height = found.share.view(n, -1, k)[:, filters] / (2 * math.pi * sigma**2)
+    along_x, along_y = (
+        torch.exp(-((centres - places[..., axis, None]) ** 2) / (2 * sigma[..., None] ** 2))
+        for axis, centres in enumerate((grid.x, grid.y))
+    )
+    density = height[..., None, None] * along_y[..., None] * along_x[..., None, :]
+    whole = density.sum(2) + (found.background[:, filters] / area)[..., None, None]
+    responsible: Tensor = density[:, row, which % k] / whole[:, row]
+    return responsible

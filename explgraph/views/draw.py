@@ -11,7 +11,7 @@ from numbers import Integral
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import find_part
-from explgraph.parsing import Parse
+from explgraph.parsed import Parse
 from explgraph.views.draw_filter import chosen_filter, draw_filter, telling_filter
 from explgraph.views.draw_layers import draw_layers
 from explgraph.views.draw_nodes import draw_nodes

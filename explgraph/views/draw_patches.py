@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part
+from explgraph.parsed import Parse, parts_in
 from explgraph.parsed_parts import ParsedParts
-from explgraph.parsing import Parse, parts_in
 from explgraph.views.pictures import (
     Drawable,
     Pictures,

@@ -19,7 +19,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.gaussian import on_grid
 from explgraph.graph.graph import Graph
 from explgraph.network.geometry import Layer
-from explgraph.parsing import Parse
+from explgraph.parsed import Parse
 from explgraph.views.figure_style import (
     MARKERS,
     PALETTE,

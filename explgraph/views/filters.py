@@ -20,7 +20,7 @@ from explgraph.network.forward import on_device, stream
 from explgraph.network.geometry import Layer
 from explgraph.network.hooks import catch, check_model, model_device, model_dtype, undisturbed
 from explgraph.network.map_formats import read_maps
-from explgraph.parsing import Parse
+from explgraph.parsed import Parse
 from explgraph.views.figure_style import (
     MARKERS,
     PALETTE,

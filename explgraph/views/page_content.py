@@ -24,8 +24,8 @@ from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part, decisions
 from explgraph.graph.schema import CLASS_EFFECT, class_effects
+from explgraph.parsed import Parse
 from explgraph.parsed_parts import ParsedParts, Pooling
-from explgraph.parsing import Parse
 from explgraph.views.layout import ordered_layers
 from explgraph.views.pictures import (
     Pictures,

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part, find_part
+from explgraph.parsed import Parse, parts_in
 from explgraph.parsed_parts import ParsedParts
-from explgraph.parsing import Parse, parts_in
 from explgraph.views.figure_style import (
     Axes,
     Circle,

@@ -18,8 +18,8 @@ from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part
 from explgraph.images.decoding import colours_of
+from explgraph.parsed import Parse, check_parse
 from explgraph.parsed_parts import ParsedParts
-from explgraph.parsing import Parse, check_parse
 
 __all__ = [
     "Colours",

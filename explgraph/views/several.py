@@ -8,7 +8,7 @@ from pathlib import Path
 
 from explgraph.errors import ExplgraphError, warn
 from explgraph.graph.graph import Graph
-from explgraph.parsing import Parse
+from explgraph.parsed import Parse
 from explgraph.progress import Shown, bar
 from explgraph.views.export import write
 from explgraph.views.pictures import Drawable

@@ -31,7 +31,7 @@ from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError
 from explgraph.graph.file import read
 from explgraph.graph.graph import Graph
-from explgraph.parsing import Parse
+from explgraph.parsed import Parse
 from explgraph.views.page_content import check_images, graph_content, picture_content
 from explgraph.views.pictures import Drawable, Pictures, best_sightings, patch, patch_side
 

@@ -16,7 +16,7 @@ from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.images.channels import undone
-from explgraph.parsing import Parse, parts_in
+from explgraph.parsed import Parse, parts_in
 from explgraph.views.figure_style import (
     PALETTE,
     Axes,

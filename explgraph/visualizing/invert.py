@@ -31,7 +31,8 @@ from explgraph.images.batches import AnyImages, batches, count
 from explgraph.images.further import check_without_inputs
 from explgraph.images.taken import taken
 from explgraph.network.forward import of_size, on_device
-from explgraph.parsing import Parse, parse
+from explgraph.parsed import Parse
+from explgraph.parsing import parse
 from explgraph.visualizing.responses import Responses
 from explgraph.whole_numbers import whole
 

@@ -30,7 +30,8 @@ from explgraph.images.batches import AnyImages, batches, count
 from explgraph.images.taken import taken
 from explgraph.network.forward import fingerprint, of_size, on_device, with_bar
 from explgraph.network.hooks import check_model
-from explgraph.parsing import Parse, check_parse, check_weights
+from explgraph.parsed import Parse, check_parse
+from explgraph.parsing import check_weights
 from explgraph.visualizing.responses import Asked, Responses, asked
 
 __all__ = ["Masks", "blurred", "integrated", "masks"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_network import TwoLayers, graph_of, network, pictures, place
+from small_network import TwoLayers, graph_of, network, own_places, pictures
 from torch import Tensor
 
 import explgraph
@@ -124,7 +124,8 @@ def test_every_answer_is_that_about_the_model_that_gives_scores(
         )
     assert [row.part for row in why.rows] == [row.part for row in so.rows]
     np.testing.assert_allclose(why.removal.score, so.removal.score, rtol=1e-4)
-    np.testing.assert_allclose([*why.here[1:]], [*so.here[1:]], rtol=1e-3, atol=1e-4)
+    near = 1e-4 + 1e-6 * abs(so.carried)  # the residual is what rounding leaves
+    np.testing.assert_allclose([*why.here[1:]], [*so.here[1:]], rtol=1e-3, atol=near)
     tree = DecisionTree.fit(given, graph, images, 1, positive=[True] * 6 + [False] * 6, **options)
     again = DecisionTree.fit(model, graph, images, 1, positive=[True] * 6 + [False] * 6)
     assert [mode.images for mode in tree.modes] == [mode.images for mode in again.modes]
@@ -198,15 +199,10 @@ def test_a_segmenter_s_mask_decides_which_units_count(setting: Any) -> None:
     mask = logits[:, 1] > logits[:, 1].mean((1, 2), keepdim=True)
     share = mask / mask.sum((1, 2))[:, None, None]
     np.testing.assert_allclose(found.scores, (logits[:, 1] * share).sum((1, 2)), atol=1e-4)
-    positions = graph.parse(model, images).positions
-    column = {node: k for k, node in enumerate(graph.node_ids)}
-    for n in range(4):
-        weights = {node: place(graph, node, positions[n, column[node]]) for node in found.nodes}
+    for n, places in enumerate(own_places(graph, model, images)):
         for v, node in enumerate(found.nodes):
             own = graph.nx.nodes[node]["filter"]
-            together = sum(w for k, w in weights.items() if graph.nx.nodes[k]["filter"] == own)
-            part = weights[node] / together.clamp(min=1)
-            expected = (part * maps[n, own] * share[n]).sum() * head[own]
+            expected = (places[node] * maps[n, own] * share[n]).sum() * head[own]
             assert found.contributions[n, v] == pytest.approx(float(expected), rel=1e-3, abs=1e-4)
 
 

@@ -78,9 +78,12 @@ def test_evidence_sits_where_the_blobs_are(bias, graph):
     np.testing.assert_allclose(bias.own_at_part, 1, atol=0.1)
     (node, effect), *_ = bias.where("red", "green")
     assert graph.nx.nodes[node]["filter"] == 1
-    assert effect == pytest.approx(3, abs=0.3)
+    # whatever of a blob lies in its node's place, it moves outputs as the head's weights say
+    (same, own), *_ = bias.where("green", "green")
+    assert same == node
+    assert effect / own == pytest.approx(blobs.HEAD[0, 1] / blobs.HEAD[1, 1], rel=0.1)
     total = sum(part for _, part in bias.where("red", "green", most=99))
-    assert total == pytest.approx(found.effect, abs=0.1)
+    assert 0.5 * found.effect < total < found.effect
 
 
 def test_similarity_is_the_cosine_of_contrasts(bias, graph, model, biased):

@@ -9,6 +9,7 @@ from small_network import graph_of, network, pictures
 import explgraph
 from explgraph import DecisionTree, ExplgraphError, creatures
 from explgraph.answers import ablation, effects
+from explgraph.answers.class_effects import part_effects
 from explgraph.answers.evidence import node_evidence
 from explgraph.answers.rationales import rationales
 from explgraph.answers.relations import Bias
@@ -54,7 +55,11 @@ def test_rationales_are_sums(small, layer):
         assert np.abs(rest).max() > 0
         if name == "contributions":
             np.testing.assert_allclose(parts.rest, nodes.rest + rest)
-    np.testing.assert_allclose(parts.contributions.sum(1) + parts.rest, nodes.scores)
+            np.testing.assert_allclose(parts.rests.no_part, rest)
+            np.testing.assert_array_equal(parts.rests.no_node, nodes.rests.no_node)
+    for found in (parts, nodes):
+        np.testing.assert_allclose(found.contributions.sum(1) + found.rest, nodes.scores)
+        np.testing.assert_allclose(found.rests.total, found.rest, atol=1e-4)
     titles = {part.id: part.title for part in graph.parts}
     assert parts.called == parts.titles == tuple(titles[part] for part in parts.nodes)
     assert "claw" in parts.titles
@@ -72,6 +77,8 @@ def test_evidence_is_a_sum(small):
     np.testing.assert_allclose(parts.values, np.stack([*wanted.values()], -1), rtol=1e-5)
     np.testing.assert_allclose(parts.values.sum(-1) + rest, nodes.values.sum(-1), rtol=1e-5)
     np.testing.assert_array_equal(parts.outputs, nodes.outputs)
+    np.testing.assert_allclose(parts.rests.no_part, rest, rtol=1e-5)
+    np.testing.assert_allclose(parts.values.sum(-1) + parts.rests.total, nodes.outputs, rtol=1e-4)
     for k, part in enumerate(parts.nodes):
         mine = [v for v, node in enumerate(nodes.nodes) if graph.nx.nodes[node]["part"] == part]
         np.testing.assert_allclose(
@@ -82,7 +89,7 @@ def test_evidence_is_a_sum(small):
 def test_effects_on_a_class_are_sums_layer_by_layer(small):
     model, graph = small
     measured = effects.edge_effects(model, graph, pictures(4), classes={"a": 0, "b": 1})
-    found = effects.part_effects(measured, "b")
+    found = part_effects(measured, "b")
     assert found.layers == ("lower", "upper")
     assert found.ids == tuple(part.id for part in graph.parts)
     for i, layer in enumerate(found.layers):
@@ -91,16 +98,13 @@ def test_effects_on_a_class_are_sums_layer_by_layer(small):
         wanted, rest = sums(graph, nodes, given)
         for k, part in enumerate(found.ids):
             assert found.values[i, k] == pytest.approx(wanted.get(part, 0.0))
-        assert found.rest[i] == pytest.approx(float(rest)) != 0
-    # where a part's nodes are of different filters, in a linear network it is what it is in truth
-    tried = 0
-    for k, part in enumerate(graph.parts):
-        nodes = [v for v in part.nodes if graph.nx.nodes[v]["layer"] == "upper"]
-        if nodes and len({graph.nx.nodes[v]["filter"] for v in nodes}) == len(nodes):
-            lost = -explgraph.ablate(model, graph, pictures(4), nodes).change[:, 1].mean()
-            assert found.values[1, k] == pytest.approx(lost, rel=1e-3, abs=1e-5)
-            tried += 1
-    assert tried >= 2
+        assert found.rests.no_part[i] == pytest.approx(float(rest)) != 0
+    np.testing.assert_allclose(found.rests.residual, 0, atol=1e-2)  # of scores of hundreds
+    # all of a layer's nodes together have what they share, each of it once: in a linear network
+    # their effects are what happens in truth
+    lost = -explgraph.ablate(model, graph, pictures(4), graph.nodes_of("upper")).change[:, 1].mean()
+    told = found.values[1].sum() + found.rests.no_part[1]
+    assert told == pytest.approx(lost, rel=1e-3)
 
 
 def test_a_part_stands_for_its_nodes_in_ablation(small):
@@ -142,7 +146,7 @@ def test_names_that_are_nobody_s_are_told(small):
             ask(model, graph, pictures(2), 0, by="layer")
     measured = effects.edge_effects(model, graph, pictures(2), classes={"wing": 0})
     with pytest.raises(ExplgraphError, match=r"no effect on it; did you mean 'wing'\?; measure it"):
-        effects.part_effects(measured, "wings")
+        part_effects(measured, "wings")
 
 
 def test_parts_are_found_by_what_they_are_called(small):
@@ -263,11 +267,12 @@ def test_a_bias_names_parts(tmp_path):
     assert str(parts.relations) == str(nodes.relations)  # NaN isn't NaN
     wanted, rest = sums(graph, nodes.nodes, nodes.node_effects)
     np.testing.assert_allclose(parts.node_effects, np.stack([*wanted.values()], -1))
-    assert rest[2, 2] == pytest.approx(blobs.HEAD[2, 2], abs=0.4)  # blue's own effect
+    assert rest[2, 2] > 1  # blue's own effect, as far as it lies in the node's place
+    assert np.abs(rest[:2, 2]).max() < 0.2
     assert parts.nodes == ("p1", "p2")
     (first, effect), *_ = parts.where("red", "green")
     assert first == "green|blob"
-    assert effect == pytest.approx(blobs.HEAD[0, 1], abs=0.3)
+    assert effect == nodes.where("red", "green")[0][1]
     head, _, row, *_ = parts.markdown().splitlines()
     assert head.endswith("| carried by |")
     assert r"| unexpected | green\|blob +" in row

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from small_network import graph_of, network, pictures, place
+from small_network import graph_of, network, own_places, pictures
 
 from explgraph import ExplgraphError
 from explgraph.answers.rationales import rationales
@@ -16,30 +16,55 @@ def model_and_graph():
 
 
 @pytest.mark.parametrize("layer", ["lower", "upper"])
-def test_contributions_are_gradient_times_activation_in_the_places(model_and_graph, layer):
+def test_contributions_are_slope_times_activation_in_the_places_in_float64(model_and_graph, layer):
     model, graph = model_and_graph
     images = pictures(3, seed=4)
     found = rationales(model, graph, images, 2, layer=layer, batch_size=2)
-    positions = graph.parse(model, images).positions
-    column = {node: k for k, node in enumerate(graph.node_ids)}
+    all_places = own_places(graph, model, images)
     exact = network(positive=False).double()
+
+    def score(maps):
+        return exact.tail(maps)[1] if layer == "lower" else exact.head(maps.relu().mean((2, 3)))
+
     assert found.nodes == graph.nodes_of(layer)
     for i, image in enumerate(images.double()):
-        lower = exact.lower(image[None]).detach().requires_grad_()
-        upper, scores = exact.tail(lower)
-        maps = {"lower": lower, "upper": upper}[layer]
-        (gradient,) = torch.autograd.grad(scores[0, 2], maps)
-        assert found.scores[i] == pytest.approx(scores[0, 2].item(), abs=1e-5)
-        assert found.first[i] == (scores[0].argmax().item() == 2)
-        shares = {v: place(graph, v, positions[i, column[v]]) for v in found.nodes}
+        with torch.no_grad():
+            lower = exact.lower(image[None])
+            maps = lower if layer == "lower" else exact.upper(lower.relu())
+            scores, without = score(maps)[0], score(maps.clamp(max=0))[0, 2].item()
+        maps.requires_grad_()
+        (slope,) = torch.autograd.grad(score(maps)[:, 2].sum(), maps)
+        units = (slope[0] * maps[0].relu()).detach()
+        assert found.scores[i] == pytest.approx(scores[2].item(), abs=1e-5)
+        assert found.first[i] == (scores.argmax().item() == 2)
+        places = all_places[i]
         for k, node in enumerate(found.nodes):
             c = graph.nx.nodes[node]["filter"]
-            crowd = sum(w for v, w in shares.items() if graph.nx.nodes[v]["filter"] == c)
-            mine = maps[0, c].relu() * shares[node] / crowd.clamp(min=1)
-            assert found.activations[i, k] == pytest.approx(mine.sum().item(), rel=1e-3, abs=1e-6)
-            part = (mine * gradient[0, c]).sum().item()
+            mine = (maps[0, c].detach().relu() * places[node]).sum().item()
+            assert found.activations[i, k] == pytest.approx(mine, rel=1e-3, abs=1e-6)
+            part = (units[c] * places[node]).sum().item()
             assert found.contributions[i, k] == pytest.approx(part, rel=1e-3, abs=1e-5)
+        assert found.rests.without[i] == pytest.approx(without, abs=1e-5)
+        missed = scores[2].item() - without - units.sum().item()
+        assert found.rests.residual[i] == pytest.approx(missed, abs=1e-5)
+        assert layer == "lower" or abs(missed) < 1e-9
     np.testing.assert_allclose(found.contributions.sum(1) + found.rest, found.scores)
+    np.testing.assert_allclose(found.rests.total, found.rest, atol=1e-5)
+    assert not found.rests.no_part.any()
+
+
+def test_a_sentence_says_what_the_mean_score_is_made_of(model_and_graph):
+    model, graph = model_and_graph
+    found = rationales(model, graph, pictures(4, seed=4), 2, layer="lower")
+    told = found.adds_up
+    without, _, no_node, residual = (values.mean() for values in found.rests)
+    assert f"The mean score, {found.scores.mean():.3g}, is nodes " in told
+    assert f"nodes {found.contributions.sum(1).mean():+.3g}, what no node " in told
+    assert f"answers for {no_node:+.3g}, and {without:.3g} without" in told
+    assert (
+        f"miss it by {abs(residual):.2g}, and by {abs(found.rests.residual).max():.2g} in" in told
+    )
+    assert "nodes of no part " in found.by_part(graph).adds_up
 
 
 def test_the_top_layer_is_the_default(model_and_graph):

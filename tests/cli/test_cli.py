@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import re
 import shlex
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 import explgraph
 from explgraph import creatures
 from explgraph.answers.ablation import Ablation
+from explgraph.answers.class_effects import layer_effects
 from explgraph.cli import entry as cli
 from explgraph.cli import graphs, mining
 from explgraph.cli.inputs import open_for_model
@@ -563,7 +565,8 @@ def asked(place, command, *more):
     return [command, graph, "--images", place / "pictures", "--model", MODEL, *more]
 
 
-def test_effects_are_those_of_the_library(place, capsys, tmp_path):
+def test_effects_are_those_of_the_library(place, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("explgraph.progress._LONG", math.inf)  # a busy machine is no mistake
     out = tmp_path / "causes.explgraph"
     few = ["--list", tmp_path / "few.txt"]
     few[1].write_text("0.png\n3.png\n5.png\n")
@@ -607,7 +610,8 @@ def test_effects_of_parts(place, capsys, tmp_path):
     code, said, err = run(capsys, *command, "--by", "part", "--list", tmp_path / "few.txt")
     assert (code, err) == (0, "")
     measured = explgraph.load(out)
-    table = said[said.index("part, effect on dragon in") :].splitlines()
+    tables = said[said.index("part, effect on dragon in") :].split("\n\n")
+    table = tables[0].splitlines()
     assert table[0].split()[-2:] == ["stage4", "stage3"]
     titles = {part.title: part for part in graph.parts}
     for row in table[1:]:
@@ -619,6 +623,12 @@ def test_effects_of_parts(place, capsys, tmp_path):
             effects = [measured.nx.nodes[v]["effect_on_dragon"] for v in nodes
                        if graph.nx.nodes[v]["layer"] == layer]  # fmt: skip
             assert float(value) == pytest.approx(sum(effects), rel=6e-3, abs=1e-9)
+    rows = [row.split() for row in tables[1].splitlines()[1:]]
+    for row, one in zip(rows, reversed(layer_effects(measured, "dragon")), strict=True):
+        assert row[0] == one.layer
+        told = (one.carried, one.own.sum(), float(one.rests.no_node))
+        assert [float(value) for value in row[1:4]] == pytest.approx(told, rel=6e-3)
+    assert rows[1][5:] == [f"{one.share:.0%}", f"{one.rank_correlation:.2f}"]
 
 
 def test_ablate_takes_parts(place, capsys, tmp_path):

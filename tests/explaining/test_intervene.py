@@ -133,26 +133,20 @@ def test_outputs_of_any_form_are_changed(wrap, unwrap):
     assert unwrap(model.block.given).abs().max() > 0
 
 
-def test_places_are_gaussians_of_the_node_s_own_spread():
+def test_what_is_seen_in_maps_is_what_parsing_gives():
     model = network()
     graph = graph_of(model)
     places = Places(graph)
     images = pictures(3, seed=9)
-    positions = places.positions(run(model, images, graph.layers).maps)
-    torch.testing.assert_close(
-        positions, torch.from_numpy(graph.parse(model, images).positions), atol=1e-3, rtol=0
-    )
+    seen = places.seen(run(model, images, graph.layers).maps)
+    parse = graph.parse(model, images)
+    parsed = (parse.positions, parse.expected, parse.scores)
+    for given, known in zip(seen[:3], parsed, strict=True):
+        torch.testing.assert_close(given, torch.from_numpy(known), atol=1e-3, rtol=0)
     nodes = graph.nodes_of("lower")[:2]
-    at = torch.full((1, len(graph), 2), 10.5)
-    weights = places.weights(nodes, at, torch.zeros(1, dtype=torch.float64))
-    (known,) = (known for known in graph.layers if known.name == "lower")
-    column = known.centres_x.tolist().index(10.5)
+    weights = places.weights(nodes, seen, torch.zeros(1, dtype=torch.float64))
     assert weights.dtype == torch.float64
-    assert weights.shape == (1, 2, 16, 16)
-    assert weights[0, 0, column, column] == 1
-    sigma = graph.nx.nodes[nodes[1]]["sigma"]
-    aside = torch.exp(torch.tensor(-((2 * known.stride[0]) ** 2) / (2 * sigma**2)))
-    assert weights[0, 1, column, column + 2] == pytest.approx(aside.item(), rel=1e-5)
+    assert weights.shape == (3, 2, 16, 16)
 
 
 class Fails(nn.Module):

@@ -12,7 +12,7 @@ from posed import a_grid, tensor
 
 from explgraph.statistics import inference
 from explgraph.statistics.fitted import FittedLayer
-from explgraph.statistics.inference import infer, scaled
+from explgraph.statistics.inference import infer, responsibilities, scaled
 from explgraph.statistics.mixture import Grid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -255,3 +255,44 @@ def test_maps_are_divided_by_their_scale():
     assert (found[:, 1] == 0).all()  # one that never varies
     assert_allclose(found[:, 2], maps[:, 2] * 2)
     assert_array_equal(maps, before)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_responsibilities_are_the_mixtures_own(seed):
+    rng = np.random.default_rng(seed)
+    layer, grid = a_layer(rng, c=4, k=3), a_grid(7, 9)
+    maps = tensor(rng.gamma(0.5, 1, (5, 4, 7, 9)))
+    found = infer(layer, maps, tensor(rng.standard_normal((5, 2))), grid, AREA)
+    nodes = [11, 0, 4, 3]
+    given_ = responsibilities(layer, found, nodes, grid, AREA)
+    assert given_.shape == (5, 4, 7, 9)
+    places = found.positions.double().numpy().reshape(5, 4, 3, 2)
+    share = found.share.double().numpy().reshape(5, 4, 3)
+    for (i, v), y, x in (
+        (key, y, x) for key in np.ndindex(5, 4) for y in (0, 3, 6) for x in (1, 8)
+    ):
+        f, own = divmod(nodes[v], 3)
+        at = np.array([float(grid.x[x]), float(grid.y[y])])
+        density = [
+            share[i, f, k]
+            * np.exp(-((at - places[i, f, k]) ** 2).sum() / (2 * float(layer.sigma[f, k]) ** 2))
+            / (2 * np.pi * float(layer.sigma[f, k]) ** 2)
+            for k in range(3)
+        ]
+        whole = sum(density) + float(found.background[i, f]) / AREA
+        assert float(given_[i, v, y, x]) == pytest.approx(density[own] / whole, rel=1e-4, abs=1e-7)
+    of_one_filter = responsibilities(layer, found, range(3, 6), grid, AREA).sum(1)
+    assert float(of_one_filter.max()) <= 1 + 1e-6
+
+
+def test_a_pattern_that_an_image_lacks_answers_for_little_there():
+    layer, grid = a_layer(np.random.default_rng(0), c=1, k=1, sigma=(8, 8)), a_grid(7, 7, 16, 0)
+    layer = layer._replace(share=torch.full((1, 1), 0.9), background=torch.full((1,), 0.1))
+    middle = torch.full((1, 1, 2), 56.0)
+    layer = layer._replace(mean=middle, loading=torch.zeros(1, 1, 2, 2))
+    there, elsewhere = torch.zeros(1, 1, 7, 7), torch.zeros(1, 1, 7, 7)
+    there[..., 3, 3], elsewhere[..., 0, 0] = 3.0, 3.0
+    found = infer(layer, torch.cat([there, elsewhere]), torch.zeros(2, 2), grid, AREA)
+    own = responsibilities(layer, found, [0], grid, AREA)[:, 0]
+    assert float((own[0] * there[0]).sum()) > 0.9 * 3
+    assert float((own[1] * elsewhere[0]).sum()) < 0.1 * 3

@@ -16,7 +16,7 @@ from random_graphs import HOSTILE, random_graph
 
 from explgraph import creatures, mine
 from explgraph.errors import ExplgraphError
-from explgraph.parsing import parts_in
+from explgraph.parsed import parts_in
 from explgraph.views import viewer
 from explgraph.views.figure_style import PALETTE
 from explgraph.views.pictures import Pictures, part_sightings

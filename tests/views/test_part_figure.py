@@ -13,7 +13,7 @@ from random_graphs import random_graph
 from test_pictures import parse_of
 
 from explgraph.errors import ExplgraphError
-from explgraph.parsing import parts_in
+from explgraph.parsed import parts_in
 from explgraph.views.figure_style import PALETTE
 from explgraph.views.part_figure import _layers, part_figure
 from explgraph.views.pictures import Pictures, part_side, part_sightings

@@ -10,7 +10,7 @@ from random_graphs import random_graph
 
 from explgraph import ImageFolder
 from explgraph.errors import ExplgraphError
-from explgraph.parsing import Parse
+from explgraph.parsed import Parse
 from explgraph.views.pictures import (
     Pictures,
     best_sightings,

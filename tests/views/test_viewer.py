@@ -22,7 +22,7 @@ from test_pictures import parse_of
 
 from explgraph.errors import ExplgraphError
 from explgraph.explanatory_graph import ExplanatoryGraph
-from explgraph.parsing import parts_in
+from explgraph.parsed import parts_in
 from explgraph.views import viewer
 from explgraph.views.pictures import Pictures, part_sightings
 

@@ -6,7 +6,7 @@ import torch
 
 from explgraph import creatures
 from explgraph.errors import ExplgraphError
-from explgraph.parsing import Parse
+from explgraph.parsed import Parse
 from explgraph.visualizing.invert import found_again, invert
 
 
