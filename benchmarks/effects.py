@@ -11,6 +11,12 @@ Columns:
 edges, images       that effects are estimated for, and over
 rank correlation    Spearman's, of estimated effects and true ablation of a sample of edges
 ..., classes        the same for the effects of single nodes on a class's score
+..., contributions  the same nodes' contributions in place of their effects
+missed              by layer, the highest first: by how much effects, added up over all units, miss
+                    what the layer carries of the score, as a share of it
+..., contributions  the same for contributions: their residual
+by edges, order     by layer, without the highest: share of nodes' effects that goes through the
+                    graph's edges; rank correlation of both (`class_effects.layer_effects`)
 seconds             of processor time, for all edges and a class, by estimation
 check               the same for true ablation of the sample, as the command's ``--check`` does it
 ablation            the same for true ablation of all edges, from the sample: for each child a
@@ -23,6 +29,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +41,9 @@ if __package__ in (None, ""):  # started as a script; last: what is measured is 
 
 from benchmarks import efficientnet_lite0, setting
 from explgraph import ExplanatoryGraph, ImageFolder, ablate, creatures, edge_effects, mine
+from explgraph.answers.class_effects import layer_effects
 from explgraph.answers.effects import check_effects
+from explgraph.answers.evidence import node_evidence
 from explgraph.answers.significance import rank_correlation
 from explgraph.graph.schema import CLASS_EFFECT
 from explgraph.images.batches import AnyImages
@@ -88,6 +97,15 @@ def measure(setting: Setting, sample: int) -> dict[str, Any]:
     nodes = np.random.default_rng(0).permutation(graph.node_ids)[: sample // 3].tolist()
     truth = [-ablate(model, graph, images, [node]).change[:, target].mean() for node in nodes]
     guess = [measured.nx.nodes[node][CLASS_EFFECT + "it"] for node in nodes]
+    layers = layer_effects(measured, "it")[::-1]
+    added: dict[str, float] = {}
+    left = []
+    for one in layers:
+        found = node_evidence(model, graph, images, [target], layer=one.layer)
+        added |= dict(zip(found.nodes, found.values[:, 0].mean(0).tolist(), strict=True))
+        left.append(abs(found.rests.residual.mean()) / abs(one.carried))
+    contributions = np.array([added[node] for node in nodes])
+    missed = [abs(one.rests.residual) / abs(one.carried) for one in layers]
     return {
         "setting": setting.name,
         "nodes": len(graph),
@@ -95,10 +113,20 @@ def measure(setting: Setting, sample: int) -> dict[str, Any]:
         "images": n_images,
         "rank correlation": check.rank_correlation,
         "rank correlation, classes": rank_correlation(np.array(guess), np.array(truth)),
+        "..., contributions": rank_correlation(contributions, np.array(truth)),
+        "missed": _listed(missed),
+        "missed, contributions": _listed(left),
+        "by edges": _listed(one.share for one in layers[1:]),
+        "order": _listed(one.rank_correlation for one in layers[1:]),
         "seconds": seconds,
         "check": checked,
         "ablation": checked / passes * len(children),
     }
+
+
+def _listed(values: Iterable[float]) -> str:
+    """Give the layers' values in a cell."""
+    return ", ".join(f"{value:.2f}" for value in values)
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

@@ -58,6 +58,7 @@ from explgraph.answers.located import Located
 from explgraph.answers.rationales import Rationales
 from explgraph.answers.relations import Bias
 from explgraph.evaluation.landmarks import read_landmarks
+from explgraph.explaining.attribution import Rests
 from explgraph.network.models import load_model
 
 with contextlib.suppress(ImportError):
@@ -167,7 +168,8 @@ def _rationales() -> _Tree:
     x = np.concatenate([x, rng.uniform(0, 0.1, (24, 3))], 1)
     nodes = tuple(f"top/{d}/0" for d in range(x.shape[1]))
     names = tuple(f"{i:02}.png" for i in range(24))
-    found = Rationales(nodes, names, 3 * x, 2 * x, 2 * x.sum(1) + 0.5, way < 2)
+    rests = Rests(np.full(24, 0.5), *np.zeros((3, 24)))
+    found = Rationales(nodes, names, 3 * x, 2 * x, 2 * x.sum(1) + 0.5, way < 2, rests)
     return _Tree(found, DecisionTree.grow(found, found.first))
 
 

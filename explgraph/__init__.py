@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from explgraph.answers.comparison import Comparison
     from explgraph.answers.decision_tree import DecisionTree
     from explgraph.answers.effects import edge_effects
+    from explgraph.answers.faithfulness import faithfulness
     from explgraph.answers.filter_loss import FilterLoss, PartMask
     from explgraph.answers.localize import Localizer
+    from explgraph.answers.mend import mend
     from explgraph.errors import ExplgraphError, ExplgraphWarning
     from explgraph.evaluation.landmarks import Landmarks, read_landmarks
     from explgraph.explaining.partial_models import only, without
@@ -55,9 +57,11 @@ __all__ = [
     "ablate",
     "compare",
     "edge_effects",
+    "faithfulness",
     "find_bias",
     "list_layers",
     "load",
+    "mend",
     "mine",
     "mine_activations",
     "only",
@@ -82,8 +86,10 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "answers.decision_tree": ("DecisionTree",),
         "answers.ablation": ("ablate",),
         "answers.effects": ("edge_effects",),
+        "answers.faithfulness": ("faithfulness",),
         "answers.filter_loss": ("FilterLoss", "PartMask"),
         "answers.localize": ("Localizer",),
+        "answers.mend": ("mend",),
         "errors": ("ExplgraphError", "ExplgraphWarning"),
         "evaluation.landmarks": ("Landmarks", "read_landmarks"),
         "explaining.partial_models": ("only", "without"),

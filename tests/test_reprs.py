@@ -11,19 +11,27 @@ import explgraph
 from explgraph import creatures
 from explgraph.activations.memory import Activations
 from explgraph.answers.ablation import Ablation, PartAblation
+from explgraph.answers.class_effects import LayerEffects, PartEffects
+from explgraph.answers.curves import Curve
 from explgraph.answers.compared import Change, Match
 from explgraph.answers.comparison import Comparison
 from explgraph.answers.decision_tree import DecisionTree, Measures, TreeExplanation
-from explgraph.answers.effects import Check, PartEffects
+from explgraph.answers.effects import Check
 from explgraph.answers.evidence import Evidence
+from explgraph.answers.faithfulness import Faithfulness
 from explgraph.answers.judged import Judged, Judgement
 from explgraph.answers.located import Located
+from explgraph.answers.mended import GroupAccuracy, Mended
 from explgraph.answers.modes import Mode
+from explgraph.answers.randomised import Randomised, Stage
 from explgraph.answers.rationales import Rationales
 from explgraph.answers.reading import Reading
 from explgraph.answers.relations import Bias, Relation
 from explgraph.brief import counted, few
+from explgraph.circuits.account import Kept, Member
+from explgraph.circuits.circuit import Circuit
 from explgraph.evaluation.landmarks import Landmarks
+from explgraph.explaining.attribution import Rests
 from explgraph.graph.labels import DecidedPart, Labels
 from explgraph.graph.parts import Part
 from explgraph.network.geometry import Layer
@@ -45,14 +53,28 @@ def draw(*shape):
     return RNG.normal(size=shape)
 
 
+def rests(*shape):
+    return Rests(*(draw(*shape) for _ in Rests._fields))
+
+
 def rationales():
-    return Rationales(NODES, NAMES, draw(N, V), draw(N, V), draw(N), draw(N) > 0)
+    return Rationales(NODES, NAMES, draw(N, V), draw(N, V), draw(N), draw(N) > 0, rests(N))
 
 
 def modes():
     return tuple(
         Mode(None, tuple(range(V)), tuple(range(N)), draw(V), draw(V), 1.5) for _ in range(3)
     )
+
+
+def circuit():
+    kept = Kept(0.912345, 0.88, 0.95)
+    members = tuple(Member(p, t, 9, 0.1, 0.1) for p, t in zip(PARTS, TITLES, strict=True))
+    return Circuit(
+        random_graph(3), members, kept, 0.5, kept, kept, 0.2, (), PARTS, 0.9, False, True, 40,
+        ((0, "a class with a long name, as those of ImageNet are"),) * 5, "part", ("stage4",) * 3,
+        "mean", "accuracy", 8.0, 1.0, (50, 50), ("this is doubted for a long reason " * 9,),
+    )  # fmt: skip
 
 
 def judged():
@@ -72,6 +94,15 @@ def bias():
     )  # fmt: skip
 
 
+def faithful():
+    def curve(elements, order):
+        return Curve(elements, order, V, *(draw(N, 4) for _ in range(6)), draw(N))
+
+    curves = (curve("parts", "contribution"), curve("units", "random"))
+    return Faithfulness(
+        "features.28", "zero", 3, NAMES, TITLES[:1] * N, 2, draw(N), draw(N), draw(N), draw(N, 2),
+        curves,
+    )  # fmt: skip
 def comparison():
     match = Match("p1", "p2", TITLES[0], TITLES[1], "same", *(0.5,) * 8)
     change = Change("effect", "a", "p1", TITLES[0], TITLES[1], *(0.5,) * 5, True)
@@ -82,6 +113,14 @@ def comparison():
 
 def layer(name="features.28"):
     return Layer(name, 0, 3, 4, 4, (8.0, 8.0), (4.0, 4.0), (30.0, 30.0))
+
+
+def mended():
+    right = draw(N) > 0
+    return Mended(
+        torch.nn.Linear(512, 1000), "projection", True, TITLES[0], TITLES, NODES,
+        "classifier.6", 0.5, 2.0, 0.1, NAMES, np.arange(N) % 4, right, ~right,
+    )  # fmt: skip
 
 
 SHOWN = {
@@ -101,9 +140,18 @@ SHOWN = {
     "Localizer": lambda: explgraph.Localizer(random_graph(3)),
     "Ablation": lambda: Ablation(NAMES, draw(N, 1000), draw(N, 1000)),
     "PartAblation": lambda: PartAblation(PARTS, TITLES, NAMES, draw(N, 90), draw(A, N, 90)),
-    "PartEffects": lambda: PartEffects(PARTS, TITLES, ("low", "high"), draw(2, A), draw(2)),
+    "Circuit": circuit,
+    "PartEffects": lambda: PartEffects(PARTS, TITLES, ("low", "high"), draw(2, A), rests(2)),
+    "LayerEffects": lambda: LayerEffects("low", NODES, 3.2, rests(), draw(V), draw(V)),
+    "Rests": lambda: rests(N),
     "Check": lambda: Check(tuple((v, v) for v in NODES), draw(V), draw(V), 0.98),
-    "Evidence": lambda: Evidence(NODES, NAMES, draw(N, A, V), draw(N, A), draw(N, V, 2)),
+    "Faithfulness": faithful,
+    "Randomised": lambda: Randomised(
+        "parts", "features.28", 3, N, (Stage(1, "head", 0.1, 0.2, 0.9, 0.1),) * 6, (0.9, 0.1)
+    ),
+    "Evidence": lambda: Evidence(
+        NODES, NAMES, draw(N, A, V), draw(N, A), draw(N, V, 2), rests(N, A)
+    ),
     "Rationales": rationales,
     "Mode": lambda: modes()[0],
     "DecisionTree": lambda: DecisionTree(modes(), NODES, draw(V), {}, rationales(), draw(N) > 0),
@@ -114,6 +162,8 @@ SHOWN = {
     "Judged": judged,
     "Judgement": lambda: Judgement(NAMES[0], "crest", True, 0.25),
     "Bias": bias,
+    "Mended": mended,
+    "GroupAccuracy": lambda: GroupAccuracy("crest, with the parts", 12, *(0.5,) * 6),
     "Comparison": comparison,
     "Relation": relation,
     "Part": lambda: Part(

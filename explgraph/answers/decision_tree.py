@@ -528,6 +528,12 @@ class DecisionTree:
                 f"the nodes explain little: of the class's mean score of {usual:.3g} they add "
                 f"{added:+.2g}"
             )
+        missed = float(mine.rests.residual.mean())
+        if abs(missed) > _LITTLE * abs(usual - float(mine.rests.without.mean())):
+            found.append(
+                f"what units of the layer add misses the score by {missed:+.2g}, for above it the "
+                "network is far from linear; ask a higher layer"
+            )
         varies = self.measure(self.fitted, self.positive, depths=(1,))[0].explained_variance
         if np.isnan(varies):
             found.append("all images of the class have one score, or it has one image; give dozens")

@@ -3,8 +3,8 @@
 An edge of the graph says that two nodes go together. Whether the lower one *drives* the upper
 one is another question, asked of the network itself:
 
-1. What is a node's own is as for all answers (`explaining.attribution`): its filter's activation
-   within the node's place, which nodes of one filter split. Its score here is its sum.
+1. What is a node's own is as for all answers (`explaining.attribution`): of its filter's activation
+   what it answers for. Its score here is its sum.
 2. Taking a child's own away changes the parent's score, to first order, by the gradient of the
    parent's score with respect to the child's maps, times what is the child's own (`edge_effects`).
    One backward pass over a batch of images serves all edges of a parent.

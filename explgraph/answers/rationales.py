@@ -4,6 +4,10 @@ What is a node's own, and what units add, is as for all answers (`attribution`):
 node, the score without the layer's activation and a residual sum to the score. Told by parts, nodes
 add up to parts (`by_part`).
 
+Contributions are those of one step, as effects are: trees are about what tells images apart, and
+the slope where the image is does that better where the network is not linear above the layer. What
+one step misses is the residual.
+
 References
 ----------
 Zhang et al., "Interpreting CNNs via decision trees", CVPR 2019 (arXiv 1802.00121), section 3: the
@@ -109,8 +113,8 @@ class Rationales(NamedTuple):
         most = float(np.abs(self.rests.residual).max())
         return (
             f"The mean score, {self.scores.mean():.3g}, is {', '.join(told)}, and {without:.3g} "
-            f"without the layer's activation; they miss it by {abs(residual):.1g}, and by "
-            f"{most:.1g} in an image at most."
+            f"without the layer's activation; they miss it by {abs(residual):.2g}, and by "
+            f"{most:.2g} in an image at most."
         )
 
     def take(self, images: NDArray[Any] | Sequence[int]) -> Rationales:
@@ -193,7 +197,7 @@ def rationales(
     Returns
     -------
     Rationales
-        Where places of a filter's nodes overlap, they share the activation.
+        Of each image, what all nodes add, and what the score is beside that.
 
     Raises
     ------
@@ -230,7 +234,7 @@ def rationales(
         own = done.scores[:, target]
         seen = places.seen(done.maps)
         mine = places.own(nodes, done.maps[known.name].detach(), seen)
-        found = added(model, batch, done, known, [target], scorer=scorer)
+        found = added(model, batch, done, known, [target], scorer=scorer, most=1)
         contributions = found.of(mine)
         first = own >= done.scores.max(1).values
         rows.append(

@@ -19,6 +19,7 @@ __all__ = [
     "add_outputs",
     "add_pictured",
     "channels",
+    "class_",
     "formats",
     "names",
     "numbered",
@@ -271,6 +272,11 @@ def numbered(text: str) -> dict[str, int]:
     if wrong := [name for name, number in pairs if not name or not number.strip().isdecimal()]:
         raise argparse.ArgumentTypeError(f"expected NAME=NUMBER,..., got {wrong[0]!r} in {text!r}")
     return _unique([(name.strip(), int(number)) for name, number in pairs], text)
+
+
+def class_(text: str) -> int | str:
+    """Read a class's number or name."""
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def seed(text: str) -> int:

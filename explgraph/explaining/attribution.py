@@ -20,12 +20,13 @@ pooling and a linear layer are), otherwise the midpoints of 3, 9, 27 pieces, unt
 pieces are equal in ``sqrt(t)``: what biases and normalisation do to the slope, they do near the
 beginning of the way, where the activation is small beside them.
 
-*Effects* (`answers.effects`) are the one-step sum on purpose: the slope at ``a`` tells what is lost
-if one thing alone is taken away and all else stays, the whole way what all add together. Where the
-rest is linear that is the same. Where it isn't they are different questions: on creatures' stage 3
-the order of nodes by one step agrees with true ablation of each node at 0.99 (Spearman), by the
-whole way at 0.40, while one step misses what the layer carries by its size and half again. What
-one step misses is told there as residual, too.
+*One step.* `answers.effects` and `answers.rationales`, which trees grow from, take one step on
+purpose: the slope at ``a`` tells what is lost if one thing alone is taken away and all else stays,
+the whole way what all add together. Where the rest is linear that is the same. Where it isn't they
+are different questions. Of creatures (`benchmarks/effects.py --small`) effects order nodes as true
+ablation of each does, rank correlation 0.98, contributions by 0.73; a tree of guardians at stage 3
+is 0.73 right by one step and 0.51 by the whole way. But what one step gives misses what stage 3
+carries by more than its size: that is told as residual, too.
 
 References
 ----------
@@ -194,6 +195,10 @@ class Rests(NamedTuple):
     no_part: Array
     no_node: Array
     residual: Array
+
+    def __repr__(self) -> str:
+        told = [f"{np.mean(values):+.3g} {name}" for name, values in self._asdict().items()]
+        return f"Rests: means are {', '.join(told)}"
 
     @property
     def total(self) -> Array:

@@ -16,6 +16,7 @@ import explgraph
 from explgraph import DecisionTree, ExplgraphError, creatures
 from explgraph.answers import decision_tree, modes, tree_files
 from explgraph.answers.rationales import Rationales
+from explgraph.explaining.attribution import Rests
 from explgraph.suffixes import TREES
 from explgraph.views.pictures import Pictures
 
@@ -36,7 +37,9 @@ def planted(n=60, seed=0, noise=0.05):
     scores = contributions.sum(1) + 0.5 + noise * rng.standard_normal(n)
     names = tuple(f"{i:02}.png" for i in range(n))
     nodes = tuple(f"top/{d}/0" for d in range(10))
-    return Rationales(nodes, names, 3 * x, contributions, scores, way < 2), way
+    rest = scores - contributions.sum(1)  # all of it the residual of what adds up
+    rests = Rests(*(part * rest for part in (0, 0, 0, 1)))
+    return Rationales(nodes, names, 3 * x, contributions, scores, way < 2, rests), way
 
 
 @pytest.fixture(scope="module")

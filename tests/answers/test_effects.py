@@ -13,9 +13,10 @@ from torch import nn
 
 import explgraph
 from explgraph import ExplgraphError, creatures
-from explgraph.answers import ablation, effects
+from explgraph.answers import ablation, class_effects, effects
 from explgraph.answers.evidence import node_evidence
 from explgraph.answers.rationales import rationales
+from explgraph.explaining.attribution import Places
 from explgraph.explaining.intervene import run
 from explgraph.parsing import parse_activations
 
@@ -423,3 +424,113 @@ def test_other_threads_wait_until_a_batch_is_done(linear, monkeypatch):
         thread.join()
     assert threads
     assert_array_equal(found.after, expected.after)
+
+
+def planted(graph, silent):
+    """A linear network and a graph in which every unit of a filter is its one node's.
+
+    All nodes of the layers are linked. Filters of the upper layer that have no node don't matter
+    for any class, but for those in `silent`.
+    """
+    model, nodes = network(), {}
+    for node, values in graph.nx.nodes.items():
+        nodes.setdefault((values["layer"], values["filter"]), node)
+    graph = graph.restricted([node for node in graph.nx if node in nodes.values()])
+    graph.nx.graph["model_fingerprint"] = ""
+    upper, lower = (graph.nodes_of(layer) for layer in ("upper", "lower"))
+    edge = {"dx": 0.0, "dy": 0.0, "sigma": 1.0, "consistency": 1.0, "coactivation": 1.0}
+    graph.nx.add_edges_from((parent, child, edge) for parent in upper for child in lower)
+    used = {graph.nx.nodes[node]["filter"] for node in upper} | set(silent)
+    unused = sorted(set(range(model.upper.out_channels)) - used)
+    model.head.weight.data[:, unused] = 0
+    return model, graph
+
+
+def everything(_places, nodes, _seen, like):
+    """Weights of nodes that hold all of their filters."""
+    return torch.ones(len(like), len(nodes), *like.shape[2:]).to(like)
+
+
+def test_in_a_linear_network_all_of_a_child_s_effect_goes_through_edges(linear, monkeypatch):
+    model, graph = planted(linear[1], silent=())
+    monkeypatch.setattr(Places, "weights", everything)
+    images = pictures(6, seed=3)
+    measured = effects.edge_effects(model, graph, images, classes={"a": 0, "b": 2})
+    for name, number in (("a", 0), ("b", 2)):
+        lower, upper = class_effects.layer_effects(measured, name)
+        assert (lower.layer, upper.layer) == ("lower", "upper")
+        np.testing.assert_allclose(lower.through, lower.own, rtol=1e-3)
+        assert lower.share == pytest.approx(1, abs=1e-3)
+        assert lower.rank_correlation == pytest.approx(1)
+        assert np.isnan([upper.share, upper.rank_correlation]).all()
+        with torch.no_grad():
+            scores = model(images)[:, number].mean().item()
+        for one in (lower, upper):
+            assert one.score == pytest.approx(scores, rel=1e-4)
+            assert one.own.sum() + one.rests.total == pytest.approx(one.score, rel=1e-4)
+            assert abs(one.rests.residual) < 1e-4 * abs(one.carried)
+    # an edge less is what goes through it less, by hand
+    (parent, *_), (child, *_) = (measured.nodes_of(layer) for layer in ("upper", "lower"))
+    gone = measured.nx.edges[parent, child]["effect"] * measured.nx.nodes[parent]["effect_on_a"]
+    fewer = measured.restricted(measured.node_ids)
+    fewer.nx.remove_edge(parent, child)
+    left = class_effects.layer_effects(fewer, "a")[0]
+    whole = class_effects.layer_effects(measured, "a")[0]
+    assert whole.through[0] - left.through[0] == pytest.approx(gone)
+    sign = np.sign(whole.own[0])
+    assert whole.share - left.share == pytest.approx(sign * gone / np.abs(whole.own).sum())
+
+
+def test_what_goes_past_the_edges_is_told(linear, monkeypatch):
+    """A filter without a node matters: its way is no edge's."""
+    _, graph = linear
+    away = [node for node in graph.nodes_of("upper") if graph.nx.nodes[node]["filter"] == 0]
+    rest = graph.restricted([node for node in graph.nx if node not in away])
+    model, graph = planted(rest, silent=[0])
+    monkeypatch.setattr(Places, "weights", everything)
+    images = pictures(4, seed=3)
+    measured = effects.edge_effects(model, graph, images, classes={"a": 0})
+    found = class_effects.layer_effects(measured, "a")[0]
+    exact = network().double()
+    exact.head.weight.data = model.head.weight.data.double()
+    lower = exact.lower(images.double()).detach()
+    for k, node in enumerate(found.nodes):
+        without = lower.clone()
+        without[:, graph.nx.nodes[node]["filter"]] = 0
+        both = [exact.tail(maps)[0].relu().mean((2, 3))[:, 0] for maps in (lower, without)]
+        past = (both[0] - both[1]).mean().item() * exact.head.weight[0, 0].item()
+        assert found.own[k] - found.through[k] == pytest.approx(past, rel=1e-3)
+
+
+def test_effects_of_each_layer_and_what_they_miss_make_the_score(curved):
+    model, graph = curved
+    images = pictures(5, seed=8)
+    measured = effects.edge_effects(model, graph, images, classes={"a": 2}, batch_size=2)
+    lower, upper = class_effects.layer_effects(measured, "a")
+    with torch.no_grad():
+        score = model(images)[:, 2].mean().item()
+        maps = model.lower(images)
+        without = model.tail(maps.clamp(max=0))[1][:, 2].mean().item()
+    for one in (lower, upper):
+        assert one.score == pytest.approx(score, abs=1e-5)
+        assert one.own.sum() + one.rests.total == pytest.approx(score, abs=1e-5)
+        assert one.rests.no_part == 0
+    assert lower.rests.without == pytest.approx(without, abs=1e-5)
+    assert abs(upper.rests.residual) < 1e-5  # mean and linear layer above
+    assert abs(lower.rests.residual) > 0.01 * abs(lower.carried)
+    # a node less is no node's more
+    fewer = measured.restricted(measured.node_ids[1:])
+    other = {one.layer: one for one in class_effects.layer_effects(fewer, "a")}
+    node = measured.node_ids[0]
+    before = {one.layer: one for one in (lower, upper)}[measured.nx.nodes[node]["layer"]]
+    after = other[before.layer]
+    effect = measured.nx.nodes[node]["effect_on_a"]
+    assert after.rests.no_node - before.rests.no_node == pytest.approx(effect, abs=1e-6)
+    # other classes that were measured before stay
+    more = effects.edge_effects(model, measured, images, classes={"b": 0})
+    assert class_effects.layer_effects(more, "a")[0].score == lower.score
+    damaged = graph.restricted(graph.node_ids)
+    for stored in ({}, {"a": 3}, {"a": {"lower": {"score": 1.0}}}):
+        damaged.nx.graph[class_effects.ACCOUNTS] = stored
+        with pytest.raises(ExplgraphError, match="no effect on it; measure it first"):
+            class_effects.layer_effects(damaged, "a")

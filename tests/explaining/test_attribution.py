@@ -8,6 +8,7 @@ from torch import nn
 
 import explgraph
 from explgraph import ExplgraphError, creatures
+from explgraph.explaining import attribution
 from explgraph.explaining.attribution import (
     MOST,
     TOLERANCE,
@@ -81,7 +82,7 @@ def fine(score, start, maps, n=400):
 
 
 @pytest.mark.parametrize("baseline", ["none", "mean", "half"])
-def test_units_add_a_fine_integral_in_float64(baseline):
+def test_units_add_a_fine_integral_in_float64(baseline, monkeypatch):
     model, images = network(positive=False), pictures(3, seed=6)
     exact = network(positive=False).double()
     whole = explgraph.record(model, images, ["lower"])
@@ -105,7 +106,12 @@ def test_units_add_a_fine_integral_in_float64(baseline):
     np.testing.assert_allclose(found.scores, scores, atol=1e-5)
     np.testing.assert_allclose(found.without, without, atol=1e-5)
     missed = (found.units - expected).abs().sum((2, 3, 4))
-    assert (missed / size).max() < 0.03
+    assert (missed / size).max() < 0.1
+    monkeypatch.setattr(attribution, "TOLERANCE", 0)
+    found, _ = asked(model, images, "lower", [2, 0], **given)
+    assert found.steps.tolist() == [MOST] * 3
+    missed = (found.units - expected).abs().sum((2, 3, 4))
+    assert (missed / size).max() < 0.04
 
 
 def test_where_the_rest_is_linear_one_step_is_exact():
@@ -175,7 +181,7 @@ def test_it_adds_up_on_networks_of_all_kinds(kind, seed):
         np.testing.assert_allclose(found.scores, model(images)[:, columns], rtol=1e-4, atol=1e-5)
     flat = found.units.double().flatten(2)
     np.testing.assert_allclose(
-        found.without + flat.sum(2) + found.residual, found.scores, rtol=1e-6, atol=1e-6
+        found.without + flat.sum(2) + found.residual, found.scores, rtol=1e-5, atol=1e-5
     )
     size = torch.maximum(found.carried.abs(), 0.1 * flat.abs().sum(2))
     near = (found.residual.abs() <= 1.01 * TOLERANCE * size).all(1)
@@ -190,10 +196,10 @@ def test_it_adds_up_on_networks_of_all_kinds(kind, seed):
 def test_an_image_gets_the_same_alone_and_among_others():
     model = creatures.network()
     images = creatures.draw(4, seed=3).tensor()
-    together, _ = asked(model, images, "stage3", [1])
+    together, _ = asked(model, images, "stage3", [4])
     assert len(set(together.steps.tolist())) > 1  # they go their ways apart
     for i in range(4):
-        alone, _ = asked(model, images[i : i + 1], "stage3", [1])
+        alone, _ = asked(model, images[i : i + 1], "stage3", [4])
         assert alone.steps[0] == together.steps[i]
         scale = alone.units.abs().max()
         assert (alone.units[0] - together.units[i]).abs().max() < 1e-3 * scale
