@@ -12,9 +12,9 @@ from explgraph import creatures
 from explgraph.activations.memory import Activations
 from explgraph.answers.ablation import Ablation, PartAblation
 from explgraph.answers.class_effects import LayerEffects, PartEffects
-from explgraph.answers.curves import Curve
 from explgraph.answers.compared import Change, Match
 from explgraph.answers.comparison import Comparison
+from explgraph.answers.curves import Curve
 from explgraph.answers.decision_tree import DecisionTree, Measures, TreeExplanation
 from explgraph.answers.effects import Check
 from explgraph.answers.evidence import Evidence
@@ -103,6 +103,8 @@ def faithful():
         "features.28", "zero", 3, NAMES, TITLES[:1] * N, 2, draw(N), draw(N), draw(N), draw(N, 2),
         curves,
     )  # fmt: skip
+
+
 def comparison():
     match = Match("p1", "p2", TITLES[0], TITLES[1], "same", *(0.5,) * 8)
     change = Change("effect", "a", "p1", TITLES[0], TITLES[1], *(0.5,) * 5, True)
