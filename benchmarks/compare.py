@@ -15,7 +15,7 @@ live on.
 
 *kept*: the control of both: as *dropped*, but the class goes on being made by all three cues.
 
-Networks are mined before and after, from the same 200 creatures, and compared on 300 others. A
+Networks are mined before and after, from the same 150 creatures, and compared on 200 others. A
 cue can only be seen to go where a part is there for it: one whose presence goes with that attribute
 more than with any other, by a correlation of 0.6 or more. So the cue is chosen once the network
 before is mined, and before anything is planted: of all ten in turn, by seed, or of the three that
@@ -179,12 +179,11 @@ def planted(
     began = time.process_time()
     data = creatures.draw(options.images, seed=5_000_000 + seed)
     before: nn.Module = creatures.network()
-    classes = {cue: FAMILIES + k for k, cue in enumerate(CUES)}
     cues = cues_of(seed)
     if name == "blind":
         graph = mined(before, options, seed)
     else:
-        cues, classes = three_of(seed), {"kind": KIND}
+        cues = three_of(seed)
         if seed not in known:
             taught_before = taught(before, two_of(cues), seed, options)
             known[seed] = taught_before, mined(taught_before, options, seed)
@@ -192,6 +191,7 @@ def planted(
     parts = {"a": truth_of(graph, before, data)}
     cue = with_part(cues, parts["a"])
     others = [other for other in cues if other != cue]
+    classes = {cue: FAMILIES + CUES.index(cue)} if name == "blind" else {"kind": KIND}
     if name == "blind":
         after = blind_to(cue, seed, options)
     else:
@@ -368,9 +368,9 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, metavar="FOLDER")
     parser.add_argument("--categories", nargs="*", default=["n02084071", "n02121808"])
     parser.add_argument("--train", type=int, default=800, help="creatures to train on")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--mined", type=int, default=200, help="creatures to mine")
-    parser.add_argument("--images", type=int, default=300, help="creatures to compare on")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--mined", type=int, default=150, help="creatures to mine")
+    parser.add_argument("--images", type=int, default=200, help="creatures to compare on")
     parser.add_argument("--small", action="store_true", help="little of all, to see that it runs")
     options = parser.parse_args()
     if options.small:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from explgraph.answers.comparison import Comparison
     from explgraph.answers.decision_tree import DecisionTree
     from explgraph.answers.effects import edge_effects
+    from explgraph.answers.faithfulness import faithfulness
     from explgraph.answers.filter_loss import FilterLoss, PartMask
     from explgraph.answers.localize import Localizer
     from explgraph.answers.mend import mend
@@ -56,6 +57,7 @@ __all__ = [
     "ablate",
     "compare",
     "edge_effects",
+    "faithfulness",
     "find_bias",
     "list_layers",
     "load",
@@ -84,6 +86,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "answers.decision_tree": ("DecisionTree",),
         "answers.ablation": ("ablate",),
         "answers.effects": ("edge_effects",),
+        "answers.faithfulness": ("faithfulness",),
         "answers.filter_loss": ("FilterLoss", "PartMask"),
         "answers.localize": ("Localizer",),
         "answers.mend": ("mend",),

@@ -7,16 +7,21 @@ graphs, and a graph parses and writes itself by them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from torch import nn
 
 from explgraph import parsing
+from explgraph.circuits.circuit import Circuit
+from explgraph.circuits.finding import find_circuit
+from explgraph.circuits.trials import Measure
 from explgraph.errors import ExplgraphError
+from explgraph.explaining.by_part import By
 from explgraph.explaining.explain import explain
 from explgraph.explaining.explanation import Explanation
+from explgraph.explaining.replaced import Replacement
 from explgraph.graph import file
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages
@@ -264,6 +269,101 @@ class ExplanatoryGraph(Graph):
             model, self, image, target,
             layer=layer, classes=classes, images=self._folder(images), seed=seed,
             outputs=outputs, device=device,
+        )  # fmt: skip
+
+    def circuit(
+        self,
+        model: nn.Module,
+        images: AnyImages,
+        classes: int | str | Sequence[int | str],
+        *,
+        keep: float = 0.9,
+        by: By = "part",
+        layers: str | Sequence[str] | None = None,
+        candidates: Iterable[str] | None = None,
+        replacement: Replacement = "mean",
+        reference: AnyImages | None = None,
+        measure: Measure = "score",
+        labels: Sequence[int | str] | None = None,
+        runs: int = 400,
+        seed: int = 0,
+        outputs: Outputs | None = None,
+        batch_size: int = 32,
+        device: str = "auto",
+        progress: Shown = None,
+    ) -> Circuit[ExplanatoryGraph]:
+        """Find the fewest parts or nodes that keep a share of a class's score.
+
+        All else in their layers is replaced. Half of the images find the circuit, the other half
+        measures it; how: `explgraph.circuits.finding`.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The network that was mined, in evaluation mode.
+        images : path of a folder, ImageFolder, (N, C, H, W) tensor, Dataset or DataLoader
+            That show what is asked about, 20 at the least, some hundreds if you can.
+        classes : int, str or sequence of these
+            Numbers in the model's output, or names where the model says them. Of several classes
+            each image counts for the one that is highest in it, or for its label.
+        keep : float
+            Above 0, at most 1: the share of what the layers carry.
+        by : "part" or "node"
+            Of what the circuit is made.
+        layers : str or sequence of str, optional
+            Where all else is replaced; by default the layer nearest to the output in which
+            candidates have nodes.
+        candidates : iterable of str, optional
+            Parts' or nodes' ids or names to choose among; by default all that lie in `layers`.
+        replacement : "mean", "resampled" or "zero"
+            What stands in for what is replaced: the mean over images, unit by unit; what another
+            image has there, chosen by `seed` and the image's content; no activation.
+        reference : images, optional
+            Whose activation stands in; by default those that the circuit is found on. Where all of
+            `images` show the same class, their mean shows it, too: give others.
+        measure : "score" or "accuracy"
+            What is to be kept: the class's score as the model gives it, or the share of images in
+            which it is the highest of all.
+        labels : sequence of int or str, optional
+            Each image's class, among `classes`.
+        runs : int
+            At most so many sets of candidates are tried in the search; more, if the prefixes of
+            the order alone are more. Each is a run over half of the images, from the lowest of
+            `layers` upwards.
+        seed : int
+            Of the halves, of what stands in, and of the resampling of images.
+        outputs : callable, optional
+            Takes what the model gives, gives scores of (images, classes), where it gives anything
+            else than these (`explgraph.network.outputs`).
+        batch_size : int
+        device : str
+            Where the model runs.
+        progress : bool or None
+            Show a bar: by default in notebooks alone, if True on a terminal too.
+
+        Returns
+        -------
+        Circuit
+            With its graph, ``circuit.graph``, and how far it stands for the network.
+
+        Raises
+        ------
+        ExplgraphError
+            If the model isn't the one that was mined or is in training mode; there is no such
+            class, part, node or layer; the images are too few, show a class that is asked about
+            nowhere, or its score is no higher than with everything in the layers replaced.
+
+        Warns
+        -----
+        ExplgraphWarning
+            If less than `keep` can be kept, is kept on the other half, or as many candidates at
+            random keep as much; see ``Circuit.doubts``.
+        """
+        return find_circuit(
+            model, self, self._folder(images), classes,
+            keep=keep, by=by, layers=layers, candidates=candidates, replacement=replacement,
+            reference=self._folder(reference), measure=measure, labels=labels, runs=runs, seed=seed,
+            outputs=outputs, batch_size=batch_size, device=device, progress=progress,
         )  # fmt: skip
 
     def visualize(

@@ -12,6 +12,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.paths import checked_path
 
 __all__ = [
+    "CIRCUITS",
     "COMPARISONS",
     "DRAWINGS",
     "EXPLANATIONS",
@@ -37,6 +38,8 @@ TREES = (".html", ".dot", ".gv", ".json")
 """Of decision trees (`explgraph.answers.tree_files.write`)."""
 EXPLANATIONS = (".html", *DRAWINGS, ".json", ".csv")
 """Of one image explained (`explgraph.explaining.explanation`)."""
+CIRCUITS = (".explgraph", ".html", ".md", ".json", ".csv", *DRAWINGS)
+"""Of circuits (`explgraph.circuits.circuit`)."""
 TABLES = (".csv", ".json", ".parquet")
 """Of tables (`explgraph.rows`)."""
 MARKS = (".csv", ".json")

@@ -14,17 +14,22 @@ from explgraph.answers.ablation import Ablation, PartAblation
 from explgraph.answers.class_effects import LayerEffects, PartEffects
 from explgraph.answers.compared import Change, Match
 from explgraph.answers.comparison import Comparison
+from explgraph.answers.curves import Curve
 from explgraph.answers.decision_tree import DecisionTree, Measures, TreeExplanation
 from explgraph.answers.effects import Check
 from explgraph.answers.evidence import Evidence
+from explgraph.answers.faithfulness import Faithfulness
 from explgraph.answers.judged import Judged, Judgement
 from explgraph.answers.located import Located
 from explgraph.answers.mended import GroupAccuracy, Mended
 from explgraph.answers.modes import Mode
+from explgraph.answers.randomised import Randomised, Stage
 from explgraph.answers.rationales import Rationales
 from explgraph.answers.reading import Reading
 from explgraph.answers.relations import Bias, Relation
 from explgraph.brief import counted, few
+from explgraph.circuits.account import Kept, Member
+from explgraph.circuits.circuit import Circuit
 from explgraph.evaluation.landmarks import Landmarks
 from explgraph.explaining.attribution import Rests
 from explgraph.graph.labels import DecidedPart, Labels
@@ -62,6 +67,16 @@ def modes():
     )
 
 
+def circuit():
+    kept = Kept(0.912345, 0.88, 0.95)
+    members = tuple(Member(p, t, 9, 0.1, 0.1) for p, t in zip(PARTS, TITLES, strict=True))
+    return Circuit(
+        random_graph(3), members, kept, 0.5, kept, kept, 0.2, (), PARTS, 0.9, False, True, 40,
+        ((0, "a class with a long name, as those of ImageNet are"),) * 5, "part", ("stage4",) * 3,
+        "mean", "accuracy", 8.0, 1.0, (50, 50), ("this is doubted for a long reason " * 9,),
+    )  # fmt: skip
+
+
 def judged():
     return Judged(NAMES, TITLES, TITLES[:20], draw(N, A), draw(N, A), RNG.random((N, A)))
 
@@ -76,6 +91,17 @@ def bias():
     return Bias(
         TITLES, tuple(relation() for _ in range(60)), draw(A), draw(A), NODES, draw(A, A, V),
         judged(), "", tuple(range(A)), SIZE, Reading(draw(A), draw(A, A)),
+    )  # fmt: skip
+
+
+def faithful():
+    def curve(elements, order):
+        return Curve(elements, order, V, *(draw(N, 4) for _ in range(6)), draw(N))
+
+    curves = (curve("parts", "contribution"), curve("units", "random"))
+    return Faithfulness(
+        "features.28", "zero", 3, NAMES, TITLES[:1] * N, 2, draw(N), draw(N), draw(N), draw(N, 2),
+        curves,
     )  # fmt: skip
 
 
@@ -116,10 +142,15 @@ SHOWN = {
     "Localizer": lambda: explgraph.Localizer(random_graph(3)),
     "Ablation": lambda: Ablation(NAMES, draw(N, 1000), draw(N, 1000)),
     "PartAblation": lambda: PartAblation(PARTS, TITLES, NAMES, draw(N, 90), draw(A, N, 90)),
+    "Circuit": circuit,
     "PartEffects": lambda: PartEffects(PARTS, TITLES, ("low", "high"), draw(2, A), rests(2)),
     "LayerEffects": lambda: LayerEffects("low", NODES, 3.2, rests(), draw(V), draw(V)),
     "Rests": lambda: rests(N),
     "Check": lambda: Check(tuple((v, v) for v in NODES), draw(V), draw(V), 0.98),
+    "Faithfulness": faithful,
+    "Randomised": lambda: Randomised(
+        "parts", "features.28", 3, N, (Stage(1, "head", 0.1, 0.2, 0.9, 0.1),) * 6, (0.9, 0.1)
+    ),
     "Evidence": lambda: Evidence(
         NODES, NAMES, draw(N, A, V), draw(N, A), draw(N, V, 2), rests(N, A)
     ),

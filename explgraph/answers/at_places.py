@@ -6,8 +6,8 @@ mining made is then a matter of where one looks, and not of what is found there.
 1. One pass over the images finds a graph's nodes and reads the scores (`first_pass`).
 2. A second one looks at the places (`second_pass`). What the maps say there is each filter's mean
    under a Gaussian. What they add to a class is the gradient of its score times the activation, as
-   `attribution` has it, in the graph's lowest layer, where units see the least around them; of a
-   unit all filters count, and places share it by how near they are.
+   `effects` has it, in the graph's lowest layer, where units see the least around them; of a unit
+   all filters count, and places share it by how near they are.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def first_pass(
         with torch.no_grad():
             done = run(model, batch, graph.layers, scorer=running.scorer)
         names.extend(here)
-        found.append((*places.parse(done.maps), done.scores.detach().double().cpu()))
+        seen = places.seen(done.maps)
+        scores = done.scores.detach().double().cpu()
+        found.append((seen.positions, seen.expected, seen.scores, scores))
     columns = [torch.cat(column).numpy() for column in zip(*found, strict=True)]
     return FirstPass(tuple(names), *columns)
 

@@ -12,7 +12,7 @@ from scipy.stats import false_discovery_control
 
 from explgraph.answers.at_places import APART
 from explgraph.answers.compared import Change, Kind, Match, State
-from explgraph.answers.paired import Seen, distances, exchange_p, matched
+from explgraph.answers.paired import Things, distances, exchange_p, matched
 from explgraph.answers.sides import Look, Side
 
 __all__ = ["Pairing", "changes_of", "matches_of", "pair_up"]
@@ -65,7 +65,7 @@ def pair_up(
     sides: Sequence[Side], at_b: Array, image_size: tuple[int, int], *, fdr: float, seed: int
 ) -> Pairing:
     """Match A's things with B's, which are `at_b` (N, W, 2) px of network A's image."""
-    seen = Seen(sides[0].at, sides[0].there), Seen(at_b, sides[1].there)
+    seen = Things(sides[0].at, sides[0].there), Things(at_b, sides[1].there)
     fewer = min(len(side.ids) for side in sides)
     pairs = matched(*seen, exchanges=math.ceil(_BY_CHANCE / fewer), seed=seed)
     q = false_discovery_control(pairs.p)
@@ -144,17 +144,21 @@ def _gone(looks: Sequence[Look], elsewhere: Mapping[int, int], margin: float) ->
     def share(side: int, net: int, thing: int) -> float:
         return float(looks[side].answers[net][:, thing].mean())
 
+    def lost(side: int, thing: int) -> float:
+        return _root(share(side, side, thing)) - _root(share(side, 1 - side, thing))
+
     tests = []
     kinds: tuple[tuple[Kind, int], ...] = (("vanished", 0), ("appeared", 1))
     for kind, side in kinds:
         for thing in range(looks[side].answers[0].shape[1]):
             a, b = share(side, 0, thing), share(side, 1, thing)
-            strength = _root(a) - _root(b) if kind == "vanished" else _root(b) - _root(a)
-            tests.append(_Test(kind, side, thing, -1, a, b, strength, gone(side, thing)))
+            columns = gone(side, thing)
+            tests.append(_Test(kind, side, thing, -1, a, b, lost(side, thing), columns))
     for thing, other in elsewhere.items():
         here, there = share(0, 1, thing), share(1, 1, other)
         columns = (*gone(0, thing), *gone(1, other))
-        tests.append(_Test("moved", 0, thing, -1, here, there, _root(there) - _root(here), columns))
+        strength = min(lost(0, thing), lost(1, other))
+        tests.append(_Test("moved", 0, thing, -1, here, there, strength, columns))
     return tests
 
 

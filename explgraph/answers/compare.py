@@ -152,7 +152,12 @@ def compare(
         taken(source, graph.nx.graph["preprocessing"])
         for source, graph in zip(given, graphs, strict=True)
     ]
-    first = [first_pass(*each) for each in zip(pair, graphs, ready, running, strict=True)]
+    first = []
+    for net, name in enumerate("AB"):
+        try:
+            first.append(first_pass(pair[net], graphs[net], ready[net], running[net]))
+        except ExplgraphError as err:
+            raise ExplgraphError(f"network {name}: {err}") from err
     names = shared(first[0].names, first[1].names, _LEAST)
     sides = [side_of(graph, one.named(names), by) for graph, one in zip(graphs, first, strict=True)]
     doubts: list[str] = []

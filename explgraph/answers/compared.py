@@ -5,17 +5,23 @@ Apart from `comparison`, where it writes itself, so that the page needs nothing 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from explgraph.brief import counted, few
 
-__all__ = ["Change", "Compared", "Kind", "Match", "State"]
+__all__ = ["Change", "Compared", "Kind", "Match", "State", "in_short"]
 
 Kind: TypeAlias = Literal["vanished", "appeared", "moved", "effect"]
 State: TypeAlias = Literal["same", "moved", "vanished", "appeared", "alone"]
 """What became of a part: it is the same; the same thing in another place; only one network's maps
 answer to it; or (*alone*) both networks' do, but only one graph has it as a part of its own."""
+
+
+def in_short(value: float, digits: int = 2) -> str:
+    """Tell a number with some digits, 0 without a sign, and nothing where it isn't known."""
+    return "" if math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 class Match(NamedTuple):
@@ -96,7 +102,7 @@ class Change(NamedTuple):
 
     def told(self) -> str:
         """Say it in a few words."""
-        numbers = f"{self.before:.2f} to {self.after:.2f}"
+        numbers = f"{in_short(self.before)} to {in_short(self.after)}"
         whose = f"{few([self.title])} of {self.graph.upper()}"
         if self.kind == "effect":
             return f"{whose}: its effect on {few([self.class_title])}, {numbers}"

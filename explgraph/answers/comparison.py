@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from explgraph import rows
 from explgraph.answers import comparison_page
-from explgraph.answers.compared import Compared
+from explgraph.answers.compared import Compared, in_short
 from explgraph.atomic import atomic_write
 from explgraph.brief import counted
 from explgraph.markup import escaped, table
@@ -62,14 +61,14 @@ class Comparison(Compared):
             head = head.replace("what", "what (nothing changed: tested)", 1)
         changes = [
             f"| {one.kind} | {_cell(one.title)} of {one.graph.upper()} | {_cell(one.class_title)} "
-            f"| {one.before:.2f} | {one.after:.2f} | {one.strength:.2f} | {one.p:.2g} "
-            f"| {one.q:.2g} |"
+            f"| {in_short(one.before)} | {in_short(one.after)} | {in_short(one.strength)} "
+            f"| {one.p:.2g} | {one.q:.2g} |"
             for one in shown[:most]
         ]
         matches = [
             f"| {_cell(one.title_a)} | {_cell(one.title_b)} | {one.state} "
-            f"| {_number(one.similarity)} | {_number(one.distance, 1)} "
-            f"| {one.answers_a:.2f} | {one.answers_b:.2f} |"
+            f"| {in_short(one.similarity)} | {in_short(one.distance, 1)} "
+            f"| {in_short(one.answers_a)} | {in_short(one.answers_b)} |"
             for one in self.matches
         ]
         return "\n".join(
@@ -117,12 +116,12 @@ class Comparison(Compared):
         """Show what changed, and what became of the parts, in a notebook."""
         doubts = "".join(f"<p><b>{escaped(doubt, 400)}</b></p>" for doubt in self.doubts)
         changes: list[list[object]] = [
-            [one.kind, one.title, one.graph.upper(), one.class_title, f"{one.before:.2f}",
-             f"{one.after:.2f}", f"{one.strength:.2f}"]
+            [one.kind, one.title, one.graph.upper(), one.class_title, in_short(one.before),
+             in_short(one.after), in_short(one.strength)]
             for one in self.changed[:20]
         ]  # fmt: skip
         matches: list[list[object]] = [
-            [one.title_a, one.title_b, one.state, _number(one.similarity)] for one in self.matches
+            [one.title_a, one.title_b, one.state, in_short(one.similarity)] for one in self.matches
         ]
         told: Sequence[str] = (
             f"<p>{escaped(repr(self), 400)}</p>",
@@ -138,7 +137,3 @@ class Comparison(Compared):
 def _cell(text: str) -> str:
     """Keep a table's bars and lines apart from a name's."""
     return " ".join(text.replace("|", "\\|").split())
-
-
-def _number(value: float, digits: int = 2) -> str:
-    return "" if math.isnan(value) else f"{value:.{digits}f}"

@@ -6,11 +6,10 @@ It holds no script and asks for nothing (`markup.page`). Names are escaped.
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Iterable
 
 from explgraph import markup
-from explgraph.answers.compared import Change, Compared, Match
+from explgraph.answers.compared import Change, Compared, Match, in_short
 from explgraph.brief import counted
 from explgraph.explaining.explanation_page import AGAINST, FOR
 
@@ -78,7 +77,8 @@ def _changes(found: Compared, shown: tuple[Change, ...], total: int) -> str:
             f"{one.graph.upper()}</span></td>{_tiles(found, one.graph, one.part)}"
             f'<td><span class="{one.kind}">{what}</span>{on}</td>'
             f"<td>{_bars(one, longest)}</td>"
-            f'<td class="value">{one.strength:.2f}</td><td class="value">{one.q:.2g}</td></tr>'
+            f'<td class="value">{in_short(one.strength)}</td>'
+            f'<td class="value">{one.q:.2g}</td></tr>'
         )
     more = f'<p class="quiet">and {total - len(shown):,} more</p>' if total > len(shown) else ""
     return (
@@ -102,13 +102,13 @@ def _bars(one: Change, longest: float) -> str:
     drawn = []
     for k, (value, colour) in enumerate(((one.before, FOR), (one.after, AGAINST))):
         wide = max(1.0, abs(value) * room)
-        left = zero - wide if value < 0 else zero
+        left = zero - wide if half and value < 0 else zero
         drawn.append(
             f'<rect x="{left:.1f}" y="{2 + 17 * k}" width="{wide:.1f}" height="13" rx="2" '
             f'fill="{colour}"/><text class="ink" x="{_BAR + 8}" y="{13 + 17 * k}" '
-            f'font-size="12" font-family="system-ui, sans-serif">{value:.2f}</text>'
+            f'font-size="12" font-family="system-ui, sans-serif">{in_short(value)}</text>'
         )
-    told = f"from {one.before:.2f} to {one.after:.2f}"
+    told = f"from {in_short(one.before)} to {in_short(one.after)}"
     size = f'width="{_BAR + 50}" height="36"'
     return f'<svg {size} role="img" aria-label="{told}">{"".join(drawn)}</svg>'
 
@@ -141,15 +141,15 @@ def _matches(found: Compared) -> str:
 
 def _row(found: Compared, one: Match) -> str:
     """Give a line of that table."""
-    apart = "" if math.isnan(one.distance) else f"{one.distance:.1f} px"
+    apart = f"{in_short(one.distance, 1)} px" if one.a and one.b else ""
     if one.state == "moved":
         apart += f"<br>({one.dx:+.0f}, {one.dy:+.0f})"
     return (
         f"<tr>{''.join(_named(found, *each) for each in _ends(one))}"
         f'<td class="state"><span class="{one.state}">{one.state}</span></td>'
-        f'<td class="value">{_known(one.similarity)}</td><td class="value">{apart}</td>'
-        f'<td class="value">{_known(one.answers_a)}</td>'
-        f'<td class="value">{_known(one.answers_b)}</td></tr>'
+        f'<td class="value">{in_short(one.similarity)}</td><td class="value">{apart}</td>'
+        f'<td class="value">{in_short(one.answers_a)}</td>'
+        f'<td class="value">{in_short(one.answers_b)}</td></tr>'
     )
 
 
@@ -161,7 +161,3 @@ def _named(found: Compared, graph: str, part: str, title: str) -> str:
     if not part:
         return '<td class="quiet">none</td><td></td>'
     return f'<td class="what">{html.escape(title)}</td>{_tiles(found, graph, part)}'
-
-
-def _known(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.2f}"

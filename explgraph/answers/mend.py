@@ -9,8 +9,8 @@
    other (`discriminant`). All other layers stay: what a network has learnt of the class beside the
    cue is there, though it hardly used it.
 3. A network is left as it is where the cue moves the class's score little, beside what the class
-   itself does: it doesn't tell the class by it. And where what was fitted is no better: fitted again
-   with a fifth of these images left out in turn, its mean accuracy over the four groups must be
+   itself does: it doesn't tell the class by it. And where other weights are no better: fitted again
+   with a fifth of these images left out in turn, their mean accuracy over the four groups must be
    better there by more than its standard error.
 4. What was gained is measured on the images that were kept back.
 

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 __all__ = [
     "Pairs",
-    "Seen",
+    "Things",
     "answering",
     "distances",
     "exchange_p",
@@ -110,7 +110,7 @@ def exchange_p(differences: Array, *, permutations: int, seed: int) -> Array:
     return p
 
 
-class Seen(NamedTuple):
+class Things(NamedTuple):
     """Where V things are in N images, and whether.
 
     Attributes
@@ -125,7 +125,7 @@ class Seen(NamedTuple):
     there: Array
 
 
-def similarity(one: Seen, other: Seen) -> Array:
+def similarity(one: Things, other: Things) -> Array:
     """Say how far things are at the same place at the same time, (V, W): 1 if always, 0 by chance.
 
     The mean of two numbers. *When*: the correlation of their presences. *Where*: by what share
@@ -148,7 +148,7 @@ def similarity(one: Seen, other: Seen) -> Array:
     return found
 
 
-def distances(one: Seen, other: Seen) -> Array:
+def distances(one: Things, other: Things) -> Array:
     """Give root mean square distances of all pairs of things, by both presences, (V, W).
 
     Infinite of things that are never there together.
@@ -183,7 +183,7 @@ class Pairs(NamedTuple):
     p: Array
 
 
-def matched(one: Seen, other: Seen, *, exchanges: int, seed: int) -> Pairs:
+def matched(one: Things, other: Things, *, exchanges: int, seed: int) -> Pairs:
     """Match things one to one, so that their similarities are the greatest together.
 
     Chance is measured by exchanging the images of one side, all things together, and matching
@@ -196,7 +196,7 @@ def matched(one: Seen, other: Seen, *, exchanges: int, seed: int) -> Pairs:
     """
     rng = np.random.default_rng(seed)
 
-    def pairs(given: Seen) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    def pairs(given: Things) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
         alike = similarity(one, given)
         # of what is never there together nothing is known
         alike = np.where(np.isfinite(alike), alike, -1.0)
@@ -207,7 +207,7 @@ def matched(one: Seen, other: Seen, *, exchanges: int, seed: int) -> Pairs:
     chance: list[Array] = []
     for _ in range(exchanges):
         order = rng.permutation(len(other.there))
-        chance.append(pairs(Seen(other.at[order], other.there[order]))[2])
+        chance.append(pairs(Things(other.at[order], other.there[order]))[2])
     by_chance = np.sort(np.concatenate(chance))
     above = len(by_chance) - np.searchsorted(by_chance, alike, "left")
     return Pairs(first, second, alike, (1 + above) / (1 + len(by_chance)))

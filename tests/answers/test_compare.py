@@ -14,7 +14,7 @@ from torch import nn
 import explgraph
 from explgraph import ExplgraphError
 from explgraph.answers.comparison import Comparison
-from explgraph.answers.paired import Seen, answering, distances, exchange_p, matched, similarity
+from explgraph.answers.paired import Things, answering, distances, exchange_p, matched, similarity
 from explgraph.answers.side_by_side import classes_of, frame
 from explgraph.images.taken import taken
 
@@ -103,7 +103,7 @@ def test_a_network_is_the_same_as_itself(found):
 
 
 def test_what_is_muted_vanishes_first_and_nothing_else(found):
-    """Seen from the other side, it appears."""
+    """Things from the other side, it appears."""
     muted, named = found[0]["muted"], found[1]["itself"]
     assert muted.changed[0].kind == "vanished"
     gone = [change for change in muted.changed if change.kind == "vanished"]
@@ -251,7 +251,7 @@ def test_what_cannot_be_compared_is_refused(world):
         compare(bare, graph, images)
     with pytest.raises(ExplgraphError, match=r"19 images are too few .* at least 20"):
         compare(graph, graph, images[:19])
-    with pytest.raises(ExplgraphError, match="weights are not those that the graph was mined"):
+    with pytest.raises(ExplgraphError, match="network B: the model's weights are not those"):
         compare(graph, graphs["muted"], images)
     with pytest.raises(ExplgraphError, match="models must be the two networks"):
         compare(graph, graph, images, models=[model])
@@ -321,8 +321,8 @@ def test_exchange_of_few_images_is_that_of_all_signs():
 
 def test_similarities_are_those_of_the_formula():
     rng = np.random.default_rng(3)
-    one = Seen(rng.normal(size=(80, 3, 2)), rng.random((80, 3)))
-    other = Seen(one.at[:, :2] + 0.1 * rng.normal(size=(80, 2, 2)), one.there[:, :2] ** 2)
+    one = Things(rng.normal(size=(80, 3, 2)), rng.random((80, 3)))
+    other = Things(one.at[:, :2] + 0.1 * rng.normal(size=(80, 2, 2)), one.there[:, :2] ** 2)
     found, apart = similarity(one, other), distances(one, other)
     for v in range(3):
         for w in range(2):
@@ -335,14 +335,14 @@ def test_similarities_are_those_of_the_formula():
             assert found[v, w] == pytest.approx((when + where) / 2)
             assert apart[v, w] == pytest.approx(np.sqrt(near))
     assert found[0, 0] > 0.9
-    assert np.isinf(distances(one, Seen(other.at, 0 * other.there))).all()
+    assert np.isinf(distances(one, Things(other.at, 0 * other.there))).all()
 
 
 def test_matching_is_the_best_of_all_and_has_its_chance():
     rng = np.random.default_rng(4)
-    one = Seen(rng.normal(size=(60, 5, 2)), rng.random((60, 5)))
+    one = Things(rng.normal(size=(60, 5, 2)), rng.random((60, 5)))
     order = np.array([3, 0, 4])
-    other = Seen(
+    other = Things(
         one.at[:, order] + 0.2 * rng.normal(size=(60, 3, 2)),
         one.there[:, order] + 0.1 * rng.random((60, 3)),
     )
@@ -351,7 +351,7 @@ def test_matching_is_the_best_of_all_and_has_its_chance():
     assert (pairs.p < 0.01).all()
     rows = linear_sum_assignment(similarity(one, other), maximize=True)
     assert (pairs.one == rows[0]).all()
-    strangers = Seen(rng.normal(size=(60, 3, 2)), rng.random((60, 3)))
+    strangers = Things(rng.normal(size=(60, 3, 2)), rng.random((60, 3)))
     assert matched(one, strangers, exchanges=100, seed=0).p.min() > 0.01
 
 
