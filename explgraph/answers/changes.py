@@ -144,17 +144,21 @@ def _gone(looks: Sequence[Look], elsewhere: Mapping[int, int], margin: float) ->
     def share(side: int, net: int, thing: int) -> float:
         return float(looks[side].answers[net][:, thing].mean())
 
+    def lost(side: int, thing: int) -> float:
+        return _root(share(side, side, thing)) - _root(share(side, 1 - side, thing))
+
     tests = []
     kinds: tuple[tuple[Kind, int], ...] = (("vanished", 0), ("appeared", 1))
     for kind, side in kinds:
         for thing in range(looks[side].answers[0].shape[1]):
             a, b = share(side, 0, thing), share(side, 1, thing)
-            strength = _root(a) - _root(b) if kind == "vanished" else _root(b) - _root(a)
-            tests.append(_Test(kind, side, thing, -1, a, b, strength, gone(side, thing)))
+            columns = gone(side, thing)
+            tests.append(_Test(kind, side, thing, -1, a, b, lost(side, thing), columns))
     for thing, other in elsewhere.items():
         here, there = share(0, 1, thing), share(1, 1, other)
         columns = (*gone(0, thing), *gone(1, other))
-        tests.append(_Test("moved", 0, thing, -1, here, there, _root(there) - _root(here), columns))
+        strength = min(lost(0, thing), lost(1, other))
+        tests.append(_Test("moved", 0, thing, -1, here, there, strength, columns))
     return tests
 
 

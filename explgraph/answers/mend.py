@@ -12,6 +12,9 @@
    itself does: it does not tell the class by it. And where what was fitted is no better: fitted
    again with a fifth of these images left out in turn, its mean accuracy over the four groups must
    be better there by more than its standard error.
+   itself does: it doesn't tell the class by it. And where other weights are no better: fitted again
+   with a fifth of these images left out in turn, their mean accuracy over the four groups must be
+   better there by more than its standard error.
 4. What was gained is measured on the images that were kept back.
 
 References
