@@ -30,8 +30,8 @@ class Circuit(CircuitAccount[G]):
         doubted = f"; {counted(len(self.doubts), 'doubt')}" if self.doubts else ""
         return (
             f"Circuit{little}: {counted(len(self), self.by)} of {len(self.order):,} "
-            f"({few(member.title for member in self.members)}) keep {self.kept} of the "
-            f"{self.measure} of {self.title} in {few(self.layers)}{doubted}"
+            f"({few((member.title for member in self.members), 2)}) keep {self.kept} of the "
+            f"{self.measure} of {few((name for _, name in self.classes), 1)} in {few(self.layers)}{doubted}"
         )
 
     def markdown(self) -> str:
