@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from explgraph.activations.store import ActivationStore, open_store
     from explgraph.answers.ablation import ablate
     from explgraph.answers.bias import find_bias
+    from explgraph.answers.compare import compare
+    from explgraph.answers.comparison import Comparison
     from explgraph.answers.decision_tree import DecisionTree
     from explgraph.answers.effects import edge_effects
+    from explgraph.answers.faithfulness import faithfulness
     from explgraph.answers.filter_loss import FilterLoss, PartMask
     from explgraph.answers.localize import Localizer
+    from explgraph.answers.mend import mend
     from explgraph.errors import ExplgraphError, ExplgraphWarning
     from explgraph.evaluation.landmarks import Landmarks, read_landmarks
     from explgraph.explaining.partial_models import only, without
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActivationStore",
     "Activations",
+    "Comparison",
     "DecisionTree",
     "ExplanatoryGraph",
     "ExplgraphError",
@@ -50,10 +55,13 @@ __all__ = [
     "Settings",
     "WithInputs",
     "ablate",
+    "compare",
     "edge_effects",
+    "faithfulness",
     "find_bias",
     "list_layers",
     "load",
+    "mend",
     "mine",
     "mine_activations",
     "only",
@@ -73,11 +81,15 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "activations.recording": ("record",),
         "activations.store": ("ActivationStore", "open_store"),
         "answers.bias": ("find_bias",),
+        "answers.compare": ("compare",),
+        "answers.comparison": ("Comparison",),
         "answers.decision_tree": ("DecisionTree",),
         "answers.ablation": ("ablate",),
         "answers.effects": ("edge_effects",),
+        "answers.faithfulness": ("faithfulness",),
         "answers.filter_loss": ("FilterLoss", "PartMask"),
         "answers.localize": ("Localizer",),
+        "answers.mend": ("mend",),
         "errors": ("ExplgraphError", "ExplgraphWarning"),
         "evaluation.landmarks": ("Landmarks", "read_landmarks"),
         "explaining.partial_models": ("only", "without"),

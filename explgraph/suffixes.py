@@ -13,6 +13,7 @@ from explgraph.paths import checked_path
 
 __all__ = [
     "CIRCUITS",
+    "COMPARISONS",
     "DRAWINGS",
     "EXPLANATIONS",
     "GRAPHS",
@@ -45,6 +46,8 @@ MARKS = (".csv", ".json")
 """Of marks, as `explgraph.evaluation.landmarks` writes them."""
 PARSES = (*TABLES, ".npz")
 REPORTS = (*TABLES, ".md")
+COMPARISONS = (".html", *REPORTS)
+"""Of two graphs compared (`explgraph.answers.comparison`)."""
 
 
 def check_suffix(path: str | os.PathLike[str], known: Sequence[str], argument: str = "path") -> str:

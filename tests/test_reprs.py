@@ -12,12 +12,18 @@ from explgraph import creatures
 from explgraph.activations.memory import Activations
 from explgraph.answers.ablation import Ablation, PartAblation
 from explgraph.answers.class_effects import LayerEffects, PartEffects
+from explgraph.answers.compared import Change, Match
+from explgraph.answers.comparison import Comparison
+from explgraph.answers.curves import Curve
 from explgraph.answers.decision_tree import DecisionTree, Measures, TreeExplanation
 from explgraph.answers.effects import Check
 from explgraph.answers.evidence import Evidence
+from explgraph.answers.faithfulness import Faithfulness
 from explgraph.answers.judged import Judged, Judgement
 from explgraph.answers.located import Located
+from explgraph.answers.mended import GroupAccuracy, Mended
 from explgraph.answers.modes import Mode
+from explgraph.answers.randomised import Randomised, Stage
 from explgraph.answers.rationales import Rationales
 from explgraph.answers.reading import Reading
 from explgraph.answers.relations import Bias, Relation
@@ -88,8 +94,35 @@ def bias():
     )  # fmt: skip
 
 
+def faithful():
+    def curve(elements, order):
+        return Curve(elements, order, V, *(draw(N, 4) for _ in range(6)), draw(N))
+
+    curves = (curve("parts", "contribution"), curve("units", "random"))
+    return Faithfulness(
+        "features.28", "zero", 3, NAMES, TITLES[:1] * N, 2, draw(N), draw(N), draw(N), draw(N, 2),
+        curves,
+    )  # fmt: skip
+
+
+def comparison():
+    match = Match("p1", "p2", TITLES[0], TITLES[1], "same", *(0.5,) * 8)
+    change = Change("effect", "a", "p1", TITLES[0], TITLES[1], *(0.5,) * 5, True)
+    return Comparison(
+        "part", (match,) * A, (change,) * V, TITLES, N, 0.5, 0.05, 0.05, (), {("a", "p1"): NAMES}
+    )
+
+
 def layer(name="features.28"):
     return Layer(name, 0, 3, 4, 4, (8.0, 8.0), (4.0, 4.0), (30.0, 30.0))
+
+
+def mended():
+    right = draw(N) > 0
+    return Mended(
+        torch.nn.Linear(512, 1000), "projection", True, TITLES[0], TITLES, NODES,
+        "classifier.6", 0.5, 2.0, 0.1, NAMES, np.arange(N) % 4, right, ~right,
+    )  # fmt: skip
 
 
 SHOWN = {
@@ -114,6 +147,10 @@ SHOWN = {
     "LayerEffects": lambda: LayerEffects("low", NODES, 3.2, rests(), draw(V), draw(V)),
     "Rests": lambda: rests(N),
     "Check": lambda: Check(tuple((v, v) for v in NODES), draw(V), draw(V), 0.98),
+    "Faithfulness": faithful,
+    "Randomised": lambda: Randomised(
+        "parts", "features.28", 3, N, (Stage(1, "head", 0.1, 0.2, 0.9, 0.1),) * 6, (0.9, 0.1)
+    ),
     "Evidence": lambda: Evidence(
         NODES, NAMES, draw(N, A, V), draw(N, A), draw(N, V, 2), rests(N, A)
     ),
@@ -127,6 +164,9 @@ SHOWN = {
     "Judged": judged,
     "Judgement": lambda: Judgement(NAMES[0], "crest", True, 0.25),
     "Bias": bias,
+    "Mended": mended,
+    "GroupAccuracy": lambda: GroupAccuracy("crest, with the parts", 12, *(0.5,) * 6),
+    "Comparison": comparison,
     "Relation": relation,
     "Part": lambda: Part(
         "p1", TITLES[0], NODES, ("low", "high"), (3.0, 4.0), 0.9, 0.8, 0.7,

@@ -16,6 +16,7 @@ from explgraph.cli.options import (
     add_images,
     add_model,
     add_outputs,
+    class_,
     names,
     numbered,
     pairs,
@@ -187,7 +188,7 @@ def add(command: Command) -> None:
     tree.add_argument(
         "--class",
         dest="target",
-        type=_class,
+        type=class_,
         required=True,
         metavar="NAME|N",
         help="the class: its number in the model's output, or its name where the model says it",
@@ -209,11 +210,6 @@ def add(command: Command) -> None:
     add_model(tree, required=True)
     add_outputs(tree)
     add_images(tree, required=True)
-
-
-def _class(text: str) -> int | str:
-    """Read a class's number or name."""
-    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def _bias(options: argparse.Namespace) -> None:

@@ -21,7 +21,17 @@ from types import FrameType
 from typing import TextIO
 
 from explgraph import __version__
-from explgraph.cli import answers, circuits, explaining, graphs, mining, places, visualize
+from explgraph.cli import (
+    answers,
+    circuits,
+    comparing,
+    explaining,
+    graphs,
+    mending,
+    mining,
+    places,
+    visualize,
+)
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 
 __all__ = ["main", "parser"]
@@ -201,6 +211,8 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--quiet", action="store_true", help="no progress bars, no summary")
         return added
 
-    for family in (mining, places, explaining, circuits, answers, visualize, graphs):
+    for family in (
+        mining, places, explaining, circuits, answers, mending, comparing, visualize, graphs
+    ):  # fmt: skip
         family.add(command)
     return whole

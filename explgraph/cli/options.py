@@ -19,6 +19,7 @@ __all__ = [
     "add_outputs",
     "add_pictured",
     "channels",
+    "class_",
     "formats",
     "names",
     "numbered",
@@ -116,9 +117,11 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N")
 
 
-def add_by(parser: argparse.ArgumentParser, told: str) -> None:
+def add_by(parser: argparse.ArgumentParser, told: str, default: str = "node") -> None:
     """Add whether things are told of nodes or of parts."""
-    parser.add_argument("--by", choices=("node", "part"), default="node", help=f"{told} (node)")
+    parser.add_argument(
+        "--by", choices=("node", "part"), default=default, help=f"{told} ({default})"
+    )
 
 
 def add_images(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -269,6 +272,11 @@ def numbered(text: str) -> dict[str, int]:
     if wrong := [name for name, number in pairs if not name or not number.strip().isdecimal()]:
         raise argparse.ArgumentTypeError(f"expected NAME=NUMBER,..., got {wrong[0]!r} in {text!r}")
     return _unique([(name.strip(), int(number)) for name, number in pairs], text)
+
+
+def class_(text: str) -> int | str:
+    """Read a class's number or name."""
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def seed(text: str) -> int:

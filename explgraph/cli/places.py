@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explgraph.brief import counted
+from explgraph.cli.faithful import add_faithful, evaluate_faithful, faithful_only
 from explgraph.cli.inputs import classes, open_others, open_photographs
 from explgraph.cli.options import (
     Command,
@@ -20,7 +21,7 @@ from explgraph.cli.options import (
 )
 from explgraph.cli.outputs import check_out
 from explgraph.errors import ExplgraphError, warn
-from explgraph.suffixes import MARKS, PARSES, REPORTS, TABLES
+from explgraph.suffixes import DRAWINGS, MARKS, PARSES, REPORTS, TABLES
 
 if TYPE_CHECKING:
     from explgraph.evaluation.landmarks import Landmarks
@@ -62,16 +63,18 @@ def add(command: Command) -> None:
     evaluate = command(
         "evaluate",
         _evaluate,
-        "measure how well nodes follow marked parts, beside baselines",
+        "measure how well nodes follow marks, or whether parts carry scores, beside baselines",
         "explgraph evaluate birds-graph/graph.explgraph --images new \\",
         "    --landmarks new/parts.json --model torchvision:vgg16 --out quality.md",
+        "explgraph evaluate birds-graph/graph.explgraph --images new --faithful \\",
+        "    --model torchvision:vgg16 --out faithful.md --out faithful.png",
     )
     add_graph(evaluate)
     _add_landmarks(
         evaluate,
         "marked parts: COCO, DeepLabCut, CVAT, Label Studio, LabelMe, CUB-200-2011, parts.json or "
         "a CSV (name,part,x,y)",
-        required=True,
+        required=False,
     )
     evaluate.add_argument(
         "--parts", type=names, metavar="A,B", help="only these parts (default: all)"
@@ -86,9 +89,11 @@ def add(command: Command) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help=f".md (the table) or {', '.join(TABLES)} (every row); may be given several times",
+        help=f".md (the table) or {', '.join(TABLES)} (every row); with --faithful also a picture "
+        f"of the curves, {', '.join(DRAWINGS)}; may be given several times",
     )
     evaluate.add_argument("--seed", type=seed, default=0)
+    add_faithful(evaluate)
     add_model(evaluate, required=True)
     add_images(evaluate, required=True)
 
@@ -206,6 +211,16 @@ def _parse(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     """Run ``explgraph evaluate``."""
+    if options.faithful:
+        evaluate_faithful(options)
+        return
+    if only := faithful_only(options):
+        raise ExplgraphError(f"{only} goes with --faithful, which isn't given")
+    if options.landmarks is None:
+        raise ExplgraphError(
+            "evaluate needs --landmarks, marked parts that nodes should follow, or --faithful, to "
+            "see whether parts carry a class's score"
+        )
     from explgraph.evaluation import table as evaluation
     from explgraph.evaluation.landmarks import read_landmarks
     from explgraph.explanatory_graph import load

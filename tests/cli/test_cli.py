@@ -424,6 +424,27 @@ def test_evaluate_writes_every_row_and_prints_the_table(place, capsys, tmp_path)
     assert f" {np.mean(raw):.3f} " in line
 
 
+def test_evaluate_faithful_writes_what_it_prints(place, capsys, tmp_path):
+    command = [
+        "evaluate", place / "out" / "graph.explgraph", "--images", place / "pictures",
+        "--faithful", "--model", MODEL, "--first", "2", "--class", "guardian",
+    ]  # fmt: skip
+    files = [tmp_path / f"f.{suffix}" for suffix in ("md", "csv", "png")]
+    code, out, err = run(capsys, *command, *(word for file in files for word in ("--out", file)))
+    assert (code, err) == (0, "")
+    assert out == files[0].read_text()
+    assert "of guardian; nothing stands in" in out
+    assert files[1].read_text().startswith("elements,order,total,activation,lost,")
+    assert files[2].read_bytes().startswith(b"\x89PNG")
+    code, out, err = run(
+        capsys, *command, "--replacement", "mean", "--others", place / "pictures", "--layer",
+        "stage3",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "the mean over other images stands in" in out
+    assert "Of what stage3 carries" in out
+
+
 def test_evaluate_takes_one_crop_per_photograph(place, capsys, tmp_path):
     marks = read_landmarks(place / "marks.csv").parts["head"] - 0.5
     content = {
@@ -868,6 +889,39 @@ def test_tree_by_part(place, capsys, tmp_path):
     assert next(iter(tree["nodes"][1]["parts"])) in said
 
 
+def test_compare_writes_what_the_library_finds(place, capsys, tmp_path):
+    graph = place / "out" / "graph.explgraph"
+    command = [
+        "compare", graph, graph, "--images", place / "pictures", "--model", MODEL,
+        "--classes", "horns,winged=4:4", "--permutations", 99,
+    ]  # fmt: skip
+    files = [tmp_path / f"found.{suffix}" for suffix in ("html", "csv", "md")]
+    outs = [str(each) for file in files for each in ("--out", file)]
+    code, said, _ = run(capsys, *map(str, command), *outs)
+    assert code == 0
+    assert said.startswith("Comparison over 24 images; ")
+    assert "nothing changed" in said
+    assert files[2].read_text() == said
+    assert "<html" in files[0].read_text(encoding="utf-8")
+    loaded = explgraph.load(graph)
+    found = explgraph.compare(
+        loaded, loaded, images(place), models=creatures.network(),
+        classes={"horns": 3, "winged": 4}, permutations=99,
+    )  # fmt: skip
+    with files[1].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["part"], row["class_title"]) for row in rows] == [
+        (change.part, change.class_title) for change in found.changes
+    ]
+    assert [float(row["before"]) for row in rows] == pytest.approx(
+        [change.before for change in found.changes], abs=1e-5
+    )
+    for wrong, told in (("horns=x", "--classes: 'horns=x'"), ("a=1,a=2", "names 'a' twice")):
+        code, _, err = run(capsys, *map(str, command[:7]), "--classes", wrong)
+        assert code == 1
+        assert told in err
+
+
 def test_bias_by_part_says_which_parts_carry_it(place, capsys):
     code, said, err = run(capsys, *bias_command(place, "--by", "part"))
     assert code == 0, err
@@ -1117,7 +1171,7 @@ def commands():
 def test_the_commands():
     assert set(commands()) == {
         "demo", "record", "mine", "parse", "evaluate", "locate", "explain", "bias", "effects",
-        "ablate", "tree", "visualize", "export", "draw", "view", "info",
+        "ablate", "tree", "mend", "compare", "visualize", "export", "draw", "view", "info",
     }  # fmt: skip
 
 
@@ -1294,6 +1348,7 @@ def wrong(place, tmp_path):
 MINE = "mine --images {pictures} --model {model} --layers stage4 {ready} --out {here}/out "
 PARSE = "parse {graph} --images {pictures} --model {model} --out {here}/p.csv "
 EVALUATE = "evaluate {graph} --images {pictures} --landmarks {marks} --model {model} "
+FAITHFUL = "evaluate {graph} --images {pictures} --faithful --model {model} "
 EFFECTS = "effects {graph} --images {pictures} --model {model} --out {here}/x.explgraph "
 ABLATE = "ablate {graph} --images {pictures} --model {model} "
 LOCATE = (
@@ -1350,6 +1405,13 @@ WRONG = {
     "classes of a table": (MINE + "--boxes {here}/commas.csv --box-class bird", "line 2"),
     "decimal commas": (MINE + "--boxes {here}/commas.csv", "line 2", "decimal point"),
     "no part": (EVALUATE + "--parts haed", "'haed'", "'head'"),
+    "neither marks nor scores": (FAITHFUL.replace("--faithful ", ""), "--landmarks", "--faithful"),
+    "marks for scores": (FAITHFUL + "--landmarks {marks}", "leave out --landmarks"),
+    "class of marks": (EVALUATE + "--class guardian", "--class goes with --faithful"),
+    "nothing stands in": (FAITHFUL + "--replacement mean", "needs --others"),
+    "faithful to no class": (FAITHFUL + "--class gardian", "'gardian'", "'guardian'"),
+    "faithful's out": (FAITHFUL + "--out {here}/q.html", "q.html", ".md"),
+    "faithful in no layer": (FAITHFUL + "--layer stage9", "'stage9'"),
     "evaluate's out": (EVALUATE + "--out {here}/q.xls", "q.xls", ".md"),
     "evaluate, other size": (EVALUATE + "--size 111", "111 x 111"),
     "nothing to locate by": (
