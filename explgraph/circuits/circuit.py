@@ -28,10 +28,11 @@ class Circuit(CircuitAccount[G]):
     def __repr__(self) -> str:
         little = "" if self.reached else f", less than the {self.keep:.0%} asked for"
         doubted = f"; {counted(len(self.doubts), 'doubt')}" if self.doubts else ""
+        classes = few((name for _, name in self.classes), 1)
         return (
             f"Circuit{little}: {counted(len(self), self.by)} of {len(self.order):,} "
-            f"({few(member.title for member in self.members)}) keep {self.kept} of the "
-            f"{self.measure} of {self.title} in {few(self.layers)}{doubted}"
+            f"({few((member.title for member in self.members), 2)}) keep {self.kept} of the "
+            f"{self.measure} of {classes} in {few(self.layers)}{doubted}"
         )
 
     def markdown(self) -> str:
