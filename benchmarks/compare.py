@@ -376,6 +376,7 @@ def main() -> None:
     if options.small:
         options.seeds, options.train, options.epochs = [0], 64, 1
         options.mined, options.images = 40, 40
+        options.what = ["dropped"]
     setting.announce()
     # that few creatures are mined, and that outputs hardly differ, is meant
     warnings.simplefilter("ignore", explgraph.ExplgraphWarning)
