@@ -374,8 +374,9 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="little of all, to see that it runs")
     options = parser.parse_args()
     if options.small:
-        options.seeds, options.train, options.epochs = [0], 96, 1
-        options.mined, options.images = 60, 60
+        options.seeds, options.train, options.epochs = [0], 64, 1
+        options.mined, options.images = 40, 40
+        options.what = ["dropped"]
     setting.announce()
     # that few creatures are mined, and that outputs hardly differ, is meant
     warnings.simplefilter("ignore", explgraph.ExplgraphWarning)

@@ -80,7 +80,8 @@ class Change(NamedTuple):
         of network B's maps: of A's part at A's place, and of its partner at the partner's place.
     strength : float
         What changes are ranked by, in standard deviations for each of the part's presence: of the
-        class's score, or (roots of the shares) of what the maps do at the place.
+        class's score, or (roots of the shares) of what the maps do at the place; of what moved
+        the lesser of what it lost here and gained there.
     p, q : float
         Probability of so much without a change beyond `Compared.margin`; `q` corrected for the
         number of all tests.
