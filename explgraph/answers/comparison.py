@@ -65,6 +65,8 @@ class Comparison(Compared):
             f"| {one.p:.2g} | {one.q:.2g} |"
             for one in shown[:most]
         ]
+        if (more := len(shown) - most) > 0:
+            changes.append(f"| {more:,} more | | | | | | | |")
         matches = [
             f"| {_cell(one.title_a)} | {_cell(one.title_b)} | {one.state} "
             f"| {in_short(one.similarity)} | {in_short(one.distance, 1)} "

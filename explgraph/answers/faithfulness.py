@@ -407,7 +407,7 @@ def _put_together(
     kept = np.flatnonzero(scores > empty)
     if len(kept) < _FEWEST:
         asked = {class_title(int(number), wanted.names) for number in numbers}
-        what = f"class {asked.pop()!r}" if len(asked) == 1 else "their classes"
+        what = asked.pop() if len(asked) == 1 else "their classes"
         raise ExplgraphError(
             f"the layer {layer!r} speaks for {what} in {len(kept)} of the {len(names)} images "
             f"(the score is higher with its activation than without), and at least {_FEWEST} are "

@@ -426,7 +426,7 @@ def _check_groups(
                 f"{counted(n, 'image')} {'of' if of_class else 'not of'} {target} {cue[present]} "
                 f"{'is' if n == 1 else 'are'} too few: {_FEWEST} at least are needed to mend by, "
                 f"and {_FEWEST} to be kept back; add such images, name other parts, or say by "
-                "present= how that which must not count is told"
+                "present= (at the shell --cue) how that which must not count is told"
             )
 
 

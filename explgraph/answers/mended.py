@@ -157,7 +157,7 @@ class Mended:
             return (
                 "Nothing was gained, and the network was left as it is. What must not count moves "
                 f"the score of {self.target} by {self.strength:.0%} of what {self.target} itself "
-                "does (20 % and less isn't mended), or other weights did no better on images that "
+                "does (20% and less isn't mended), or other weights did no better on images that "
                 "were left out in turn. Either the network doesn't tell "
                 f"{self.target} by {few(self.parts)}, or it isn't these parts that say it."
             )

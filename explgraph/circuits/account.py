@@ -172,10 +172,11 @@ class CircuitAccount(Generic[G]):
             "" if self.by_chance != self.by_chance
             else f"; as many at random keep {self.by_chance:.0%}"
         )  # fmt: skip
+        keep, them = ("keeps", "it") if len(self) == 1 else ("keep", "them")
         return (
-            f"{counted(len(self), self.by)} of {len(self.order):,} keep {self.kept} of what "
+            f"{counted(len(self), self.by)} of {len(self.order):,} {keep} {self.kept} of what "
             f"{few_layers} carries of the {self.measure}{by_chance}",
-            f"Without them, all else in place, {self.necessity} of it is lost; all "
+            f"Without {them}, all else in place, {self.necessity} of it is lost; all "
             f"{len(self.order):,} together keep {self.ceiling}",
             f"The {self.measure} is {self.whole:.3g} with the whole network and {self.nothing:.3g} "
             f"with all of {few_layers} replaced by {_STANDS_IN[self.replacement]}",

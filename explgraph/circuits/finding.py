@@ -307,7 +307,8 @@ def _check_carried(
         f"network and {judge.nothing.mean():.3g} with all of {few(layers)} replaced "
         f"({replacement}), {carried.value:+.2g} more ({carried.low:+.2g} to {carried.high:+.2g}): "
         "nothing that a circuit could keep. Give images that show the class; where all of them do, "
-        "give others by reference=, whose activation stands in, or say replacement='zero'"
+        "give others whose activation stands in (reference=, at the shell --reference), or have it "
+        "replaced by zero (replacement=)"
     )
 
 

@@ -214,6 +214,11 @@ class StandIns:
                 if len(keys) == _MOST:
                     break
         if replacement == "mean":
+            if n < 2:
+                raise ExplgraphError(
+                    "replacement 'mean' needs at least two images, some dozens if you can: of one "
+                    "alone the mean is its own activation, which replaces nothing; got 1"
+                )
             return cls({name: (value / n).float() for name, value in total.items()}, {}, (), seed)
         if len(set(keys)) < 2:
             raise ExplgraphError(

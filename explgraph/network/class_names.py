@@ -95,7 +95,7 @@ def class_number(target: int | str, names: Sequence[str], n: int) -> int:
         elif not names:
             raise ExplgraphError(
                 f"class {target!r}: the model doesn't say what its classes are called; give the "
-                "number, or all names (classes=..., at the shell --class-names)"
+                "number, or tell the model all names (model.class_names = [...])"
             )
         else:
             raise ExplgraphError(

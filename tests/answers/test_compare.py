@@ -229,6 +229,8 @@ def test_it_writes_and_shows_itself(found, tmp_path):
     assert rows[0]["strength"] == pytest.approx(muted.changes[0].strength)
     report = (tmp_path / "found.md").read_text(encoding="utf-8")
     assert "| <b>\\| |" in report
+    assert f"| {len(muted.changed) - 1:,} more |" in muted.markdown(most=1)
+    assert " more |" not in muted.markdown(most=len(muted.changed))
     assert "<table>" in muted._repr_html_()
     assert "nothing changed" in repr(found[0]["itself"])
     with pytest.raises(ExplgraphError, match=r"suffix '.txt'"):

@@ -241,7 +241,7 @@ def test_a_picture_has_every_curve(found):
 
 def test_errors(world):
     model, graph, images = world
-    with pytest.raises(ExplgraphError, match=r"speaks for class 'class 1' in \d of the 3 images"):
+    with pytest.raises(ExplgraphError, match=r"speaks for class 1 in \d of the 3 images"):
         faithfulness(model, graph, images[:3], 1)
     with pytest.raises(ExplgraphError, match="class 7"):
         faithfulness(model, graph, images, 7)

@@ -259,7 +259,10 @@ def test_the_command_finds_the_same(world, horns, tmp_path, capsys):
     )  # fmt: skip
     assert code == 0
     told = capsys.readouterr().out
-    assert re.search(r"keep \d+% \(\d+% to \d+%\)", told)
+    assert re.search(r"keeps? \d+% \(\d+% to \d+%\)", told)
+    alone = dataclasses.replace(horns, members=horns.members[:1]).told
+    assert alone[0].startswith(f"1 part of {len(horns.order)} keeps ")
+    assert alone[1].startswith("Without it, ")
     values = json.loads((tmp_path / "c.json").read_text())
     assert [m["id"] for m in values["members"]] == [m.id for m in horns.members]
     assert explgraph.load(tmp_path / "c.explgraph").node_ids == horns.graph.node_ids

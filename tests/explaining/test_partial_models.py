@@ -236,6 +236,7 @@ def test_reference_images_are_taken_evenly_however_many_there_are(world):
         ({"replacement": "noise"}, "replacement is 'noise'; expected one of 'zero', 'mean'"),
         ({"replacement": "mean"}, "replacement 'mean' needs images="),
         ({"replacement": "resampled", "images": torch.zeros(3, 3, 32, 32)}, "two different images"),
+        ({"replacement": "mean", "images": torch.zeros(1, 3, 32, 32)}, "needs at least two images"),
         ({"seed": -1}, "seed"),
     ],
 )
