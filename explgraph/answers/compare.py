@@ -125,7 +125,8 @@ def compare(
     ------
     ExplgraphError
         If one is no graph or has no parts, a model isn't the one that its graph was mined from, the
-        images are fewer than 20 or not the same for both, or there is no such class.
+        images are fewer than 20 or not the same for both, there is no such class, or `permutations`
+        are too few to tell anything at this `fdr`.
 
     Notes
     -----
@@ -143,6 +144,11 @@ def compare(
             raise ExplgraphError(f"{name} must be from 0 to below 1, got {share!r}")
     if permutations is not None:
         whole(permutations, "permutations")
+        if 2 > fdr * (permutations + 1):  # an effect's p, two-sided, is never smaller
+            raise ExplgraphError(
+                f"permutations is {permutations}: no p-value is below {2 / (permutations + 1):.2g} "
+                f"then, and nothing could be told at fdr={fdr:g}; take 999 or more, or leave it out"
+            )
     checked_seed(seed)
     pair = _two(models)
     read = outputs if isinstance(outputs, tuple) else (outputs, outputs)

@@ -84,6 +84,8 @@ class PartialModel(nn.Module):
         images = _images(args, options)
         plain, _ = inputs_of(images)
         n = len(plain)
+        if n == 0:  # in an empty batch there is nothing to replace
+            return self._run(args, options)
         with _evaluating(self.model), torch.no_grad():
             with changing(self.model, self._graph_layers, {}, n) as maps:
                 self._run(args, options)
@@ -117,8 +119,13 @@ def _images(args: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
             return value
     raise ExplgraphError(
         "the model without parts must be called with a tensor of images (n, channels, H, W), got "
-        + (", ".join(type(value).__name__ for value in (*args, *options.values())) or "nothing")
+        + (", ".join(map(_told, (*args, *options.values()))) or "nothing")
     )
+
+
+def _told(value: object) -> str:
+    """Say what was given: a tensor by its shape."""
+    return f"one of {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 @contextmanager

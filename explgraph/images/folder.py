@@ -412,11 +412,14 @@ def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:
     for name in names:
         if name not in by_name:
             raise ExplgraphError(
-                f"names has {name!r}, which is no image of the folder{nearest(name, by_name)}"
+                f"names (at the shell --list) has {name!r}, which is no image of the folder"
+                f"{nearest(name, by_name)}"
             )
         for crop in by_name[name]:
             if crop[0] in kept:
-                raise ExplgraphError(f"names has {crop[0]!r} more than once")
+                raise ExplgraphError(
+                    f"names (at the shell --list) has {crop[0]!r} more than once; name each image once"
+                )
             kept[crop[0]] = crop
     if not kept:
         raise ExplgraphError("names is empty; choose at least one image")

@@ -261,6 +261,8 @@ def test_what_cannot_be_compared_is_refused(world):
         compare(graph, graph, images[:20], classes=["robin"])
     with pytest.raises(ExplgraphError, match="fdr must be from 0 to below 1, got 5"):
         compare(graph, graph, images, fdr=5)
+    with pytest.raises(ExplgraphError, match=r"permutations is 38: no p-value is below 0\.051"):
+        compare(graph, graph, images, permutations=38)
     with pytest.raises(ExplgraphError, match="by is 'filter'"):
         compare(graph, graph, images, by="filter")
 

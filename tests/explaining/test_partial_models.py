@@ -255,5 +255,8 @@ def test_another_model_and_other_inputs_are_refused(world):
     made = without(model, graph, upper_nodes(graph))
     with pytest.raises(ExplgraphError, match="a tensor of images"):
         made("picture.png")
+    with pytest.raises(ExplgraphError, match=r"H, W\), got one of \(3, 32, 32\)"):
+        made(torch.zeros(3, 32, 32))
+    assert made(torch.zeros(0, 3, 32, 32)).shape == (0, model(torch.zeros(1, 3, 32, 32)).shape[1])
     with pytest.raises(ExplgraphError, match="image size"):
         made(torch.zeros(1, 3, 48, 48))
