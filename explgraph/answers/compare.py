@@ -144,7 +144,7 @@ def compare(
             raise ExplgraphError(f"{name} must be from 0 to below 1, got {share!r}")
     if permutations is not None:
         whole(permutations, "permutations")
-        if 2 > fdr * (permutations + 1):  # an effect's p, two-sided, is never smaller
+        if fdr * (permutations + 1) < 2:  # an effect's p, two-sided, is never smaller
             raise ExplgraphError(
                 f"permutations is {permutations}: no p-value is below {2 / (permutations + 1):.2g} "
                 f"then, and nothing could be told at fdr={fdr:g}; take 999 or more, or leave it out"

@@ -442,3 +442,10 @@ def _doubts(
             f"it may be larger than need be: {counted(found.asked, 'run')} were not enough to "
             "leave out each member; give more by runs="
         )
+    if not measured.kept.high - measured.kept.low <= 1:
+        yield (
+            f"how much is kept is hardly known: {measured.kept.low:.0%} to "
+            f"{measured.kept.high:.0%}, more than all that {few(layers)} "
+            f"{'carry' if len(layers) > 1 else 'carries'}; give more images, or some that show "
+            "the class more clearly"
+        )

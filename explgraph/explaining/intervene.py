@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from explgraph.brief import few
 from explgraph.errors import ExplgraphError, warn
 from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages, batches, count
@@ -297,7 +298,19 @@ def check_mined(model: nn.Module, graph: Graph) -> None:
         raise ExplgraphError(
             "the model's weights are not those that the graph was mined with, so that its nodes "
             "tell nothing about this model; give the model that was mined, or mine this one"
+            + _precision(model)
         )
+
+
+def _precision(model: nn.Module) -> str:
+    """Say what a cast of the weights does, if there may have been one."""
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
+    if not kinds:
+        return ""
+    return (
+        f" (its weights are {few(sorted(str(kind).removeprefix('torch.') for kind in kinds))}: "
+        "rounded, they are others; for speed give the model as it was, under torch.autocast)"
+    )
 
 
 def _warn_of_doubtful_scores(model: nn.Module, images: Tensor, scorer: Scorer) -> None:

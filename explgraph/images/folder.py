@@ -418,7 +418,7 @@ def _chosen(crops: list[_Named], names: Sequence[str]) -> list[_Named]:
         for crop in by_name[name]:
             if crop[0] in kept:
                 raise ExplgraphError(
-                    f"names (at the shell --list) has {crop[0]!r} more than once; name each image once"
+                    f"names (at the shell --list) has {crop[0]!r} more than once; once is enough"
                 )
             kept[crop[0]] = crop
     if not kept:

@@ -252,6 +252,8 @@ def test_another_model_and_other_inputs_are_refused(world):
     model, graph, _ = world
     with pytest.raises(ExplgraphError, match="weights are not those"):
         only(network(positive=True), graph, upper_nodes(graph))
+    with pytest.raises(ExplgraphError, match="its weights are bfloat16: rounded, they are others"):
+        only(copy.deepcopy(model).bfloat16(), graph, upper_nodes(graph))
     made = without(model, graph, upper_nodes(graph))
     with pytest.raises(ExplgraphError, match="a tensor of images"):
         made("picture.png")
