@@ -45,7 +45,8 @@ table { border-collapse: collapse } td, th { padding: .25em .6em .25em 0; text-a
        font-variant-numeric: tabular-nums; white-space: nowrap }
 .parts { overflow-x: auto } tr:target { background: #fff3c4 } a { color: inherit }
 .mark:target circle { stroke: #ffd400; stroke-width: 4 } .tiles img { margin-right: 2px }
-.tiles, .name { white-space: nowrap } td svg { max-width: none }
+.tiles, .name { white-space: nowrap } .parts table { width: 100% }
+td.bar { width: 99%; min-width: 32px } td.bar svg { width: 100%; max-width: 120px; height: 14px }
 .tiles img.here { margin-right: 8px } img { border-radius: 3px; vertical-align: middle }
 .legend svg { display: inline-block; vertical-align: middle; margin-right: .4em }
 @media (prefers-color-scheme: dark) { body { background: #14181d; color: #e3e8ee }
@@ -182,7 +183,8 @@ def _number(value: float, size: float, longest: float) -> str:
     wide = max(1.0, _BAR * abs(value) / longest)
     return (
         f'<td class="value">{value:+.3g}</td><td class="value">{value / size:+.0%}</td>'
-        f'<td><svg width="{_BAR}" height="14"><rect width="{wide:.1f}" height="14" rx="2" '
+        f'<td class="bar"><svg viewBox="0 0 {_BAR} 14" preserveAspectRatio="none">'
+        f'<rect width="{wide:.1f}" height="14" rx="2" '
         f'fill="{colour}"/></svg></td>'
     )
 
