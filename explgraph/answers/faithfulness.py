@@ -153,7 +153,7 @@ def faithfulness(
     images = taken(images, graph.nx.graph["preprocessing"])
     stand_ins = StandIns.of(
         replacement, model, graph, [here], others,
-        scorer=scorer, seed=seed, batch_size=batch_size, device=device,
+        scorer=scorer, seed=seed, batch_size=batch_size, device=device, called="others",
     )  # fmt: skip
     places = Places(graph)
     rankings = list(_rankings(graph, places, layer, beside))

@@ -29,7 +29,7 @@ circuit is measured on other images than those it was found on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
@@ -251,7 +251,10 @@ def _halves(
         ]
     )
     names = class_names(model, scores.shape[1])
-    asked = [classes] if isinstance(classes, str | Integral | int) else list(classes)
+    if isinstance(classes, Iterable) and not isinstance(classes, str):
+        asked: list[Any] = list(classes)
+    else:
+        asked = [] if classes is None else [classes]
     numbers = [class_number(one, names, scores.shape[1]) for one in asked]
     if not numbers or len(set(numbers)) < len(numbers):
         raise ExplgraphError(
@@ -263,7 +266,7 @@ def _halves(
     else:
         if len(labels) != n:
             raise ExplgraphError(
-                f"labels holds {len(labels)} classes for {n} images; give one each"
+                f"labels holds {counted(len(labels), 'class')} for {n} images; give one each"
             )
         of = np.array([class_number(label, names, scores.shape[1]) for label in labels])
         if other := sorted(set(of.tolist()).difference(numbers)):

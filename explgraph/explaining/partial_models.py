@@ -266,6 +266,11 @@ def _partial(
 ) -> PartialModel:
     """Check what is asked and make the module."""
     check_graph(graph)
+    if isinstance(model, PartialModel):
+        raise ExplgraphError(
+            "model lacks parts already; give the network itself (its attribute model), and name in "
+            "one call all that is kept or taken away"
+        )
     check_mined(model, graph)
     seed = checked_seed(seed)
     nodes = nodes_named(graph, parts)

@@ -166,6 +166,7 @@ class StandIns:
         seed: int = 0,
         batch_size: int = 32,
         device: str = "auto",
+        called: str = "images",
     ) -> StandIns:
         """Look at reference images, where what stands in is theirs.
 
@@ -178,6 +179,8 @@ class StandIns:
             Whose activation is replaced.
         seed : int
             With the image, decides which reference image stands in for it.
+        called : str
+            The caller's argument that `images` are.
 
         Raises
         ------
@@ -189,7 +192,7 @@ class StandIns:
             return cls({}, {}, (), seed)
         if images is None:
             raise ExplgraphError(
-                f"replacement {replacement!r} needs images=, whose activation stands in for what "
+                f"replacement {replacement!r} needs {called}=, whose activation stands in for what "
                 "is replaced: some dozens like those that are asked about"
             )
         total: dict[str, Tensor] = {}
@@ -216,8 +219,8 @@ class StandIns:
         if replacement == "mean":
             if n < 2:
                 raise ExplgraphError(
-                    "replacement 'mean' needs at least two images, some dozens if you can: of one "
-                    "alone the mean is its own activation, which replaces nothing; got 1"
+                    f"replacement 'mean' needs at least two images in {called}, some dozens if you "
+                    "can: the mean over one is its own activation; got 1"
                 )
             return cls({name: (value / n).float() for name, value in total.items()}, {}, (), seed)
         if len(set(keys)) < 2:

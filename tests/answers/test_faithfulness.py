@@ -253,7 +253,7 @@ def test_errors(world):
         faithfulness(model, graph, images, [1] * 99)
     with pytest.raises(ExplgraphError, match="no nodes"):
         faithfulness(model, graph.subgraph([]), images)
-    with pytest.raises(ExplgraphError, match="needs images="):
+    with pytest.raises(ExplgraphError, match="needs others="):
         faithfulness(model, graph, images, replacement="mean")
     with pytest.raises(ExplgraphError, match="replacement is 'noise'"):
         faithfulness(model, graph, images, replacement="noise")

@@ -192,6 +192,8 @@ def test_what_can_not_be_kept_is_said_first(world):
     [
         ({"classes": "hornes"}, "no class 'hornes'; did you mean"),
         ({"classes": []}, "classes is"),
+        ({"classes": None}, "classes is None; expected a class's number or name"),
+        ({"classes": 1.5}, "class 1\\.5"),
         ({"classes": ["horns", 3]}, "classes is"),
         ({"classes": 13}, "class 13, but the model gives scores for 13 classes, 0 to 12"),
         ({"keep": 0}, "keep is 0; expected a share"),
@@ -204,7 +206,7 @@ def test_what_can_not_be_kept_is_said_first(world):
         ({"candidates": []}, "candidates is empty"),
         ({"candidates": ["wing?"]}, "no node 'wing\\?', and no part"),
         ({"runs": 0}, "runs must be a whole number"),
-        ({"labels": [3]}, "labels holds 1 classes for 45 images"),
+        ({"labels": [3]}, "labels holds 1 class for 45 images"),
         ({"labels": [4] * 45}, "labels names class 'wings', which isn't among classes"),
         ({"images": slice(0, 19)}, "images holds 19, too few"),
         ({"reference": "same"}, "nothing that a circuit could keep"),

@@ -255,6 +255,8 @@ def test_another_model_and_other_inputs_are_refused(world):
     with pytest.raises(ExplgraphError, match="its weights are bfloat16: rounded, they are others"):
         only(copy.deepcopy(model).bfloat16(), graph, upper_nodes(graph))
     made = without(model, graph, upper_nodes(graph))
+    with pytest.raises(ExplgraphError, match="model lacks parts already"):
+        only(made, graph, upper_nodes(graph))
     with pytest.raises(ExplgraphError, match="a tensor of images"):
         made("picture.png")
     with pytest.raises(ExplgraphError, match=r"H, W\), got one of \(3, 32, 32\)"):
