@@ -1,6 +1,7 @@
 """Networks with some parts only, or without some, against runs by hand."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -246,6 +247,14 @@ def test_what_can_not_be_made_is_refused(world, options, told):
     for make in (only, without):
         with pytest.raises(ExplgraphError, match=told):
             make(model, graph, **asked)
+
+
+@pytest.mark.parametrize("wrapped", [nn.DataParallel, partial(torch.compile, backend="eager")])
+def test_wrapped_networks_give_the_same(world, wrapped):
+    model, graph, images = world
+    plain, made = (only(one, graph, upper_nodes(graph)) for one in (model, wrapped(model).eval()))
+    with torch.inference_mode():
+        assert torch.equal(made(images[:4]), plain(images[:4]))
 
 
 def test_another_model_and_other_inputs_are_refused(world):
