@@ -153,4 +153,7 @@ def _numbers(
 
     n = output_count(model, images, outputs=read_outputs(options), device=options.device)
     known = class_names(model, n)
-    return [class_number(class_(name), known, n) for name in classes]
+    try:
+        return [class_number(class_(name), known, n) for name in classes]
+    except ExplgraphError as error:
+        raise ExplgraphError(f"{options.labels!r}, column 'class': {error}") from None

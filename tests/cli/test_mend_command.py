@@ -36,6 +36,8 @@ def place(tmp_path_factory):
     plain = [line.rsplit(",", 1)[0] for line in lines]
     (folder / "plain.csv").write_text("\n".join(["name,label", *plain]) + "\n")
     (folder / "classes.csv").write_text("\n".join(["name,class", *plain]) + "\n")
+    named = "\n".join(["name,class", "000.png,robin", *plain[1:]])
+    (folder / "named.csv").write_text(named + "\n")
     (folder / "few.csv").write_text("\n".join(["name,label", *plain[:5]]) + "\n")
     (folder / "odd.csv").write_text("\n".join(["name,label", "000.png,maybe", *plain[1:]]) + "\n")
     (folder / "twice.csv").write_text("name,label\n000.png,1\n000.png,1\n")
@@ -97,6 +99,7 @@ def test_labels_are_read(place):
         ({"labels": "odd.csv"}, (), "must be 1 or 0, got 'maybe'"),
         ({"labels": "twice.csv"}, (), "is there twice"),
         ({"labels": "other.csv"}, (), "name, label or class"),
+        ({"labels": "named.csv"}, (), "named.csv', column 'class': class 'robin'"),
         ({"labels": "classes.csv"}, ("--how", "last"), "labels holds 2 classes of the model's 3"),
         ({"parts": "part 9"}, (), "no node 'part 9'"),
         ({"target": "7"}, (), "class 7, but the model gives"),
