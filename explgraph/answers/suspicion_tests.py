@@ -152,7 +152,7 @@ def _difference(values: Array, has: Flags, beside: Array) -> tuple[float, float]
 
 
 def judged(rows: list[Suspicion], fdr: float) -> tuple[Suspicion, ...]:
-    """Correct for the number of groups, put what is suspicious first, tell each group once."""
+    """Correct for the number of groups, and put what is suspicious first."""
     from scipy.stats import false_discovery_control
 
     for p, q in (("p", "q"), ("p_errors", "q_errors")):
@@ -163,14 +163,4 @@ def judged(rows: list[Suspicion], fdr: float) -> tuple[Suspicion, ...]:
                 rows[k] = rows[k]._replace(**{q: value})
     rows = [row._replace(suspicious=bool(row.q <= fdr)) for row in rows]
     rows.sort(key=lambda row: (not row.suspicious, -row.surplus))
-    told: list[Suspicion] = []
-    for row in rows:
-        if not any(_same(row, other) for other in told):
-            told.append(row)
-    return tuple(told)
-
-
-def _same(one: Suspicion, other: Suspicion) -> bool:
-    """Whether two groups are one, found in either half: most of their images are the same."""
-    both = len({*one.rows} & {*other.rows})
-    return one.target == other.target and 2 * both > len({*one.rows} | {*other.rows})
+    return tuple(rows)
