@@ -75,6 +75,9 @@ class Suspicion(NamedTuple):
     q: float
     suspicious: bool
 
+    def __repr__(self) -> str:
+        return f"Suspicion: {self.told}"
+
     @property
     def where(self) -> str:
         """Say where it is: "upper left", "along the edges", or "at no fixed place"."""

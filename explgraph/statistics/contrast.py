@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Groups", "contrast_axes", "fit_groups"]
+__all__ = ["Groups", "contrast_axes", "fit_groups", "shrunk_covariance"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -111,7 +111,7 @@ def contrast_axes(own: Array, others: Array) -> tuple[Array, Array]:
         both = np.concatenate([inside, outside])
         first = np.linalg.svd(both, full_matrices=False)[2][:most].T
         inside, outside = inside @ first, outside @ first
-    values, vectors = np.linalg.eigh(_shrunk(outside))
+    values, vectors = np.linalg.eigh(shrunk_covariance(outside))
     whitening = vectors / np.sqrt(values)
     _, size, axes = np.linalg.svd(inside @ whitening, full_matrices=False)
     q = max(1, min(_AXES, len(own) // _IMAGES_PER_AXIS))
@@ -122,7 +122,7 @@ def contrast_axes(own: Array, others: Array) -> tuple[Array, Array]:
     return (first @ weights) / unit[:, None], middle
 
 
-def _shrunk(values: Array) -> Array:
+def shrunk_covariance(values: Array) -> Array:
     """Estimate the covariance of centred numbers (m, d), shrunk to that of independent ones."""
     m, d = values.shape
     spread = values.T @ values / m
