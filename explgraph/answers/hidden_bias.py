@@ -5,11 +5,13 @@ frame, a hand that holds the thing: some have it, and the network counts it as e
 has all that it takes without. Images with the same bias don't show it by errors: they are judged
 *better* with the mark.
 
-1. *Found.* In either half of the images: the filters' activation. Directions in which the class's
-   images differ among themselves as those of other classes don't (`statistics.contrast`),
-   independent of each other. A mixture of two along each: images with and without it. So an image
-   can have one thing and lack another, which a partition of the images into clusters doesn't tell.
-2. *Tested*, on the other one. A direction counts if two groups are likelier than one. Then
+1. *Found* (`hidden_groups`). In either half of the images: the filters' activation. Directions in
+   which the class's images differ among themselves as those of other classes don't
+   (`statistics.contrast`), independent of each other. A mixture of two along each: images with and
+   without it. So an image can have one thing and lack another, which a partition of the images into
+   clusters doesn't tell. What both halves found is one group.
+2. *Tested* (`suspicion_tests`), each half's direction on the other, of what both found together
+   (Stouffer). A direction counts if two groups are likelier than one. Then
    a. what they share goes with the class: images of other classes have it, beyond what is usual
       in theirs, more seldom (Fisher's exact test);
    b. it moves the score: where it is, each image's maps are replaced by the mean of images of
@@ -20,8 +22,7 @@ has all that it takes without. Images with the same bias don't show it by errors
       or wings), they aren't ahead with it, and far behind without. So the lead before and after
       the replacement, added up, is above a margin; all else that the directions tell being equal.
    All of a, b, c must hold: p is the largest of theirs and of the test for two groups (an
-   intersection-union test). The halves change places, and Benjamini and Hochberg's procedure is
-   over all groups of both ways and all classes; what both find is told once, as the better one.
+   intersection-union test). Benjamini and Hochberg's procedure is over all groups of all classes.
 3. Whether errors are more or less frequent is tested, too (Fisher, both sides), and told. It is no
    reason for suspicion by itself: where a part is hidden, errors are more frequent in any network.
 
@@ -34,7 +35,9 @@ Eyuboglu et al., "Domino", ICLR 2022, and d'Eon et al., "The Spotlight", FAccT 2
 with many errors, by an embedding and the errors themselves; here errors aren't looked at to find
 groups, so that they can test them. Dreyer et al., "Understanding the (extra-)ordinary", CVPR
 workshops 2024: prototypes as a mixture over concepts' relevances.
-Intersection-union tests: Berger 1982.
+Intersection-union tests: Berger 1982. Halves together: Stouffer et al. 1949, equal weights; the
+two are of different images, but either direction was found on the other's, so that they are
+independent only as far as a direction doesn't hang on the images that it is tested with.
 """
 
 from __future__ import annotations
