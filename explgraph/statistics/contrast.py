@@ -4,8 +4,8 @@ What images of all classes vary by (pose, light, clutter) is natural; what hides
 varies in that class. So:
 
 1. Numbers are scaled so that within the *other* groups they vary by 1 in every direction
-   (whitening), by their covariance, shrunk as far as its noise asks for. Where there are more
-   numbers than a fifth of these images, principal axes of all images come first.
+   (whitening). Where there are more numbers than a fifth of these images, principal axes of all
+   images come first.
 2. Of the group itself the directions that vary most are kept, by more than 1, and among them those
    that are least like a Gaussian and uncorrelated are looked for (independent components):
    something that some images have and others lack, whatever else they show, lies along one.
@@ -17,8 +17,6 @@ References
 ----------
 Abid, Zhang, Bagaria and Zou, "Exploring patterns enriched in a dataset with contrastive principal
 component analysis", Nature Communications 2018; here a ratio of variances, not a difference.
-Shrinkage: Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance
-matrices", Journal of Multivariate Analysis 2004, eq. 14.
 Independent components: Hyvarinen, "Fast and robust fixed-point algorithms for independent component
 analysis", IEEE Transactions on Neural Networks 1999, eq. 20 with tanh, all components at once.
 """
@@ -30,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Groups", "contrast_axes", "fit_groups", "shrunk_covariance"]
+__all__ = ["Groups", "contrast_axes", "fit_groups"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -38,7 +36,7 @@ Flags = NDArray[np.bool_]
 _AXES = 8  # at most: more things at once than hide in a class
 _IMAGES_PER_AXIS = 15  # of the group
 _IMAGES_PER_NUMBER = 5  # of all others, so that whitening doesn't fit their noise
-_LEAST = 1e-3  # shrinkage of the others' covariance: as much as their noise asks for, or this
+_SHRINKAGE = 0.1  # of the others' covariance, towards independent numbers
 _ITERATIONS = 500
 _CONVERGED = 1e-8
 _STARTS = (0.03, 0.1, 0.25, 0.5)  # shares of images in the upper group
@@ -111,7 +109,11 @@ def contrast_axes(own: Array, others: Array) -> tuple[Array, Array]:
         both = np.concatenate([inside, outside])
         first = np.linalg.svd(both, full_matrices=False)[2][:most].T
         inside, outside = inside @ first, outside @ first
-    values, vectors = np.linalg.eigh(shrunk_covariance(outside))
+    spread = outside.T @ outside / len(outside)
+    # the floor is for numbers that don't vary at all in the others
+    floor = np.trace(spread) / len(spread) or 1.0
+    spread = (1 - _SHRINKAGE) * spread + _SHRINKAGE * floor * np.eye(len(spread))
+    values, vectors = np.linalg.eigh(spread)
     whitening = vectors / np.sqrt(values)
     _, size, axes = np.linalg.svd(inside @ whitening, full_matrices=False)
     q = max(1, min(_AXES, len(own) // _IMAGES_PER_AXIS))
@@ -120,20 +122,6 @@ def contrast_axes(own: Array, others: Array) -> tuple[Array, Array]:
     weights = weights @ _independent(inside @ weights)
     weights *= np.where(((inside @ weights) ** 3).sum(0) < 0, -1.0, 1.0)
     return (first @ weights) / unit[:, None], middle
-
-
-def shrunk_covariance(values: Array) -> Array:
-    """Estimate the covariance of centred numbers (m, d), shrunk to that of independent ones."""
-    m, d = values.shape
-    spread = values.T @ values / m
-    level = np.trace(spread) / d or 1.0
-    apart = (spread**2).sum() - d * level**2  # how far the truth and the noise are from equal
-    noise = ((values**2).sum(1) ** 2).sum() / m**2 - (spread**2).sum() / m
-    share = min(max(noise / apart, 0.0), 1.0) if apart > 0 else 1.0
-    # numbers that don't vary at all in the others get something to be divided by
-    share = max(share, _LEAST)
-    shrunk: Array = (1 - share) * spread + share * level * np.eye(d)
-    return shrunk
 
 
 def _independent(white: Array) -> Array:

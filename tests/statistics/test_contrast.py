@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from explgraph.statistics.contrast import contrast_axes, fit_groups, shrunk_covariance
+from explgraph.statistics.contrast import contrast_axes, fit_groups
 
 
 def planted(seed, n=240, d=12):
@@ -65,20 +65,3 @@ def test_gain_is_the_difference_of_log_densities():
     np.testing.assert_allclose(fitted.gain(values), np.log(two / one), atol=1e-6)
     assert (fitted.upper(values) == (np.arange(460) >= 400)).mean() > 0.995
     assert not fitted.upper(np.array([-30.0]))[0]
-
-
-def test_the_covariance_is_shrunk_as_far_as_its_noise_asks():
-    rng = np.random.default_rng(0)
-    truth = np.diag(np.linspace(0.2, 3, 30))
-    values = rng.multivariate_normal(np.zeros(30), truth, 60)
-    spread = values.T @ values / 60
-    level = np.trace(spread) / 30
-    noise = sum(((np.outer(v, v) - spread) ** 2).sum() for v in values) / 60**2
-    share = noise / ((spread - level * np.eye(30)) ** 2).sum()
-    assert 0.05 < share < 1
-    shrunk = shrunk_covariance(values)
-    np.testing.assert_allclose(shrunk, (1 - share) * spread + share * level * np.eye(30))
-    assert ((shrunk - truth) ** 2).sum() < 0.7 * ((spread - truth) ** 2).sum()
-    many = rng.multivariate_normal(np.zeros(30), truth, 20_000)
-    np.testing.assert_allclose(shrunk_covariance(many), many.T @ many / 20_000, atol=0.02)
-    assert np.linalg.eigvalsh(shrunk_covariance(np.eye(8)[:2]))[0] > 0
