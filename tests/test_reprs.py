@@ -27,6 +27,8 @@ from explgraph.answers.randomised import Randomised, Stage
 from explgraph.answers.rationales import Rationales
 from explgraph.answers.reading import Reading
 from explgraph.answers.relations import Bias, Relation
+from explgraph.answers.suspicion import Suspicion
+from explgraph.answers.suspicions import Suspicions
 from explgraph.brief import counted, few
 from explgraph.circuits.account import Kept, Member
 from explgraph.circuits.circuit import Circuit
@@ -113,6 +115,14 @@ def comparison():
     )
 
 
+def suspicions():
+    one = Suspicion(
+        TITLES[0], NAMES, tuple(range(N)), draw(N, 9, 9) > 0, 0.1, 0.01, 1.5, 1.2, 0.8,
+        ((TITLES[1], 0.5),), (0.1, 0.2), 0.5, 0.6, 0.001, 0.01, suspicious=True,
+    )  # fmt: skip
+    return Suspicions((one,) * A, TITLES, N, SIZE, "features.28", ("this was not tested " * 9,))
+
+
 def layer(name="features.28"):
     return Layer(name, 0, 3, 4, 4, (8.0, 8.0), (4.0, 4.0), (30.0, 30.0))
 
@@ -164,6 +174,8 @@ SHOWN = {
     "Judged": judged,
     "Judgement": lambda: Judgement(NAMES[0], "crest", True, 0.25),
     "Bias": bias,
+    "Suspicions": suspicions,
+    "Suspicion": lambda: suspicions().suspicions[0],
     "Mended": mended,
     "GroupAccuracy": lambda: GroupAccuracy("crest, with the parts", 12, *(0.5,) * 6),
     "Comparison": comparison,

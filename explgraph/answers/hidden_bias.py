@@ -5,11 +5,13 @@ frame, a hand that holds the thing: some have it, and the network counts it as e
 has all that it takes without. Images with the same bias don't show it by errors: they are judged
 *better* with the mark.
 
-1. *Found.* In either half of the images: the filters' activation. Directions in which the class's
-   images differ among themselves as those of other classes don't (`statistics.contrast`),
-   independent of each other. A mixture of two along each: images with and without it. So an image
-   can have one thing and lack another, which a partition of the images into clusters doesn't tell.
-2. *Tested*, on the other one. A direction counts if two groups are likelier than one. Then
+1. *Found* (`hidden_groups`). In either half of the images: the filters' activation. Directions in
+   which the class's images differ among themselves as those of other classes don't
+   (`statistics.contrast`), independent of each other. A mixture of two along each: images with and
+   without it. So an image can have one thing and lack another, which a partition of the images into
+   clusters doesn't tell. What both halves found is one group.
+2. *Tested* (`suspicion_tests`), each half's direction on the other, of what both found together
+   (Stouffer). A direction counts if two groups are likelier than one. Then
    a. what they share goes with the class: images of other classes have it, beyond what is usual
       in theirs, more seldom (Fisher's exact test);
    b. it moves the score: where it is, each image's maps are replaced by the mean of images of
@@ -20,8 +22,7 @@ has all that it takes without. Images with the same bias don't show it by errors
       or wings), they aren't ahead with it, and far behind without. So the lead before and after
       the replacement, added up, is above a margin; all else that the directions tell being equal.
    All of a, b, c must hold: p is the largest of theirs and of the test for two groups (an
-   intersection-union test). The halves change places, and Benjamini and Hochberg's procedure is
-   over all groups of both ways and all classes; what both find is told once, as the better one.
+   intersection-union test). Benjamini and Hochberg's procedure is over all groups of all classes.
 3. Whether errors are more or less frequent is tested, too (Fisher, both sides), and told. It is no
    reason for suspicion by itself: where a part is hidden, errors are more frequent in any network.
 
@@ -34,28 +35,28 @@ Eyuboglu et al., "Domino", ICLR 2022, and d'Eon et al., "The Spotlight", FAccT 2
 with many errors, by an embedding and the errors themselves; here errors aren't looked at to find
 groups, so that they can test them. Dreyer et al., "Understanding the (extra-)ordinary", CVPR
 workshops 2024: prototypes as a mixture over concepts' relevances.
-Intersection-union tests: Berger 1982.
+Intersection-union tests: Berger 1982. Halves together: Stouffer et al. 1949, equal weights; the
+two are of different images, but either direction was found on the other's, so that they are
+independent only as far as a direction doesn't hang on the images that it is tested with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from explgraph.answers.log_odds import Made, log_odds, made_of
-from explgraph.answers.suspicion import Suspicion
+from explgraph.answers.hidden_groups import class_groups, replace
+from explgraph.answers.log_odds import Made, made_of
+from explgraph.answers.suspicion_tests import judged, suspicion_of
 from explgraph.answers.suspicions import Suspicions
 from explgraph.brief import counted
 from explgraph.errors import ExplgraphError, warn
 from explgraph.explaining.attribution import layer_of
-from explgraph.explaining.intervene import Change, run, watched
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.batches import AnyImages, count
@@ -64,19 +65,15 @@ from explgraph.network.class_names import class_names, class_number, class_title
 from explgraph.network.hooks import check_model
 from explgraph.network.outputs import Outputs, Scorer
 from explgraph.progress import Shown
-from explgraph.statistics.contrast import Groups, contrast_axes, fit_groups
 from explgraph.whole_numbers import checked_seed
 
 __all__ = ["MARGIN", "find_suspicions"]
 
 Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 MARGIN = 0.1
 """Surplus, in standard deviations of a class's log-odds, that is too small to matter."""
 _FEWEST = 60  # images of a class: thirty to look in give two directions, as many to test
-_GROUP = 5  # images of the half that tests, with it and without: fewer tell nothing
-_HELD = 0.9  # of what an image has of a direction lies in the cells that are replaced
 
 
 def find_suspicions(
@@ -164,16 +161,10 @@ def find_suspicions(
     reading.check_length(len(made.names))
     names = class_names(model, made.scores.shape[1])
     examined, told = _examined(made, target, names)
-    discovery = _half(made.classes, seed)
-    pooled = made.maps.mean(2, dtype=np.float64)
-    groups = [
-        group
-        for number in examined
-        for half in (discovery, ~discovery)
-        for group in _found(made, pooled, number, half, test=classes is not None, fdr=fdr)
-    ]
-    _replace(
-        model, graph, images, made, groups, scorer=scorer, seed=seed,
+    groups = [group for number in examined for group in class_groups(made, number, seed, fdr)]
+    halves = [half for group in groups for half in group]
+    replace(
+        model, graph, images, made, halves, scorer=scorer, seed=seed,
         batch_size=batch_size, device=device, progress=progress,
     )  # fmt: skip
     wrong = made.scores.argmax(1) != made.classes
@@ -198,9 +189,9 @@ def find_suspicions(
             for number, rate in rates.items()
             if rate == 0
         ]
-    rows = [_row(made, group, wrong, margin, names, classes is not None) for group in groups]
+    rows = [suspicion_of(made, group, margin, names, test=classes is not None) for group in groups]
     return Suspicions(
-        suspicions=_judged(rows, fdr),
+        suspicions=judged(rows, fdr),
         classes=tuple(class_title(number, names) for number in examined),
         n_images=len(made.names),
         image_size=graph.image_size,
@@ -312,267 +303,3 @@ def _examined(
             f"{class_title(chosen[int(sizes[chosen].argmax())], names)!r}; give at least {_FEWEST}"
         )
     return chosen, told
-
-
-# --------------------------------------------------------------------------------------- the groups
-
-
-@dataclass
-class _Group:
-    """Images of a class that share something, and what was measured of it."""
-
-    number: int
-    weights: Array  # (C,) of the filters' means, along the direction
-    has: Flags  # (N,) all images of any class that have it
-    beside: Array  # (N, q - 1) the other directions
-    tested: NDArray[np.int64]  # images of the class in the half that tests
-    regions: Flags  # (N, S) where it is, in all images of the class that have it
-    instead: NDArray[np.float32]  # (C, S)
-    p: float  # of two groups, and of going with the class
-    share: float
-    elsewhere: float
-    after: Array  # (N,) log-odds when it is replaced; NaN where that wasn't tried
-
-
-def _half(classes: NDArray[np.int64], seed: int) -> Flags:
-    """Choose half of each class's images at random."""
-    rng = np.random.default_rng(seed)
-    half = np.zeros(len(classes), np.bool_)
-    for number in np.unique(classes):
-        rows = rng.permutation(np.flatnonzero(classes == number))
-        half[rows[: len(rows) // 2]] = True
-    return half
-
-
-def _found(
-    made: Made, pooled: Array, number: int, discovery: Flags, *, test: bool, fdr: float
-) -> list[_Group]:
-    """Find groups of one class in one half, and keep those that the other half has as well."""
-    from scipy import stats  # takes a second to import
-
-    mine = made.classes == number
-    others = np.concatenate([
-        pooled[rows] - pooled[rows].mean(0)
-        for k in np.unique(made.classes[~mine])
-        if (rows := discovery & (made.classes == k)).any()
-    ])  # fmt: skip
-    weights, middle = contrast_axes(pooled[discovery & mine], others)
-    values = (pooled - middle) @ weights
-    usual = np.median(values[mine], axis=0)
-    for k in np.unique(made.classes[~mine]):  # what the classes differ by is not what is asked
-        rows = made.classes == k
-        values[rows] += usual - np.median(values[rows], axis=0)
-    tested = np.flatnonzero(~discovery & mine)
-    found = []
-    for k in range(weights.shape[1]):
-        fitted: Groups = fit_groups(values[discovery & mine, k])
-        has = fitted.upper(values[:, k])
-        with_it = int(has[tested].sum())
-        if min(with_it, len(tested) - with_it) < _GROUP:
-            continue
-        p = float(
-            stats.ttest_1samp(fitted.gain(values[tested, k]), 0, alternative="greater").pvalue
-        )
-        if p > fdr:
-            continue  # one group
-        elsewhere = ~discovery & ~mine
-        table = [
-            [with_it, len(tested) - with_it],
-            [int((has & elsewhere).sum()), int((~has & elsewhere).sum())],
-        ]
-        goes = float(stats.fisher_exact(table, alternative="greater").pvalue)
-        regions, instead = _places(made, weights[:, k], has, mine)
-        found.append(
-            _Group(
-                number=number,
-                weights=weights[:, k],
-                has=has,
-                beside=np.delete(values, k, axis=1),
-                tested=tested,
-                regions=regions,
-                instead=instead,
-                p=max(p, goes) if test else np.nan,
-                share=with_it / len(tested),
-                elsewhere=float(has[elsewhere].mean()),
-                after=np.full(len(mine), np.nan),
-            )
-        )
-    return found
-
-
-def _places(
-    made: Made, weights: Array, has: Flags, mine: Flags
-) -> tuple[Flags, NDArray[np.float32]]:
-    """Find where images have what they share, and what is there in images of other classes.
-
-    A direction is a sum over cells; what a cell has of it beyond the mean of the class's images
-    that lack it is what makes the image one of the group. The fewest cells that hold most of it.
-    """
-    rows = np.flatnonzero(mine)
-    cells = np.einsum("c,ncs->ns", weights, made.maps[rows], optimize=True)
-    beyond = np.maximum(cells - cells[~has[rows]].mean(0), 0)
-    order = np.argsort(-beyond, axis=1)
-    sums = np.cumsum(np.take_along_axis(beyond, order, 1), axis=1)
-    needed = sums - np.take_along_axis(beyond, order, 1) < _HELD * sums[:, -1:]
-    inside = np.zeros_like(needed)
-    np.put_along_axis(inside, order, needed, 1)
-    regions = np.zeros((len(mine), cells.shape[1]), np.bool_)
-    regions[rows] = inside & has[rows][:, None]
-    lacking = ~mine & ~has
-    source = lacking if lacking.any() else ~mine
-    return regions, made.maps[source].mean(0)
-
-
-def _replace(
-    model: nn.Module,
-    graph: ExplanatoryGraph,
-    images: AnyImages,
-    made: Made,
-    groups: Sequence[_Group],
-    *,
-    scorer: Scorer,
-    seed: int,
-    batch_size: int,
-    device: str,
-    progress: Shown,
-) -> None:
-    """Run the network on the images that test, with the groups' places replaced.
-
-    Images that lack what a group shares get the places of one that has it, drawn at random.
-    """
-    if not groups:
-        return
-    rng = np.random.default_rng(seed)
-    where = []
-    for group in groups:
-        cells = group.regions.copy()
-        givers = group.tested[group.has[group.tested]]
-        takers = group.tested[~group.has[group.tested]]
-        cells[takers] = group.regions[rng.choice(givers, len(takers))]
-        where.append(cells)
-    (here,) = (layer for layer in graph.layers if layer.name == made.layer)
-    first = 0
-    for names, batch in watched(
-        model, graph, images,
-        scorer=scorer, batch_size=batch_size, device=device, progress=progress,
-    ):  # fmt: skip
-        numbers = np.arange(first, first + len(names))
-        first += len(names)
-        for group, cells in zip(groups, where, strict=True):
-            rows = numbers[np.isin(numbers, group.tested)]
-            if not len(rows):
-                continue
-            change = _replaced(cells[rows].reshape(-1, *made.grid), group.instead)
-            done = run(model, batch[rows - numbers[0]], [here], {here.name: change}, scorer=scorer)
-            own = torch.full((len(rows),), group.number)
-            group.after[rows] = log_odds(done.scores.double().cpu(), own).numpy()
-
-
-def _replaced(cells: Flags, instead: NDArray[np.float32]) -> Change:
-    """Give the change that puts other activation into some cells (n, H, W)."""
-
-    def change(maps: Tensor) -> Tensor:
-        gone = torch.from_numpy(cells).to(maps.device)[:, None]
-        other = torch.from_numpy(instead).to(maps).reshape(1, -1, *cells.shape[1:])
-        return torch.where(gone, other + maps.clamp(max=0), maps)
-
-    return change
-
-
-# ---------------------------------------------------------------------------------------- the tests
-
-
-def _row(
-    made: Made, group: _Group, wrong: Flags, margin: float, names: Sequence[str], test: bool
-) -> Suspicion:
-    """Measure and test one group."""
-    from scipy import stats
-
-    rows = group.tested
-    has = group.has[rows]
-    before, after = made.odds[rows], group.after[rows]
-    fall = before - after
-    spread = float(before.std()) or 1.0
-    lead, _ = _difference(before, has, group.beside[rows])
-    both, error = _difference((before + after) / 2, has, group.beside[rows])
-    surplus = 2 * both / spread
-    errors = np.array(
-        [[wrong[rows][mask].sum(), (~wrong[rows][mask]).sum()] for mask in (has, ~has)]
-    )
-    p = p_errors = np.nan
-    if test:
-        falls = stats.ttest_ind(
-            fall[has], fall[~has], equal_var=False, alternative="greater"
-        ).pvalue
-        above = both - margin * spread / 2
-        p_surplus = (
-            stats.t.sf(above / error, int(has.sum()) - 1) if error > 0 else float(above <= 0)
-        )
-        p = max(group.p, float(falls), float(p_surplus))
-        p = 1.0 if np.isnan(p) else p
-        if errors.sum(0).all():
-            p_errors = float(stats.fisher_exact(errors).pvalue)
-    mine = made.classes == group.number
-    members = np.flatnonzero(mine & group.has)
-    typical = np.einsum("c,ncs->n", group.weights, made.maps[members], optimize=True)
-    members = members[np.argsort(-typical, kind="stable")]
-    regions = group.regions[members].reshape(-1, *made.grid)
-    by_part = made.parts[mine & group.has].mean(0) - made.parts[mine & ~group.has].mean(0)
-    first = np.argsort(-by_part, kind="stable")[:3]
-    return Suspicion(
-        target=class_title(group.number, names),
-        images=tuple(made.names[i] for i in members),
-        rows=tuple(int(i) for i in members),
-        regions=regions,
-        share=group.share,
-        elsewhere=group.elsewhere,
-        fall=float(fall[has].mean() - fall[~has].mean()),
-        lead=lead,
-        surplus=float(surplus),
-        parts=tuple((made.titles[k], float(by_part[k])) for k in first if by_part[k] > 0),
-        errors=(float(wrong[rows][has].mean()), float(wrong[rows][~has].mean())),
-        p_errors=float(p_errors),
-        q_errors=float("nan"),
-        p=float(p),
-        q=float("nan"),
-        suspicious=False,
-    )
-
-
-def _difference(values: Array, has: Flags, beside: Array) -> tuple[float, float]:
-    """Regress values on membership and other directions: its coefficient and standard error.
-
-    The error holds where groups vary differently (HC1: MacKinnon and White 1985).
-    """
-    design = np.column_stack([has, np.ones(len(has)), beside])
-    solved = np.linalg.pinv(design)
-    coefficients = solved @ values
-    residual = values - design @ coefficients
-    free = max(len(values) - design.shape[1], 1)
-    error = np.sqrt((solved[0] ** 2 * residual**2).sum() * len(values) / free)
-    return float(coefficients[0]), float(error)
-
-
-def _judged(rows: list[Suspicion], fdr: float) -> tuple[Suspicion, ...]:
-    """Correct for the number of groups, put what is suspicious first, tell each group once."""
-    from scipy.stats import false_discovery_control
-
-    for p, q in (("p", "q"), ("p_errors", "q_errors")):
-        known = [k for k, row in enumerate(rows) if not np.isnan(getattr(row, p))]
-        if known:
-            corrected = false_discovery_control([getattr(rows[k], p) for k in known])
-            for k, value in zip(known, corrected.tolist(), strict=True):
-                rows[k] = rows[k]._replace(**{q: value})
-    rows = [row._replace(suspicious=bool(row.q <= fdr)) for row in rows]
-    rows.sort(key=lambda row: (not row.suspicious, -row.surplus))
-    told: list[Suspicion] = []
-    for row in rows:
-        if not any(_same(row, other) for other in told):
-            told.append(row)
-    return tuple(told)
-
-
-def _same(one: Suspicion, other: Suspicion) -> bool:
-    """Whether two groups are one, found in either half: most of their images are the same."""
-    both = len({*one.rows} & {*other.rows})
-    return one.target == other.target and 2 * both > len({*one.rows} | {*other.rows})

@@ -5,8 +5,8 @@ Attributes are a CSV whose first column is ``name``, with a column for each attr
 ``relation``: 1 if it is right that the source speaks for the target, -1 against it. Absences are a
 CSV with the columns ``name`` and ``part``: images known not to show a part. Labels of one class are
 a CSV with the columns ``name`` and ``label``, 1 or 0, or ``class``, its number or name; and, if it
-is known, ``present``, 1 or 0: whether the image shows what must not tell the class. Classes
-of images are a CSV with the columns ``name`` and ``class``; or the folders that images lie in.
+is known, ``present``, 1 or 0: whether the image shows what must not tell the class. Where all
+classes are asked for, ``class`` has to be there, or they are the folders that images lie in.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ __all__ = [
     "folder_classes",
     "read_absent",
     "read_attributes",
-    "read_classes",
     "read_expected",
     "read_labels",
 ]
@@ -223,49 +222,6 @@ def read_absent(
             f"{', '.join(parts)}"
         )
     return absent
-
-
-def read_classes(
-    path: str | os.PathLike[str], names: Sequence[str], known: Collection[str] = ()
-) -> list[str]:
-    """Read the classes of some images.
-
-    Parameters
-    ----------
-    path : path
-    names : sequence of str
-        Of the N images.
-    known : collection of str
-        Of images that may be in the file as well, since they are there but weren't chosen.
-
-    Returns
-    -------
-    list of str
-        Names or numbers, as `explgraph.find_suspicions` takes them.
-
-    Raises
-    ------
-    ExplgraphError
-        If the file can't be read, has other columns, an image twice, or lacks one.
-
-    Warns
-    -----
-    ExplgraphWarning
-        If the file has classes of images that aren't there.
-    """
-    classes: dict[str, str] = {}
-    for line, row in read_csv(path, ("name", "class"))[1]:
-        name = row["name"].strip()
-        if name in classes:
-            raise ExplgraphError(f"{str(path)!r}, line {line}: {name!r} is there twice")
-        classes[name] = row["class"].strip()
-    if missing := [name for name in names if name not in classes]:
-        raise ExplgraphError(
-            f"{str(path)!r} has no class for {len(missing)} of {len(names)} images, such as "
-            f"{missing[0]!r}; add them, or choose images with --list"
-        )
-    warn_of_strays(f"classes in {str(path)!r}", classes, names, {*names, *known})
-    return [classes[name] for name in names]
 
 
 def folder_classes(names: Sequence[str]) -> list[str] | None:

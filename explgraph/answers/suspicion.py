@@ -18,8 +18,8 @@ _ERRORS = 0.05  # of chance, from which on a sentence doesn't tell of errors
 class Suspicion(NamedTuple):
     """What some images of a class share, and whether the network leans on it needlessly.
 
-    Numbers are of the half of the images that it wasn't found in; log-odds have natural logarithms
-    (logits).
+    Each image is judged by what was found in the half that it isn't in; where both halves found it,
+    `fall`, `lead` and `surplus` are the mean of both. Log-odds have natural logarithms (logits).
 
     Attributes
     ----------
@@ -74,6 +74,9 @@ class Suspicion(NamedTuple):
     p: float
     q: float
     suspicious: bool
+
+    def __repr__(self) -> str:
+        return f"Suspicion: {self.told}"
 
     @property
     def where(self) -> str:

@@ -290,9 +290,10 @@ def _bias(options: argparse.Namespace) -> None:
 def _hidden_bias(options: argparse.Namespace) -> None:
     """Run ``explgraph bias`` without attributes."""
     from explgraph.answers.hidden_bias import MARGIN, find_suspicions
-    from explgraph.answers.label_files import folder_classes, read_classes
+    from explgraph.answers.label_files import folder_classes, read_labels
     from explgraph.explanatory_graph import load
     from explgraph.network.models import load_model
+    from explgraph.textfiles import wrong_columns
 
     for option in ("columns", "expected", "landmarks", "parts", "judge"):
         if getattr(options, option):
@@ -301,10 +302,11 @@ def _hidden_bias(options: argparse.Namespace) -> None:
         check_out(out, SUSPICIONS)
     graph = load(options.graph)
     images = open_photographs(options, graph)
-    if options.labels is None:
-        classes = folder_classes(images.names)
-    else:
-        classes = read_classes(options.labels, images.names, images.all_names)
+    classes = folder_classes(images.names)
+    if options.labels is not None:
+        classes = list(read_labels(options.labels, images.names, images.all_names).classes)
+        if not classes:
+            raise wrong_columns(options.labels, "name and class", ["name", "label"])
     found = find_suspicions(
         load_model(options.model, weights=options.weights),
         graph,

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 import explgraph
 from explgraph import ExplgraphError, ExplgraphWarning, find_bias, find_suspicions
-from explgraph.answers.label_files import folder_classes, read_classes
+from explgraph.answers.hidden_groups import together
+from explgraph.answers.label_files import folder_classes
 
 SIZE, CELL, BLOB = 32, 4, 8
 CHANNELS = 5  # red and green: two ways to be of class 1; blue: class 2; mark; clutter
@@ -194,11 +196,25 @@ def test_a_class_that_is_never_right_is_told(model, graph, drawn):
         find_suspicions(model, graph, images, (classes + 1) % 3)
 
 
-def test_classes_from_files_and_folders(tmp_path):
-    file = tmp_path / "classes.csv"
-    file.write_text("name,class\na.png,robin\nb.png,7\n")
-    assert read_classes(file, ["b.png", "a.png"]) == ["7", "robin"]
-    with pytest.raises(ExplgraphError, match=r"no class for 1 of 2 images, such as 'c\.png'"):
-        read_classes(file, ["a.png", "c.png"], ["b.png"])
+def test_classes_from_folders():
     assert folder_classes(["x/robin/1.png", "x/jay/2.png"]) == ["robin", "jay"]
     assert folder_classes(["1.png", "2.png"]) is None
+
+
+def test_what_both_halves_found_is_tested_on_all_images(found):
+    (one,) = found.suspicious
+    assert len(set(one.rows)) == len(one.rows)
+    assert not any(
+        2 * len({*one.rows} & {*other.rows}) > len({*one.rows} | {*other.rows})
+        for other in found.suspicions[1:]
+    )
+
+
+def test_halves_together():
+    assert together([0.03]) == pytest.approx(0.03)
+    z = 2 * stats.norm.isf(0.03) / np.sqrt(2)
+    assert together([0.03, 0.03]) == pytest.approx(1 - stats.norm.cdf(z), rel=1e-9)
+    assert together([0.2, 0.8]) == pytest.approx(0.5)
+    assert together([1.0, 1e-9]) > 0.05
+    uniform = np.random.default_rng(0).random((4000, 2))
+    assert np.mean([together(p) <= 0.05 for p in uniform]) == pytest.approx(0.05, abs=0.01)
