@@ -373,11 +373,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200, help="creatures to compare on")
     parser.add_argument("--small", action="store_true", help="little of all, to see that it runs")
     options = parser.parse_args()
+    setting.announce()
     if options.small:
         options.seeds, options.train, options.epochs = [0], 64, 1
         options.mined, options.images = 40, 40
         options.what = ["dropped"]
-    setting.announce()
     # that few creatures are mined, and that outputs hardly differ, is meant
     warnings.simplefilter("ignore", explgraph.ExplgraphWarning)
     rows: list[dict[str, Any]] = []

@@ -300,11 +300,11 @@ def main() -> None:
     )
     parser.add_argument("--small", action="store_true", help="one small network, in seconds")
     options = parser.parse_args()
+    setting.announce()
     if options.small:
         options.biased, options.clean = [2], []
         options.train, options.epochs, options.images, options.mined = 300, 2, 300, 60
         options.unmarked = 60
-    setting.announce()
     rows = [row for seed in options.biased for row in run(seed, True, options)]
     rows += [row for seed in options.clean for row in run(seed, False, options)]
     print(markdown(rows))

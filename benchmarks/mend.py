@@ -364,10 +364,10 @@ def main() -> None:
         help="a square alone, in seconds, and no network without bias is mended",
     )
     options = parser.parse_args()
+    setting.announce()
     if options.small:
         options.pairs, options.square, options.train, options.epochs = (), (0,), 400, 2
         options.images, options.mined, options.tested, options.taken = 400, 60, 200, 40
-    setting.announce()
     rows: list[dict[str, Any]] = []
     for kind in ("pairs", "square"):
         for seed in getattr(options, kind):

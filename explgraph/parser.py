@@ -91,10 +91,10 @@ class Parser:
             If what the graph's parameters make of the maps is not finite.
         """
         patterns, fit = self.found(maps, evidence)
-        return Looked(*self.nodes_of(patterns), fit)
+        return Looked(*self.nodes_of(patterns, len(fit)), fit)
 
-    def nodes_of(self, patterns: Mapping[int, Found]) -> tuple[Tensor, Tensor, Tensor]:
-        """Pick the graph's nodes out of all patterns, by layer index.
+    def nodes_of(self, patterns: Mapping[int, Found], n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Pick the graph's nodes in n images out of all patterns, by layer index.
 
         Returns
         -------
@@ -107,7 +107,7 @@ class Parser:
         ExplgraphError
             As for a call.
         """
-        n, v = (len(next(iter(patterns.values())).scores) if patterns else 0), len(self.node)
+        v = len(self.node)
         positions, expected, scores = (
             torch.empty(shape, dtype=torch.float32, device="cpu")
             for shape in ((n, v, 2), (n, v, 2), (n, v))

@@ -19,7 +19,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs the packages that are there for Python 3.11 and later only."""
+    """Begin with what takes minutes, lest one process do it alone in the end.
+
+    Skip what needs the packages that are there for Python 3.11 and later only.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("photos") is None)
     if sys.version_info < (3, 11):
         for item in items:
             if item.get_closest_marker("python311"):

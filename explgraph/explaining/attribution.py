@@ -127,8 +127,8 @@ class Places:
             layer.index: maps[layer.name].detach().to("cpu", torch.float32).clamp(min=0)
             for layer in self._layers
         }
-        patterns, _ = self._parser.found(own)
-        return Seen(*self._parser.nodes_of(patterns), patterns)
+        patterns, fit = self._parser.found(own)
+        return Seen(*self._parser.nodes_of(patterns, len(fit)), patterns)
 
     def weights(self, nodes: Sequence[str], seen: Seen, like: Tensor) -> Tensor:
         """Give the share that nodes of one layer have in each unit of their filters.

@@ -1170,8 +1170,9 @@ def commands():
 
 def test_the_commands():
     assert set(commands()) == {
-        "demo", "record", "mine", "parse", "evaluate", "locate", "explain", "bias", "effects",
-        "ablate", "tree", "mend", "compare", "visualize", "export", "draw", "view", "info",
+        "demo", "record", "mine", "parse", "evaluate", "locate", "explain", "circuit", "bias",
+        "effects", "ablate", "tree", "mend", "compare", "visualize", "export", "draw", "view",
+        "info",
     }  # fmt: skip
 
 
@@ -1438,7 +1439,7 @@ WRONG = {
     "no such outputs": (EFFECTS + "--outputs builtins:summ", "has no 'summ'", "'sum'"),
     "outputs of no module": (ABLATE + "--by part --outputs nothere:f", "can't be imported"),
     "outputs that fail": (TREE + "--outputs json:dumps", "outputs fails on what the model gives"),
-    "outputs of nothing": (EXPLAIN + "--outputs math:isnan", "outputs fails"),
+    "outputs of nothing": (EXPLAIN + "--outputs operator:not_", "outputs fails"),
     "outputs, a class": (EXPLAIN + "--outputs builtins:dict", "is a class, expected a function"),
     "no expectations": (BIAS + "--expected {labels}", "target, source, relation"),
     "places": (BIAS + "--parts horns=horn", "--landmarks"),
