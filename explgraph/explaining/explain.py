@@ -31,6 +31,7 @@ from explgraph.explaining.attribution import Places, Seen, added
 from explgraph.explaining.by_part import different_titles
 from explgraph.explaining.explanation import Explanation
 from explgraph.explaining.intervene import Change, Run, run, watched, with_gradients
+from explgraph.explaining.replaced import held, replaced
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.graph.parts import Part
 from explgraph.images.folder import ImageFolder
@@ -192,7 +193,7 @@ class _Inside(NamedTuple):
         def scores(gone: Tensor) -> Tensor:
             copies = self.batch.expand(len(gone), -1, -1, -1)
             changes: dict[str, Change] = {
-                self.layer.name: lambda maps: maps - gone.to(maps) * maps.relu()
+                self.layer.name: lambda maps: replaced(maps, gone.to(maps))
             }
             done = run(self.model, copies, [self.layer], changes, scorer=self.scorer)
             return done.scores[:, self.number]
@@ -249,10 +250,13 @@ class _Inside(NamedTuple):
             [rows[k].part for k in torch.randperm(len(rows), generator=random).tolist()]
             for _ in range(_DRAWS)
         ]
-        first = [self._taken(places, seen, order[:k], members) for k in _up_to(order)]
-        by_chance = [
-            self._taken(places, seen, parts[:k], members) for parts in others for k in _up_to(order)
-        ]
+
+        def taken(parts: Sequence[str]) -> Tensor:
+            nodes = [node for part in parts for node in members[part]]
+            return held(places, nodes, seen, activation[None])[0]
+
+        first = [taken(order[:k]) for k in _up_to(order)]
+        by_chance = [taken(parts[:k]) for parts in others for k in _up_to(order)]
         equal = [
             _as_much(activation, float((activation * gone).sum()), random)
             for _ in range(_DRAWS)
@@ -270,19 +274,6 @@ class _Inside(NamedTuple):
             left[1 : 1 + _DRAWS].mean(0),
             left[1 + _DRAWS :].mean(0),
         )
-
-    def _taken(
-        self,
-        places: Places,
-        seen: Seen,
-        parts: Sequence[str],
-        members: Mapping[str, Sequence[str]],
-    ) -> Tensor:
-        """Give the shares (C, H, W) of units that are some parts' own, each counted once."""
-        nodes = [node for part in parts for node in members[part]]
-        weights = places.weights(nodes, seen, self.activation)[0]
-        filters = torch.tensor(places.filters(nodes), device=weights.device)
-        return torch.zeros_like(self.activation).index_add_(0, filters, weights)
 
 
 def _up_to(order: Sequence[str]) -> range:
