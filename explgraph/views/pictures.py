@@ -7,6 +7,8 @@ where a node was seen best in them. Everything that draws uses both.
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -28,6 +30,7 @@ __all__ = [
     "Sighting",
     "best_sightings",
     "columns_of",
+    "jpeg",
     "mean_patch",
     "part_side",
     "part_sightings",
@@ -361,6 +364,15 @@ def patch(
     colours = np.array(cut)
     colours[~inside] = _NO_PIXEL
     return colours, inside
+
+
+def jpeg(picture: Colours, most: int) -> str:
+    """Give a picture, at most so many px wide or high, as a data address."""
+    content = io.BytesIO()
+    small = Image.fromarray(picture)
+    small.thumbnail((most, most))
+    small.save(content, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 
 def mean_patch(patches: Sequence[tuple[Colours, NDArray[np.bool_]]]) -> Colours:
