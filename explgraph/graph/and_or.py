@@ -26,7 +26,23 @@ from explgraph.brief import counted
 from explgraph.errors import ExplgraphError
 from explgraph.graph.schema import check_text
 
-__all__ = ["AndOr", "AndOrPart", "AndOrTemplate", "Shot", "Voter", "part_id", "template_id"]
+__all__ = [
+    "NOTHING_GROWN",
+    "AndOr",
+    "AndOrPart",
+    "AndOrTemplate",
+    "Shot",
+    "Voter",
+    "part_id",
+    "template_id",
+]
+
+NOTHING_GROWN = (
+    "the graph keeps nothing of how named parts are located; give "
+    "graph.with_and_or(localizer.and_or(parse)), in the shell what explgraph locate --labelled "
+    "writes"
+)
+"""What is told where an And-Or graph is asked for that isn't there."""
 
 _TELLING = 0.9
 """Of the vote: nodes that make it up are shown. Votes have tails: most of the up to 60 voters of a

@@ -9,6 +9,7 @@ import os
 from numbers import Integral
 
 from explgraph.errors import ExplgraphError
+from explgraph.graph.and_or import NOTHING_GROWN
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import find_part
 from explgraph.parsed import Parse
@@ -91,10 +92,7 @@ def draw(
         figure = draw_filter(graph, layer, number, patches, paper, most)
     elif what == "and-or":
         if graph.grown is None:
-            raise ExplgraphError(
-                "the graph keeps nothing of how parts are located: "
-                "graph.with_and_or(localizer.and_or(parse)), or explgraph locate --labelled"
-            )
+            raise ExplgraphError(NOTHING_GROWN)
         figure = draw_and_or(graph, graph.grown, patches, paper, most)
     else:
         figure = draw_layers(graph, patches, paper, most)
