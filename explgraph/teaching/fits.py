@@ -29,6 +29,8 @@ class Fits:
         Those that are marked somewhere.
     found : dict of str to Found
         Of the same.
+    marks : dict of str to (N, 2) px
+        That they were fitted to, NaN where unmarked.
     """
 
     def __init__(self, graph: ExplanatoryGraph, parse: Parse) -> None:
@@ -36,6 +38,7 @@ class Fits:
         self.seen: Prepared = prepare(graph, parse)
         self.parts: dict[str, FittedPart] = {}
         self.found: dict[str, Found] = {}
+        self.marks: dict[str, Array] = {}
         self._marked: dict[str, bytes] = {}
 
     @cached_property
@@ -61,6 +64,7 @@ class Fits:
                 parts[name], found[name] = self.parts[name], self.found[name]
                 continue
             self._marked[name] = content
+            self.marks[name] = places
             parts[name] = self.seen.fit(places, gone)
             found[name] = self.seen.locate(name, parts[name])
         self.parts, self.found = parts, found

@@ -442,7 +442,10 @@ class Teacher:
         with self._lock:
             if not self._fits.parts:
                 raise ExplgraphError("nothing was marked yet; answer a question first")
-            return Localizer.of_parts(self._fits.graph, self._fits.seen, self._fits.parts)
+            fits = self._fits
+            return Localizer.of_parts(
+                fits.graph, fits.seen, fits.parts, self.parse.names, fits.marks
+            )
 
     @property
     def graph(self) -> ExplanatoryGraph:
