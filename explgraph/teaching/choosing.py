@@ -27,7 +27,7 @@ from explgraph.answers.poses import next_medoid, pose_distance
 from explgraph.brief import counted
 from explgraph.teaching.fits import Fits
 
-__all__ = ["choose_image"]
+__all__ = ["choose_image", "unlike_so_far"]
 
 Array = NDArray[np.float64]
 
@@ -50,12 +50,7 @@ def choose_image(fits: Fits, done: Collection[int], seed: int) -> tuple[int, str
     seed : int
         Of the draw where there are many images.
     """
-    n = len(fits.parse.names)
-    left = [row for row in range(n) if row not in done]
-    if len(left) > MANY:
-        drawn = np.random.default_rng(seed).permutation(n).tolist()
-        left = [row for row in drawn if row not in done][:MANY]
-    rows = sorted({*left, *done})
+    rows = _weighed(len(fits.parse.names), done, seed)
     unlike = _unlikeness(fits, rows)
     number = {row: k for k, row in enumerate(rows)}
     taken = [number[row] for row in done]
@@ -68,6 +63,31 @@ def choose_image(fits: Fits, done: Collection[int], seed: int) -> tuple[int, str
         return rows[best], "It is unlike all that you have seen so far."
     are = "is" if nearer == 1 else "are"
     return rows[best], f"{counted(nearer, 'image')} {are} more like it than like any seen so far."
+
+
+def _weighed(n: int, done: Collection[int], seed: int) -> list[int]:
+    """Give the rows that are weighed against each other: of very many a draw, and those done."""
+    left = [row for row in range(n) if row not in done]
+    if len(left) > MANY:
+        drawn = np.random.default_rng(seed).permutation(n).tolist()
+        left = [row for row in drawn if row not in done][:MANY]
+    return sorted({*left, *done})
+
+
+def unlike_so_far(fits: Fits, done: Collection[int], row: int, seed: int) -> float:
+    """Say how far an image is from the nearest of some, over the mean of all others.
+
+    By the pose of the whole, which doesn't depend on the parts that are taught. 1 if none is done.
+    Kept within a quarter and four: one answer must not count for all.
+    """
+    rows = _weighed(len(fits.parse.names), done, seed)
+    if not done or row not in rows:
+        return 1.0
+    number = {one: k for k, one in enumerate(rows)}
+    nearest_one = fits.distance(rows)[[number[one] for one in sorted(done)]].min(axis=0)
+    others = [number[one] for one in rows if one not in done and one != row]
+    usual = float(nearest_one[others].mean()) if others else 0.0
+    return float(np.clip(nearest_one[number[row]] / usual, 0.25, 4)) if usual > 0 else 1.0
 
 
 def _unlikeness(fits: Fits, rows: Sequence[int]) -> Array:

@@ -7,7 +7,8 @@ read again after a restart. So what is on disk and what is in memory can't diffe
 begin     format, version, nodes, names, image_size: what is taught, first of all
 part      name: it is taught from now on
 asked     id, kind, image, row, things, reason, who
-answer    number, question, said, name, who, before: what was guessed by then, [x, y, radius]
+answer    number, question, said, name, who; before: what was guessed by then, [x, y, radius];
+          unlike: how far the image was from the nearest answered one, over the mean of the others
 progress  of which answer, and what `Progress` holds
 undo      answer: its number
 ========  ==========================================================================================
@@ -44,7 +45,10 @@ class Asked(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer: of "mark" by part a place or None (not visible), else True, False or None."""
+    """An answer: of "mark" by part a place or None (not visible), else True, False or None.
+
+    ``before``, ``unlike``: see the journal's events.
+    """
 
     number: int
     asked: Asked
@@ -52,6 +56,7 @@ class Answer(NamedTuple):
     name: str
     who: str
     before: dict[str, tuple[float, float, float]]
+    unlike: float
 
 
 class Record:
@@ -131,8 +136,11 @@ class Record:
         before = {part: (g[0], g[1], g[2]) for part, g in event["before"].items()}
         asked = self.asked[event["question"]]
         self.answers.append(
-            Answer(event["number"], asked, said, event["name"], event["who"], before)
-        )
+            Answer(
+                event["number"], asked, said, event["name"], event["who"], before,
+                float(event["unlike"]),
+            )
+        )  # fmt: skip
         self.next_answer = event["number"] + 1
         # whoever it was asked of: it has its answer
         self.open = {who: id_ for who, id_ in self.open.items() if id_ != asked.id}

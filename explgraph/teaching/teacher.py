@@ -41,7 +41,7 @@ from explgraph.teaching.checks import (
     checked_said,
     checked_target,
 )
-from explgraph.teaching.choosing import choose_image
+from explgraph.teaching.choosing import choose_image, unlike_so_far
 from explgraph.teaching.decided import decided
 from explgraph.teaching.doubts import Doubt, next_doubt
 from explgraph.teaching.expected import progress_of
@@ -334,16 +334,18 @@ class Teacher:
             mine = [one for one in self._record.answers if one.who == who][-1:]
             if [(one.asked, _told(one.said), one.name) for one in mine] == [(asked, taken, name)]:
                 return self._record.progress[mine[0].number]  # sent twice: a reply was lost
-            before = {}
+            before, unlike = {}, 1.0
             if asked.kind == "mark" and asked.row not in self._record.answered():
                 before = {
                     part: [*found.place[asked.row].tolist(), float(found.radius[asked.row])]
                     for part, found in self._fits.found.items()
                 }
+                answered = self._record.answered()
+                unlike = unlike_so_far(self._fits, answered, asked.row, self.seed)
             number = self._record.next_answer
             self._take({
                 "event": "answer", "number": number, "question": asked.id, "said": taken,
-                "name": name, "who": who, "before": before,
+                "name": name, "who": who, "before": before, "unlike": unlike,
             })  # fmt: skip
             self._learn()
             self._write()

@@ -106,7 +106,7 @@ def fitted(world, parts):
         said = {name: drawn.parts[part][row].tolist() for name, part in parts.items()}
         events.append({
             "event": "answer", "number": row, "question": row, "said": said, "name": "", "who": "",
-            "before": {},
+            "before": {}, "unlike": 1.0,
         })  # fmt: skip
     known = Record(events)
     fits = Fits(graph, parse)
