@@ -106,7 +106,8 @@ def fit_part(
             break
         best, best_group = parted, group
     errors, left = best
-    templates = _templates(nodes, sums, best_group, best_group >= 0)
+    held = [best_group == g for g in range(best_group.max() + 1)]
+    templates = _templates(nodes, [sums[h].sum(axis=0) for h in held], [h.sum() for h in held])
     found = guess(nodes, templates, k, positions, strengths)
     residual = voting.fit_residual(nodes, positions, found.place, marks)
     presence = None
@@ -119,15 +120,12 @@ def fit_part(
     )  # fmt: skip
 
 
-def _templates(
-    nodes: Nodes, sums: Array, group: NDArray[np.int64], kept: NDArray[np.bool_]
-) -> tuple[Template, ...]:
-    """Fit a template to each group of those shots that are kept."""
-    templates = []
-    for g in range(group.max() + 1):
-        mine = kept & (group == g)
-        templates.append(voting.fit_template(nodes, sums[mine].sum(axis=0), int(mine.sum())))
-    return tuple(templates)
+def _templates(nodes: Nodes, totals: Sequence[Array], shots: Sequence[int]) -> tuple[Template, ...]:
+    """Fit a template to each group of shots: sums over its shots (5, V), and how many they are."""
+    return tuple(
+        voting.fit_template(nodes, total, int(count))
+        for total, count in zip(totals, shots, strict=True)
+    )
 
 
 def guess(
@@ -171,9 +169,13 @@ def left_out(
     # dealt group by group, so that no group is left out as a whole
     fold = np.empty(k, dtype=np.int64)
     fold[np.argsort(group, kind="stable")] = np.arange(k) % FOLDS
+    held = [group == g for g in range(group.max() + 1)]
+    totals = [sums[h].sum(axis=0) for h in held]
     for f in range(min(k, FOLDS)):
         rest, out = (fold != f) | (k == 1), fold == f
-        templates = _templates(nodes, sums, group, rest)
+        # what is left out is taken away from the sums, which is less than to add up what is left
+        less = [total - sums[h & ~rest].sum(axis=0) for total, h in zip(totals, held, strict=True)]
+        templates = _templates(nodes, less, [(h & rest).sum() for h in held])
         found = guess(nodes, templates, int(rest.sum()), positions, strengths)
         residual = voting.fit_residual(nodes, positions[rest], found.place[rest], marks[rest])
         place = voting.correct(residual, positions[out], found.place[out], nodes.diagonal)
