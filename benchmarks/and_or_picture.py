@@ -42,6 +42,10 @@ def main() -> None:
     for number, template in enumerate(and_or.parts[0].templates, 1):
         facing = np.mean([faces[shot.image] for shot in template.shots])
         print(f"chest, template {number}: {facing:.0%} of its marked creatures face left")
+    for told, those in (("left", left), ("right", ~left)):
+        chest = localizer.and_or(graph.parse(model, drawn.tensor()[those])).parts[0]
+        speak = ", ".join(f"{template.share:.0%}" for template in chest.templates)
+        print(f"of creatures that face {told}, they speak in {speak}")
     and_or.draw(options.out, images=drawn.images, parse=parse, width=140, dpi=150, most=NODES)
     print(f"written: {options.out}")
 
