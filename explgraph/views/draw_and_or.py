@@ -35,7 +35,7 @@ _BETWEEN = 5.0  # mm between parts
 _DISC = 3.3  # mm, of a node's number
 _ROOM_FOR_PARTS = 28.0  # mm, beside a node: with less, only the node is named
 _WIDEST = 1.25  # mm of a letter: figures are wide
-_MOST = 8  # nodes of a template, unless told otherwise
+_MOST, _ALL, _LEAST = 8, 24, 3  # nodes of a template, of all, of one of many: unless told otherwise
 _THICKEST = 3.2  # pt
 _BEST = 4  # patches of a part
 _COLOURS = (PALETTE[6], PALETTE[5], PALETTE[2])  # of templates: three at most are ever fitted
@@ -64,17 +64,17 @@ def draw_and_or(
     patches : Patches
     paper : Paper
     most : int, optional
-        Nodes of each template, at most; 8 by default.
+        Nodes of each template, at most; 8 by default, fewer of many templates.
     """
     narrow = paper.narrow
     tile = _TILE if narrow else _WIDE_TILE
     template = MARGIN + tile + (_TO_TEMPLATES if narrow else _WIDE_TO_TEMPLATES)
     node = template + tile + (_TO_NODES if narrow else _WIDE_TO_NODES)
     columns = _Column(MARGIN, template, node, tile, _PATCH if narrow else _WIDE_PATCH)
-    shown = [
-        [one.telling(_MOST if most is None else most) for one in part.templates]
-        for part in grown.parts
-    ]
+    if most is None:
+        count = sum(len(part.templates) for part in grown.parts)
+        most = max(_LEAST, min(_MOST, _ALL // count))
+    shown = [[one.telling(most) for one in part.templates] for part in grown.parts]
     orders = [_order(part, votes) for part, votes in zip(grown.parts, shown, strict=True)]
     heights = [
         max(len(part.templates) * (_HEAD + tile + _FOOT), _nodes_height(len(order), columns))
