@@ -202,7 +202,7 @@ def test_what_can_t_be_written_is_told(graph, tmp_path):
         with pytest.raises(ExplgraphError, match=f"most is {most}; expected a whole number"):
             and_or.write(tmp_path / "x.dot", most=most)
     pixels = np.zeros((2, 90, 120, 3), np.uint8)
-    with pytest.raises(ExplgraphError, match="holds none of those that were marked, such as '0.p"):
+    with pytest.raises(ExplgraphError, match="holds none of those that were marked, such as '0"):
         and_or.write(tmp_path / "x.html", images=pixels)
     parse = object()
     with pytest.raises(ExplgraphError, match="parse needs the images that were parsed"):
