@@ -228,6 +228,8 @@ def _node(
     name, room = f"{values['layer']} {own_name(node)}", sheet.width - x - side - 5.0
     if values.get("part") and room > _ROOM_FOR_PARTS:
         name += f", {graph.part(values['part']).title}"
+    elif len(name) * _WIDEST > room:  # the ends of layers' names tell them apart
+        name = "..." + name[3 - int(room / _WIDEST) :].lstrip(".")
     sheet.text(x + side + 4.8, y + side / 2 - 1.7, name, room=room)
     at = x + side + 1.0
     told = [
