@@ -15,6 +15,7 @@ from explgraph.markup import escaped, table
 from explgraph.parsed import Parse
 from explgraph.rows import pandas
 from explgraph.views.pictures import Drawable
+from explgraph.views.remembered import opened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +97,7 @@ class AndOrGraph:
         self,
         path: str | os.PathLike[str],
         *,
-        images: Drawable | None = None,
+        images: Drawable | str | os.PathLike[str] | None = None,
         parse: Parse | None = None,
         most: int | None = None,
     ) -> None:
@@ -108,7 +109,7 @@ class AndOrGraph:
             ``.html`` (a page, complete in itself, without scripts), ``.svg``, ``.png``, ``.pdf``
             (drawings), ``.dot``/``.gv`` (Graphviz), or with all nodes ``.json`` (node-link),
             ``.graphml``, ``.gexf`` (Gephi), ``.gml``, ``.cyjs`` (Cytoscape), ``.csv`` (`table`).
-        images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images, optional
+        images : ImageFolder, folder, (N, H, W, 3) uint8 colours or list of PIL images, optional
             Where patches are cut from, for pages and drawings; by default those that the graph
             remembers.
         parse : Parse, optional
@@ -130,13 +131,14 @@ class AndOrGraph:
         """
         from explgraph.views import and_or_files  # with what draws
 
-        and_or_files.write(self.graph, self.grown, path, images=images, parse=parse, most=most)
+        shown = opened(self.graph, images)
+        and_or_files.write(self.graph, self.grown, path, images=shown, parse=parse, most=most)
 
     def draw(
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        images: Drawable | None = None,
+        images: Drawable | str | os.PathLike[str] | None = None,
         parse: Parse | None = None,
         width: float = 174.0,
         dpi: int = 300,
@@ -168,8 +170,8 @@ class AndOrGraph:
         from explgraph.views.and_or_files import draw
 
         return draw(
-            self.graph, self.grown,
-            images=images, parse=parse, width=width, dpi=dpi, most=most, path=path,
+            self.graph, self.grown, path,
+            images=opened(self.graph, images), parse=parse, width=width, dpi=dpi, most=most,
         )  # fmt: skip
 
     def _repr_html_(self) -> str:

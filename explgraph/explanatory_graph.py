@@ -28,7 +28,6 @@ from explgraph.graph.graph import Graph
 from explgraph.images.batches import AnyImages
 from explgraph.images.folder import ImageFolder
 from explgraph.images.single import AnyImage
-from explgraph.images.taken import taken
 from explgraph.images.whereabouts import whereabouts
 from explgraph.naming.encoders import Encoder
 from explgraph.naming.part_names import PartNames, name_parts
@@ -40,6 +39,7 @@ from explgraph.paths import checked_path
 from explgraph.progress import Shown
 from explgraph.views import notebook
 from explgraph.views.pictures import Drawable
+from explgraph.views.remembered import opened, remembered_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,9 +105,7 @@ class ExplanatoryGraph(Graph):
 
     def _folder(self, images: Any) -> Any:
         """Open the folder that a path names, made ready as the mined images were."""
-        if isinstance(images, (str, os.PathLike)):
-            return taken(images, self.nx.graph["preprocessing"])
-        return images
+        return opened(self, images)
 
     def with_images(self, images: ImageFolder | str | os.PathLike[str] | None) -> ExplanatoryGraph:
         """Remember where the images are that nodes were seen best in: gives a new graph.
@@ -662,7 +660,6 @@ class ExplanatoryGraph(Graph):
             than they were.
         """
         from explgraph.views.draw import draw  # with matplotlib
-        from explgraph.views.remembered import remembered_for
 
         if path is not None:
             checked_path(path)

@@ -1,4 +1,4 @@
-"""Pages without scripts, in a browser: explanations, trees, what nodes answer to."""
+"""Pages without scripts, in a browser: explanations, trees, And-Or graphs, what nodes answer to."""
 
 import warnings
 
@@ -37,6 +37,10 @@ def pages(tmp_path_factory):
     tree.write(folder / "tree.html", pictures=own, depth=1)
     Image.fromarray(drawn.images[0]).save(folder / "p1.png")
     write_page(folder / "visualized.html", [(HOSTILE, folder / "p1.png")])
+    marks = np.where(np.arange(80)[:, None] < 6, drawn.parts["chest"], np.nan)
+    parse = graph.parse(model, images)
+    localizer = explgraph.Localizer(graph).fit(parse, {HOSTILE: marks})
+    localizer.and_or(parse).write(folder / "and_or.html", images=images, parse=parse)
     return folder
 
 
@@ -61,7 +65,7 @@ def opened(browser, pages):
     assert heard == []
 
 
-KINDS = ("explanation", "tree", "visualized")
+KINDS = ("explanation", "tree", "visualized", "and_or")
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -100,3 +104,26 @@ def test_marks_of_an_explanation_lead_to_their_rows_and_back(opened):
     row.locator("a").first.click()
     assert page.evaluate("() => location.hash") == back
     assert page.locator(f'[id="{back[1:]}"]').count() == 1
+
+
+def test_parts_templates_and_nodes_unfold(opened):
+    page = opened("and_or")
+    part, template = page.locator("details.or"), page.locator("details.and")
+    assert (part.count(), template.count()) == (1, 1)
+    rows = template.locator("table").first.locator("tbody tr")
+    assert rows.count() == 8
+    assert rows.first.locator("img").count() == 3
+    assert template.locator(".pose svg image").count() == 1
+    assert template.locator(".pose svg circle").count() == 8
+    # numbers in the picture are those of the rows
+    numbers = [text.inner_text() for text in rows.locator("td:first-child").all()]
+    assert template.locator(".pose svg text").all_text_contents() == numbers
+    folded = template.locator("details")
+    hidden = folded.locator("tbody tr").first
+    assert not hidden.is_visible()
+    folded.locator("summary").click()
+    assert hidden.is_visible()
+    template.locator("summary").first.click()
+    assert not rows.first.is_visible()
+    part.locator("summary").first.click()
+    assert not template.is_visible()

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from grown import grown
 from random_graphs import random_graph
 
 import explgraph
@@ -151,6 +152,9 @@ SHOWN = {
         NAMES, dict.fromkeys(TITLES, draw(N, 2)), dict.fromkeys(TITLES, draw(N)), {}
     ),
     "Localizer": lambda: explgraph.Localizer(random_graph(3)),
+    "AndOrGraph": lambda: explgraph.AndOrGraph(
+        random_graph(3), grown(random_graph(3), PARTS, templates=(3,))
+    ),
     "Ablation": lambda: Ablation(NAMES, draw(N, 1000), draw(N, 1000)),
     "PartAblation": lambda: PartAblation(PARTS, TITLES, NAMES, draw(N, 90), draw(A, N, 90)),
     "Circuit": circuit,

@@ -96,7 +96,7 @@ def write(
         rows.write(path, rows.columns_of(grown.table(graph.nx.nodes)))
         return
     if suffix == ".html":
-        content = page(graph, grown, _patches(graph, path, images, parse), most).encode(
+        content = page(graph, grown, _patches(graph, grown, path, images, parse), most).encode(
             "utf-8", "backslashreplace"  # names of files may be no UTF-8
         )  # fmt: skip
     elif suffix in FORMATS:
@@ -125,17 +125,31 @@ def draw(
     from explgraph.views.sheet import checked_paper
 
     paper = checked_paper(width, dpi)
-    patches = _patches(graph, path or "the drawing", images, parse)
+    patches = _patches(graph, grown, path or "the drawing", images, parse)
     return written(draw_and_or(graph, grown, patches, paper, _checked_most(most)), path)
 
 
 def _patches(
-    graph: Graph, path: str | os.PathLike[str], images: Drawable | None, parse: Parse | None
+    graph: Graph,
+    grown: AndOr,
+    path: str | os.PathLike[str],
+    images: Drawable | None,
+    parse: Parse | None,
 ) -> Patches:
     """Open the images that are given, or that the graph remembers."""
     if images is None and parse is not None:
         raise ExplgraphError("parse needs the images that were parsed; give images=, too")
-    return Patches(graph, remembered_for(graph, path) if images is None else images, parse)
+    if images is None:
+        return Patches(graph, remembered_for(graph, path), parse)
+    patches = Patches(graph, images, parse)
+    marked = [shot.image for part in grown.parts for one in part.templates for shot in one.shots]
+    mined = [name for seen in graph.top_images.values() for name, *_ in seen]
+    if parse is None and not patches.has_any([*marked, *mined]):
+        raise ExplgraphError(
+            f"images holds none of those that were marked, such as {marked[0]!r}, or mined; for "
+            "other images give their parse, too: parse=graph.parse(model, images)"
+        )
+    return patches
 
 
 class AndOrFile:
@@ -208,6 +222,8 @@ def dot_source(graph: Graph, grown: AndOr, most: int | None = None) -> str:
                 f"{counted(len(template.shots), 'mark')}"
             )
             tooltip = "fitted to " + ", ".join(shot.image for shot in template.shots)
+            # names of files may hold bytes that are no UTF-8, and characters that no file can
+            tooltip = "".join(c if c.isprintable() else "\ufffd" for c in tooltip)
             lines.append(
                 f"  {quoted_id(here)} [label={quoted_label(text)}, "
                 f'fillcolor="#f4f6f8", tooltip={quoted_tooltip(tooltip[:200])}];'

@@ -27,15 +27,15 @@ __all__ = ["draw_and_or"]
 _TILE, _WIDE_TILE = 15.0, 24.0  # mm, of parts and templates
 _PATCH, _WIDE_PATCH = 6.6, 8.2  # mm, of a node
 _TO_TEMPLATES, _WIDE_TO_TEMPLATES = 8.0, 17.0  # mm between columns
-_TO_NODES, _WIDE_TO_NODES = 13.0, 36.0
+_TO_NODES, _WIDE_TO_NODES = 13.0, 31.0
 _SPACE = 1.0  # mm between nodes
 _HEAD = 4.2  # mm above a tile
 _FOOT = 3 * LINE + 1.4  # mm below, for three lines of text
 _BETWEEN = 5.0  # mm between parts
 _DISC = 3.3  # mm, of a node's number
-_ROOM_FOR_PARTS = 30.0  # mm, beside a node: with less, only the node is named
+_ROOM_FOR_PARTS = 28.0  # mm, beside a node: with less, only the node is named
 _WIDEST = 1.25  # mm of a letter: figures are wide
-_MOST = 8  # nodes of a template, unless told otherwise
+_MOST, _ALL, _LEAST = 8, 24, 3  # nodes of a template, of all, of one of many: unless told otherwise
 _THICKEST = 3.2  # pt
 _BEST = 4  # patches of a part
 _COLOURS = (PALETTE[6], PALETTE[5], PALETTE[2])  # of templates: three at most are ever fitted
@@ -64,17 +64,17 @@ def draw_and_or(
     patches : Patches
     paper : Paper
     most : int, optional
-        Nodes of each template, at most; 8 by default.
+        Nodes of each template, at most; 8 by default, fewer of many templates.
     """
     narrow = paper.narrow
     tile = _TILE if narrow else _WIDE_TILE
     template = MARGIN + tile + (_TO_TEMPLATES if narrow else _WIDE_TO_TEMPLATES)
     node = template + tile + (_TO_NODES if narrow else _WIDE_TO_NODES)
     columns = _Column(MARGIN, template, node, tile, _PATCH if narrow else _WIDE_PATCH)
-    shown = [
-        [one.telling(_MOST if most is None else most) for one in part.templates]
-        for part in grown.parts
-    ]
+    if most is None:
+        count = sum(len(part.templates) for part in grown.parts)
+        most = max(_LEAST, min(_MOST, _ALL // count))
+    shown = [[one.telling(most) for one in part.templates] for part in grown.parts]
     orders = [_order(part, votes) for part, votes in zip(grown.parts, shown, strict=True)]
     heights = [
         max(len(part.templates) * (_HEAD + tile + _FOOT), _nodes_height(len(order), columns))
@@ -225,19 +225,25 @@ def _node(
         sheet.blank(x, y, side, f"#{red:02x}{green:02x}{blue:02x}")
     sheet.box(x, y, side, side, edge=QUIET, line=0.8)
     sheet.badge(x + side + 2.4, y + side / 2 - 1.7, _sign(number, "#ffffff"), _DISC)
-    name, room = f"{values['layer']} {own_name(node)}", sheet.width - x - side - 4.8
+    name, room = f"{values['layer']} {own_name(node)}", sheet.width - x - side - 5.0
     if values.get("part") and room > _ROOM_FOR_PARTS:
         name += f", {graph.part(values['part']).title}"
-    sheet.text(x + side + 4.6, y + side / 2 - 1.7, name, room=room)
+    elif len(name) * _WIDEST > room:  # the ends of layers' names tell them apart
+        name = "..." + name[3 - int(room / _WIDEST) :].lstrip(".")
+    sheet.text(x + side + 4.8, y + side / 2 - 1.7, name, room=room)
     at = x + side + 1.0
-    used = [(t, voter) for t, voters in enumerate(votes) for voter in voters if voter.node == node]
-    brief = len(used) > 1 and room <= _ROOM_FOR_PARTS
-    for t, voter in used:
-        told = f"{voter.share:.0%}"
-        if voter.agreement is not None and not brief:
-            told += f", agrees {voter.agreement:.0%}"
-        sheet.text(at, y + side / 2 + 1.7, told, colour=_COLOURS[t % len(_COLOURS)])
-        at += len(told) * _WIDEST + 1.5
+    told = [
+        (t, f"{voter.share:.0%}", "" if voter.agreement is None else f"{voter.agreement:.0%}")
+        for t, voters in enumerate(votes)
+        for voter in voters
+        if voter.node == node
+    ]
+    texts = [(t, f"{share}, agrees {agrees}" if agrees else share) for t, share, agrees in told]
+    if at + sum(len(text) * _WIDEST + 1.5 for _, text in texts) > sheet.width:
+        texts = [(t, share) for t, share, _ in told]
+    for t, text in texts:
+        sheet.text(at, y + side / 2 + 1.7, text, colour=_COLOURS[t % len(_COLOURS)])
+        at += len(text) * _WIDEST + 1.5
 
 
 def _sign(number: int, tint: str) -> Sign:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,10 @@ class Patches:
             key=lambda i: min(p[i].score / b for p, b in zip(seen, best, strict=True)),
         )
         return self._picture(image), [places[image] for places in seen]
+
+    def has_any(self, images: Iterable[str]) -> bool:
+        """Whether one of these images is there."""
+        return self._pictures is not None and any(image in self._pictures for image in images)
 
     def around(
         self, image: str, x: float, y: float, side: float, size: int, *, centred: bool

@@ -144,6 +144,7 @@ def _parts_content(graph: Graph, index: Mapping[str, int]) -> dict[str, Any]:
     return {
         "id": [part.id for part in parts],
         "name": [part.name for part in parts],
+        "located": _located(graph),
         "x": [_rounded(part.place[0]) for part in parts],
         "y": [_rounded(part.place[1]) for part in parts],
         "support": [_rounded(part.support) for part in parts],
@@ -170,6 +171,13 @@ def _parts_content(graph: Graph, index: Mapping[str, int]) -> dict[str, Any]:
             for one in decisions(graph)
         ],
     }
+
+
+def _located(graph: Graph) -> list[str]:
+    """Say how each part is located from marks, if the graph keeps it; empty if it isn't."""
+    told = {} if graph.grown is None else {part.name: part.told for part in graph.grown.parts}
+    called = [(part.name, part.title, part.id) for part in graph.parts]
+    return [next((told[name] for name in names if name in told), "") for names in called]
 
 
 # -------------------------------------------------------------------------------------- with images

@@ -8,15 +8,30 @@ from __future__ import annotations
 
 import os
 import warnings
+from typing import Any
 
 from explgraph.errors import ExplgraphError, ExplgraphWarning
 from explgraph.graph.graph import Graph
 from explgraph.images.folder import ImageFolder
+from explgraph.images.taken import taken
 from explgraph.images.whereabouts import found
 
-__all__ = ["HOW", "remembered", "remembered_for"]
+__all__ = ["HOW", "opened", "remembered", "remembered_for"]
 
 HOW = "give images=, an explgraph.ImageFolder of them (in the shell --images DIR)"
+
+
+def opened(graph: Graph, images: Any) -> Any:
+    """Open the folder that a path names, made ready as the mined images were; others as they are.
+
+    Raises
+    ------
+    ExplgraphError
+        If the folder can't be read.
+    """
+    if isinstance(images, (str, os.PathLike)):
+        return taken(images, graph.nx.graph["preprocessing"])
+    return images
 
 
 def remembered(graph: Graph) -> ImageFolder | None:

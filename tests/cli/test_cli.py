@@ -788,8 +788,39 @@ def test_locate_gives_parts_in_other_photographs(place, capsys, tmp_path):
             misses.append(np.hypot(float(row["photo_x"]) - float(x),
                                    float(row["photo_y"]) - float(y)))  # fmt: skip
     assert np.median(misses) < 0.05 * SIDE
-    names = explgraph.load(tmp_path / "named.explgraph").nx.nodes(data="label")
-    assert {name for _, name in names} == {"", "eye", "horn"}
+    named = explgraph.load(tmp_path / "named.explgraph")
+    assert {name for _, name in named.nx.nodes(data="label")} == {"", "eye", "horn"}
+    assert [part.name for part in named.and_or.parts] == ["eye", "horn"]
+
+
+def test_how_parts_are_located_is_written_kept_and_drawn(place, capsys, tmp_path):
+    command = ["locate", "--landmarks", place / "marks.csv", "--quiet"]
+    named, html = tmp_path / "named.explgraph", tmp_path / "parts.html"
+    code, said, err = run(capsys, *asked(place, *command, "--labelled", named, "--and-or", html))
+    assert (code, said, err) == (0, "", "")
+    assert html.read_text().count("data:image/jpeg") > 50
+    graph = explgraph.load(named)
+    and_or = graph.and_or
+    assert and_or.grown.images == 24
+    assert run(capsys, *asked(place, *command, "--and-or", tmp_path / "a.json"))[0] == 0
+    assert run(capsys, "export", named, tmp_path / "b.json", "--what", "and-or")[0] == 0
+    first, second = (json.loads((tmp_path / f"{k}.json").read_text()) for k in "ab")
+    assert [node["id"] for node in second["nodes"]] == list(and_or.nx)
+    assert first["edges"] == second["edges"]
+    code, said, err = run(capsys, "draw", named, tmp_path / "x.svg", "--what", "and-or",
+                          "--most", "3", "--images", place / "pictures")  # fmt: skip
+    assert (code, err) == (0, "")
+    assert ">horn</text>" in (tmp_path / "x.svg").read_text()
+    code, said, err = run(capsys, "info", named)
+    assert [line for line in said.splitlines() if line.startswith("located")] == [
+        f"located: {told}" for told in and_or.told
+    ]
+    bare = place / "out" / "graph.explgraph"
+    for wrong in (["draw", bare, tmp_path / "y.svg"], ["export", bare, tmp_path / "y.json"]):
+        code, said, err = run(capsys, *wrong, "--what", "and-or")
+        assert code == 1
+        assert "keeps nothing of how named parts are located; give graph.with_and_or" in err
+    assert not list(tmp_path.glob("y.*"))
 
 
 def test_marks_come_from_other_programs_and_go_back_to_them(place, capsys, tmp_path):

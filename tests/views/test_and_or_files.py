@@ -29,7 +29,7 @@ READ = {
 @pytest.fixture(scope="module")
 def graph():
     graph = random_graph(2, nodes=6, image_size=(90, 120))
-    images = ["0.png", "1.png", 'it\'s "2" & <3>, ü.png', "3.png"]
+    images = ["0.png", "1.png", 'it\'s "2" & <3>, ü.png', "3.png", "\udcff\x07.png"]
     graph.grown = grown(graph, ("head", *HOSTILE), templates=(2, 1, 3), images=images, voters=7)
     graph.validate()
     return graph
@@ -201,6 +201,9 @@ def test_what_can_t_be_written_is_told(graph, tmp_path):
     for most in (0, True, 1.5):
         with pytest.raises(ExplgraphError, match=f"most is {most}; expected a whole number"):
             and_or.write(tmp_path / "x.dot", most=most)
+    pixels = np.zeros((2, 90, 120, 3), np.uint8)
+    with pytest.raises(ExplgraphError, match="holds none of those that were marked, such as '0"):
+        and_or.write(tmp_path / "x.html", images=pixels)
     parse = object()
     with pytest.raises(ExplgraphError, match="parse needs the images that were parsed"):
         and_or.write(tmp_path / "x.html", parse=parse)

@@ -10,6 +10,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from grown import grown
 from page_world import SIZE, Page, with_parts, world
 from PIL import Image
 from random_graphs import HOSTILE, random_graph
@@ -19,6 +20,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.parsed import parts_in
 from explgraph.views import viewer
 from explgraph.views.figure_style import PALETTE
+from explgraph.views.page_content import graph_content
 from explgraph.views.pictures import Pictures, part_sightings
 
 
@@ -177,6 +179,15 @@ def test_parts_are_in_the_page():
         for rank, sighting in enumerate(seen):
             tile = tiles[patches["first"][k] + rank]
             np.testing.assert_allclose(tile[48, 48], images[sighting.image, 0, 0], atol=4)
+
+
+def test_parts_say_how_they_are_located():
+    graph, *_ = world()
+    graph = with_parts(graph, [6, 5, 4], names=["head"])
+    assert graph_content(graph)["parts"]["located"] == ["", "", ""]
+    graph.grown = grown(graph, ("part 3", "head"))
+    told = {part.name: part.told for part in graph.grown.parts}
+    assert graph_content(graph)["parts"]["located"] == [told["head"], "", told["part 3"]]
 
 
 def test_parts_have_the_colours_that_figures_give_them():

@@ -15,6 +15,7 @@ from urllib.error import HTTPError
 import networkx
 import numpy as np
 import pytest
+from grown import grown
 from page_world import SIZE, Page, with_parts, world
 from PIL import Image
 from random_graphs import HOSTILE, random_graph
@@ -203,6 +204,19 @@ def part_world(sizes=(9, 7, 6, 5), n=6, nodes=12, **options):
 
 
 # --- the parts
+
+
+@browsing
+def test_a_part_says_how_it_is_located(opened):
+    graph, _, _, given = part_world(names=("<b>ear</b>",))
+    graph.grown = grown(graph, ("<b>ear</b>",))
+    page = opened(graph, **given)
+    page.locator(".card-main").first.click()
+    (ear,) = graph.grown.parts
+    section = page.locator("#thing section", has_text="Located from marks")
+    assert section.locator("p").inner_text() == f"{ear.told}."
+    page.locator(".card-main").nth(1).click()
+    assert section.count() == 0
 
 
 @browsing

@@ -83,6 +83,7 @@ function part_details(k) {
       ...fact("Layers", layers_of(k).map(l => short(layers[l].name, 40)).join(", "), HELP.layers)),
     !moves(k) && el("p", { class: "quiet", text: "It stands still in the image while the object moves: more likely background than part of the object." }),
     together.length > 1 && section("Merged", "One part, by your decision.", together.map(j => el("div", { class: "id", text: `part ${part_number(j)}${parts.name[j] ? `, ${short(parts.name[j], 80)}` : ""}: ${counted(parts.nodes[j].length, "node")}`, dir: "auto" }))),
+    parts.located[k] && section("Located from marks", `${parts.located[k]}.`, []),
     patch_section(thing),
     section(`Linked parts (${all.length})`, !parts.links ? "Not computed: the graph was saved without what mining fitted." : all.length ? "Parts whose nodes tell each other's place." : "None: no node of it is linked with one of another part.",
       linked(all.map(l => ({ kind: "link", at: l })), other, ({ at }) => links.links[at] / most, colours.accent, ({ at }) => counted(links.links[at], "link"))),
