@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from explgraph.parse_store import ParseStore, open_parse
     from explgraph.parsed import Parse
     from explgraph.parsing import parse_activations
+    from explgraph.teaching.teacher import Teacher
 
 __all__ = [
     "ActivationStore",
@@ -54,6 +55,7 @@ __all__ = [
     "ParseStore",
     "PartMask",
     "Settings",
+    "Teacher",
     "WithInputs",
     "ablate",
     "compare",
@@ -106,6 +108,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "parse_store": ("ParseStore", "open_parse"),
         "parsed": ("Parse",),
         "parsing": ("parse_activations",),
+        "teaching.teacher": ("Teacher",),
     }
     _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -40,13 +40,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from explgraph import archive
-from explgraph.answers import voting
 from explgraph.answers.located import Located
-from explgraph.answers.part_templates import FittedPart, feature, fit_part, guess, logistic
+from explgraph.answers.part_templates import FittedPart
+from explgraph.answers.poses import next_medoid, pose_distance
+from explgraph.answers.prepared import Prepared, located, normalised, prepare
 from explgraph.answers.voting import Nodes, Residual, Template
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
-from explgraph.evaluation.metrics import normalised_scores, top_scores
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.graph.weak_pose import warn_if_weak
@@ -124,29 +124,27 @@ class Localizer:
         warn_if_weak(self.graph.nx.graph["config"])
         marks = _marks(landmarks, parse)
         gone = _absent(absent or {}, marks)
-        positions = parse.positions.astype(np.float64)
-        scores = parse.scores.astype(np.float64)
-        top = top_scores(scores)
-        strengths = normalised_scores(scores, top)
-        reliability, follows = (
-            np.array([values[name] for values in self.graph.nx.nodes.values()])
-            for name in ("reliability", "follows")
-        )
-        diagonal = float(np.hypot(*parse.image_size))
-        nodes = Nodes(
-            top, reliability, follows, voting.stray(positions, strengths, diagonal), diagonal
-        )
-        parts = {}
-        for name, places in marks.items():
-            shots = np.flatnonzero(np.isfinite(places[:, 0]))
-            missing = np.flatnonzero(gone[name])
-            parts[name] = fit_part(
-                nodes,
-                positions[shots], strengths[shots], places[shots],
-                positions[missing], strengths[missing],
-            )  # fmt: skip
-        self._nodes, self._parts = nodes, parts
+        seen = prepare(self.graph, parse)
+        parts = {name: seen.fit(places, gone[name]) for name, places in marks.items()}
+        self._nodes, self._parts = seen.nodes, parts
         return self
+
+    @classmethod
+    def of_parts(
+        cls, graph: ExplanatoryGraph, seen: Prepared, parts: Mapping[str, FittedPart]
+    ) -> Localizer:
+        """Give a localizer of parts that were fitted one by one, by `Prepared.fit`.
+
+        Parameters
+        ----------
+        graph : ExplanatoryGraph
+            Of the nodes that `seen` is of.
+        seen : Prepared
+        parts : mapping of str to FittedPart
+        """
+        localizer = cls(graph)
+        localizer._nodes, localizer._parts = seen.nodes, dict(parts)
+        return localizer
 
     def predict(self, parse: Parse) -> Located:
         """Locate every part in other images, or the same.
@@ -167,27 +165,10 @@ class Localizer:
         ExplgraphError
             If nothing was fitted yet, the parse is of another graph, or a place isn't finite.
         """
-        nodes, positions, strengths = self._seen(parse)
-        places, radii, presence = {}, {}, {}
-        for name, part in self._parts.items():
-            with np.errstate(all="ignore"):  # what comes of it is checked
-                found = guess(nodes, part.templates, part.shots, positions, strengths)
-                place = voting.correct(part.residual, positions, found.place, nodes.diagonal)
-                radius = part.ratio * found.scale
-            if not (np.isfinite(place).all() and np.isfinite(radius).all()):
-                raise ExplgraphError(
-                    f"part {name!r} gets a place that is not finite; what was fitted doesn't go "
-                    "with this parse: fit it again"
-                )
-            places[name], radii[name] = place, radius
-            presence[name] = np.full(len(positions), np.nan)
-            if part.presence is not None:
-                slope, intercept = part.presence
-                presence[name] = logistic(slope * feature(found.support) + intercept)
-        photo = None
-        if parse.has_original:
-            photo = {name: parse.to_original(place) for name, place in places.items()}
-        return Located(parse.names, places, radii, presence, photo)
+        if self._nodes is None:
+            raise ExplgraphError("the localizer knows no part yet; call fit first")
+        self._check_parse(parse)
+        return located(parse, normalised(self._nodes, parse), self._parts)
 
     def presence(self, parse: Parse) -> dict[str, Array]:
         """Say how probable it is that each part is there: `Located.presence` of `predict`."""
@@ -394,18 +375,10 @@ class Localizer:
                 f"k is {k}; expected 1 to {n - len(done)}, the images that aren't marked yet"
             )
         reliability = np.array([a["reliability"] for a in self.graph.nx.nodes.values()])
-        chosen = np.argsort(-reliability, kind="stable")[: voting.POSE]
-        places = parse.positions[:, chosen].astype(np.float64)
-        pose = places - np.median(places, axis=1, keepdims=True)
-        # distances, not squares: a few nodes gone astray don't make a pose
-        distance = np.stack([np.linalg.norm(pose - one, axis=2).mean(axis=1) for one in pose])
-        nearest_one = distance[list(done)].min(axis=0) if done else distance.max(axis=0)
+        distance = pose_distance(parse.positions, reliability)
         picked: list[int] = []
         for _ in range(k):
-            cost = np.minimum(distance, nearest_one).sum(axis=1)
-            cost[[*done, *picked]] = np.inf
-            picked.append(int(cost.argmin()))
-            nearest_one = np.minimum(nearest_one, distance[picked[-1]])
+            picked.append(next_medoid(distance, [*done, *picked]))
         return picked
 
     def _distance(self, part: str) -> dict[int, float]:
@@ -416,14 +389,6 @@ class Localizer:
             for v, value in zip(template.voters.tolist(), square.tolist(), strict=True):
                 nearest_of[v] = min(value, nearest_of.get(v, np.inf))
         return nearest_of
-
-    def _seen(self, parse: Parse) -> tuple[Nodes, Array, Array]:
-        """Positions and strengths of a parse, in the units of the fit."""
-        if self._nodes is None:
-            raise ExplgraphError("the localizer knows no part yet; call fit first")
-        self._check_parse(parse)
-        strengths = normalised_scores(parse.scores, self._nodes.top)
-        return self._nodes, parse.positions.astype(np.float64), strengths
 
     def _check_parse(self, parse: Parse) -> None:
         """Refuse a parse of another graph."""

@@ -1,0 +1,1 @@
+"""Teaching parts in conversation: the question that helps most, its answer, what is known then."""
