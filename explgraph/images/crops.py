@@ -136,9 +136,7 @@ def fitted_array(
     return cut
 
 
-def own_resolution(
-    crop: Crop, size: tuple[int, int], longest: int
-) -> tuple[Crop, tuple[int, int]]:
+def own_resolution(crop: Crop, size: tuple[int, int], longest: int) -> tuple[Crop, tuple[int, int]]:
     """Give a crop, and the ``(H, W)`` of its image, in the photograph's own pixels and proportions.
 
     The longer side is `longest` px at most. What lies at a share of the width and of the height of

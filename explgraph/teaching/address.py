@@ -1,10 +1,10 @@
 """The page's address: a free port and a random token, the same again after a restart.
 
 A browser that has the page open should find the server again when that was ended or killed and is
-started anew. So the folder of the marks keeps port and token, in ``address.json``. Only the user may
-read that file (0600); who can read it as this user can read and write the marks themselves, so the
-token opens nothing more. A file that others may read, that belongs to somebody else, or that came
-here with a copy of the folder from another place counts as nothing: there is a new token then.
+started anew. So the folder of the marks keeps port and token, in ``address.json``. Only the user
+may read that file (0600); who can read it as this user can read and write the marks themselves, so
+the token opens nothing more. A file that others may read, that belongs to somebody else, or that
+came here with a copy of the folder from another place counts as nothing: there is a new token then.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Address(NamedTuple):
 
 def _private(file: Path) -> bytes:
     """Read a file that is this user's alone."""
-    handle = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    handle = os.open(
+        file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    )
     with os.fdopen(handle, "rb") as opened:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):

@@ -39,8 +39,8 @@ class PageState:
         Parameters
         ----------
         order : str
-            Of the other images: ``"unsure"`` (not yet marked, least sure first), ``"marked"`` (the
-            last first), ``"name"``.
+            Of the other images: ``"unsure"`` (not yet marked, least sure first), ``"marked"``,
+            ``"name"`` (all).
         count : int
             How many of them.
         shown : sequence of int
@@ -57,13 +57,13 @@ class PageState:
             "parts": list(teacher.parts),
             "images": len(teacher.parse.names),
             "target": teacher.target,
-            "answers": len(marked),
+            "answers": curve[-1].answers if curve else 0,
             "curve": [_progress(one) for one in curve],
-            "out": None if teacher.out is None else str(teacher.out),
             "rows": rows[:count],
             "more": len(rows) > count,
             "seen": {
-                row: self._row(row, located, marked) for row in dict.fromkeys([*rows[:count], *shown])
+                row: self._row(row, located, marked)
+                for row in dict.fromkeys([*rows[:count], *shown])
             },
         }
 
@@ -75,8 +75,7 @@ class PageState:
         if order == "name":
             return sorted(range(len(names)), key=names.__getitem__)
         if order == "marked":
-            row = {name: k for k, name in enumerate(names)}
-            return [row[name] for name in reversed(marked)]
+            return [k for k, name in enumerate(names) if name in marked]
         radii = [v for v in located.uncertainty.values() if np.isfinite(v).any()]
         rest = [k for k, name in enumerate(names) if name not in marked]
         if not radii:

@@ -11,9 +11,9 @@
 | ``GET image/ROW``, ``thumbnail/ROW``, ``patch/ROW/X/Y`` | pictures |
 | ``GET``, ``page.css``, ``*.js`` | the page |
 
-A question that comes back with its answer says itself what it was about, so that an answer finds
-its image after the server was killed and knows nothing of having asked. What is wrong with a
-request is said as ``{"error": ...}`` with a 4xx code.
+Answers name their question by its id, which the teacher's journal knows, so that they find it after
+the server was killed and started anew. What is wrong with a request is said as ``{"error": ...}``
+with a 4xx code.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from starlette.routing import Route
 from explgraph.answers.located import Located
 from explgraph.errors import ExplgraphError, one_line
 from explgraph.teaching.page_state import PageState
-from explgraph.teaching.question import Question
 from explgraph.teaching.served_pictures import ServedPictures
 from explgraph.teaching.teacher import Teacher
 
@@ -66,7 +65,6 @@ class Routes:
         self._teacher = teacher
         self._pictures = pictures
         self._state = PageState(teacher)
-        self._rows = {name: row for row, name in enumerate(teacher.parse.names)}
         folder = resources.files("explgraph.teaching").joinpath("page")
         self._files = {
             file.name: file.read_bytes()
@@ -121,8 +119,10 @@ class Routes:
         return Response(self._pictures.patch(row, x, y), media_type="image/jpeg")
 
     def _check_row(self, row: int) -> None:
-        if not 0 <= row < len(self._rows):
-            raise HTTPException(404, f"there is no image {row}; there are {len(self._rows)}")
+        if not 0 <= row < len(self._teacher.parse.names):
+            raise HTTPException(
+                404, f"there is no image {row}; there are {len(self._teacher.parse.names)}"
+            )
 
     # --- what is told ---
 
@@ -133,23 +133,27 @@ class Routes:
             return {"revision": revision}
         count = _number(asked.get("count", "24"), "count")
         order = asked.get("order", "unsure")
-        shown = [row for row in _numbers(asked.get("shown", "")) if 0 <= row < len(self._rows)]
+        shown = [
+            row
+            for row in _numbers(asked.get("shown", ""))
+            if 0 <= row < len(self._teacher.parse.names)
+        ]
         return {"revision": revision} | self._state.told(order, count, shown)
 
     def question(self, body: Body) -> Body:
         """Ask this browser something; of an image if one is named."""
         image = _text(body, "image") if body.get("image") is not None else None
-        if image is not None:
-            self._row(image)
         asked = self._teacher.question(_who(body), image=image)
         return {"question": self._state.asked(asked)}
 
     def answer(self, body: Body) -> Body:
         """Take an answer; give how many guesses moved, and the next question."""
-        who, question = _who(body), self._question(body)
+        who, question, said = _who(body), body.get("question"), _said(body)
+        if type(question) is not int:
+            raise ExplgraphError("question is missing; expected the id of the one that was asked")
         name = _text(body, "name") if body.get("name") else ""
         before = self._teacher.guesses()
-        self._teacher.answer(question, self._said(question, body), who, name=name)
+        self._teacher.answer(question, said, who, name=name)
         revision = self._changed()
         asked = self._teacher.question(who)
         moved = _moved(before, self._teacher.guesses(), self._teacher.parse.image_size)
@@ -166,13 +170,16 @@ class Routes:
         if not name or not name.isprintable():
             raise ExplgraphError(f"name is {name!r}; expected what the part is called")
         self._teacher.add_part(name)
-        return {"revision": self._changed(), "question": self._state.asked(self._teacher.question(who))}
+        return {
+            "revision": self._changed(),
+            "question": self._state.asked(self._teacher.question(who)),
+        }
 
     def finish(self, body: Body) -> Body:
         """Write the graph; say where everything is."""
         _who(body)
-        self._teacher.finish()
-        return {"out": None if self._teacher.out is None else str(self._teacher.out)}
+        folder = self._teacher.finish()
+        return {"out": None if folder is None else str(folder)}
 
     def _revision(self) -> str:
         return f"{self._run}-{self._changes}"
@@ -181,59 +188,6 @@ class Routes:
         with self._lock:
             self._changes += 1
             return self._revision()
-
-    # --- what comes back ---
-
-    def _row(self, image: str) -> int:
-        if image not in self._rows:
-            raise ExplgraphError(f"there is no image {image!r}")
-        return self._rows[image]
-
-    def _question(self, body: Body) -> Question:
-        """Give the question that an answer is to."""
-        told = body.get("question")
-        if not isinstance(told, dict) or type(told.get("id")) is not int:
-            raise ExplgraphError("question is missing; expected the one that was asked, with its id")
-        kind = told.get("kind")
-        if kind == "mark":
-            image = _text(told, "image")
-            parts = _names(told, "parts")
-            return Question(told["id"], "mark", image, self._row(image), parts, {}, (), "")
-        if kind in ("same", "noise"):
-            things = _names(told, "things")
-            if len(things) != (2 if kind == "same" else 1):
-                raise ExplgraphError(f"question has {len(things)} things; it is {kind!r}")
-            return Question(told["id"], kind, "", -1, (), {}, things, "")
-        raise ExplgraphError(f"question is {kind!r}; expected 'mark', 'same' or 'noise'")
-
-    def _said(self, question: Question, body: Body) -> Any:
-        """Check what was said, as far as the teacher doesn't."""
-        said = body.get("said")
-        if question.kind != "mark":
-            if said is not None and not isinstance(said, bool):
-                raise ExplgraphError(f"said is {said!r}; expected true, false or null")
-            return said
-        if not isinstance(said, dict) or len(said) > _MOST:
-            raise ExplgraphError("said must hold a place or null for each part")
-        height, width = self._teacher.parse.image_size
-        places: dict[str, tuple[float, float] | None] = {}
-        for part, place in said.items():
-            if part not in self._teacher.parts:
-                raise ExplgraphError(f"said is of {part!r}, which is none of the parts")
-            if place is None:
-                places[part] = None
-                continue
-            well = isinstance(place, list) and len(place) == 2
-            if not well or not all(type(v) in (int, float) and math.isfinite(v) for v in place):
-                raise ExplgraphError(f"the place of {part!r} must be [x, y] px, or null")
-            x, y = map(float, place)
-            if not (0 <= x <= width and 0 <= y <= height):
-                raise ExplgraphError(
-                    f"the place of {part!r} is {x:.0f}, {y:.0f}, outside the image of {width} x "
-                    f"{height} px"
-                )
-            places[part] = (x, y)
-        return places
 
 
 def _moved(before: Located, after: Located, size: tuple[int, int]) -> int:
@@ -330,6 +284,19 @@ def _names(body: Body, key: str) -> tuple[str, ...]:
     return tuple(_text({key: name}, key) for name in names)
 
 
+def _said(body: Body) -> Any:
+    """Give what was said, places as the teacher takes them; it checks whether they are any."""
+    said = body.get("said")
+    if isinstance(said, dict):
+        for part, place in said.items():
+            numbers = isinstance(place, list) and all(type(v) in (int, float) for v in place)
+            if place is not None and not (numbers and len(place) == 2):
+                raise ExplgraphError(f"the place of {part!r} must be [x, y] px, or null")
+    elif said is not None and not isinstance(said, bool):
+        raise ExplgraphError("said must be places by part, true, false, or null")
+    return said
+
+
 def _number(text: str, key: str) -> int:
     """Give a whole number of a query."""
     if not text.isdecimal() or not 0 < int(text) <= _MOST:
@@ -340,6 +307,8 @@ def _number(text: str, key: str) -> int:
 def _numbers(text: str) -> Sequence[int]:
     """Give whole numbers with commas between."""
     numbers = [piece for piece in text.split(",") if piece]
-    if len(numbers) > _MOST or not all(n.isascii() and n.isdecimal() and len(n) < 10 for n in numbers):
+    if len(numbers) > _MOST or not all(
+        n.isascii() and n.isdecimal() and len(n) < 10 for n in numbers
+    ):
         raise ExplgraphError(f"shown is {text[:20]!r}; expected up to {_MOST} rows")
     return [int(n) for n in numbers]

@@ -1,4 +1,4 @@
-"""Images, thumbnails and patches as the page shows them: JPEG files, the last ones kept in memory."""
+"""Images, thumbnails, patches as the page shows them: JPEG files, the last ones kept in memory."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ Starlette and uvicorn do the work; who gets in is decided in `gate`, what is ans
 
 from __future__ import annotations
 
-import socket
 import os
+import socket
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,10 +84,18 @@ class Served:
         self._bound = bound
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app, http="h11", ws="none", loop="asyncio", lifespan="off", log_config=None,
-                log_level="critical", access_log=False, proxy_headers=False, server_header=False,
+                app,
+                http="h11",
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
                 timeout_graceful_shutdown=_PATIENCE,
-            )  # fmt: skip
+            )
         )
 
     def run(self) -> None:
@@ -106,11 +114,11 @@ def serving(teacher: Teacher, *, port: int | None = None) -> Iterator[Served]:
         raise ExplgraphError("the teacher has no images to show; give Teacher(..., images=)")
     parse = teacher.parse
     pictures = ServedPictures(Pictures.of(teacher.images, parse.image_size, parse))
-    kept = Address.kept(teacher.out)
+    kept = Address.kept(teacher._journal.folder)
     with _bound(port, kept.port) as (listening, taken):
         address = kept._replace(port=taken)
-        if teacher.out is not None:
-            address.keep(teacher.out)
+        if teacher._journal.folder is not None:
+            address.keep(teacher._journal.folder)
         routes = Routes(teacher, pictures).all()
         app = Starlette(
             routes=routes, exception_handlers=dict.fromkeys((HTTPException, Exception), failed)

@@ -17,9 +17,6 @@ export class Refused extends Error {}
 class Away extends Error {}
 
 let away = false;
-const on_return = [];
-/** Calls a function whenever the server is back after it was away. */
-export function when_back(call) { on_return.push(call); }
 
 function banner(text) { $("banner").textContent = text; $("banner").hidden = !text; }
 export function complain(text) { banner(text); setTimeout(() => { if ($("banner").textContent === text) banner(""); }, 8000); }
@@ -39,10 +36,7 @@ async function until_there(path, options, kept) {
   for (;;) {
     try {
       const told = await request(path, options);
-      if (away) {
-        away = false; banner(""); say("The server is back.");
-        for (const call of on_return) call();
-      }
+      if (away) { away = false; banner(""); say("explgraph is back."); }
       return told;
     } catch (error) {
       if (!(error instanceof Away)) throw error;

@@ -3,7 +3,7 @@
 import { read } from "./server.js";
 
 export const state = {
-  revision: "", size: [1, 1], parts: [], images: 0, target: null, answers: 0, curve: [], out: null, rows: [], more: false, seen: {},
+  revision: "", size: [1, 1], parts: [], images: 0, target: null, answers: 0, curve: [], rows: [], more: false, seen: {},
   order: "unsure", count: 24, // of the other images: asked for, not told
 };
 const watchers = [];
