@@ -65,6 +65,7 @@ class Routes:
         self._teacher = teacher
         self._pictures = pictures
         self._state = PageState(teacher)
+        self._count = len(teacher.parse.names)
         folder = resources.files("explgraph.teaching").joinpath("page")
         self._files = {
             file.name: file.read_bytes()
@@ -119,10 +120,8 @@ class Routes:
         return Response(self._pictures.patch(row, x, y), media_type="image/jpeg")
 
     def _check_row(self, row: int) -> None:
-        if not 0 <= row < len(self._teacher.parse.names):
-            raise HTTPException(
-                404, f"there is no image {row}; there are {len(self._teacher.parse.names)}"
-            )
+        if not 0 <= row < self._count:
+            raise HTTPException(404, f"there is no image {row}; there are {self._count}")
 
     # --- what is told ---
 
@@ -133,11 +132,7 @@ class Routes:
             return {"revision": revision}
         count = _number(asked.get("count", "24"), "count")
         order = asked.get("order", "unsure")
-        shown = [
-            row
-            for row in _numbers(asked.get("shown", ""))
-            if 0 <= row < len(self._teacher.parse.names)
-        ]
+        shown = [row for row in _numbers(asked.get("shown", "")) if row < self._count]
         return {"revision": revision} | self._state.told(order, count, shown)
 
     def question(self, body: Body) -> Body:

@@ -143,6 +143,7 @@ def _bound(port: int | None, kept: int) -> Iterator[tuple[socket.socket, int]]:
                         f"can't serve on port {tried}: {getattr(err, 'strerror', None) or err}; "
                         "without a port a free one is taken"
                     ) from err
+        listening.listen()  # from now on browsers wait rather than fail
         yield listening, listening.getsockname()[1]
     finally:
         listening.close()

@@ -22,7 +22,7 @@ export function begin(asked) {
     const marks = places.map(([x, y], k) => svg("circle", { cx: x, cy: y, r: .05 * Math.min(w, h), stroke: colour_of(k) }));
     const whole = el("span", { class: "frame" }, el("img", { src: `thumbnail/${row}`, alt: name }), svg("svg", { viewBox: `0 0 ${w} ${h}`, preserveAspectRatio: "none" }, ...marks));
     const patches = places.map(([x, y], k) => {
-      const patch = el("img", { class: "patch", src: `patch/${row}/${x.toFixed(2)}/${y.toFixed(2)}`, alt: `${asked.titles[k]} in ${name}` });
+      const patch = el("img", { class: "patch", src: `patch/${row}/${Math.max(0, x).toFixed(2)}/${Math.max(0, y).toFixed(2)}`, alt: `${asked.titles[k]} in ${name}` });
       patch.style.borderColor = colour_of(k);
       return patch;
     });

@@ -6,12 +6,12 @@ import * as choices from "./choices.js";
 import * as picture from "./picture.js";
 import { ask_for_name } from "./parts.js";
 import { state } from "./state.js";
-import { undo, finish, is_busy } from "./asking.js";
+import { undo, finish } from "./asking.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 function press(button, call) {
-  $(button).addEventListener("click", () => { if (!is_busy()) { call(); if (marking.open_question()) $("stage").focus({ preventScroll: true }); } });
+  $(button).addEventListener("click", () => { call(); if (!$("marking").hidden) $("stage").focus({ preventScroll: true }); });
 }
 press("accept", marking.accept); press("absent", marking.absent); press("skip", marking.skip); press("undo", undo);
 press("yes", () => choices.answer(true)); press("no", () => choices.answer(false)); press("pass", () => choices.answer(null)); press("take-back", undo);
@@ -26,7 +26,6 @@ addEventListener("keydown", event => {
   if (typing) { if (key === "Escape") target.blur(); return; }
   if (key === "?") { $("help").showModal(); return; }
   if (key === "p") { event.preventDefault(); ask_for_name(); return; }
-  if (is_busy()) return;
   if (key === "z") { undo(); return; }
   if (choices.open_question()) {
     if (key in { y: 1, n: 1, s: 1 }) { event.preventDefault(); choices.answer({ y: true, n: false, s: null }[key]); }

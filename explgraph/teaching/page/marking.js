@@ -19,8 +19,12 @@ export async function begin(asked) {
   marks = {};
   for (const part of state.parts) marks[part] = start_of(part);
   active = asked.parts.find(part => !done(part)) ?? asked.parts[0] ?? state.parts[0] ?? null;
-  const there = await picture.open(asked.row, asked.image);
-  if (there) { draw(); $("stage").dataset.image = asked.image; $("stage").focus({ preventScroll: true }); }
+  tell(); // first: it may take another line, and what is being clicked on must stay where it is
+  if (await picture.open(asked.row, asked.image)) {
+    draw();
+    $("stage").dataset.image = asked.image;
+    $("stage").focus({ preventScroll: true });
+  }
 }
 export function end() { question = null; stop_timer(); delete $("stage").dataset.image; }
 
@@ -43,15 +47,19 @@ function draw() {
     return { part, k, place, by, active: part === active, ring: guess && { place: guess.slice(0, 2), radius: guess[2] } };
   });
   picture.draw(said);
+  tell();
+}
+/** Says in words what is open. */
+function tell() {
   $("ask").replaceChildren(...sentence());
   $("why").textContent = question.reason ? `Why this one: ${question.reason}` : "";
   for (const chip of document.querySelectorAll("#parts [role=radio]")) {
     const part = state.parts[chip.dataset.k], chosen = part === active;
     chip.setAttribute("aria-checked", String(chosen));
-    chip.querySelector(".state").textContent = told(part);
+    chip.querySelector(".state").textContent = state_of(part);
   }
 }
-function told(part) {
+function state_of(part) {
   const mark = marks[part];
   if (!mark || mark.by === "none") return "not placed";
   if (mark.place === null) return mark.by === "guess" ? "not visible?" : "not visible";
@@ -67,7 +75,7 @@ function sentence() {
   if (!open.length) return ["Press ", go_on(), " to go on, or put a part elsewhere."];
   if (guessed.length === open.length) {
     if (open.length === 1 && marks[open[0]].place === null) return ["It thinks that this image doesn't show the ", bold(open[0]), ". Press ", go_on(), ` if so, or ${click()} where it is.`];
-    return open.length === 1 ? ["Is the ring on the ", bold(open[0]), "? Press ", go_on(), `, or ${click()} where it really is."]
+    return open.length === 1 ? ["Is the ring on the ", bold(open[0]), "? Press ", go_on(), `, or ${click()} where it really is.`]
       : ["Are the rings right? Press ", go_on(), `, or ${click()} where the `, bold(active), " really is."];
   }
   return [fingers.matches ? "Tap on the " : "Click on the ", bold(active), " in this image.", state.answers ? "" : " A few images later it finds the rest by itself."];
@@ -107,7 +115,7 @@ picture.handle({
 export function choose(part) {
   if (!question || !state.parts.includes(part)) return;
   stop_timer(); active = part; draw();
-  say(`${part}: ${told(part)}`);
+  say(`${part}: ${state_of(part)}`);
 }
 /** The next part, or the one before; false at the end. */
 export function step(by) {
