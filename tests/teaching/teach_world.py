@@ -1,4 +1,4 @@
-"""Creatures in files, a graph of them, and a teacher's server in a thread: for tests of the page."""
+"""Creatures in files, a graph of them, a teacher's server in a thread: for tests of the page."""
 
 import threading
 import warnings
@@ -13,11 +13,12 @@ from explgraph.teaching.server import serving
 from explgraph.teaching.teacher import Teacher
 
 SIDE = 112  # px of the network's images
+FILES = 300, 224  # px of the photographs, width and height: wider than the network sees them
 READY = {"size": creatures.SIZE, "mean": creatures.MEAN, "std": creatures.STD}
 
 
 class World:
-    """Photographs twice as large as the network sees them, their graph and parse."""
+    """Photographs larger and wider than the network sees them, their graph and parse."""
 
     def __init__(self, folder, n=48):
         self.folder = folder
@@ -25,7 +26,7 @@ class World:
         self.names = [f"{i:02}.png" for i in range(n)]
         (folder / "images").mkdir()
         for name, colours in zip(self.names, self.drawn.images, strict=True):
-            Image.fromarray(colours).save(folder / "images" / name)
+            Image.fromarray(colours).resize(FILES).save(folder / "images" / name)
         self.images = explgraph.ImageFolder(folder / "images", **READY)
         self.graph_file = folder / "graph.explgraph"
         with warnings.catch_warnings():

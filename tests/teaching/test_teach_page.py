@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from teach_world import SIDE, served
+from teach_world import FILES, SIDE, served
 
 from explgraph.teaching.question import Progress, Question
 
@@ -34,8 +34,8 @@ def serve():
 
 
 @pytest.fixture
-def opened(browser, serve):  # closed before the servers are
-    """A function that opens a page as a new person; it asks nobody else, and complains of nothing."""
+def opened(browser, serve):  # noqa: ARG001  (closed before the servers are)
+    """A function that opens a page as a new person; it asks no other host, complains of nothing."""
     contexts = []
 
     def open_page(url, width=1280, height=800, expected=(), **options):
@@ -72,7 +72,8 @@ def image_of(page, other_than=None):
 def on_screen(page, place):
     """Where a place of the network's image is on the screen."""
     box = page.locator("#picture").bounding_box()
-    return tuple(box[s] + float(v) / SIDE * box[w] for s, w, v in zip("xy", ("width", "height"), place, strict=True))  # fmt: skip
+    x, y = place
+    return box["x"] + x / SIDE * box["width"], box["y"] + y / SIDE * box["height"]
 
 
 def pin(page, which=".active"):
@@ -86,9 +87,13 @@ def marks(folder):
     """What marks.csv says: by image and part, px of the network's image, or None."""
     with (folder / "marks.csv").open(newline="") as file:
         return {
-            (row["name"], row["part"]): (float(row["x"]) / 2, float(row["y"]) / 2) if row["x"] else None
+            (row["name"], row["part"]): at_network(row) if row["x"] else None
             for row in csv.DictReader(file)
         }  # fmt: skip
+
+
+def at_network(row):
+    return tuple(float(row[axis]) * SIDE / side for axis, side in zip("xy", FILES, strict=True))
 
 
 def wait(condition, seconds=15):
@@ -235,7 +240,8 @@ def test_with_the_keyboard(world, serve, opened, tmp_path):
     page.keyboard.press("Control+z")
     assert image_of(page, fifth) == fourth
     page.keyboard.press("+")
-    assert page.locator("#picture").bounding_box()["height"] > page.locator("#stage").bounding_box()["height"]  # fmt: skip
+    tall = [page.locator(box).bounding_box()["height"] for box in ("#picture", "#stage")]
+    assert tall[0] > tall[1]
     page.keyboard.press("0")
     page.keyboard.press("?")
     assert page.is_visible("#help")
@@ -304,8 +310,8 @@ class Command:
     def __init__(self, world, out):
         self._arguments = [
             sys.executable, "-m", "explgraph", "teach", str(world.graph_file), "--images",
-            str(world.folder / "images"), "--model", "explgraph.creatures:network", "--parts", "eye",
-            "--out", str(out), "--no-browser",
+            str(world.folder / "images"), "--model", "explgraph.creatures:network",
+            "--parts", "eye", "--out", str(out), "--no-browser",
         ]  # fmt: skip
         self.start()
 
@@ -395,36 +401,14 @@ def test_another_site_gets_nothing(world, serve, opened, tmp_path, browser):
     teacher = world.teacher(["eye"], tmp_path)
     url = serve(teacher)
     opened(url)
-    # all that a page of another origin can do, even if it knew the token
-    attack = (
-        """<!doctype html><meta charset=utf-8><body><script>
-        const url = "%s", body = JSON.stringify({who: "x", name: "stolen"}), got = {};
-        const attempts = {
-          read: () => fetch(url + "state"),
-          blind: () => fetch(url + "part", {method: "POST", mode: "no-cors", body, headers: {"Content-Type": "text/plain"}}),
-          json: () => fetch(url + "part", {method: "POST", body, headers: {"Content-Type": "application/json"}}),
-          beacon: async () => navigator.sendBeacon(url + "part", new Blob([body], {type: "text/plain"})) && {},
-          image: () => new Promise((yes, no) => { const i = new Image; i.onload = yes; i.onerror = no; i.src = url + "image/0"; }),
-          script: () => new Promise((yes, no) => { const s = document.createElement("script"); s.onload = yes; s.onerror = no; s.src = url + "state.js"; document.body.append(s); }),
-          style: () => new Promise((yes, no) => { const s = document.createElement("link"); s.rel = "stylesheet"; s.onload = yes; s.onerror = no; s.href = url + "page.css"; document.body.append(s); }),
-        };
-        (async () => {
-          for (const [name, attempt] of Object.entries(attempts)) try { const r = await attempt(); got[name] = r && r.type === "opaque" ? "opaque" : "got in"; } catch { got[name] = "refused"; }
-          const frame = document.createElement("iframe"); frame.src = url; document.body.append(frame);
-          await new Promise(done => { frame.onload = done; });
-          try { got.frame = frame.contentDocument ? "got in" : "refused"; } catch { got.frame = "refused"; }
-          document.title = JSON.stringify(got);
-        })();
-        </script><form method=post enctype=text/plain action="%spart"><input name='{"who":"x","name":"stolen","a":"' value='"}'></form>"""
-        % (url, url)
-    ).encode()
+    attack = (Path(__file__).parent / "other_site.html").read_text().replace("@URL@", url)
 
     class Evil(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.end_headers()
-            self.wfile.write(attack)
+            self.wfile.write(attack.encode())
 
         def log_message(self, *_):
             pass
@@ -437,9 +421,8 @@ def test_another_site_gets_nothing(world, serve, opened, tmp_path, browser):
         page.goto(f"http://localhost:{evil.server_address[1]}/")
         wait(lambda: page.title().startswith("{"))
         got = json.loads(page.title())
-        # a beacon says only that it was sent
-        assert got.pop("beacon") in ("got in", "refused")
-        assert set(got.values()) <= {"refused", "opaque"}, got
+        assert got == dict.fromkeys(got, "refused") | {"blind": "not to be read"}
+        assert len(got) == 7
         page.evaluate("() => document.forms[0].submit()")
         page.wait_for_load_state()
         assert "this server's own page only" in page.inner_text("body")
@@ -457,15 +440,20 @@ def test_another_site_gets_nothing(world, serve, opened, tmp_path, browser):
 
 
 def test_names_are_text(world, serve, opened, tmp_path):
-    url = serve(world.teacher([HOSTILE], tmp_path))
-    page = opened(url)
+    names = [HOSTILE, "__proto__", "constructor"]
+    page = opened(serve(world.teacher(names, tmp_path)))
     first = image_of(page)
-    page.mouse.click(*on_screen(page, (30.0, 40.0)))
+    assert f"Click on the {HOSTILE} in this" in page.inner_text("#ask")
+    for k in range(3):
+        page.mouse.click(*on_screen(page, (30.0 + 10 * k, 40.0)))
     page.keyboard.press("Enter")
     image_of(page, first)
-    assert HOSTILE in page.inner_text("#ask")
-    assert HOSTILE in page.inner_text("#parts")
+    assert page.locator("#parts .name").all_inner_texts() == names
+    assert page.locator("#pins .pin").count() == 3
     assert page.title() == "Teach · explgraph"
+    assert set(marks(tmp_path)) == {(first, name) for name in names}
+    page.wait_for_selector("#strip .dot")
+    assert page.locator("#strip .dot").count() == 3 * 24
 
 
 # --- questions about the graph -------------------------------------------------------------------
@@ -481,12 +469,12 @@ def test_questions_about_parts(world, serve, opened, tmp_path, monkeypatch):
     ]
     heard = []
 
-    def answer(question, said, who="", *, name=""):
+    def answer(question, said, _who, *, name):
         heard.append((question, said, name))
         to_ask.pop(0)
         return Progress(0, {}, float("nan"), float("nan"), False, "")
 
-    monkeypatch.setattr(teacher, "question", lambda who, image=None: to_ask[0] if to_ask else None)
+    monkeypatch.setattr(teacher, "question", lambda *_, **__: to_ask[0] if to_ask else None)
     monkeypatch.setattr(teacher, "answer", answer)
     url = serve(teacher)
     page = opened(url)

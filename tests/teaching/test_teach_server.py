@@ -16,6 +16,7 @@ from explgraph.teaching.address import FILE, Address
 from explgraph.teaching.gate import HEADERS
 from explgraph.teaching.served_pictures import ServedPictures
 from explgraph.teaching.server import serve, serving
+from explgraph.teaching.teacher import Teacher
 from explgraph.views.pictures import Pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -115,7 +116,8 @@ def test_only_its_own_page_may_change_anything(asked):
 def test_every_answer_forbids_what_the_page_never_does(asked):
     ask, _ = asked
     for path, options in (
-        ("", {}), ("page.css", {}), ("start.js", {}), ("state", {}), ("image/0", {}), ("nothing", {}),
+        ("", {}), ("page.css", {}), ("start.js", {}), ("state", {}), ("image/0", {}),
+        ("nothing", {}),
         ("state", {"prefix": "/wrong/"}), ("answer", {"body": {}}), ("state", {"method": "PUT"}),
     ):  # fmt: skip
         _, headers, _ = ask(path, **options)
@@ -324,9 +326,9 @@ def test_ports(world, tmp_path):
             with pytest.raises(ExplgraphError, match=f"can't serve on port {taken}: "):
                 serve(teacher, port=taken)
     teacher.close()
-    with world.teacher() as without, pytest.raises(ExplgraphError, match="no images to show"):
-        without.images = None
-        serve(without)
+    with Teacher(world.graph, world.parse) as without:  # noqa: SIM117
+        with pytest.raises(ExplgraphError, match="no images to show"):
+            serve(without)
 
 
 def test_what_is_missing_is_named():

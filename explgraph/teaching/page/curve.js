@@ -1,6 +1,6 @@
 // How far it is: the expected error after each answer, the target, and whether to stop.
 
-import { $, svg, el, percent, counted, colour_of, say } from "./elements.js";
+import { $, svg, percent, counted, colour_of, own, say } from "./elements.js";
 import { state, watch } from "./state.js";
 
 const W = 320, H = 120, LEFT = 34, BOTTOM = 18, TOP = 8, RIGHT = 8;
@@ -20,7 +20,7 @@ function draw() {
   const most = Math.max(10, known.at(-1).answers), top = nice(1.05 * Math.max(state.target ?? 0, ...known.flatMap(point => [point.error, ...Object.values(point.errors).filter(e => e !== null)])));
   const x = n => LEFT + (W - LEFT - RIGHT) * n / most, y = e => H - BOTTOM - (H - BOTTOM - TOP) * Math.min(1, e / top);
   const path = (points, attributes) => svg("polyline", { points: points.map(p => p.join(",")).join(" "), ...attributes });
-  const lines = state.parts.length < 2 ? [] : state.parts.map((part, k) => path(known.filter(p => (p.errors[part] ?? null) !== null).map(p => [x(p.answers), y(p.errors[part])]), { class: "of-part", stroke: colour_of(k) }));
+  const lines = state.parts.length < 2 ? [] : state.parts.map((part, k) => path(known.filter(p => (own(p.errors, part) ?? null) !== null).map(p => [x(p.answers), y(p.errors[part])]), { class: "of-part", stroke: colour_of(k) }));
   const target = state.target ? [svg("line", { x1: LEFT, x2: W - RIGHT, y1: y(state.target), y2: y(state.target), class: "target" }), label(W - RIGHT, y(state.target) - 3, `target ${percent(state.target)}`, "end", "target-text")] : [];
   const [nx, ny] = [x(known.at(-1).answers), y(known.at(-1).error)];
   curve.replaceChildren(axis(most, top), ...target, ...lines, path(known.map(p => [x(p.answers), y(p.error)]), { class: "mean" }), svg("circle", { cx: nx, cy: ny, r: 4, class: "now" }));

@@ -39,6 +39,8 @@ export function badge(k) {
   return made;
 }
 
+/** What an object holds under a name that people chose: "constructor" is one like others. */
+export const own = (object, key) => Object.hasOwn(object, key) ? object[key] : undefined;
 export const percent = share => `${(100 * share).toFixed(share < .0995 ? 1 : 0)} %`;
 export const counted = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 /** "a", "a and b", "a, b and c" */

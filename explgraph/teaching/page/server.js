@@ -5,12 +5,14 @@ import { $, say } from "./elements.js";
 
 const WAIT = 1000; // ms between tries while the server is away
 
+// the path is the token: another server at the same port is told nothing of this one's
+const name_of = key => `${location.pathname}${key}`;
+function remembered(key) { try { return sessionStorage.getItem(name_of(key)); } catch { return null; } }
+function remember(key, value) { try { sessionStorage.setItem(name_of(key), value); } catch { /* lasts as long as the page, then */ } return value; }
+function forget(key) { try { sessionStorage.removeItem(name_of(key)); } catch { /* as above */ } }
+
 /** Tells this browser (this tab, really) from others. */
 export const who = remembered("who") || remember("who", crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2));
-
-function remembered(key) { try { return sessionStorage.getItem(key); } catch { return null; } }
-function remember(key, value) { try { sessionStorage.setItem(key, value); } catch { /* lasts as long as the page, then */ } return value; }
-function forget(key) { try { sessionStorage.removeItem(key); } catch { /* as above */ } }
 
 /** What the server refuses, in its words. */
 export class Refused extends Error {}

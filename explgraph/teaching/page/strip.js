@@ -1,6 +1,6 @@
 // Other images: small, with their guesses, which move when something was learnt.
 
-import { $, el, svg, colour_of, counted, say } from "./elements.js";
+import { $, el, svg, colour_of, counted, own, say } from "./elements.js";
 import { state, watch, refresh } from "./state.js";
 
 const REST = 1300; // ms that people see guesses move, before the least sure take their places
@@ -15,7 +15,7 @@ function cell(row) {
   if (cells.has(row)) return cells.get(row);
   const { name } = state.seen[row], overlay = svg("svg", { viewBox: `0 0 ${state.size.join(" ")}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const button = el("button", { class: "thumb", title: name, click: () => open(name) }, el("span", { class: "frame" }, el("img", { src: `thumbnail/${row}`, alt: "", loading: "lazy", draggable: "false" }), overlay));
-  const made = { li: el("li", {}, button), button, overlay, marks: {} };
+  const made = { li: el("li", {}, button), button, overlay, marks: new Map() };
   cells.set(row, made);
   return made;
 }
@@ -24,18 +24,19 @@ function cell(row) {
 function update(row) {
   const { button, overlay, marks } = cell(row), { name, guesses, marked } = state.seen[row], said = [];
   state.parts.forEach((part, k) => {
-    const mark = marked[part], guess = guesses[part], place = mark === undefined ? guess && (guess[3] !== null && guess[3] < .5 ? null : guess.slice(0, 2)) : mark;
+    const mark = own(marked, part), guess = own(guesses, part), place = mark === undefined ? guess && (guess[3] !== null && guess[3] < .5 ? null : guess.slice(0, 2)) : mark;
     said.push(`${part}: ${mark === undefined ? (guess ? (place ? "guess" : "perhaps not visible") : "unknown") : (mark ? "marked" : "not visible")}`);
     if (!place) {
-      if (marks[part]) { for (const one of Object.values(marks[part])) one.remove(); delete marks[part]; }
+      for (const one of Object.values(marks.get(part) ?? {})) one.remove();
+      marks.delete(part);
       return;
     }
     const [x, y] = place, r = mark === undefined ? guess[2] ?? 0 : 0;
-    if (!marks[part]) {
-      marks[part] = { trail: svg("line", { class: "trail", stroke: colour_of(k), x1: x, y1: y, x2: x, y2: y }), ring: svg("circle", { class: "ring", stroke: colour_of(k) }), dot: svg("circle", { class: "dot", fill: colour_of(k) }) };
-      overlay.append(...Object.values(marks[part]));
+    if (!marks.has(part)) {
+      marks.set(part, { trail: svg("line", { class: "trail", stroke: colour_of(k), x1: x, y1: y, x2: x, y2: y }), ring: svg("circle", { class: "ring", stroke: colour_of(k) }), dot: svg("circle", { class: "dot", fill: colour_of(k) }) });
+      overlay.append(...Object.values(marks.get(part)));
     }
-    const { trail, ring, dot } = marks[part], x0 = Number(dot.getAttribute("cx") ?? x), y0 = Number(dot.getAttribute("cy") ?? y);
+    const { trail, ring, dot } = marks.get(part), x0 = Number(dot.getAttribute("cx") ?? x), y0 = Number(dot.getAttribute("cy") ?? y);
     if (Math.hypot(x - x0, y - y0) > .01 * Math.hypot(...state.size)) {
       for (const [key, value] of Object.entries({ x1: x0, y1: y0, x2: x, y2: y })) trail.setAttribute(key, value);
       trail.classList.remove("fading"); void trail.getBoundingClientRect(); trail.classList.add("fading");
