@@ -43,8 +43,8 @@ from explgraph import archive
 from explgraph.answers.located import Located
 from explgraph.answers.part_templates import FittedPart
 from explgraph.answers.poses import next_medoid, pose_distance
-from explgraph.answers.prepared import Prepared, located, normalised, prepare
-from explgraph.answers.voting import Nodes, Residual, Template
+from explgraph.answers.prepared import Prepared, located, may_vote, normalised, prepare
+from explgraph.answers.voting import Nodes, Residual, Template, posed
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
@@ -232,6 +232,7 @@ class Localizer:
             nodes = Nodes(
                 **{name: arrays.take(name, (len(graph),)) for name in _OF_NODES},
                 diagonal=float(np.hypot(*graph.image_size)),
+                votes=may_vote(graph),
             )
             for name in ("reliability", "follows"):
                 known = [values[name] for values in graph.nx.nodes.values()]
@@ -375,7 +376,8 @@ class Localizer:
                 f"k is {k}; expected 1 to {n - len(done)}, the images that aren't marked yet"
             )
         reliability = np.array([a["reliability"] for a in self.graph.nx.nodes.values()])
-        distance = pose_distance(parse.positions, reliability)
+        chosen = posed(reliability, may_vote(self.graph))
+        distance = pose_distance(parse.positions[:, chosen])
         picked: list[int] = []
         for _ in range(k):
             picked.append(next_medoid(distance, [*done, *picked]))

@@ -44,6 +44,7 @@ class FittedPart(NamedTuple):
     shots: int
     ratio: float  # radius over the scale of `Guess`
     presence: tuple[float, float] | None  # slope and intercept over log support
+    missed: Array = np.zeros(0)  # px, (shots,): by how much shots that are left out; not in files
 
 
 class Guess(NamedTuple):
@@ -64,20 +65,21 @@ def fit_part(
 ) -> FittedPart:
     """Fit a part to its k shots, and to images known to lack it (`bare`)."""
     k = len(marks)
-    groups = [np.zeros(k, dtype=np.int64)]
-    whole = left_out(nodes, positions, strengths, marks, groups[0])
-    best, best_group = whole, groups[0]
+    one = np.zeros(k, dtype=np.int64)
+    sums = voting.shot_sums(positions, strengths, marks)
+    whole = left_out(nodes, sums, positions, strengths, marks, one)
+    best, best_group = whole, one
     for count in range(2, min(TEMPLATES, k // TEMPLATE_SHOTS) + 1):
         group = _poses(nodes, positions, marks, count)
         if np.bincount(group, minlength=count).min() < TEMPLATE_SHOTS:
             break
-        parted = left_out(nodes, positions, strengths, marks, group)
+        parted = left_out(nodes, sums, positions, strengths, marks, group)
         gain = best[0] - parted[0]
         if not gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(k):
             break
         best, best_group = parted, group
     errors, left = best
-    templates = _templates(nodes, positions, strengths, marks, best_group)
+    templates = _templates(nodes, sums, best_group, best_group >= 0)
     found = guess(nodes, templates, k, positions, strengths)
     residual = voting.fit_residual(nodes, positions, found.place, marks)
     presence = None
@@ -85,18 +87,19 @@ def fit_part(
         elsewhere = guess(nodes, templates, k, bare, bare_strengths)
         presence = _platt(feature(left.support), feature(elsewhere.support))
     return FittedPart(
-        templates, residual, k, _ratio(errors / left.scale if k > 1 else errors), presence
+        templates, residual, k, _ratio(errors / left.scale if k > 1 else errors), presence, errors
     )
 
 
 def _templates(
-    nodes: Nodes, positions: Array, strengths: Array, marks: Array, group: NDArray[np.int64]
+    nodes: Nodes, sums: Array, group: NDArray[np.int64], kept: NDArray[np.bool_]
 ) -> tuple[Template, ...]:
-    """Fit a template to each group of shots."""
-    return tuple(
-        voting.fit_template(nodes, positions[group == g], strengths[group == g], marks[group == g])
-        for g in range(group.max() + 1)
-    )
+    """Fit a template to each group of those shots that are kept."""
+    templates = []
+    for g in range(group.max() + 1):
+        mine = kept & (group == g)
+        templates.append(voting.fit_template(nodes, sums[mine].sum(axis=0), int(mine.sum())))
+    return tuple(templates)
 
 
 def guess(
@@ -121,11 +124,17 @@ def guess(
 
 
 def left_out(
-    nodes: Nodes, positions: Array, strengths: Array, marks: Array, group: NDArray[np.int64]
+    nodes: Nodes,
+    sums: Array,
+    positions: Array,
+    strengths: Array,
+    marks: Array,
+    group: NDArray[np.int64],
 ) -> tuple[Array, Guess]:
     """Locate each shot by the others: errors (k,) px, and what was guessed.
 
-    Many shots are left out several at a time. A single one is located by itself.
+    Many shots are left out several at a time. A single one is located by itself. `sums` are those
+    of `voting.shot_sums`.
     """
     k = len(marks)
     errors = np.zeros(k)
@@ -135,15 +144,13 @@ def left_out(
     fold[np.argsort(group, kind="stable")] = np.arange(k) % FOLDS
     for f in range(min(k, FOLDS)):
         rest, out = (fold != f) | (k == 1), fold == f
-        templates = _templates(nodes, positions[rest], strengths[rest], marks[rest], group[rest])
-        shots = int(rest.sum())
-        inside = guess(nodes, templates, shots, positions[rest], strengths[rest]).place
-        residual = voting.fit_residual(nodes, positions[rest], inside, marks[rest])
-        found = guess(nodes, templates, shots, positions[out], strengths[out])
-        place = voting.correct(residual, positions[out], found.place, nodes.diagonal)
+        templates = _templates(nodes, sums, group, rest)
+        found = guess(nodes, templates, int(rest.sum()), positions, strengths)
+        residual = voting.fit_residual(nodes, positions[rest], found.place[rest], marks[rest])
+        place = voting.correct(residual, positions[out], found.place[out], nodes.diagonal)
         errors[out] = np.linalg.norm(place - marks[out], axis=1)
         for whole, part in zip(guesses, found, strict=True):
-            whole[out] = part
+            whole[out] = part[out]
     return errors, guesses
 
 
@@ -151,7 +158,7 @@ def _poses(nodes: Nodes, positions: Array, marks: Array, count: int) -> NDArray[
     """Part shots into poses: k-means of reliable nodes' places around the mark."""
     from scipy.cluster.vq import kmeans2  # takes half a second to import
 
-    chosen = np.argsort(-nodes.reliability, kind="stable")[: voting.POSE]
+    chosen = nodes.posed()
     pose = (positions[:, chosen] - marks[:, None]).reshape(len(marks), -1)
     # from the pose farthest from the mean, then ever the one farthest from those taken
     centres = [pose[((pose - pose.mean(axis=0)) ** 2).sum(axis=1).argmax()]]

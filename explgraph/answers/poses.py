@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from explgraph.answers import voting
 
 __all__ = ["next_medoid", "pose_distance"]
 
 Array = NDArray[np.float64]
 
 
-def pose_distance(positions: NDArray[np.float32], reliability: Array) -> Array:
-    """Say how far the reliable nodes of two images lie apart on average, seen from their centre.
+def pose_distance(positions: NDArray[Any]) -> Array:
+    """Say how far nodes of two images lie apart on average, seen from their centre.
 
     Parameters
     ----------
-    positions : (N, V, 2) px
-    reliability : (V,)
+    positions : (N, M, 2) px
+        Of nodes that tell a pose: the reliable ones (`Nodes.posed`), or a part's voters.
 
     Returns
     -------
     (N, N) px
     """
-    chosen = np.argsort(-reliability, kind="stable")[: voting.POSE]
-    places = positions[:, chosen].astype(np.float64)
-    pose = places - np.median(places, axis=1, keepdims=True)
-    # distances, not squares: a few nodes gone astray don't make a pose
-    return np.stack([np.linalg.norm(pose - one, axis=2).mean(axis=1) for one in pose])
+    pose = positions.astype(np.float32)
+    pose -= np.median(pose, axis=1, keepdims=True)
+    x, y = np.ascontiguousarray(np.moveaxis(pose, 2, 0))
+    distance = np.empty((len(pose), len(pose)))
+    for i in range(len(pose)):
+        # distances, not squares: a few nodes gone astray don't make a pose
+        distance[i] = np.sqrt((x - x[i]) ** 2 + (y - y[i]) ** 2).mean(axis=1)
+    return distance
 
 
 def next_medoid(distance: Array, done: Collection[int]) -> int:

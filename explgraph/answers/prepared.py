@@ -19,9 +19,10 @@ from explgraph.answers.voting import Nodes
 from explgraph.errors import ExplgraphError
 from explgraph.evaluation.metrics import normalised_scores, top_scores
 from explgraph.graph.graph import Graph
+from explgraph.graph.parts import decisions
 from explgraph.parsed import Parse
 
-__all__ = ["Found", "Prepared", "answered", "located", "normalised", "prepare"]
+__all__ = ["Found", "Prepared", "answered", "located", "may_vote", "normalised", "prepare"]
 
 Array = NDArray[np.float64]
 
@@ -102,7 +103,23 @@ def prepare(graph: Graph, parse: Parse) -> Prepared:
     )
     diagonal = float(np.hypot(*parse.image_size))
     stray = voting.stray(positions, strengths, diagonal)
-    return Prepared(Nodes(top, reliability, follows, stray, diagonal), positions, strengths)
+    nodes = Nodes(top, reliability, follows, stray, diagonal, may_vote(graph))
+    return Prepared(nodes, positions, strengths)
+
+
+def may_vote(graph: Graph) -> NDArray[np.bool_]:
+    """Say which nodes may vote, (V,): all but those of parts that people rejected.
+
+    Raises
+    ------
+    ExplgraphError
+        If there is none.
+    """
+    out = {node for one in decisions(graph) if one.rejected for node in one.nodes}
+    votes = np.array([node not in out for node in graph.node_ids], dtype=np.bool_)
+    if not votes.any():
+        raise ExplgraphError("every node belongs to a part that was rejected, so nothing can vote")
+    return votes
 
 
 def normalised(nodes: Nodes, parse: Parse) -> Prepared:

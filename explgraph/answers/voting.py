@@ -18,6 +18,8 @@ __all__ = [
     "Template",
     "fit_residual",
     "fit_template",
+    "posed",
+    "shot_sums",
     "stray",
     "vote",
 ]
@@ -55,6 +57,8 @@ class Nodes(NamedTuple):
         How much a node moves against reliable nodes (`stray`).
     diagonal : float
         Of the image, px.
+    votes : (V,) bool
+        Whether a node may vote: those of parts that people rejected may not.
     """
 
     top: Array
@@ -62,6 +66,11 @@ class Nodes(NamedTuple):
     follows: Array
     stray: Array
     diagonal: float
+    votes: NDArray[np.bool_]
+
+    def posed(self) -> NDArray[np.int64]:
+        """Give the nodes whose places are an image's pose: the most reliable that may vote."""
+        return posed(self.reliability, self.votes)
 
 
 class Template(NamedTuple):
@@ -98,6 +107,12 @@ class Residual(NamedTuple):
     nodes: NDArray[np.int64]
     pose: Array
     weights: Array
+
+
+def posed(reliability: Array, votes: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give the most reliable of V nodes that may vote."""
+    allowed = np.flatnonzero(votes)
+    return allowed[np.argsort(-reliability[allowed], kind="stable")[:POSE]]
 
 
 def stray(positions: Array, strengths: Array, diagonal: float) -> Array:
@@ -147,19 +162,19 @@ def expected_spread(nodes: Nodes, distance2: Array) -> Array:
     """
     usual = (0.1 * nodes.diagonal) ** 2
     near = (NEAR * nodes.diagonal) ** 2
-    rigid = ((near + distance2) / (2 * usual)) ** 1.5
+    far = (near + distance2) / (2 * usual)
+    rigid = far * np.sqrt(far)  # to the power of 1.5, which takes ten times as long
     moving: Array = 1.6 * nodes.stray**0.75 * usual**0.25 * rigid
     trusted = moving * np.exp(-3 * (nodes.reliability - TYPICAL))
     spread: Array = np.where(nodes.follows > 0, trusted, np.maximum(2 * usual, moving))
     return spread
 
 
-def fit_template(nodes: Nodes, positions: Array, strengths: Array, marks: Array) -> Template:
-    """Fit offsets and spreads to k shots.
+def shot_sums(positions: Array, strengths: Array, marks: Array) -> Array:
+    """Give what a template is fitted from, shot by shot: sums over shots make a template.
 
     Parameters
     ----------
-    nodes : Nodes
     positions : (k, V, 2) px
         Of the nodes in the shots.
     strengths : (k, V)
@@ -167,17 +182,43 @@ def fit_template(nodes: Nodes, positions: Array, strengths: Array, marks: Array)
 
     Returns
     -------
-    Template
+    (k, 5, V)
+        Weight w; w dx; w dy; w d^2 (d: from the node to the part, px); d^2.
     """
     weight = strengths + 1e-3
-    total = weight.sum(axis=0)
-    gap = marks[:, None] - positions
-    offset = np.einsum("kv,kvd->vd", weight, gap) / total[:, None]
-    seen = np.einsum("kv,kvd->v", weight, (gap - offset) ** 2)
-    expected = expected_spread(nodes, (gap**2).sum(axis=2).mean(axis=0))
+    dx, dy = np.moveaxis(marks[:, None] - positions, 2, 0)
+    square = dx**2 + dy**2
+    return np.stack([weight, weight * dx, weight * dy, weight * square, square], axis=1)
+
+
+def fit_template(nodes: Nodes, sums: Array, shots: int) -> Template:
+    """Fit offsets and spreads to some shots.
+
+    Parameters
+    ----------
+    nodes : Nodes
+    sums : (5, V)
+        Of `shot_sums`, over the shots.
+    shots : int
+        How many.
+
+    Returns
+    -------
+    Template
+    """
+    total, squares = sums[0], sums[3]
+    offset = sums[1:3] / total
+    seen = np.maximum(squares - total * (offset**2).sum(axis=0), 0)
+    expected = expected_spread(nodes, sums[4] / shots)
     spread = (seen + PRIOR_SHOTS * expected) / (total + PRIOR_SHOTS)
-    voters = np.argsort(spread, kind="stable")[:VOTERS]
-    return Template(voters, offset[voters], spread[voters])
+    voters = _least(np.where(nodes.votes, spread, np.inf), min(VOTERS, int(nodes.votes.sum())))
+    return Template(voters, offset.T[voters], spread[voters])
+
+
+def _least(values: Array, count: int) -> NDArray[np.int64]:
+    """Give the places of the least values, the least first."""
+    chosen = np.sort(np.argpartition(values, count - 1)[:count])
+    return chosen[np.argsort(values[chosen], kind="stable")]
 
 
 def vote(template: Template, positions: Array, strengths: Array) -> tuple[Array, Array, Array]:
@@ -253,7 +294,7 @@ def fit_residual(nodes: Nodes, positions: Array, place: Array, marks: Array) -> 
     -------
     Residual
     """
-    chosen = np.argsort(-nodes.reliability, kind="stable")[:POSE]
+    chosen = nodes.posed()
     pose = _pose(chosen, positions, place)
     covariance = _kernel(pose, pose, nodes.diagonal)
     noisy = covariance + (NOISE * nodes.diagonal) ** 2 * np.eye(len(pose))

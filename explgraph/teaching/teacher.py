@@ -7,6 +7,8 @@
    the journal alone (`record`), so that a kill loses nothing.
 3. The parts that something was said of are *fitted* anew (`fits`), and it is told what error is to
    be expected in the images that nobody marked (`expected`).
+4. Now and then it asks about the graph itself (`doubts`): whether two parts are one, whether one is
+   noise. Answers merge, split, name and reject (`decided`).
 
 References
 ----------
@@ -25,8 +27,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from explgraph.answers.localize import Localizer
 from explgraph.answers.located import Located
 from explgraph.brief import counted, few
@@ -34,20 +34,26 @@ from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
 from explgraph.images.folder import ImageFolder
-from explgraph.parsed import Parse, check_parse, parts_in
+from explgraph.parsed import Parse, check_parse
+from explgraph.teaching.checks import (
+    checked_name,
+    checked_names,
+    checked_said,
+    checked_target,
+)
 from explgraph.teaching.choosing import choose_image
+from explgraph.teaching.decided import decided
+from explgraph.teaching.doubts import Doubt, next_doubt
 from explgraph.teaching.expected import progress_of
 from explgraph.teaching.fits import Fits
 from explgraph.teaching.journal import Event, Journal
 from explgraph.teaching.marks import write_marks
 from explgraph.teaching.question import Guess, Kind, Place, Progress, Question
-from explgraph.teaching.record import FORMAT, VERSION, Asked, Record
+from explgraph.teaching.record import FORMAT, VERSION, Answer, Asked, Record
 from explgraph.views.pictures import Drawable
 from explgraph.whole_numbers import checked_seed
 
 __all__ = ["Teacher"]
-
-_LONGEST = 100  # characters of a part's name
 
 
 class Teacher:
@@ -107,8 +113,8 @@ class Teacher:
             raise ExplgraphError(
                 f"{parse!r} holds nothing to ask about; a teacher needs nodes and images"
             )
-        wanted = [_checked_name(name) for name in _listed(parts)]
-        self.target = _checked_target(target)
+        wanted = checked_names(parts)
+        self.target = checked_target(target)
         self.seed = checked_seed(seed)
         self.parse = parse
         self.images = images
@@ -121,6 +127,7 @@ class Teacher:
             self._record = Record(self._journal.events)
             self._begin(wanted)
             self._fits = Fits(graph, parse)
+            self._decisions: list[Answer] = []
             self._learn()
             self._write()
         except BaseException:
@@ -163,6 +170,12 @@ class Teacher:
 
     def _learn(self) -> None:
         """Fit what has changed; tell how far the last answer has led if nobody has."""
+        decisions = [one for one in self._record.answers if one.asked.kind != "mark"]
+        if decisions != self._decisions:
+            self._decisions = decisions
+            self._fits.decide(decided(self._began_with, decisions))
+            if self._journal.folder is not None:
+                self._fits.graph.write_labels(self._journal.folder / "labels.json")
         n = len(self.parse.names)
         self._fits.update({part: self._record.places(part, n) for part in self._record.parts})
         if self._record.answers:
@@ -190,6 +203,11 @@ class Teacher:
             return f"Teacher: {parts}; {answered} of {len(self.parse.names):,} answered"
 
     @property
+    def out(self) -> Path | None:
+        """The folder that everything is written to, if there is one."""
+        return self._journal.folder
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """Names of the parts that are taught."""
         with self._lock:
@@ -203,7 +221,7 @@ class Teacher:
         ExplgraphError
             If the name is none, or is taught already.
         """
-        name = _checked_name(name)
+        name = checked_name(name)
         with self._lock:
             if name in self._record.parts:
                 raise ExplgraphError(f"the part {name!r} is taught already")
@@ -242,14 +260,22 @@ class Teacher:
             if not self._record.parts:
                 return None
             if who not in self._record.open:
-                taken = self._record.answered() | {
-                    self._record.asked[number].row for number in self._record.open.values()
-                }
-                if len(taken - {-1}) >= len(self.parse.names):
-                    return None
-                row, reason = choose_image(self._fits, taken - {-1})
-                self._ask("mark", who, row, reason=reason)
+                doubt = self._doubt()
+                if doubt is not None:
+                    self._ask(doubt.kind, who, -1, doubt.things, doubt.reason)
+                else:
+                    asked = (self._record.asked[id_].row for id_ in self._record.open.values())
+                    taken = self._record.answered() | {*asked} - {-1}
+                    if len(taken) >= len(self.parse.names):
+                        return None
+                    row, reason = choose_image(self._fits, taken, self.seed)
+                    self._ask("mark", who, row, reason=reason)
             return self._shown(self._record.asked[self._record.open[who]])
+
+    def _doubt(self) -> Doubt | None:
+        """Give a question about the graph, if one is due."""
+        told = self.progress()
+        return next_doubt(self._fits, self._record, told[-1].gain, told[-1].error) if told else None
 
     def _ask(
         self, kind: Kind, who: str, row: int, things: tuple[str, ...] = (), reason: str = ""
@@ -263,45 +289,14 @@ class Teacher:
     def _shown(self, asked: Asked) -> Question:
         """Give a question with what is guessed now."""
         parts: tuple[str, ...] = ()
+        guesses: dict[str, Guess] = {}
         if asked.kind == "mark":
             told = self._record.said().get(asked.row, {})
             parts = tuple(part for part in self._record.parts if part not in told)
-        guesses = self._guesses_in(asked.row) if asked.kind == "mark" else {}
+            guesses = self._fits.guesses_in(asked.row, self._record.parts)
         return Question(
             asked.id, asked.kind, asked.image, asked.row, parts, guesses, asked.things, asked.reason
         )
-
-    def _guesses_in(self, row: int) -> dict[str, Guess]:
-        """Guess every part of which something is known, in an image."""
-        guesses = {}
-        for part in self._record.parts:
-            found = self._fits.found.get(part)
-            if found is not None:
-                x, y = found.place[row].tolist()
-                guesses[part] = Guess((x, y), float(found.radius[row]), float(found.presence[row]))
-            elif part in self._graph_places:
-                places, radius = self._graph_places[part]
-                x, y = places[row].tolist()
-                guesses[part] = Guess((x, y), float(radius[row]), math.nan)
-        return guesses
-
-    @property
-    def _graph_places(self) -> dict[str, tuple[Any, Any]]:
-        """Places (N, 2) and radii (N,) of the graph's parts that are called like those taught."""
-        if not hasattr(self, "_pooled"):
-            self._pooled = {}
-            graph = self._began_with
-            called = {t: k for k, p in enumerate(graph.parts) for t in (p.id, p.name, p.title) if t}
-            if any(part in called for part in self._record.parts):
-                pooled = parts_in(graph, self.parse)
-                # a part's middle is not yet the point that people mean
-                usual = 0.1 * self._fits.seen.nodes.diagonal
-                self._pooled = {
-                    title: (pooled.positions[:, k].astype(np.float64),
-                            np.hypot(pooled.radius[:, k], usual))
-                    for title, k in called.items()
-                }  # fmt: skip
-        return self._pooled
 
     def answer(
         self,
@@ -335,7 +330,10 @@ class Teacher:
         """
         with self._lock:
             asked = self._asked(question)
-            taken = self._checked(asked, said)
+            taken = checked_said(asked.kind, said, self._record.parts, self.parse.image_size)
+            mine = [one for one in self._record.answers if one.who == who][-1:]
+            if [(one.asked, _told(one.said), one.name) for one in mine] == [(asked, taken, name)]:
+                return self._record.progress[mine[0].number]  # sent twice: a reply was lost
             before = {}
             if asked.kind == "mark" and asked.row not in self._record.answered():
                 before = {
@@ -345,7 +343,7 @@ class Teacher:
             number = self._record.next_answer
             self._take({
                 "event": "answer", "number": number, "question": asked.id, "said": taken,
-                "name": str(name), "who": str(who), "before": before,
+                "name": name, "who": who, "before": before,
             })  # fmt: skip
             self._learn()
             self._write()
@@ -358,41 +356,6 @@ class Teacher:
                 f"there is no question {number!r}; give one that question() gave, or its id"
             )
         return self._record.asked[number]
-
-    def _checked(self, asked: Asked, said: Any) -> Any:
-        """Refuse an answer that is none; give it as JSON has it."""
-        if asked.kind != "mark":
-            if said is not None and not isinstance(said, bool):
-                raise ExplgraphError(f"said must be True, False or None, got {said!r}")
-            return said
-        if not isinstance(said, Mapping):
-            raise ExplgraphError(
-                f"said must map parts to (x, y) px or None, got {said!r}; {{}} skips the image"
-            )
-        height, width = self.parse.image_size
-        taken: dict[str, list[float] | None] = {}
-        for part, place in said.items():
-            if part not in self._record.parts:
-                raise ExplgraphError(
-                    f"said names the part {part!r}{nearest(str(part), self._record.parts)}; taught "
-                    f"are {', '.join(self._record.parts)}"
-                )
-            if place is None:
-                taken[part] = None
-                continue
-            try:
-                x, y = (float(value) for value in place)
-            except (TypeError, ValueError) as err:
-                raise ExplgraphError(
-                    f"said[{part!r}] is {place!r}; expected (x, y) px, or None if it isn't visible"
-                ) from err
-            if not (0 <= x <= width and 0 <= y <= height):
-                raise ExplgraphError(
-                    f"said[{part!r}] is ({x:g}, {y:g}), outside the image of {width} x {height} px "
-                    "(width x height); give pixels of the network's image"
-                )
-            taken[part] = [x, y]
-        return taken
 
     def undo(self, who: str = "") -> Question | None:
         """Take back the last answer of a person, and give that question again.
@@ -499,31 +462,11 @@ class Teacher:
         return self._row[image]
 
 
-def _listed(parts: Iterable[str]) -> list[str]:
-    """Give names as a list; refuse a single one, whose letters would be parts."""
-    if isinstance(parts, str):
-        raise ExplgraphError(f"parts is {parts!r}; expected a list of names, [{parts!r}]")
-    return list(dict.fromkeys(parts))
-
-
-def _checked_name(name: object) -> str:
-    """Refuse what is no part's name."""
-    if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST:
-        raise ExplgraphError(
-            f"a part's name must be a text of 1 to {_LONGEST} characters, got {name!r:.120}"
-        )
-    return name.strip()
-
-
-def _checked_target(target: float | None) -> float | None:
-    """Refuse what is no error."""
-    if target is None:
-        return None
-    if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < 1:
-        raise ExplgraphError(
-            f"target must be a share of the image's diagonal, above 0 and below 1, got {target!r}"
-        )
-    return float(target)
+def _told(said: Any) -> Any:
+    """Give what was said as JSON has it."""
+    if not isinstance(said, Mapping):
+        return said
+    return {part: place if place is None else [*place] for part, place in said.items()}
 
 
 def _json(value: float) -> float | None:

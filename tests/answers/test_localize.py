@@ -48,11 +48,14 @@ def parse_of(graph, positions, scores=None):
 def test_no_template_is_left_out_as_a_whole(k):
     """Three shots of one group that would share a fold, did folds go by number alone."""
     graph, parse, body = planted(k, noise=3)
-    nodes = voting.Nodes(np.ones(8), np.full(8, 0.5), np.ones(8), np.full(8, 100.0), DIAGONAL)
+    nodes = voting.Nodes(
+        np.ones(8), np.full(8, 0.5), np.ones(8), np.full(8, 100.0), DIAGONAL, np.ones(8, bool)
+    )
     group = np.zeros(k, dtype=np.int64)
     group[[0, 20, 40]] = 1
     positions = parse.positions.astype(np.float64)
-    errors, guess = part_templates.left_out(nodes, positions, np.ones((k, 8)), body, group)
+    sums = voting.shot_sums(positions, np.ones((k, 8)), body)
+    errors, guess = part_templates.left_out(nodes, sums, positions, np.ones((k, 8)), body, group)
     assert np.isfinite(errors).all()
     assert np.isfinite(guess.scale).all()
     assert (errors < 20).all()

@@ -12,7 +12,9 @@ DIAGONAL = 200.0
 
 def random_nodes(rng, v):
     follows = np.where(rng.random(v) < 0.5, 0.0, rng.random(v))
-    return Nodes(np.ones(v), rng.random(v), follows, rng.uniform(50, 500, v), DIAGONAL)
+    return Nodes(
+        np.ones(v), rng.random(v), follows, rng.uniform(50, 500, v), DIAGONAL, np.ones(v, bool)
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -43,7 +45,8 @@ def test_a_template_is_the_formula(seed):
     nodes = random_nodes(rng, 6)
     positions, strengths = rng.uniform(0, 150, (3, 6, 2)), rng.uniform(0, 2, (3, 6))
     marks = rng.uniform(0, 150, (3, 2))
-    found = voting.fit_template(nodes, positions, strengths, marks)
+    sums = voting.shot_sums(positions, strengths, marks)
+    found = voting.fit_template(nodes, sums.sum(axis=0), 3)
     spreads = {}
     for v in range(6):
         weight = strengths[:, v] + 1e-3
@@ -67,7 +70,7 @@ def test_near_reliable_steady_nodes_are_trusted():
     reliability = np.array([0.5, 0.9, 0.5, 0.5, 0.9])
     follows = np.array([0.5, 0.5, 0.5, 0.5, 0])
     stray = np.array([100, 100, 400, 100, 1.0])
-    nodes = Nodes(np.ones(5), reliability, follows, stray, 100)
+    nodes = Nodes(np.ones(5), reliability, follows, stray, 100, np.ones(5, bool))
     spread = voting.expected_spread(nodes, np.array([100.0, 100, 100, 2500, 100]))
     assert spread[1] < spread[0] < spread[2]
     assert spread[0] < spread[3]

@@ -1,0 +1,81 @@
+"""What people say, refused where it is no name, no target or no answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from explgraph.errors import ExplgraphError, nearest
+from explgraph.teaching.question import Kind
+
+__all__ = ["checked_name", "checked_names", "checked_said", "checked_target"]
+
+_LONGEST = 100  # characters of a part's name
+
+
+def checked_names(parts: Iterable[str]) -> list[str]:
+    """Give parts' names, each once; refuse a single text, whose letters would be parts."""
+    if isinstance(parts, str):
+        raise ExplgraphError(f"parts is {parts!r}; expected a list of names, [{parts!r}]")
+    return list(dict.fromkeys(checked_name(name) for name in parts))
+
+
+def checked_name(name: object) -> str:
+    """Refuse what is no part's name."""
+    text = name.strip() if isinstance(name, str) else ""
+    if not text or len(text) > _LONGEST or not text.isprintable():
+        raise ExplgraphError(
+            f"a part's name must be a text of 1 to {_LONGEST} printable characters, got "
+            f"{name!r:.120}"
+        )
+    return text
+
+
+def checked_target(target: float | None) -> float | None:
+    """Refuse what is no error."""
+    if target is None:
+        return None
+    if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < 1:
+        raise ExplgraphError(
+            f"target must be a share of the image's diagonal, above 0 and below 1, got {target!r}"
+        )
+    return float(target)
+
+
+def checked_said(
+    kind: Kind, said: Any, parts: Sequence[str], image_size: tuple[int, int]
+) -> bool | dict[str, list[float] | None] | None:
+    """Refuse an answer that is none; give it as JSON has it."""
+    if kind != "mark":
+        if said is not None and not isinstance(said, bool):
+            raise ExplgraphError(f"said must be True, False or None (skip), got {said!r:.80}")
+        return said
+    if not isinstance(said, Mapping):
+        raise ExplgraphError(
+            f"said must map parts to (x, y) px or None, got {said!r:.80}; {{}} skips the image"
+        )
+    height, width = image_size
+    taken: dict[str, list[float] | None] = {}
+    for part, place in said.items():
+        if part not in parts:
+            raise ExplgraphError(
+                f"said names the part {part!r:.120}{nearest(str(part), parts)}; taught are "
+                f"{', '.join(parts) or 'none: add_part'}"
+            )
+        if place is None:
+            taken[part] = None
+            continue
+        try:
+            x, y = (float(value) for value in place)
+        except (TypeError, ValueError, OverflowError) as err:
+            raise ExplgraphError(
+                f"said[{part!r}] is {place!r:.80}; expected (x, y) px, or None if it isn't visible"
+            ) from err
+        if not (math.isfinite(x + y) and 0 <= x <= width and 0 <= y <= height):
+            raise ExplgraphError(
+                f"said[{part!r}] is ({x:g}, {y:g}), outside the image of {width} x {height} px "
+                "(width x height); give pixels of the network's image"
+            )
+        taken[part] = [x, y]
+    return taken
