@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from explgraph.answers.located import Located
 from explgraph.errors import ExplgraphError
+from explgraph.graph.graph import Graph
 from explgraph.graph.parts import parts_of
 from explgraph.parsed import parts_in
 from explgraph.teaching.question import Progress, Question
@@ -109,17 +110,15 @@ class PageState:
             }
             told["marked"] = _marked(self._teacher.marked(), question.image)
         else:
-            told["titles"] = [self._title(thing) for thing in question.things]
-            told["sights"] = self._sights(question.things)
+            graph = self._teacher.graph
+            titles = {part.id: part.title for part in parts_of(graph)}
+            told["titles"] = [titles.get(thing, f"node {thing}") for thing in question.things]
+            told["sights"] = self._sights(graph, question.things)
         return told
 
-    def _title(self, thing: str) -> str:
-        """Name a part or node."""
-        return next((p.title for p in parts_of(self._teacher.graph) if p.id == thing), thing)
-
-    def _sights(self, things: Sequence[str]) -> list[dict[str, Any]]:
-        """Say where things are in the images that show all of them best."""
-        graph, parse = self._teacher.graph, self._teacher.parse
+    def _sights(self, graph: Graph, things: Sequence[str]) -> list[dict[str, Any]]:
+        """Say where parts or nodes are in the images that show all of them best."""
+        parse = self._teacher.parse
         found = parts_in(graph, parse)
         places: list[NDArray[Any]] = []
         there: list[NDArray[Any]] = []
@@ -132,8 +131,8 @@ class PageState:
                 k = parse.nodes.index(thing)
                 places.append(parse.positions[:, k])
                 there.append(parse.scores[:, k])
-            else:
-                raise ExplgraphError(f"there is neither a part nor a node {thing!r}")
+            else:  # somebody else's answer has merged it meanwhile
+                return []
         best = np.argsort(-np.min(there, axis=0), kind="stable")[:_SIGHTS]
         return [
             {

@@ -114,11 +114,11 @@ def serving(teacher: Teacher, *, port: int | None = None) -> Iterator[Served]:
         raise ExplgraphError("the teacher has no images to show; give Teacher(..., images=)")
     parse = teacher.parse
     pictures = ServedPictures(Pictures.of(teacher.images, parse.image_size, parse))
-    kept = Address.kept(teacher._journal.folder)
+    kept = Address.kept(teacher.out)
     with _bound(port, kept.port) as (listening, taken):
         address = kept._replace(port=taken)
-        if teacher._journal.folder is not None:
-            address.keep(teacher._journal.folder)
+        if teacher.out is not None:
+            address.keep(teacher.out)
         routes = Routes(teacher, pictures).all()
         app = Starlette(
             routes=routes, exception_handlers=dict.fromkeys((HTTPException, Exception), failed)
