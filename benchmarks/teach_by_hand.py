@@ -63,9 +63,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     if options.small:
         options.parts, options.images, options.seeds = "eye", 60, 1
     rows = []
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as play, tempfile.TemporaryDirectory() as folder:
-        browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = play.chromium.launch(executable_path=chromium(), args=FLAGS)
         print("part        seed answers clicks seconds  expected  true   answer to next image, ms")
         for seed in range(options.seeds):
             world = World(Path(folder) / str(seed), options.images, seed)
@@ -84,12 +83,34 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     return rows
 
 
+def chromium() -> str | None:
+    """Find the browser; playwright's own otherwise."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def inside(value: float) -> float:
+    """Keep a coordinate within the image."""
+    return min(SIDE - 0.1, max(0.1, value))
+
+
+def mark(page: Page, place: tuple[float, float] | None) -> None:
+    """Click at a place, px of the network's image; say that the part isn't visible if None."""
+    if place is None:
+        page.keyboard.press("n")
+        return
+    box = page.locator("#picture").bounding_box()
+    assert box is not None
+    x, y = (v / SIDE * box[side] for v, side in zip(place, ("width", "height"), strict=True))  # type: ignore[literal-required]
+    page.mouse.click(box["x"] + x, box["y"] + y)
+
+
 class World:
     """Creatures in files, a graph of them and its parse."""
 
-    def __init__(self, folder: Path, n: int, seed: int) -> None:
+    def __init__(self, folder: Path, n: int, seed: int, side: int = 2 * SIDE) -> None:
         self.folder = folder
-        self.drawn = creatures.draw(n, seed=100 + seed, size=2 * SIDE)
+        self.side = side  # px of the files
+        self.drawn = creatures.draw(n, seed=100 + seed, size=side)
         self.names = [f"{i:03}.png" for i in range(n)]
         (folder / "images").mkdir(parents=True)
         for name, colours in zip(self.names, self.drawn.images, strict=True):
@@ -132,7 +153,7 @@ class World:
         i = self.names.index(image)
         if not self.drawn.visible[part][i]:
             return None
-        x, y = (float(v) / 2 for v in self.drawn.parts[part][i])
+        x, y = (float(v) * SIDE / self.side for v in self.drawn.parts[part][i])
         return (x, y) if 0 <= x <= SIDE and 0 <= y <= SIDE else None
 
     def error(self, teacher: Teacher, part: str) -> float:
@@ -169,18 +190,11 @@ class Newcomer:
         place = self.world.place(self.part, image)
         guess = self.guess()
         if place is None:
-            page.keyboard.press("n")
+            mark(page, None)
         elif guess is None or math.dist(guess, place) > NOISE:
             turn = self.random.uniform(0, 2 * math.pi)
-            box = page.locator("#picture").bounding_box()
-            assert box is not None
-            x, y = (
-                min(SIDE - 0.1, max(0.1, v + NOISE * way(turn)))
-                for v, way in zip(place, (math.cos, math.sin), strict=True)
-            )
-            page.mouse.click(
-                box["x"] + x / SIDE * box["width"], box["y"] + y / SIDE * box["height"]
-            )
+            x, y = place
+            mark(page, (inside(x + NOISE * math.cos(turn)), inside(y + NOISE * math.sin(turn))))
             self.clicks += 1
         since = time.perf_counter()
         page.keyboard.press("Enter")

@@ -1,6 +1,7 @@
 """The server of the teaching page: who gets in, and what it says to requests that are none."""
 
 import http.client
+import io
 import json
 import socket
 import stat
@@ -9,7 +10,8 @@ import sys
 from urllib.parse import urlsplit
 
 import pytest
-from teach_world import served
+from PIL import Image
+from teach_world import FILES, served
 
 from explgraph.errors import ExplgraphError
 from explgraph.teaching.address import FILE, Address
@@ -266,6 +268,9 @@ def test_state_questions_and_answers(asked, world):
 
 def test_pictures_are_kept_up_to_a_bound(world):
     pictures = ServedPictures(Pictures.of(world.images, world.parse.image_size, world.parse))
+    # in the photograph's own resolution and proportions, not as the network sees it
+    assert Image.open(io.BytesIO(pictures.image(0))).size == FILES
+    assert max(Image.open(io.BytesIO(pictures.thumbnail(0))).size) == 224
     whole = sum(len(pictures.image(row)) for row in range(4))
     few = ServedPictures(pictures._pictures, kept=whole // 2)
     for row in range(4):
