@@ -1,7 +1,7 @@
 """Questions about the graph itself: whether two things are the same, whether one is noise.
 
-Marks teach more, so these are rare: none before `FIRST` images were answered, one for every `EVERY`
-images at most, and only what matters to the parts that are taught:
+Marks teach more, so these are rare: none before `FIRST` images were answered, one after every
+`EVERY` images at most, and only what matters to the parts that are taught:
 
 1. *Noise*: a part of the graph that stands still and of which less is certain than of most, whose
    nodes vote for a part that is taught. It is asked if without those votes the left-out marks would
@@ -64,7 +64,7 @@ def next_doubt(fits: Fits, record: Record, gain: float, error: float) -> Doubt |
     """
     answered = len(record.answered())
     asked = [one for one in record.asked.values() if one.kind != "mark"]
-    if answered < FIRST + EVERY * len(asked) or not np.isfinite(gain):
+    if answered < FIRST + EVERY * len(asked) or answered % EVERY or not np.isfinite(gain):
         return None
     known = {frozenset(one.things) for one in asked}
     doubt = _noise(fits, known, gain / 5)

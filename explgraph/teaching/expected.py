@@ -44,7 +44,7 @@ def progress_of(fits: Fits, record: Record, target: float | None) -> Progress:
             f"{told}: the target is reached." if stop else f"{told}; the target is {target:.1%}."
         )
         return Progress(k, errors, error, gain, bool(stop), advice.capitalize())
-    stop = gain < _WORTH * error
+    stop = gain <= _WORTH * error
     advice = (
         "Five more answers are expected to gain less than a tenth."
         if stop
