@@ -28,7 +28,7 @@ from explgraph.atomic import atomic_write
 from explgraph.teaching.server import serving
 from explgraph.teaching.teacher import Teacher
 
-PARTS = ("eye", "rump")
+PARTS = ("eye", "chest")
 MARKED = 6
 HIGH = 740  # px
 
