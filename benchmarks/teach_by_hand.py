@@ -130,7 +130,7 @@ class World:
             thread = threading.Thread(target=server.run, daemon=True)
             thread.start()
             page = browser.new_page(viewport={"width": 1280, "height": 800})
-            page.goto(server.url)
+            page.goto(server.address.url)
             newcomer = Newcomer(page, self, part, seed)
             while newcomer.answers < MOST and not page.is_visible("#stop"):
                 newcomer.answer()

@@ -44,11 +44,11 @@ def main() -> None:
         with teacher, serving(teacher) as server:
             thread = threading.Thread(target=server.run, daemon=True)
             thread.start()
-            desk = opened(browser, server.url, 1280, "light")
+            desk = opened(browser, server.address.url, 1280, "light")
             for _ in range(MARKED):
                 answer(desk, world)
             desk.mouse.move(2, 2)
-            phone = opened(browser, server.url, 360, "dark")
+            phone = opened(browser, server.address.url, 360, "dark")
             desk.wait_for_timeout(3000)  # until guesses are at rest, and the phone's lease is known
             shots = [Image.open(io.BytesIO(page.screenshot())) for page in (desk, phone)]
             for page in (desk, phone):

@@ -15,14 +15,18 @@ import platform
 import re
 import secrets
 import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from explgraph.atomic import atomic_write
 
-__all__ = ["FILE", "Address"]
+__all__ = ["FILE", "OPENING", "Address"]
 
 FILE = "address.json"
+OPENING = "open.html"
 _BYTES = 32  # of the token: nobody guesses 256 bits
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")  # what 32 bytes are in base64
 _LONGEST = 10_000  # bytes of the file; ours have some hundred
@@ -64,9 +68,33 @@ class Address(NamedTuple):
     def keep(self, folder: Path) -> None:
         """Write the address into a folder, for this user only."""
         content = {"token": self.token, "port": self.port, "of": _place(folder)}
-        with atomic_write(folder / FILE) as temporary:
-            temporary.chmod(0o600)  # while it is empty
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+        _write_private(folder / FILE, json.dumps(content))
+
+    @contextmanager
+    def opening(self, folder: Path | None) -> Iterator[Path]:
+        """Give a file, for this user only, that leads browsers to the page; it goes in the end.
+
+        All users of a machine see what programs were started with: the address must not be there.
+        """
+        with tempfile.TemporaryDirectory() as other:  # private, too
+            file = (folder or Path(other)) / OPENING
+            _write_private(
+                file,
+                '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
+                f'<meta http-equiv="refresh" content="0; url={self.url}">'
+                f'<a href="{self.url}">Teach</a>\n',
+            )
+            try:
+                yield file
+            finally:
+                file.unlink(missing_ok=True)
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Write a file that only this user may read."""
+    with atomic_write(file) as temporary:
+        temporary.chmod(0o600)  # while it is empty
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _private(file: Path) -> bytes:

@@ -60,13 +60,14 @@ def serve(teacher: Teacher, *, port: int | None = None, open_browser: bool = Tru
         If the teacher has no images, or the port is taken.
     """
     with serving(teacher, port=port) as served:
-        print(f"Teach at {served.url} (Ctrl-C ends it)", flush=True)
-        if open_browser:
-            webbrowser.open(served.url)
-        try:
-            served.run()
-        except KeyboardInterrupt:
-            print()
+        print(f"Teach at {served.address.url} (Ctrl-C ends it)", flush=True)
+        with served.address.opening(teacher.out) as file:
+            if open_browser:
+                webbrowser.open(file.resolve().as_uri())
+            try:
+                served.run()
+            except KeyboardInterrupt:
+                print()
     teacher.finish()
 
 
@@ -75,12 +76,12 @@ class Served:
 
     Attributes
     ----------
-    url : str
-        The page's address.
+    address : Address
+        Of the page.
     """
 
     def __init__(self, app: Gate, address: Address, bound: socket.socket) -> None:
-        self.url = address.url
+        self.address = address
         self._bound = bound
         self._server = uvicorn.Server(
             uvicorn.Config(

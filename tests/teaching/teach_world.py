@@ -53,7 +53,7 @@ def served(teacher, **options):
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         try:
-            yield server.url
+            yield server.address.url
         finally:
             server.stop()
             thread.join()

@@ -1,19 +1,23 @@
 """The server of the teaching page: who gets in, and what it says to requests that are none."""
 
 import http.client
+import importlib
 import io
 import json
+import re
 import socket
 import stat
-import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 from PIL import Image
 from teach_world import FILES, served
 
 from explgraph.errors import ExplgraphError
+from explgraph.teaching import server
 from explgraph.teaching.address import FILE, Address
 from explgraph.teaching.gate import HEADERS
 from explgraph.teaching.served_pictures import ServedPictures
@@ -315,18 +319,18 @@ def test_the_address_stays_with_its_folder_only(tmp_path):
 
 def test_ports(world, tmp_path):
     teacher = world.teacher(out=tmp_path / "marks")
-    with serving(teacher) as server:
-        kept = server.url
-    with serving(teacher) as server:
-        assert server.url == kept
+    with serving(teacher) as found:
+        kept = found.address.url
+    with serving(teacher) as found:
+        assert found.address.url == kept
     port = urlsplit(kept).port
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", port))
         other.listen()
-        with serving(teacher) as server:  # taken: a free one
-            assert urlsplit(server.url).port != port
-            assert urlsplit(server.url).path == urlsplit(kept).path
+        with serving(teacher) as found:  # taken: a free one
+            assert urlsplit(found.address.url).port != port
+            assert urlsplit(found.address.url).path == urlsplit(kept).path
         for taken in (port, 99_999, -1):
             with pytest.raises(ExplgraphError, match=f"can't serve on port {taken}: "):
                 serve(teacher, port=taken)
@@ -336,14 +340,37 @@ def test_ports(world, tmp_path):
             serve(without)
 
 
-def test_what_is_missing_is_named():
-    code = (
-        "import sys; sys.modules['uvicorn'] = None\n"
-        "from explgraph.cli.entry import main; sys.exit(main(sys.argv[1:]))"
-    )
-    arguments = ["teach", "graph.explgraph", "--model", "explgraph.creatures:network"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 1
-    assert "pip install 'explgraph[teach]'" in done.stderr
+def test_serve_opens_the_page_and_ends_with_ctrl_c(world, tmp_path, monkeypatch, capsys):
+    opened = []
+
+    def look(address):
+        file = Path(url2pathname(urlsplit(address).path))
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        opened.append((address, file.read_text()))
+
+    def interrupted(_server):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server.webbrowser, "open", look)
+    monkeypatch.setattr(server.Served, "run", interrupted)
+    for folder in (tmp_path / "marks", None):
+        with world.teacher(out=folder) as teacher:
+            serve(teacher)
+            serve(teacher, open_browser=False)
+        ((address, page),) = opened
+        opened.clear()
+        said = capsys.readouterr().out.splitlines()
+        url = re.fullmatch(r"Teach at (http://\S+) \(Ctrl-C ends it\)", said[0])[1]
+        # all users see what programs were started with: the token isn't there, but in the file
+        assert address.startswith("file://")
+        assert urlsplit(url).path.strip("/") not in address
+        assert f"url={url}" in page
+        assert not Path(url2pathname(urlsplit(address).path)).exists()
+    assert (tmp_path / "marks" / "graph.explgraph").is_file()
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "explgraph.teaching.server")
+    with pytest.raises(ExplgraphError, match=r"pip install 'explgraph\[teach\]'"):
+        importlib.import_module("explgraph.teaching.server")

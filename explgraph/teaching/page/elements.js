@@ -20,8 +20,13 @@ export function svg(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Tells people who don't see the page what changed. */
-export function say(text) { $("said").textContent = text; }
+let unsaid = [], timer = null;
+/** Tells people who don't see the page what changed; what comes at the same time is one message. */
+export function say(text) {
+  unsaid.push(text);
+  clearTimeout(timer);
+  timer = setTimeout(() => { $("said").textContent = unsaid.join(" "); unsaid = []; }, 150);
+}
 
 // Okabe and Ito's, which colour-blind people can tell apart, the brightest first: on photographs
 const PALETTE = ["#F0E442", "#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#0072B2", "#999999"];
