@@ -13,7 +13,7 @@ ARI, ARI new        adjusted Rand index of images and planted ways: as merged, a
 depth, modes        of the tree; depth 0 is one rationale for the whole class
 parts               that a mode has, mean
 contribution error  to fitness, accuracy, prediction error, explained variance: see
-                    `explgraph.answers.decision_tree.Measures`; contributions are measured against
+                    `explgraph.answers.tree_measures.Measures`; contributions are measured against
                     true ablation of the 12 parts that contribute most
 CART                prediction error and explained variance of a regression tree (scikit-learn) on
                     the same contributions, with as many leaves as there are modes (at least 2)

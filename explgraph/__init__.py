@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from explgraph.activations.memory import Activations
     from explgraph.activations.recording import record
     from explgraph.activations.store import ActivationStore, open_store
+    from explgraph.and_or_graph import AndOrGraph
     from explgraph.answers.ablation import ablate
     from explgraph.answers.bias import find_bias
     from explgraph.answers.compare import compare
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActivationStore",
     "Activations",
+    "AndOrGraph",
     "Comparison",
     "DecisionTree",
     "ExplanatoryGraph",
@@ -84,6 +86,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "activations.memory": ("Activations",),
         "activations.recording": ("record",),
         "activations.store": ("ActivationStore", "open_store"),
+        "and_or_graph": ("AndOrGraph",),
         "answers.bias": ("find_bias",),
         "answers.compare": ("compare",),
         "answers.comparison": ("Comparison",),

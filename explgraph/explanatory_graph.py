@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 from torch import nn
 
 from explgraph import parsing
+from explgraph.and_or_graph import AndOrGraph
 from explgraph.circuits.circuit import Circuit
 from explgraph.circuits.finding import find_circuit
 from explgraph.circuits.trials import Measure
@@ -66,7 +67,41 @@ class ExplanatoryGraph(Graph):
         first; px.
     whereabouts : dict or None
         Where those images are, for pages and drawings; see `with_images`.
+    grown : explgraph.graph.and_or.AndOr or None
+        How named parts are located; see `and_or`.
     """
+
+    @property
+    def and_or(self) -> AndOrGraph | None:
+        """How named parts are located: what `with_and_or` kept of a localizer, None without."""
+        return None if self.grown is None else AndOrGraph(self, self.grown)
+
+    def with_and_or(self, and_or: AndOrGraph | None) -> ExplanatoryGraph:
+        """Keep how named parts are located (`Localizer.and_or`): gives a new graph.
+
+        The graph's file (`save`), drawings and pages have it then. None takes it away.
+
+        Raises
+        ------
+        ExplgraphError
+            If it is none, or no node of this graph votes in it, or the images had another size.
+        """
+        graph = self.restricted(self.nx)
+        graph.grown = None
+        if and_or is None:
+            return graph
+        if not isinstance(and_or, AndOrGraph):
+            raise ExplgraphError(
+                f"and_or must be an AndOrGraph, got {type(and_or).__name__}; give "
+                "localizer.and_or(parse), or None to take it away"
+            )
+        graph.grown = and_or.grown.restricted(self.nx)
+        if graph.grown is None or and_or.graph.image_size != self.image_size:
+            raise ExplgraphError(
+                f"and_or is of nodes such as {and_or.grown.nodes[0]!r}, in images of "
+                f"{and_or.graph.image_size} px; this graph has none of them, or is of other images"
+            )
+        return graph
 
     def _folder(self, images: Any) -> Any:
         """Open the folder that a path names, made ready as the mined images were."""
@@ -588,9 +623,10 @@ class ExplanatoryGraph(Graph):
         ----------
         path : path, optional
             File to write: ``.svg``, ``.pdf``, ``.png`` or another that matplotlib knows.
-        what : {"parts", "nodes", "filter", "layers"}
+        what : {"parts", "nodes", "filter", "layers", "and-or"}
             The graph of the parts, each by four patches; the most telling node of each part and
-            layer, with links; one filter, taken apart into its nodes; or what each layer adds.
+            layer, with links; one filter, taken apart into its nodes; what each layer adds; or how
+            named parts are located (`and_or`).
         images : ImageFolder, folder, (N, H, W, 3) uint8 colours or list of PIL images, optional
             Where patches are cut from: the images that were mined, or others with their `parse`.
             By default those that the graph remembers (`with_images`); without any, plain squares
@@ -602,7 +638,8 @@ class ExplanatoryGraph(Graph):
         dpi : int
             Pixels per inch of patches, and of a .png.
         most : int, optional
-            Parts, nodes, nodes of the filter, or patches of each layer, at most.
+            Parts, nodes, nodes of the filter, patches of each layer, or nodes of each template, at
+            most.
         filter : str, optional
             ``"<layer>/<number>"``; by default the one whose nodes do the most different things.
 
@@ -614,8 +651,9 @@ class ExplanatoryGraph(Graph):
         Raises
         ------
         ExplgraphError
-            If matplotlib isn't installed, an argument is out of range, the graph has no parts or
-            no such filter, or the images and the parse don't fit it.
+            If matplotlib isn't installed, an argument is out of range, the graph has no parts, no
+            such filter, or keeps nothing of how parts are located, or the images and the parse
+            don't fit it.
 
         Warns
         -----

@@ -12,6 +12,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.paths import checked_path
 
 __all__ = [
+    "AND_ORS",
     "CIRCUITS",
     "COMPARISONS",
     "DRAWINGS",
@@ -35,6 +36,8 @@ GRAPHS = (*SUFFIXES, ".explgraph")
 """Of all files that a graph writes itself to."""
 PART_GRAPHS = (".graphml", ".gexf", ".gml", ".json", ".cyjs", ".csv")
 """Of the graph of a graph's parts (`explgraph.views.export.write_parts`)."""
+AND_ORS = (*SUFFIXES, ".csv")
+"""Of And-Or graphs (`explgraph.views.and_or_files.write`)."""
 TREES = (".html", ".dot", ".gv", ".json")
 """Of decision trees (`explgraph.answers.tree_files.write`)."""
 EXPLANATIONS = (".html", *DRAWINGS, ".json", ".csv")

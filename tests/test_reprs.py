@@ -15,7 +15,7 @@ from explgraph.answers.class_effects import LayerEffects, PartEffects
 from explgraph.answers.compared import Change, Match
 from explgraph.answers.comparison import Comparison
 from explgraph.answers.curves import Curve
-from explgraph.answers.decision_tree import DecisionTree, Measures, TreeExplanation
+from explgraph.answers.decision_tree import DecisionTree, TreeExplanation
 from explgraph.answers.effects import Check
 from explgraph.answers.evidence import Evidence
 from explgraph.answers.faithfulness import Faithfulness
@@ -29,6 +29,7 @@ from explgraph.answers.reading import Reading
 from explgraph.answers.relations import Bias, Relation
 from explgraph.answers.suspicion import Suspicion
 from explgraph.answers.suspicions import Suspicions
+from explgraph.answers.tree_measures import Measures
 from explgraph.brief import counted, few
 from explgraph.circuits.account import Kept, Member
 from explgraph.circuits.circuit import Circuit

@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import networkx
@@ -49,11 +49,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explgraph import archive
-from explgraph.answers import tree_files
+from explgraph.answers import tree_archive, tree_files
 from explgraph.answers.modes import (
     ROOT,
-    TINY,
     Array,
     Mode,
     Parts,
@@ -62,17 +60,17 @@ from explgraph.answers.modes import (
     over_mean,
     unit_rows,
 )
-from explgraph.answers.rationales import Rationales, rationales
+from explgraph.answers.rationales import Rationales, checked_positive, rationales
+from explgraph.answers.tree_measures import Measures, best_threshold, measured
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
-from explgraph.explaining.attribution import Rests
 from explgraph.explaining.by_part import By
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.images.batches import AnyImages
 from explgraph.network.outputs import Outputs
 from explgraph.progress import Shown
 
-__all__ = ["DecisionTree", "Measures", "TreeExplanation", "best_threshold"]
+__all__ = ["DecisionTree", "TreeExplanation"]
 
 
 class TreeExplanation(NamedTuple):
@@ -108,41 +106,6 @@ class TreeExplanation(NamedTuple):
             f"TreeExplanation: {few([self.name])}, score {self.score:.2f} = {self.bias:+.2f} bias "
             f"and {parts}; {self.residual:+.2f} unexplained"
         )
-
-
-class Measures(NamedTuple):
-    """How well the modes at one depth stand for the network.
-
-    Attributes
-    ----------
-    depth : int
-    modes : int
-        That were used.
-    parts : float
-        Mean number of parts that one of them has.
-    contribution_error : float
-        Mean difference between a part's contribution by the mode and in truth, over the mean size
-        of the score.
-    fitness : float
-        Overlap of the distributions of contributions over parts, the mode's and the image's own:
-        ``sum_d min / sum_d max`` of their sizes, where signs differ 0; mean over images.
-    accuracy : float
-        Share of images, of the class or not, that a threshold on the predicted score puts on the
-        right side; the threshold is the best one for the images that the tree was fitted to.
-    prediction_error : float
-        Mean difference between predicted score and score, over the range of scores.
-    explained_variance : float
-        Of the scores: 1 - mean squared error / variance.
-    """
-
-    depth: int
-    modes: int
-    parts: float
-    contribution_error: float
-    fitness: float
-    accuracy: float
-    prediction_error: float
-    explained_variance: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +249,7 @@ class DecisionTree:
 
         ``measure`` gives the rationales of further images; without it `explain` can't be used.
         """
-        chosen = _checked_positive(positive, found)
+        chosen = checked_positive(positive, found)
         if not beta >= 0:
             raise ExplgraphError(f"beta is {beta!r}; expected 0 or more")
         if not 0 <= sparsity < 1:
@@ -439,7 +402,7 @@ class DecisionTree:
         Zhang et al., CVPR 2019, section 5. Departure: parts are the tree's, single nodes
         or a graph's parts.
         """
-        chosen = _checked_positive(positive, found)
+        chosen = checked_positive(positive, found)
         mine = found.take(chosen)
         if removed is None:
             truth = dict(zip(self.nodes, mine.contributions.T, strict=True))
@@ -447,27 +410,17 @@ class DecisionTree:
             truth = {node: np.asarray(values)[chosen] for node, values in removed.items()}
         columns = [self._column(node) for node in truth]
         wanted = np.stack(list(truth.values()), axis=1)
-        measured = []
+        told = []
         for depth in dict.fromkeys(min(d, self.depth) for d in depths):
             predicted, parts = self._parts(mine, depth)
-            used = {path[-1] for path in self.route(mine, depth)}
-            missed = mine.scores - predicted
-            spread, variance = np.ptp(mine.scores), mine.scores.var()
-            if spread <= TINY:  # one image: nothing is there to be explained
-                spread = variance = np.float64(np.nan)
-            measured.append(
-                Measures(
-                    depth,
-                    len(used),
-                    float(np.mean([(self.modes[k].weights != 0).sum() for k in used])),
-                    float(np.abs(parts[:, columns] - wanted).mean() / np.abs(mine.scores).mean()),
-                    float(_fitness(parts, mine.contributions).mean()),
+            used = sorted({path[-1] for path in self.route(mine, depth)})
+            told.append(
+                measured(
+                    depth, [self.modes[k] for k in used], mine, predicted, parts, wanted, columns,
                     self._accuracy(found, chosen, depth),
-                    float(np.abs(missed).mean() / spread),
-                    float(1 - (missed**2).mean() / variance),
                 )
-            )
-        return measured
+            )  # fmt: skip
+        return told
 
     def _column(self, node: str) -> int:
         """Find a node, or a part by its id or title."""
@@ -560,29 +513,7 @@ class DecisionTree:
         ExplgraphError
             If the file can't be written.
         """
-        content = {
-            "nodes": self.nodes,
-            "titles": self.fitted.titles,
-            "told": self.fitted.told,
-            "class_title": self.fitted.class_title,
-            "names": self.fitted.names,
-            "objective": self.objective,
-            "modes": [
-                {"parent": mode.parent, "children": mode.children, "images": mode.images}
-                for mode in self.modes
-            ],
-        }
-        measured = ["activations", "contributions", "scores", "first"]
-        measured += ["places"] * (self.fitted.places is not None)
-        arrays = {name: getattr(self.fitted, name) for name in measured}
-        arrays |= self.fitted.rests._asdict() | {
-            "unit": self.unit,
-            "positive": self.positive,
-            "directions": np.stack([mode.direction for mode in self.modes]),
-            "weights": np.stack([mode.weights for mode in self.modes]),
-            "bias": np.array([mode.bias for mode in self.modes]),
-        }
-        archive.write(_FORMAT, path, content, arrays)
+        tree_archive.write(path, self.fitted, self.positive, self.modes, self.unit, self.objective)
 
     @classmethod
     def load(
@@ -605,7 +536,7 @@ class DecisionTree:
         ExplgraphError
             If the file is missing, damaged or no tree.
         """
-        return replace(archive.read(_FORMAT, path, _build), _measure=measure)
+        return cls(*tree_archive.read(path), measure)
 
     def write(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Write the tree: ``.html``, ``.dot``/``.gv`` or ``.json``; see `tree_files.write`."""
@@ -618,94 +549,3 @@ class DecisionTree:
 
 _LITTLE = 0.25  # of the score: with less, the rest is the story
 _HALF = 0.5  # of the score's variance: with less, most of what tells images apart lies elsewhere
-
-
-_FORMAT = archive.Format(
-    "explgraph decision tree", 2, "a decision tree", "tree", "tree.json", again="grow"
-)
-
-
-def _build(content: Any, given: dict[str, Any]) -> DecisionTree:
-    """Make a tree of what a file holds, and check it."""
-    arrays, check = archive.Arrays(given), archive.check
-    nodes, names = archive.texts(content["nodes"], "nodes"), tuple(content["names"])
-    v, n, m = len(nodes), len(names), len(content["modes"])
-    check(all(isinstance(name, str) for name in names), "an image's name is no text")
-    found = Rationales(
-        nodes, names,
-        arrays.take("activations", (n, v)),
-        arrays.take("contributions", (n, v)),
-        arrays.take("scores", (n,)),
-        arrays.take("first", (n,), dtype=np.bool_),
-        Rests(*(arrays.take(name, (n,)) for name in Rests._fields)),
-        archive.texts(content.get("titles", ()), "titles"),
-        archive.texts(content.get("told", ()), "told"),
-        arrays.take("places", (n, v, 2)) if "places" in given else None,
-        str(content.get("class_title", "")),
-    )  # fmt: skip
-    for known in (found.titles, found.told):
-        check(len(known) in (0, v), f"{len(known)} titles for {v} parts")
-    positive = _checked_positive(arrays.take("positive", (n,), dtype=np.bool_), found)
-    directions, weights = (arrays.take(name, (m, v)) for name in ("directions", "weights"))
-    bias = arrays.take("bias", (m,)).tolist()
-    modes = tuple(
-        Mode(values["parent"], tuple(values["children"]), tuple(values["images"]), *own)
-        for values, *own in zip(content["modes"], directions, weights, bias, strict=True)
-    )
-    check(modes[ROOT].images == tuple(range(positive.sum())), "the root lacks images of the class")
-    for number, mode in enumerate(modes):
-        whole = all(type(k) is int and k >= 0 for k in (*mode.children, *mode.images))
-        above = () if mode.parent is None else modes[mode.parent].children
-        check(
-            whole
-            and (mode.parent is None if number == ROOT else number in above)
-            and all(child > number and modes[child].parent == number for child in mode.children)
-            and bool(mode.children or len(mode.images) == 1)
-            and not (mode.children and sorted(mode.images)
-                     != sorted(i for child in mode.children for i in modes[child].images)),
-            f"mode {number} doesn't fit the modes above and below it",
-        )  # fmt: skip
-    objective = {int(k): float(value) for k, value in content["objective"].items()}
-    check(bool(np.isfinite([*objective.values()]).all()), "objective is not finite")
-    unit = arrays.take("unit", (v,))
-    arrays.finish()
-    return DecisionTree(modes, nodes, unit, objective, found, positive)
-
-
-def _checked_positive(
-    positive: Sequence[bool] | NDArray[np.bool_], found: Rationales
-) -> NDArray[np.bool_]:
-    """Give the mask of the class's images; there must be some, and some others."""
-    chosen = np.asarray(positive)
-    if chosen.shape != (len(found.names),) or chosen.dtype != bool:
-        raise ExplgraphError(
-            f"positive must be (N,) bool for the {len(found.names)} images, got {chosen.dtype} of "
-            f"{chosen.shape}"
-        )
-    if not chosen.any():
-        raise ExplgraphError(
-            f"the class never occurs in the {len(chosen)} images (in none is its score the "
-            "highest, or none is said to show it); give some that do, or say which (positive)"
-        )
-    if chosen.all():
-        raise ExplgraphError(
-            f"all {len(chosen)} images are of the class; the tree tells it from others, so give "
-            "some of these, too"
-        )
-    return chosen
-
-
-def _fitness(estimated: Array, truth: Array) -> Array:
-    """Overlap of two distributions of contributions over parts, for each image, (N,)."""
-    size = np.abs(truth)
-    same = np.maximum(estimated * np.sign(truth), 0)
-    overlap: Array = np.minimum(same, size).sum(1) / np.maximum(np.maximum(same, size).sum(1), TINY)
-    return overlap
-
-
-def best_threshold(values: Array, positive: NDArray[np.bool_]) -> float:
-    """Find the threshold above which most of the positive, and few of the others, lie."""
-    order = np.sort(values)
-    cuts = np.concatenate([[order[0] - 1], (order[1:] + order[:-1]) / 2, [order[-1] + 1]])
-    right = [((values > cut) == positive).mean() for cut in cuts]
-    return float(cuts[int(np.argmax(right))])

@@ -39,15 +39,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explgraph import archive
+from explgraph.and_or_graph import AndOrGraph
+from explgraph.answers import localizer_archive
+from explgraph.answers.and_or import used
+from explgraph.answers.localizer_archive import Kept, Shot
 from explgraph.answers.located import Located
 from explgraph.answers.part_templates import FittedPart
 from explgraph.answers.poses import next_medoid, pose_distance
 from explgraph.answers.prepared import Prepared, located, may_vote, normalised, prepare
-from explgraph.answers.voting import Nodes, Residual, Template, posed
+from explgraph.answers.voting import Nodes, Template, posed
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
+from explgraph.graph.and_or import AndOr
 from explgraph.graph.graph import check_graph
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.parsed import Parse, check_parse
@@ -76,6 +80,7 @@ class Localizer:
         self.graph = graph
         self._nodes: Nodes | None = None
         self._parts: dict[str, FittedPart] = {}
+        self._shots: dict[str, list[Shot]] = {}
 
     def __repr__(self) -> str:
         return f"Localizer: {counted(len(self.graph), 'node')}; fitted parts: {few(self._parts, 5)}"
@@ -126,12 +131,17 @@ class Localizer:
         gone = _absent(absent or {}, marks)
         seen = prepare(self.graph, parse)
         parts = {name: seen.fit(places, gone[name]) for name, places in marks.items()}
-        self._nodes, self._parts = seen.nodes, parts
+        self._nodes, self._parts, self._shots = seen.nodes, parts, _shots(parse.names, marks)
         return self
 
     @classmethod
     def of_parts(
-        cls, graph: ExplanatoryGraph, seen: Prepared, parts: Mapping[str, FittedPart]
+        cls,
+        graph: ExplanatoryGraph,
+        seen: Prepared,
+        parts: Mapping[str, FittedPart],
+        names: Sequence[str],
+        marks: Mapping[str, Array],
     ) -> Localizer:
         """Give a localizer of parts that were fitted one by one, by `Prepared.fit`.
 
@@ -141,9 +151,14 @@ class Localizer:
             Of the nodes that `seen` is of.
         seen : Prepared
         parts : mapping of str to FittedPart
+        names : sequence of str
+            Of the N images.
+        marks : mapping of str to (N, 2) px
+            That the parts were fitted to, NaN where unmarked.
         """
         localizer = cls(graph)
         localizer._nodes, localizer._parts = seen.nodes, dict(parts)
+        localizer._shots = _shots(names, {name: marks[name] for name in parts})
         return localizer
 
     def predict(self, parse: Parse) -> Located:
@@ -165,10 +180,34 @@ class Localizer:
         ExplgraphError
             If nothing was fitted yet, the parse is of another graph, or a place isn't finite.
         """
-        if self._nodes is None:
-            raise ExplgraphError("the localizer knows no part yet; call fit first")
-        self._check_parse(parse)
-        return located(parse, normalised(self._nodes, parse), self._parts)
+        return located(parse, self._seen(parse), self._parts)
+
+    def and_or(self, parse: Parse) -> AndOrGraph:
+        """Show what was fitted: every part's templates, their nodes, and how each is used.
+
+        Parameters
+        ----------
+        parse : Parse
+            Of N images, by the same graph: those in which use is measured. Best all that parts are
+            to be located in.
+
+        Returns
+        -------
+        AndOrGraph
+            It writes and draws itself, and `ExplanatoryGraph.with_and_or` keeps it in the graph.
+
+        Raises
+        ------
+        ExplgraphError
+            If nothing was fitted yet, the parse is of another graph, or a part's name holds what no
+            file can.
+        """
+        seen = self._seen(parse)
+        parts = tuple(
+            used(name, part, self._shots[name], self.graph.node_ids, seen)
+            for name, part in self._parts.items()
+        )
+        return AndOrGraph(self.graph, AndOr(len(parse.names), parts))
 
     def presence(self, parse: Parse) -> dict[str, Array]:
         """Say how probable it is that each part is there: `Located.presence` of `predict`."""
@@ -184,20 +223,7 @@ class Localizer:
         """
         if self._nodes is None:
             raise ExplgraphError("the localizer knows no part yet; call fit first")
-        height, width = self.graph.image_size
-        content: dict[str, Any] = {
-            "nodes": self.graph.node_ids, "height": height, "width": width, "parts": [],
-        }  # fmt: skip
-        arrays = {name: getattr(self._nodes, name) for name in _OF_NODES}
-        for k, (name, part) in enumerate(self._parts.items()):
-            content["parts"].append(
-                {"name": name, "shots": part.shots, "ratio": part.ratio,
-                 "presence": part.presence, "templates": len(part.templates)}
-            )  # fmt: skip
-            for t, template in enumerate(part.templates):
-                arrays |= {f"{k}/template {t}/{n}": a for n, a in template._asdict().items()}
-            arrays |= {f"{k}/residual/{n}": a for n, a in part.residual._asdict().items()}
-        archive.write(_FORMAT, path, content, arrays)
+        localizer_archive.write(path, self.graph, Kept(self._nodes, self._parts, self._shots))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], graph: ExplanatoryGraph) -> Localizer:
@@ -219,39 +245,10 @@ class Localizer:
         ExplgraphError
             If the file is missing, damaged or no localizer, or the graph is another.
         """
-
-        def build(content: Any, given: dict[str, Any]) -> Localizer:
-            localizer, arrays = cls(graph), archive.Arrays(given)
-            size = content["height"], content["width"]
-            if (tuple(content["nodes"]), size) != (graph.node_ids, graph.image_size):
-                raise ExplgraphError(
-                    f"it was fitted with a graph of {len(content['nodes'])} nodes on images of "
-                    f"{size[0]} x {size[1]} px, and graph has {len(graph)} others or another "
-                    "size; give the graph that it was fitted with"
-                )
-            nodes = Nodes(
-                **{name: arrays.take(name, (len(graph),)) for name in _OF_NODES},
-                diagonal=float(np.hypot(*graph.image_size)),
-                votes=may_vote(graph),
-            )
-            for name in ("reliability", "follows"):
-                known = [values[name] for values in graph.nx.nodes.values()]
-                archive.check(
-                    np.array_equal(getattr(nodes, name), known),
-                    f"graph's nodes have another {name}; give the graph that it was fitted with",
-                )
-            names = archive.texts((part["name"] for part in content["parts"]), "parts")
-            archive.check(bool(names), "it has no part")
-            localizer._nodes = nodes
-            localizer._parts = {
-                name: _read_part(values, arrays, str(k), len(graph))
-                for k, (name, values) in enumerate(zip(names, content["parts"], strict=True))
-            }
-            arrays.finish()
-            return localizer
-
-        check_graph(graph)
-        return archive.read(_FORMAT, path, build)
+        localizer = cls(graph)
+        kept = localizer_archive.read(path, graph)
+        localizer._nodes, localizer._parts, localizer._shots = kept
+        return localizer
 
     def templates(self, part: str) -> tuple[Template, ...]:
         """Give the templates of a part: voters, their offsets (px) and spreads (px^2).
@@ -392,6 +389,13 @@ class Localizer:
                 nearest_of[v] = min(value, nearest_of.get(v, np.inf))
         return nearest_of
 
+    def _seen(self, parse: Parse) -> Prepared:
+        """Give the images of a parse in the units of the fit."""
+        if self._nodes is None:
+            raise ExplgraphError("the localizer knows no part yet; call fit first")
+        self._check_parse(parse)
+        return normalised(self._nodes, parse)
+
     def _check_parse(self, parse: Parse) -> None:
         """Refuse a parse of another graph."""
         check_parse(parse)
@@ -409,51 +413,12 @@ class Localizer:
             raise ExplgraphError("the graph has no nodes, so nothing can vote; mine it again")
 
 
-# -------------------------------------------------------------------------------------------- files
-
-_FORMAT = archive.Format(
-    "explgraph localizer", 1, "a localizer", "localizer", "localizer.json", again="fit"
-)
-_OF_NODES = ("top", "reliability", "follows", "stray")
-
-
-def _read_part(values: Mapping[str, Any], arrays: archive.Arrays, here: str, v: int) -> FittedPart:
-    """Read a part that V nodes' votes locate."""
-
-    def indices(name: str) -> NDArray[np.int64]:
-        found = arrays.take(f"{here}/{name}", (None,), 0, v - 1, dtype=np.int64)
-        archive.check(len({*found.tolist()}) == len(found), f"{here}/{name} names a node twice")
-        return found
-
-    def template(name: str) -> Template:
-        voters = indices(f"{name}/voters")
-        m = len(voters)
-        archive.check(m > 0, f"{here}/{name} has no voter")
-        return Template(
-            voters,
-            arrays.take(f"{here}/{name}/offset", (m, 2)),
-            arrays.take(f"{here}/{name}/spread", (m,), 1e-12),  # votes are divided by it
-        )
-
-    shots, ratio, presence = values["shots"], values["ratio"], values["presence"]
-    archive.check(type(shots) is int and shots > 0, f"shots is {shots!r}")
-    numbers = [ratio, *(presence or ())]
-    archive.check(
-        len(numbers) == (1 if presence is None else 3)
-        and all(type(x) is float and np.isfinite(x) for x in numbers),
-        f"ratio and presence are {ratio!r}, {presence!r}",
-    )
-    templates = tuple(template(f"template {t}") for t in range(values["templates"]))
-    archive.check(bool(templates), "a part has no template")
-    nodes = indices("residual/nodes")
-    residual = Residual(
-        nodes,
-        arrays.take(f"{here}/residual/pose", (shots, 2 * len(nodes) + 2)),
-        arrays.take(f"{here}/residual/weights", (shots, 2)),
-    )
-    return FittedPart(
-        templates, residual, shots, ratio, None if presence is None else tuple(presence)
-    )
+def _shots(names: Sequence[str], marks: Mapping[str, Array]) -> dict[str, list[Shot]]:
+    """Give each part's marked images and marks."""
+    return {
+        part: [(names[i], x, y) for i, (x, y) in enumerate(places.tolist()) if np.isfinite(x)]
+        for part, places in marks.items()
+    }
 
 
 # ------------------------------------------------------------------------------------------- checks

@@ -37,22 +37,49 @@ TEMPLATE_SHOTS = 3
 
 
 class FittedPart(NamedTuple):
-    """A fitted part."""
+    """A part fitted to k shots.
+
+    Attributes
+    ----------
+    templates : tuple of Template
+    residual : Residual
+    shots : int
+        k.
+    ratio : float
+        Radius over the scale of `Guess`.
+    presence : (float, float) or None
+        Slope and intercept over log support.
+    group : (k,) int
+        Which template each shot was fitted to.
+    errors : (k,) px
+        How far off each was located by the others; NaN for a single one.
+    """
 
     templates: tuple[Template, ...]
     residual: Residual
     shots: int
-    ratio: float  # radius over the scale of `Guess`
-    presence: tuple[float, float] | None  # slope and intercept over log support
-    missed: Array = np.zeros(0)  # px, (shots,): by how much shots that are left out; not in files
+    ratio: float
+    presence: tuple[float, float] | None
+    group: NDArray[np.int64]
+    errors: Array
 
 
 class Guess(NamedTuple):
-    """What templates say about N images: places (N, 2) px, scale (N,) px, support (N,)."""
+    """What templates say about N images.
+
+    Attributes
+    ----------
+    place : (N, 2) px
+    scale : (N,) px
+    support : (N,)
+    template : (N,) int
+        Which one speaks.
+    """
 
     place: Array
     scale: Array
     support: Array
+    template: NDArray[np.int64]
 
 
 def fit_part(
@@ -87,8 +114,9 @@ def fit_part(
         elsewhere = guess(nodes, templates, k, bare, bare_strengths)
         presence = _platt(feature(left.support), feature(elsewhere.support))
     return FittedPart(
-        templates, residual, k, _ratio(errors / left.scale if k > 1 else errors), presence, errors
-    )
+        templates, residual, k, _ratio(errors / left.scale if k > 1 else errors), presence,
+        best_group, errors if k > 1 else np.full(k, np.nan),
+    )  # fmt: skip
 
 
 def _templates(
@@ -120,6 +148,7 @@ def guess(
         np.stack([place for place, _, _ in said])[best, rows],
         np.maximum(scales[best, rows], 1e-3 * nodes.diagonal),
         np.stack([support for _, _, support in said])[best, rows],
+        best,
     )
 
 
@@ -138,7 +167,7 @@ def left_out(
     """
     k = len(marks)
     errors = np.zeros(k)
-    guesses = Guess(np.zeros((k, 2)), np.zeros(k), np.zeros(k))
+    guesses = Guess(np.zeros((k, 2)), np.zeros(k), np.zeros(k), np.zeros(k, dtype=np.int64))
     # dealt group by group, so that no group is left out as a whole
     fold = np.empty(k, dtype=np.int64)
     fold[np.argsort(group, kind="stable")] = np.arange(k) % FOLDS

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from explgraph.answers import voting
 from explgraph.answers.located import Located
-from explgraph.answers.part_templates import FittedPart, feature, fit_part, guess, logistic
+from explgraph.answers.part_templates import FittedPart, Guess, feature, fit_part, guess, logistic
 from explgraph.answers.voting import Nodes
 from explgraph.errors import ExplgraphError
 from explgraph.evaluation.metrics import normalised_scores, top_scores
@@ -28,8 +28,9 @@ Array = NDArray[np.float64]
 
 
 class Found(NamedTuple):
-    """Where one part is in N images: see `Located`."""
+    """Where one part is in N images: what its templates say, and what is told: see `Located`."""
 
+    said: Guess
     place: Array
     radius: Array
     presence: Array
@@ -76,9 +77,9 @@ class Prepared(NamedTuple):
             If a place isn't finite; names the part.
         """
         with np.errstate(all="ignore"):  # what comes of it is checked
-            found = guess(self.nodes, part.templates, part.shots, self.positions, self.strengths)
-            place = voting.correct(part.residual, self.positions, found.place, self.nodes.diagonal)
-            radius = part.ratio * found.scale
+            said = guess(self.nodes, part.templates, part.shots, self.positions, self.strengths)
+            place = voting.correct(part.residual, self.positions, said.place, self.nodes.diagonal)
+            radius = part.ratio * said.scale
         if not (np.isfinite(place).all() and np.isfinite(radius).all()):
             raise ExplgraphError(
                 f"part {name!r} gets a place that is not finite; what was fitted doesn't go "
@@ -87,8 +88,8 @@ class Prepared(NamedTuple):
         presence = np.full(len(place), np.nan)
         if part.presence is not None:
             slope, intercept = part.presence
-            presence = logistic(slope * feature(found.support) + intercept)
-        return Found(place, radius, presence)
+            presence = logistic(slope * feature(said.support) + intercept)
+        return Found(said, place, radius, presence)
 
 
 def prepare(graph: Graph, parse: Parse) -> Prepared:

@@ -36,7 +36,7 @@ from explgraph.network.class_names import class_names, class_number, class_title
 from explgraph.network.outputs import Outputs, Scorer
 from explgraph.progress import Shown
 
-__all__ = ["Rationales", "rationales"]
+__all__ = ["Rationales", "checked_positive", "rationales"]
 
 Array = NDArray[np.float64]
 
@@ -259,3 +259,26 @@ def rationales(
         class_title=class_title(int(target), called),
     )
     return told if by == "node" else told.by_part(graph)
+
+
+def checked_positive(
+    positive: Sequence[bool] | NDArray[np.bool_], found: Rationales
+) -> NDArray[np.bool_]:
+    """Give the mask of the class's images; there must be some, and some others."""
+    chosen = np.asarray(positive)
+    if chosen.shape != (len(found.names),) or chosen.dtype != bool:
+        raise ExplgraphError(
+            f"positive must be (N,) bool for the {len(found.names)} images, got {chosen.dtype} of "
+            f"{chosen.shape}"
+        )
+    if not chosen.any():
+        raise ExplgraphError(
+            f"the class never occurs in the {len(chosen)} images (in none is its score the "
+            "highest, or none is said to show it); give some that do, or say which (positive)"
+        )
+    if chosen.all():
+        raise ExplgraphError(
+            f"all {len(chosen)} images are of the class; the tree tells it from others, so give "
+            "some of these, too"
+        )
+    return chosen

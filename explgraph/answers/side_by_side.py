@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explgraph.errors import ExplgraphError
-from explgraph.explaining.explanation_page import jpeg
 from explgraph.graph.graph import Graph
 from explgraph.images.further import WithInputs
 from explgraph.network.class_names import class_names, class_number, class_title
-from explgraph.views.pictures import Colours, part_side, patch
+from explgraph.views.pictures import Colours, jpeg, part_side, patch
 from explgraph.views.visualized import as_colours
 
 __all__ = ["classes_of", "cut_patches", "frame", "pictures_of", "shared"]

@@ -10,8 +10,7 @@ import numpy as np
 from explgraph import markup
 from explgraph.answers.suspicion import Suspicion
 from explgraph.answers.suspicion_figure import in_pixels
-from explgraph.explaining.explanation_page import jpeg
-from explgraph.views.pictures import Pictures
+from explgraph.views.pictures import Pictures, jpeg
 
 __all__ = ["suspicion_page"]
 

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from explgraph.atomic import atomic_write
 from explgraph.errors import ExplgraphError
-from explgraph.explaining.explanation_page import AGAINST, FOR, jpeg
+from explgraph.explaining.explanation_page import AGAINST, FOR
 from explgraph.markup import doubted, page
 from explgraph.suffixes import TREES, check_suffix
-from explgraph.views.pictures import Pictures, part_side, patch
+from explgraph.views.pictures import Pictures, jpeg, part_side, patch
 from explgraph.views.spread import spread
 
 __all__ = ["Seen", "write"]

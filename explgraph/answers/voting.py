@@ -19,6 +19,7 @@ __all__ = [
     "fit_residual",
     "fit_template",
     "posed",
+    "shares",
     "shot_sums",
     "stray",
     "vote",
@@ -261,6 +262,33 @@ def vote(template: Template, positions: Array, strengths: Array) -> tuple[Array,
     alone = len(template.voters) / VOTERS
     scattered = alone * squares + (1 - alone) * template.spread
     return place, np.sqrt((share * scattered).sum(axis=1)), support
+
+
+def shares(template: Template, positions: Array, strengths: Array, place: Array) -> Array:
+    """Say how much each voter counts at the place that `vote` came to.
+
+    The place is the mean of the votes, weighted by these: strength over spread, times how well the
+    vote agrees with the place.
+
+    Parameters
+    ----------
+    template : Template
+    positions : (N, V, 2) px
+    strengths : (N, V)
+    place : (N, 2) px
+        As `vote` gives it.
+
+    Returns
+    -------
+    (N, M)
+        They sum to 1 over the M voters.
+    """
+    votes = positions[:, template.voters] + template.offset
+    squares = ((votes - place[:, None]) ** 2).sum(axis=2)
+    ballots = strengths[:, template.voters] / template.spread + 1e-12
+    pull = ballots / (1 + squares / (TAIL * template.spread))
+    share: Array = pull / pull.sum(axis=1, keepdims=True)
+    return share
 
 
 def _pose(nodes: NDArray[np.int64], positions: Array, place: Array) -> Array:

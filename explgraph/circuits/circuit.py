@@ -13,6 +13,8 @@ from explgraph.circuits.account import HEAD, CircuitAccount, G
 from explgraph.graph import file
 from explgraph.markup import escaped, table
 from explgraph.suffixes import CIRCUITS, DRAWINGS, check_suffix
+from explgraph.views.pictures import Drawable
+from explgraph.views.remembered import remembered_for
 
 __all__ = ["Circuit"]
 
@@ -44,7 +46,7 @@ class Circuit(CircuitAccount[G]):
         lines += [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in self.cells()]
         return "\n".join(lines) + "\n"
 
-    def write(self, path: str | os.PathLike[str]) -> None:
+    def write(self, path: str | os.PathLike[str], *, images: Drawable | None = None) -> None:
         """Write the circuit in the format of the path's suffix, whole or not at all.
 
         Parameters
@@ -54,12 +56,20 @@ class Circuit(CircuitAccount[G]):
             complete in itself, without scripts), ``.md``, ``.json`` (all numbers), ``.csv`` (a row
             for each member), or ``.svg``, ``.png``, ``.pdf`` (the curve). Drawings and the explorer
             page are the graph's: ``circuit.graph.write``.
+        images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images, optional
+            That the graph was mined from: the page shows patches of each member. By default those
+            that the graph remembers.
 
         Raises
         ------
         ExplgraphError
             If the suffix isn't known, the file can't be written, or it is a picture and
             matplotlib isn't installed.
+
+        Warns
+        -----
+        ExplgraphWarning
+            If the images that the graph remembers are lost, so that the page has no patches.
         """
         suffix = check_suffix(path, CIRCUITS)
         if suffix == ".explgraph":
@@ -72,7 +82,8 @@ class Circuit(CircuitAccount[G]):
             circuit_figure(self, path=path)
         else:
             if suffix == ".html":
-                text = circuit_page.page(self)
+                known = remembered_for(self.graph, path) if images is None else images
+                text = circuit_page.page(self, circuit_page.patches(self, known))
             elif suffix == ".md":
                 text = self.markdown()
             else:

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from explgraph import markup
-from explgraph.circuits.account import HEAD, CircuitAccount
+from explgraph.circuits.account import HEAD, CircuitAccount, Member
+from explgraph.graph.parts import find_part
+from explgraph.views.pictures import (
+    Drawable,
+    Pictures,
+    best_sightings,
+    jpeg,
+    part_side,
+    part_sightings,
+    patch,
+    patch_side,
+)
 
-__all__ = ["curve", "page"]
+__all__ = ["curve", "page", "patches"]
 
 _WIDE, _TALL = 560, 260  # px of the curve
 _LEFT, _BOTTOM, _EDGE = 46, 40, 14
+_PATCHES = 4  # of each member
+_TILE, _SHARP = (
+    56,
+    112,
+)  # side of a patch on the page; of its picture, for screens of twice as many px
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5em auto; max-width: 60em; padding: 0 1em;
        color: #1f2933; background: #fff }
@@ -22,6 +38,7 @@ p { margin: .3em 0 } .quiet { color: #5b6774 }
 .doubt { border-left: 4px solid #c2570c; background: #fdf1e7; padding: .5em .8em; margin: .6em 0 }
 svg { display: block; max-width: 100%; height: auto } .members { overflow-x: auto }
 table { border-collapse: collapse } td, th { padding: .25em 1em .25em 0; text-align: left }
+td.tiles { white-space: nowrap } .tiles img { margin-right: 3px; border-radius: 3px }
 td.value, th.value { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 @media (prefers-color-scheme: dark) { body { background: #14181d; color: #e3e8ee }
   .quiet { color: #9aa7b4 } .doubt { background: #3a2617 }
@@ -29,8 +46,40 @@ td.value, th.value { text-align: right; font-variant-numeric: tabular-nums; whit
 """
 
 
-def page(circuit: CircuitAccount[Any]) -> str:
-    """Give the page."""
+def patches(circuit: CircuitAccount[Any], images: Drawable | None) -> dict[str, list[str]]:
+    """Cut patches of each member where it was seen best, as addresses that hold them.
+
+    Parameters
+    ----------
+    circuit : CircuitAccount
+    images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images, optional
+        That the graph was mined from. Without them no member has patches.
+
+    Returns
+    -------
+    dict of str to list of str
+        By the member's id.
+    """
+    if images is None:
+        return {}
+    graph = circuit.graph
+    pictures = Pictures.of(images, graph.image_size, None)
+    found = {}
+    for member in circuit.members:
+        if circuit.by == "part":
+            side = part_side(graph.image_size)
+            seen = part_sightings(find_part(graph, member.id), pictures, None, _PATCHES)
+        else:
+            side = patch_side(graph, member.id)
+            seen = best_sightings(graph, member.id, pictures, None, _PATCHES)
+        found[member.id] = [
+            jpeg(patch(pictures[one.image], one.x, one.y, side, _SHARP)[0], _SHARP) for one in seen
+        ]
+    return found
+
+
+def page(circuit: CircuitAccount[Any], shown: Mapping[str, Sequence[str]]) -> str:
+    """Give the page, with the members' patches that `patches` gave."""
     told = "".join(f"<p>{html.escape(sentence)}.</p>" for sentence in circuit.told)
     body = (
         f"{markup.doubted(circuit.doubts)}<h1>Circuit of “{html.escape(circuit.title)}”</h1>{told}"
@@ -39,22 +88,34 @@ def page(circuit: CircuitAccount[Any]) -> str:
         "contributions, on images that were not used to find the circuit; band: 95 % interval over "
         "images; dotted: on the images of the search. Disc: the circuit. Dashed: what was asked "
         "for.</p>"
-        f'<h2>Members</h2><div class="members">{_table(HEAD, circuit.cells())}</div>'
+        f'<h2>Members</h2><div class="members">{_members(circuit, shown)}</div>'
     )
     return markup.page(f"Circuit of {circuit.title}", _STYLE, body)
 
 
-def _table(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """Give a table whose numbers are aligned."""
+def _members(circuit: CircuitAccount[Any], shown: Mapping[str, Sequence[str]]) -> str:
+    """Give the table of the members, numbers aligned, patches where there are any."""
 
-    def line(row: Sequence[str], tag: str) -> str:
+    def line(row: Sequence[str], tag: str, tiles: str) -> str:
         look = ' class="value"'
-        return "".join(
+        title, *rest = (
             f"<{tag}{look * (k > 1)}>{html.escape(cell)}</{tag}>" for k, cell in enumerate(row)
         )
+        return f"<tr>{title}{tiles}{''.join(rest)}</tr>"
 
-    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in cells)
-    return f"<table><thead><tr>{line(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+    def tiles(member: Member) -> str:
+        drawn = "".join(
+            f'<img width="{_TILE}" height="{_TILE}" alt="" src="{address}">'
+            for address in shown.get(member.id, ())
+        )
+        return f'<td class="tiles">{drawn}</td>' if shown else ""
+
+    rows = "".join(
+        line(cells, "td", tiles(member))
+        for member, cells in zip(circuit.members, circuit.cells(), strict=True)
+    )
+    head = line(HEAD, "th", "<th></th>" if shown else "")
+    return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 
 def curve(circuit: CircuitAccount[Any]) -> str:

@@ -24,7 +24,7 @@ from explgraph.cli.options import (
 )
 from explgraph.cli.outputs import check_out, print_table
 from explgraph.errors import ExplgraphError
-from explgraph.suffixes import DRAWINGS, GRAPHS, PART_GRAPHS
+from explgraph.suffixes import AND_ORS, DRAWINGS, GRAPHS, PART_GRAPHS
 
 if TYPE_CHECKING:
     from explgraph.graph.graph import Graph
@@ -59,18 +59,21 @@ def add(command: Command) -> None:
         "write a graph, or a part of it, in another format",
         "explgraph export graph.explgraph best.svg --top 40",
         "explgraph export graph.explgraph parts.graphml --what parts",
+        "explgraph export named.explgraph located.html --what and-or",
     )
     add_graph(export)
     export.add_argument(
         "out",
         metavar="OUT",
-        help=f"file: {', '.join(GRAPHS)}; of parts {', '.join(PART_GRAPHS)}",
+        help=f"file: {', '.join(GRAPHS)}; of parts {', '.join(PART_GRAPHS)}; of an And-Or graph "
+        f"{', '.join(AND_ORS)}",
     )
     export.add_argument(
         "--what",
-        choices=("nodes", "parts"),
+        choices=("nodes", "parts", "and-or"),
         default="nodes",
-        help="the graph itself, or the graph of its parts (nodes)",
+        help="the graph itself, the graph of its parts, or how named parts are located, if locate "
+        "--labelled wrote the graph (nodes)",
     )
     export.add_argument(
         "--top", type=top, metavar="N", help="the most reliable nodes: a number, or 0.25 of all"
@@ -86,7 +89,10 @@ def add(command: Command) -> None:
         help="nodes of which about this share is there by chance, as decoys tell: 0.05, say",
     )
     export.add_argument(
-        "--max-nodes", type=positive, metavar="N", help="at most so many, shared by the layers"
+        "--max-nodes",
+        type=positive,
+        metavar="N",
+        help="at most so many, shared by the layers; of an And-Or graph, of each template",
     )
     export.add_argument(
         "--labels", metavar="FILE", help="labels.json of the explorer: names, mergers, rejections"
@@ -105,10 +111,11 @@ def add(command: Command) -> None:
     draw.add_argument("out", metavar="OUT", help=f"file: {', '.join(DRAWINGS)}")
     draw.add_argument(
         "--what",
-        choices=("parts", "nodes", "filter", "layers"),
+        choices=("parts", "nodes", "filter", "layers", "and-or"),
         default="parts",
         help="the graph of the parts; the most telling nodes of every part, in layers; a filter "
-        "taken apart into its nodes; what each layer adds (parts)",
+        "taken apart into its nodes; what each layer adds; how named parts are located, if locate "
+        "--labelled wrote the graph (parts)",
     )
     draw.add_argument(
         "--filter", metavar="LAYER/N", help="which; the one whose nodes differ most by default"
@@ -122,7 +129,10 @@ def add(command: Command) -> None:
         help="pixels per inch of patches, and of a .png (300)",
     )  # fmt: skip
     draw.add_argument(
-        "--most", type=positive, metavar="N", help="parts, nodes, or patches of a layer, at most"
+        "--most",
+        type=positive,
+        metavar="N",
+        help="parts, nodes (of a template), or patches of a layer, at most",
     )
     draw.add_argument(
         "--labels", metavar="FILE", help="labels.json of the explorer: names, mergers, rejections"
@@ -162,9 +172,14 @@ def add(command: Command) -> None:
 def _export(options: argparse.Namespace) -> None:
     """Run ``explgraph export``."""
     from explgraph.explanatory_graph import load
+    from explgraph.graph.and_or import NOTHING_GROWN
 
-    parts = options.what == "parts"
-    check_out(options.out, PART_GRAPHS if parts else GRAPHS, "OUT of parts" if parts else "OUT")
+    parts, located = options.what == "parts", options.what == "and-or"
+    check_out(
+        options.out,
+        PART_GRAPHS if parts else AND_ORS if located else GRAPHS,
+        "OUT" if options.what == "nodes" else f"OUT of {options.what}",
+    )
     if parts and options.max_nodes is not None:
         raise ExplgraphError("--max-nodes is for graphs of nodes; choose nodes by --top with parts")
     pictured = not parts and Path(options.out).suffix.lower() in (".html", *DRAWINGS)
@@ -178,6 +193,8 @@ def _export(options: argparse.Namespace) -> None:
     if options.labels is not None:
         graph = graph.apply_labels(options.labels)
     graph = graph.prune(options.min_reliability, options.top, fdr=options.fdr, by=options.by)
+    if located and graph.grown is None:
+        raise ExplgraphError(NOTHING_GROWN)
     if parts:
         graph.write_parts(options.out)
         if not options.quiet:
@@ -187,6 +204,11 @@ def _export(options: argparse.Namespace) -> None:
             )
         return
     pictures = pictures_for(options, graph, options.out) if pictured else {}
+    if graph.and_or is not None and located:
+        graph.and_or.write(options.out, most=options.max_nodes, **pictures)
+        if not options.quiet:
+            print(f"{options.out}: {graph.and_or}")
+        return
     graph.write(options.out, max_nodes=options.max_nodes, **pictures)
     if not options.quiet:
         print(
@@ -307,6 +329,9 @@ def _describe_graph(graph: Graph) -> None:
     head = ("layer", "C x H x W", "nodes", "filters", "best quarter from", "which follow")
     print_table(head, rows)
     print(parts_told(graph))
+    if graph.grown is not None:
+        for part in graph.grown.parts:
+            print(f"located: {part.name}: {part.told}")
 
 
 def _describe_model(options: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ from explgraph.cli.options import (
 )
 from explgraph.cli.outputs import check_out
 from explgraph.errors import ExplgraphError, warn
-from explgraph.suffixes import DRAWINGS, MARKS, PARSES, REPORTS, TABLES
+from explgraph.suffixes import AND_ORS, DRAWINGS, MARKS, PARSES, REPORTS, TABLES
 
 if TYPE_CHECKING:
     from explgraph.evaluation.landmarks import Landmarks
@@ -105,6 +105,8 @@ def add(command: Command) -> None:
         "    --model torchvision:vgg16",
         "explgraph locate birds-graph/graph.explgraph --images birds --landmarks marks.csv \\",
         "    --model torchvision:vgg16 --new other --out parts.csv --labelled named.explgraph",
+        "explgraph locate birds-graph/graph.explgraph --images birds --landmarks marks.csv \\",
+        "    --model torchvision:vgg16 --out parts.csv --and-or parts.html",
     )
     add_graph(locate)
     _add_landmarks(
@@ -129,7 +131,15 @@ def add(command: Command) -> None:
         "name,part,x,y (.csv)",
     )
     locate.add_argument(
-        "--labelled", metavar="FILE", help="the graph with its nodes named: .explgraph"
+        "--labelled",
+        metavar="FILE",
+        help="the graph with its nodes named, and how parts are located: .explgraph",
+    )
+    locate.add_argument(
+        "--and-or",
+        metavar="FILE",
+        help="how parts are located, by which templates and nodes, and how often in the "
+        f"photographs of --images: {', '.join(AND_ORS)}",
     )
     locate.add_argument(
         "--suggest",
@@ -276,13 +286,15 @@ def _locate(options: argparse.Namespace) -> None:
             "--objects needs --new, photographs in which up to K objects are located; marks are of "
             "one object in each photograph of --images (boxes cut out others)"
         )
-    if options.suggest is None and options.out is None and options.marks is None:
+    if options.suggest is None and not (options.out or options.marks or options.and_or):
         raise ExplgraphError(
-            f"--landmarks needs --out, the file for the places: {', '.join(TABLES)} (or --marks)"
+            f"--landmarks needs --out, the file for the places: {', '.join(TABLES)} (or --marks, "
+            "--and-or)"
         )
     check_out(options.out, TABLES)
     check_out(options.marks, MARKS, "--marks")
     check_out(options.labelled, (".explgraph",), "--labelled")
+    check_out(options.and_or, AND_ORS, "--and-or")
     graph = load(options.graph)
     images = open_photographs(options, graph)
     marks, label = ({}, None) if options.landmarks is None else _marks_within(options, images)
@@ -299,6 +311,16 @@ def _locate(options: argparse.Namespace) -> None:
             print(found.names[i])
         return
     localizer.fit(found, marks, absent=absent)
+    if options.and_or is not None or options.labelled is not None:
+        and_or = localizer.and_or(found)
+        if options.and_or is not None:
+            pictured = Path(options.and_or).suffix.lower() in (".html", *DRAWINGS)
+            if pictured:
+                and_or.write(options.and_or, images=images, parse=found)
+            else:
+                and_or.write(options.and_or)
+        if options.labelled is not None:
+            localizer.label().with_and_or(and_or).save(options.labelled)
     if options.new is not None:
         images = open_others(options, options.new, graph)
         found = graph.parse(
@@ -310,8 +332,6 @@ def _locate(options: argparse.Namespace) -> None:
         located.write(options.out)
     if options.marks is not None:
         located.landmarks().write(options.marks, images, label=label)
-    if options.labelled is not None:
-        localizer.label().save(options.labelled)
     if not options.quiet:
         for part, radii in located.uncertainty.items():
             shots = int(np.isfinite(marks[part][:, 0]).sum())
@@ -320,7 +340,8 @@ def _locate(options: argparse.Namespace) -> None:
                 "(median) nine times "
                 f"in ten; by {', '.join(localizer.nodes_of(part, 3))}"
             )
-        written = ", ".join(file for file in (options.out, options.marks) if file is not None)
+        files = (options.out, options.marks, options.and_or)
+        written = ", ".join(file for file in files if file is not None)
         print(
             f"{counted(len(localizer.parts), 'part')} in {counted(len(found.names), 'image')}: "
             f"{written} (places and uncertainty in px)"

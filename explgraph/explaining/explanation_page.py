@@ -6,22 +6,18 @@ leads to its part's row and back.
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from explgraph import markup
 from explgraph.explaining.account import NO_NODE, NO_PART, Account, PartContribution
-from explgraph.views.pictures import part_side, patch
+from explgraph.views.pictures import jpeg, part_side, patch
 from explgraph.views.spread import spread
 
-__all__ = ["AGAINST", "FOR", "jpeg", "marked_picture", "page"]
+__all__ = ["AGAINST", "FOR", "marked_picture", "page"]
 
 FOR, AGAINST = "#04568f", "#c2570c"
 """Colours, which colour-blind people can tell apart, of what speaks for and against a class."""
@@ -116,15 +112,6 @@ def marked_picture(account: Account) -> str:
         f'<image href="{picture}" {size} preserveAspectRatio="none"/>{"".join(rings)}'
         f"{''.join(drawn)}</svg>"
     )
-
-
-def jpeg(picture: NDArray[np.uint8], most: int) -> str:
-    """Give a picture, at most so many px wide or high, as a data address."""
-    content = io.BytesIO()
-    small = Image.fromarray(picture)
-    small.thumbnail((most, most))
-    small.save(content, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 
 def _rows(account: Account, shown: Sequence[PartContribution]) -> str:

@@ -1,7 +1,7 @@
 """A graph's file: an archive with ``graph.json`` (node-link) and ``fitted.safetensors``.
 
 Where the images are is kept as an absolute folder and as one relative to the file, so that both
-can be moved together.
+can be moved together. How named parts are located (``and_or``) is there if it was grown.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import networkx
 
 from explgraph import archive
 from explgraph.errors import ExplgraphError
+from explgraph.graph.and_or import AndOr
 from explgraph.graph.graph import Graph
 from explgraph.graph.schema import FORMAT_VERSION, check_version, check_whereabouts
 from explgraph.paths import is_file
@@ -49,6 +50,8 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
     content = graph.to_node_link() | {"top_images": seen}
     if graph.whereabouts is not None:
         content["whereabouts"] = graph.whereabouts | {"beside": _beside(graph.whereabouts, path)}
+    if graph.grown is not None:
+        content["and_or"] = graph.grown.as_dict()
     archive.write(_FORMAT, path, content, graph.fitted)
 
 
@@ -79,7 +82,8 @@ def read(path: str | os.PathLike[str], kind: type[G]) -> G:
             nx.add_edges_from([(parent, child, values)])
         where = content.get("whereabouts")  # older files have none
         beside = "" if where is None else where.pop("beside")
-        graph = kind(nx, fitted, content["top_images"], where)
+        grown = AndOr.from_dict(content["and_or"]) if "and_or" in content else None
+        graph = kind(nx, fitted, content["top_images"], where, grown)
         if where is not None:  # checked by now
             graph.whereabouts = _moved(where, beside, Path(path).absolute().parent)
             check_whereabouts(graph.whereabouts, graph.image_size)

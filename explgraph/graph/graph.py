@@ -13,9 +13,10 @@ import networkx
 import numpy as np
 from numpy.typing import NDArray
 
-from explgraph.brief import counted
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.graph import parts as parts_
+from explgraph.graph.and_or import AndOr
 from explgraph.graph.labels import Labels, read_labels, write_labels
 from explgraph.graph.parts import Part
 from explgraph.graph.schema import (
@@ -74,6 +75,8 @@ class Graph:
     whereabouts : dict, optional
         Where the images of `top_images` are, for pictures (`explgraph.images.whereabouts`). Other
         programs' files don't get to know it, and graphs are equal without.
+    grown : AndOr, optional
+        How named parts are located by the nodes; `ExplanatoryGraph.and_or` shows it.
 
     Raises
     ------
@@ -87,11 +90,13 @@ class Graph:
         fitted: Mapping[str, NDArray[Any]] | None = None,
         top_images: Mapping[str, list[list[Any]]] | None = None,
         whereabouts: dict[str, Any] | None = None,
+        grown: AndOr | None = None,
     ) -> None:
         self.nx = nx
         self.fitted: dict[str, NDArray[Any]] = dict(fitted or {})
         self.top_images: dict[str, list[list[Any]]] = dict(top_images or {})
         self.whereabouts = whereabouts
+        self.grown = grown
         self.validate()
 
     @property
@@ -368,7 +373,8 @@ class Graph:
             (u, v, dict(a)) for u, v, a in self.nx.edges(data=True) if u in wanted and v in wanted
         )
         top_images = {v: copy.deepcopy(seen) for v, seen in self.top_images.items() if v in wanted}
-        return type(self)(kept, self.fitted, top_images, self.whereabouts)
+        grown = None if self.grown is None else self.grown.restricted(wanted)
+        return type(self)(kept, self.fitted, top_images, self.whereabouts, grown)
 
     def apply_labels(self: G, labels: str | os.PathLike[str] | Mapping[str, Any]) -> G:
         """Take up people's decisions: names, merged nodes, rejected nodes, and those on parts.
@@ -543,6 +549,8 @@ class Graph:
         if self.whereabouts is not None:
             check_whereabouts(self.whereabouts, self.image_size)
         parts_.check_parts(self.nx)
+        if self.grown is not None:
+            self.grown.check(self.nx)
 
     def _check_layers(self, names: Sequence[str]) -> None:
         """Refuse layers that the graph doesn't have."""
@@ -571,6 +579,7 @@ class Graph:
             and dict(self.nx.edges) == dict(other.nx.edges)
             and self.nx.graph == other.nx.graph
             and self.top_images == other.top_images
+            and self.grown == other.grown
             and self.fitted.keys() == other.fitted.keys()
             and all(_same_array(a, other.fitted[name]) for name, a in self.fitted.items())
         )
@@ -599,6 +608,8 @@ class Graph:
                 f"{counted(len(parts), 'part')} {'holds' if len(parts) == 1 else 'hold'} {held:,} "
                 "of the nodes" + (f"; {named} named" * (named > 0))
             )
+        if self.grown is not None:
+            lines.append(f"located: {few(part.name for part in self.grown.parts)}")
         return "\n".join(lines)
 
 

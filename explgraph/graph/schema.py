@@ -23,6 +23,7 @@ __all__ = [
     "Field",
     "attributes_in_use",
     "check",
+    "check_text",
     "check_version",
     "check_whereabouts",
     "class_effects",
@@ -316,7 +317,7 @@ def _check_values(
                 f"expected {_describe(field)}"
             )
         if isinstance(found, str):
-            _check_text(f"{where}: attribute {name!r}", found)
+            check_text(f"{where}: attribute {name!r}", found)
         elif not field.low <= found <= field.high or not math.isfinite(found):
             raise ExplgraphError(
                 f"{where}: attribute {name!r} is {found!r}; expected {_describe(field)}"
@@ -370,7 +371,7 @@ def _check_name(where: str, name: Any) -> None:
         )
 
 
-def _check_text(where: str, text: str) -> None:
+def check_text(where: str, text: str) -> None:
     """Refuse characters that XML can't hold."""
     if bad := _ILLEGAL_TEXT.search(text):
         raise ExplgraphError(
@@ -381,12 +382,12 @@ def _check_text(where: str, text: str) -> None:
 def _check_plain(where: str, value: Any) -> None:
     """Check that a value comes back from JSON as it was."""
     if type(value) is str:
-        _check_text(where, value)
+        check_text(where, value)
     elif type(value) is dict:
         for key, entry in value.items():
             if type(key) is not str:
                 raise ExplgraphError(f"{where}: key {key!r}; expected a str")
-            _check_text(f"{where}, key {key!r}", key)
+            check_text(f"{where}, key {key!r}", key)
             _check_plain(f"{where}, key {key!r}", entry)
     elif type(value) is list:
         for k, entry in enumerate(value):

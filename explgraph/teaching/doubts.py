@@ -24,7 +24,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from explgraph.answers.localize import Localizer
 from explgraph.parsed import parts_in
 from explgraph.teaching.fits import Fits
 from explgraph.teaching.question import Kind
@@ -104,7 +103,7 @@ def _noise(fits: Fits, known: set[frozenset[str]], worth: float) -> Doubt | None
 
 def _holders(fits: Fits) -> dict[str, list[tuple[str, str]]]:
     """By taught part, its nearest nodes and the graph's parts that hold them, nearest first."""
-    localizer = Localizer.of_parts(fits.graph, fits.seen, fits.parts)
+    localizer = fits.localizer()
     nodes = fits.graph.nx.nodes
     return {
         name: [(v, nodes[v].get("part", "")) for v in localizer.nodes_of(name, NAMED)]

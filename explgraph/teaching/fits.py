@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from explgraph.answers.localize import Localizer
 from explgraph.answers.located import Located
 from explgraph.answers.part_templates import FittedPart
 from explgraph.answers.poses import pose_distance
@@ -38,6 +39,8 @@ class Fits:
         Those that are marked somewhere.
     found : dict of str to Found
         Of the same.
+    marks : dict of str to (N, 2) px
+        That they were fitted to, NaN where unmarked.
     """
 
     def __init__(self, graph: ExplanatoryGraph, parse: Parse) -> None:
@@ -89,7 +92,7 @@ class Fits:
         """Say by how much less left-out marks are missed, px, if only these nodes vote."""
         others = self.seen._replace(nodes=self.seen.nodes._replace(votes=votes))
         gains = [
-            float(part.missed.mean() - others.fit(*self.marks[name]).missed.mean())
+            float(part.errors.mean() - others.fit(*self.marks[name]).errors.mean())
             for name, part in self.parts.items()
             if part.shots > 1
         ]
@@ -100,11 +103,13 @@ class Fits:
         guesses = {}
         for part in parts:
             if part in self.found:
-                place, radius, presence = (values[row] for values in self.found[part])
-                guesses[part] = Guess(tuple(place.tolist()), float(radius), float(presence))
+                found = self.found[part]
+                x, y = found.place[row].tolist()
+                guesses[part] = Guess((x, y), float(found.radius[row]), float(found.presence[row]))
             elif part in self.of_graph:
                 place, radius = (values[row] for values in self.of_graph[part])
-                guesses[part] = Guess(tuple(place.tolist()), float(radius), math.nan)
+                x, y = place.tolist()
+                guesses[part] = Guess((x, y), float(radius), math.nan)
         return guesses
 
     @property
@@ -120,6 +125,11 @@ class Fits:
                 if text
             }
         return self._of_graph
+
+    def localizer(self) -> Localizer:
+        """Give a localizer of the parts that are marked somewhere."""
+        marks = {name: places for name, (places, _) in self.marks.items()}
+        return Localizer.of_parts(self.graph, self.seen, self.parts, self.parse.names, marks)
 
     def located(self) -> Located:
         """Give where the parts are in all images."""

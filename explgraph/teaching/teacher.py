@@ -405,7 +405,7 @@ class Teacher:
         with self._lock:
             if not self._fits.parts:
                 raise ExplgraphError("nothing was marked yet; answer a question first")
-            return Localizer.of_parts(self._fits.graph, self._fits.seen, self._fits.parts)
+            return self._fits.localizer()
 
     @property
     def graph(self) -> ExplanatoryGraph:

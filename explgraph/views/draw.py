@@ -1,4 +1,4 @@
-"""Drawings for papers and talks: a graph's parts, its nodes, a filter taken apart, its layers.
+"""Drawings for papers and talks: parts, nodes, a filter taken apart, layers, an And-Or graph.
 
 All by matplotlib, with text as text and patches as they are; sizes are those in print (`sheet`).
 """
@@ -9,9 +9,11 @@ import os
 from numbers import Integral
 
 from explgraph.errors import ExplgraphError
+from explgraph.graph.and_or import NOTHING_GROWN
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import find_part
 from explgraph.parsed import Parse
+from explgraph.views.draw_and_or import draw_and_or
 from explgraph.views.draw_filter import chosen_filter, draw_filter, telling_filter
 from explgraph.views.draw_layers import draw_layers
 from explgraph.views.draw_nodes import draw_nodes
@@ -23,7 +25,7 @@ from explgraph.views.sheet import checked_paper
 
 __all__ = ["WHAT", "draw"]
 
-WHAT = ("parts", "nodes", "filter", "layers")
+WHAT = ("parts", "nodes", "filter", "layers", "and-or")
 _PARTS = 12  # at most, unless told otherwise
 
 
@@ -44,7 +46,7 @@ def draw(
     Parameters
     ----------
     graph : ExplanatoryGraph
-    what : "parts", "nodes", "filter" or "layers"
+    what : "parts", "nodes", "filter", "layers" or "and-or"
     images : ImageFolder, (N, H, W, 3) uint8 colours or list of PIL images, optional
         What patches are cut from; without any, plain squares are drawn.
     parse : Parse, optional
@@ -88,6 +90,10 @@ def draw(
     elif what == "filter":
         layer, number = telling_filter(graph) if filter is None else chosen_filter(graph, filter)
         figure = draw_filter(graph, layer, number, patches, paper, most)
+    elif what == "and-or":
+        if graph.grown is None:
+            raise ExplgraphError(NOTHING_GROWN)
+        figure = draw_and_or(graph, graph.grown, patches, paper, most)
     else:
         figure = draw_layers(graph, patches, paper, most)
     return written(figure, path)

@@ -91,6 +91,20 @@ class Patches:
         )
         return self._picture(image), [places[image] for places in seen]
 
+    def around(
+        self, image: str, x: float, y: float, side: float, size: int, *, centred: bool
+    ) -> NDArray[np.uint8] | None:
+        """Give what is around a place of an image, (size, size, 3); None if it isn't there.
+
+        With the place in the middle, grey beyond the image's border, or moved into the image.
+        """
+        if self._pictures is None or image not in self._pictures:
+            return None
+        k = self._pictures.index(image)
+        if centred:
+            return patch(self._picture(k), x, y, side, size)[0]
+        return self._cut([Sighting(k, x, y, 1.0)], side, size)[0]
+
     def _cut(self, seen: Sequence[Sighting], side: float, size: int) -> list[NDArray[np.uint8]]:
         """Cut patches; what lies at an image's border is moved into it, so that none is grey."""
         cut = []

@@ -20,8 +20,9 @@ JSON
 Cytoscape.js JSON
     https://js.cytoscape.org/#notation/elements-json; for cytoscape.js and Cytoscape.
 
-The graph of the parts (`PartGraph`) is written the same way; it is laid out as the parts lie in the
-image, its nodes are called by the parts' names, and an edge weighs as much as it has links.
+Other graphs (`Other`) are written the same way: that of the parts (`PartGraph`) is laid out as the
+parts lie in the image, its nodes are called by the parts' names, and an edge weighs as much as it
+has links; an edge of an And-Or graph (`and_or_files`) as much as it is used.
 
 networkx writes GraphML and GEXF, too, but less arrives in the readers of the tests (tried with
 3.6): of GraphML, carriage returns come back as line feeds everywhere and graphology finds none of
@@ -34,7 +35,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import networkx
 
@@ -42,10 +43,31 @@ from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.views.layout import band_positions, colour
 
-__all__ = ["FORMATS", "PartGraph", "cytoscape_json", "gexf", "gml", "graphml", "node_link_json"]
+__all__ = [
+    "FORMATS",
+    "Other",
+    "PartGraph",
+    "cytoscape_json",
+    "gexf",
+    "gml",
+    "graphml",
+    "node_link_json",
+]
 
+_WEIGHTS = ("consistency", "links", "share")  # of edges of nodes, of parts, of an And-Or graph
 _STRUCTURE = ("id", "source", "target")
 _XML_TYPES = {str: "string", int: "long", float: "double", bool: "boolean"}
+
+
+class Other(Protocol):
+    """A graph that isn't the explanatory graph itself, ready to be written."""
+
+    def to_node_link(self) -> dict[str, Any]:
+        """Give it in the node-link form of networkx; nodes have ``name``."""
+
+    @property
+    def positions(self) -> Mapping[str, tuple[float, float]]:
+        """Places in the drawing, y down."""
 
 
 class PartGraph:
@@ -86,7 +108,7 @@ class PartGraph:
         return {v: (values["x"], values["y"]) for v, values in self._nx.nodes.items()}
 
 
-def graphml(graph: Graph | PartGraph) -> str:
+def graphml(graph: Graph | Other) -> str:
     """Give the graph as GraphML."""
     content = graph.to_node_link()
     attributes = _scalars(content["graph"])
@@ -123,7 +145,7 @@ def graphml(graph: Graph | PartGraph) -> str:
     return "\n".join([*lines, " </graph>", "</graphml>", ""])
 
 
-def gexf(graph: Graph | PartGraph) -> str:
+def gexf(graph: Graph | Other) -> str:
     """Give the graph as GEXF with a layout.
 
     A node's size grows with its support, its colour with its reliability; an edge's weight is
@@ -163,10 +185,10 @@ def gexf(graph: Graph | PartGraph) -> str:
     lines.append("  <nodes>")
     for node in nodes:
         x, y = positions[node["id"]]
-        red, green, blue = colour(node["reliability"])
+        red, green, blue = colour(node.get("reliability", 1.0))
         lines.append(
             f'   <node id="{_xml(node["id"])}" label="{_xml(node["label"])}">{attributes(node)}'
-            f'<viz:size value="{10 + 30 * node["support"]:.1f}"/>'
+            f'<viz:size value="{10 + 30 * node.get("support", 0.5):.1f}"/>'
             f'<viz:position x="{x}" y="{-y}" z="0.0"/>'  # Gephi's y points up
             f'<viz:color r="{red}" g="{green}" b="{blue}"/></node>'
         )
@@ -179,7 +201,7 @@ def gexf(graph: Graph | PartGraph) -> str:
     return "\n".join([*lines, "  </edges>", " </graph>", "</gexf>", ""])
 
 
-def gml(graph: Graph | PartGraph) -> str:
+def gml(graph: Graph | Other) -> str:
     """Give the graph as GML, in ASCII."""
     content = graph.to_node_link()
     lines = ['Creator "explgraph"', "graph [", " directed 1"]
@@ -198,12 +220,12 @@ def gml(graph: Graph | PartGraph) -> str:
     return "\n".join([*lines, "]", ""])
 
 
-def node_link_json(graph: Graph | PartGraph) -> str:
+def node_link_json(graph: Graph | Other) -> str:
     """Give the graph as node-link JSON."""
     return json.dumps(graph.to_node_link(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-def cytoscape_json(graph: Graph | PartGraph) -> str:
+def cytoscape_json(graph: Graph | Other) -> str:
     """Give the graph as Cytoscape.js JSON with a layout; ``name`` is the label or the id."""
     content = graph.to_node_link()
     positions = _positions(graph)
@@ -215,7 +237,8 @@ def cytoscape_json(graph: Graph | PartGraph) -> str:
             }
             for node in content["nodes"]
         ],
-        # a node's id has two slashes and a part's begins with p: an edge's can't be the same
+        # a node's id has two slashes, a part's begins with p, or all end with a bracket: an edge's
+        # can't be the same
         "edges": [{"data": {"id": f"e{k}"} | edge} for k, edge in enumerate(content["edges"])],
     }
     document = {
@@ -229,7 +252,7 @@ def cytoscape_json(graph: Graph | PartGraph) -> str:
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-FORMATS: Mapping[str, Callable[[Graph | PartGraph], str]] = {
+FORMATS: Mapping[str, Callable[[Graph | Other], str]] = {
     ".graphml": graphml,
     ".gexf": gexf,
     ".gml": gml,
@@ -238,9 +261,9 @@ FORMATS: Mapping[str, Callable[[Graph | PartGraph], str]] = {
 }
 
 
-def _positions(graph: Graph | PartGraph) -> Mapping[str, tuple[float, float]]:
+def _positions(graph: Graph | Other) -> Mapping[str, tuple[float, float]]:
     """Lay a graph out, y down."""
-    return graph.positions if isinstance(graph, PartGraph) else band_positions(graph)
+    return band_positions(graph) if isinstance(graph, Graph) else graph.positions
 
 
 def _called(node: Mapping[str, Any]) -> str:
@@ -251,7 +274,7 @@ def _called(node: Mapping[str, Any]) -> str:
 
 def _weight(edge: Mapping[str, Any]) -> float:
     """Say how much an edge weighs."""
-    return float(edge["consistency"] if "consistency" in edge else edge["links"])
+    return float(next(edge[name] for name in _WEIGHTS if name in edge))
 
 
 def _json(value: Any) -> str:

@@ -11,14 +11,12 @@ cuts theirs from the strip.
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
@@ -32,6 +30,7 @@ from explgraph.views.pictures import (
     Sighting,
     best_sightings,
     columns_of,
+    jpeg,
     part_side,
     part_sightings,
     patch,
@@ -271,14 +270,7 @@ def _sheets(tiles: Sequence[NDArray[np.uint8]], size: int) -> Iterator[str]:
         for k, tile in enumerate(here):
             row, column = divmod(k, _SHEET)
             sheet[row * size : (row + 1) * size, column * size : (column + 1) * size] = tile
-        yield _jpeg(Image.fromarray(sheet))
-
-
-def _jpeg(picture: Image.Image) -> str:
-    """Encode a picture as a data address."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+        yield jpeg(sheet, quality=_QUALITY)
 
 
 def _strip_content(
@@ -317,7 +309,7 @@ def _strip_content(
         of_parts = _remembered(chosen, parts, seen_part)
     return {
         "names": [pictures.names[i] for i in chosen],
-        "pictures": [_jpeg(_small(pictures[i])) for i in chosen],
+        "pictures": [jpeg(pictures[i], _STRIP_SIDE, quality=_QUALITY) for i in chosen],
         "of": len(known),
         "complete": parse is not None,
         **_as_whole_numbers(*nodes, graph.image_size),
@@ -352,13 +344,6 @@ def _as_whole_numbers(
         "positions": _packed(np.rint(whole.clip(0, 65535)).astype("<u2")),
         "scores": _packed(scores.clip(0, 255).astype(np.uint8)),
     }
-
-
-def _small(picture: NDArray[np.uint8]) -> Image.Image:
-    """Shrink a picture that is larger than the page shows it."""
-    drawn = Image.fromarray(picture)
-    drawn.thumbnail((_STRIP_SIDE, _STRIP_SIDE))
-    return drawn
 
 
 def _packed(array: NDArray[Any]) -> str:

@@ -7,6 +7,8 @@ where a node was seen best in them. Everything that draws uses both.
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -29,6 +31,7 @@ __all__ = [
     "Sighting",
     "best_sightings",
     "columns_of",
+    "jpeg",
     "mean_patch",
     "part_side",
     "part_sightings",
@@ -388,3 +391,13 @@ def mean_patch(patches: Sequence[tuple[Colours, NDArray[np.bool_]]]) -> Colours:
     mean = np.where(count[..., None] > 0, total / np.maximum(count, 1)[..., None], _NO_PIXEL)
     averaged: Colours = np.rint(mean).astype(np.uint8)
     return averaged
+
+
+def jpeg(picture: Colours, most: int | None = None, *, quality: int = 85) -> str:
+    """Give a picture, at most so many px wide or high, as a data address: an image in a page."""
+    small = Image.fromarray(picture)
+    if most is not None:
+        small.thumbnail((most, most))
+    content = io.BytesIO()
+    small.save(content, "JPEG", quality=quality, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()

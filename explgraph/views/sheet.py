@@ -212,7 +212,8 @@ class Sheet:
             marker=sign.marker, edgecolors="black", linewidths=0.5, zorder=7,
         )  # fmt: skip
         self._ax.text(
-            x, y, sign.number, color=sign.ink, fontsize=max(SMALL, points * 0.75),
+            x, y, sign.number, color=sign.ink,
+            fontsize=max(SMALL, points * (0.75 if len(sign.number) < 2 else 0.65)),
             fontweight="bold", ha="center", va="center_baseline", zorder=8,
         )  # fmt: skip
 

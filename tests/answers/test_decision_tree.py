@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import explgraph
 from explgraph import DecisionTree, ExplgraphError, creatures
-from explgraph.answers import decision_tree, modes, tree_files
+from explgraph.answers import modes, tree_files, tree_measures
 from explgraph.answers.rationales import Rationales
 from explgraph.explaining.attribution import Rests
 from explgraph.suffixes import TREES
@@ -241,12 +241,12 @@ def test_fitness_by_hand():
     estimated = np.array([[1.0, -2.0, 3.0], [0.0, 0.0, 0.0]])
     truth = np.array([[2.0, -1.0, -3.0], [1.0, 0.0, 0.0]])
     # |1, 1, 0| of |2, 2, 3|: where signs differ nothing of the estimate counts
-    np.testing.assert_allclose(decision_tree._fitness(estimated, truth), [2 / 7, 0])
+    np.testing.assert_allclose(tree_measures._fitness(estimated, truth), [2 / 7, 0])
 
 
 def test_the_threshold_parts_best():
     values = np.array([0.1, 0.2, 0.9, 1.0, 0.3])
-    assert decision_tree.best_threshold(values, values > 0.5) == pytest.approx(0.6)
+    assert tree_measures.best_threshold(values, values > 0.5) == pytest.approx(0.6)
 
 
 def test_two_ways_to_be_a_guardian_are_found(tmp_path):

@@ -1,7 +1,9 @@
 """Circuits of creatures: what was planted, what is measured, what is refused."""
 
+import base64
 import csv
 import dataclasses
+import io
 import json
 import re
 import warnings
@@ -18,6 +20,7 @@ from explgraph.circuits.trials import Asked, Trials
 from explgraph.cli.entry import main
 from explgraph.explaining.replaced import StandIns
 from explgraph.network.outputs import Scorer
+from explgraph.views.pictures import patch, patch_side
 
 RUNNING = {"scorer": Scorer(), "batch_size": 32, "device": "cpu"}
 
@@ -252,6 +255,37 @@ def test_files_hold_what_was_found(horns, tmp_path):
     assert "&lt;b&gt;" in named._repr_html_()
     with pytest.raises(ExplgraphError, match="suffix"):
         named.write(tmp_path / "circuit.txt")
+
+
+@pytest.mark.parametrize("by", ["part", "node"])
+def test_the_page_shows_patches_of_the_images_that_were_mined(world, horns, by, tmp_path):
+    model, graph, drawn, pictures = world
+    found = horns
+    if by == "node":
+        shown = pictures[drawn.attributes["horns"]]
+        found = quiet(
+            graph, model, shown, "horns", reference=pictures, by="node", keep=0.2, runs=12,
+            candidates=horns.graph.node_ids,
+        )  # fmt: skip
+    found.write(tmp_path / "plain.html")  # a tensor was mined, of which the graph remembers none
+    assert "<img" not in (tmp_path / "plain.html").read_text()
+    mined = creatures.draw(80, seed=1).images
+    found.write(tmp_path / "patches.html", images=mined)
+    page = (tmp_path / "patches.html").read_text()
+    assert page.count("<img") == sum(
+        len(graph.top_images[m.id][:4]) if by == "node" else min(4, len(part.exemplars))
+        for m in found.members
+        for part in ([None] if by == "node" else [p for p in graph.parts if p.id == m.id])
+    )
+    # the first is that of the first member's best sighting
+    place = found.graph.top_images[found.members[0].id][0] if by == "node" else next(
+        p for p in graph.parts if p.id == found.members[0].id
+    ).exemplars[0]  # fmt: skip
+    address = re.search(r'src="data:image/jpeg;base64,([^"]+)"', page)[1]
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(address))).convert("RGB"), float)
+    side = 0.4 * 112 if by == "part" else patch_side(graph, found.members[0].id)
+    cut = patch(mined[int(place[0])], place[1], place[2], side, 112)[0]
+    assert np.abs(shown - cut).mean() < 12  # of 255: JPEG
 
 
 def test_the_command_finds_the_same(world, horns, tmp_path, capsys):

@@ -64,6 +64,21 @@ def test_all_that_holds_photographs_gives_what_the_folder_gives(folder: Path) ->
         assert torch.equal(single_image(one, READY).batch, expected[:1]), type(one)
 
 
+def test_a_folder_of_one_image_is_an_image(tmp_path: Path) -> None:
+    Image.fromarray(colours(1)[0]).save(tmp_path / "0.png")
+    expected = single_image(tmp_path / "0.png", READY)
+    of_folder = single_image(tmp_path, READY)
+    assert of_folder.name == "0.png"
+    assert torch.equal(of_folder.batch, expected.batch)
+    at = np.array([[3.0, 4.0]])
+    assert of_folder.to_original is not None
+    assert expected.to_original is not None
+    np.testing.assert_allclose(of_folder.to_original(at), expected.to_original(at))
+    Image.fromarray(colours(1)[0]).save(tmp_path / "1.png")
+    with pytest.raises(ExplgraphError, match="2 images; give one"):
+        single_image(str(tmp_path), READY)
+
+
 def test_grey_and_transparent_arrays() -> None:
     grey = colours(2)[..., 0]
     coloured = np.repeat(grey[..., None], 3, axis=-1)

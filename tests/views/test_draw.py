@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ET
 import networkx
 import numpy as np
 import pytest
+from grown import grown
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.text import Text
@@ -44,6 +45,7 @@ def world(tmp_path_factory):
     ready = {"size": creatures.SIZE, "mean": creatures.MEAN, "std": creatures.STD}
     images = explgraph.ImageFolder(folder, **ready)
     graph = explgraph.mine(creatures.network(), images, ["stage4", "stage3"], seed=0)
+    graph.grown = grown(graph, images=images.names[:9], voters=40)
     return images, graph
 
 
@@ -64,6 +66,7 @@ def parted(seed=3, labels=()):
         }
         for part in held
     ]  # fmt: skip
+    graph.grown = grown(graph, labels[:2] or ("head", "tail"))
     graph.validate()
     return graph
 
