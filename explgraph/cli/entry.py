@@ -30,6 +30,7 @@ from explgraph.cli import (
     mending,
     mining,
     places,
+    teaching,
     visualize,
 )
 from explgraph.errors import ExplgraphError, ExplgraphWarning
@@ -212,7 +213,8 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     for family in (
-        mining, places, explaining, circuits, answers, mending, comparing, visualize, graphs
+        mining, places, teaching, explaining, circuits, answers, mending, comparing, visualize,
+        graphs,
     ):  # fmt: skip
         family.add(command)
     return whole

@@ -41,6 +41,7 @@ _EXTRAS = {
     "pandas": ("pandas",),
     "parquet": ("pandas", "pyarrow"),
     "store": ("zarr", "fsspec"),
+    "teach": ("starlette", "uvicorn"),
     "torchvision": ("torchvision",),
     "timm": ("timm",),
     "openclip": ("open_clip",),

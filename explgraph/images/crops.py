@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = [
     "check_source",
     "fitted",
     "fitted_array",
+    "own_resolution",
     "placed",
     "to_original",
 ]
@@ -133,6 +134,30 @@ def fitted_array(
         )
         cut[top : top + height, left : left + width, c] = np.asarray(band)
     return cut
+
+
+def own_resolution(crop: Crop, size: tuple[int, int], longest: int) -> tuple[Crop, tuple[int, int]]:
+    """Give a crop, and the ``(H, W)`` of its image, in the photograph's own pixels and proportions.
+
+    The longer side is `longest` px at most. What lies at a share of the width and of the height of
+    the network's image lies at the same shares of this one.
+    """
+    x0, y0, x1, y1 = crop.source
+    left, top, width, height = crop.target
+    wide, high = (x1 - x0) / width, (y1 - y0) / height  # px of the photograph for one of the image
+    share = min(1.0, longest / max(size[1] * wide, size[0] * high))
+    along, down = wide * share, high * share
+    target = (
+        round(left * along),
+        round(top * down),
+        max(1, round(width * along)),
+        max(1, round(height * down)),
+    )
+    own = (
+        max(round(size[0] * down), target[1] + target[3]),
+        max(round(size[1] * along), target[0] + target[2]),
+    )
+    return replace(crop, target=target), own
 
 
 def to_original(crop: Crop, at: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ from explgraph.errors import ExplgraphError, nearest, warn
 from explgraph.images.ahead import ahead
 from explgraph.images.arrays import Samples, array_sizes, shares
 from explgraph.images.channels import channel_count
-from explgraph.images.crops import Crop, placed, to_original
+from explgraph.images.crops import Crop, own_resolution, placed, to_original
 from explgraph.images.decoding import photo_sizes, reason
 from explgraph.images.finding import image_files
 from explgraph.images.ready import Ready, choice
@@ -233,12 +233,14 @@ class ImageFolder(Dataset[Tensor]):
             told += f", {counted(channel_count(self._ready.channels), 'channel')}"
         return f"ImageFolder({str(self.path)!r}, {told})"
 
-    def picture(self, index: int) -> Image.Image:
+    def picture(self, index: int, longest: int | None = None) -> Image.Image:
         """Give an image as the network sees it, but not normalised: RGB, for drawings.
 
         Of other channels than red, green and blue, those that are `shown`, within the `window`.
+        With `longest` the same part of the photograph in its own resolution and proportions, for
+        people to look at: its longer side has at most so many px.
         """
-        return self._ready.picture(self._samples(index))
+        return self._ready.picture(self._samples(index, longest))
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
         """Measure each channel's mean and standard deviation over all images, not normalised.
@@ -265,15 +267,18 @@ class ImageFolder(Dataset[Tensor]):
         mean, square = totals / pixels
         return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 0)).tolist()
 
-    def _samples(self, index: int) -> Image.Image | Samples:
-        """Give an image as the network sees it, but not normalised."""
+    def _samples(self, index: int, longest: int | None = None) -> Image.Image | Samples:
+        """Give an image as the network sees it, or as `picture` says, but not normalised."""
         crop = self._crops[index]
         path = self.path / crop.file
         try:
             photo = self._ready.read(path, self.largest)
         except Exception as err:
             raise ExplgraphError(f"{path}: can't be read any more ({reason(err)})") from err
-        return self._ready.cut(photo, crop)
+        if longest is None:
+            return self._ready.cut(photo, crop)
+        crop, size = own_resolution(crop, self.size, longest)
+        return replace(self._ready, size=size).cut(photo, crop)
 
     def sizes(
         self, files: Iterable[str], largest: int | None, progress: Shown

@@ -20,6 +20,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph
 from explgraph.graph.parts import Part
 from explgraph.images.decoding import colours_of
+from explgraph.images.folder import ImageFolder
 from explgraph.parsed import Parse, check_parse
 from explgraph.parsed_parts import ParsedParts
 
@@ -186,6 +187,19 @@ class Pictures:
                 "explgraph.ImageFolder brings photographs to it"
             )
         return item
+
+    def photograph(self, image: int | str, longest: int) -> Image.Image:
+        """Give an image for people to look at: RGB, its longer side at most so many px.
+
+        Of an `explgraph.ImageFolder` it is what the network sees of the photograph, in the
+        photograph's own resolution and proportions; of others as the network saw it.
+        """
+        i = self.index(image)
+        if isinstance(self._source, ImageFolder):
+            return self._source.picture(i if self._rows is None else int(self._rows[i]), longest)
+        picture = Image.fromarray(self[i])
+        picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+        return picture
 
 
 class Sighting(NamedTuple):

@@ -1203,7 +1203,7 @@ def test_the_commands():
     assert set(commands()) == {
         "demo", "record", "mine", "parse", "evaluate", "locate", "explain", "circuit", "bias",
         "effects", "ablate", "tree", "mend", "compare", "visualize", "export", "draw", "view",
-        "info",
+        "info", "teach",
     }  # fmt: skip
 
 

@@ -121,6 +121,30 @@ def test_to_original_says_where_pixels_come_from(
         )
 
 
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("photo", [(200, 120), (90, 240), (30, 20)])
+@pytest.mark.parametrize("longest", [1000, 100])
+def test_pictures_for_people_show_the_same_in_the_photograph_s_own_pixels(
+    tmp_path: Path, fit: str, photo: tuple[int, int], longest: int
+) -> None:
+    save(tmp_path, "a.png", ramp(*photo))
+    folder = ImageFolder(tmp_path, size=(48, 64), fit=fit, mean=(0.5,) * 3, std=(0.2,) * 3)
+    seen, own = np.asarray(folder.picture(0)), np.asarray(folder.picture(0, longest))
+    assert max(own.shape) <= max(longest, 48, 64)
+    whole = folder.to_original(0, [[64.0, 48.0]]) - folder.to_original(0, [[0.0, 0.0]])
+    expected = whole[0] * min(1, longest / whole.max())
+    np.testing.assert_allclose(own.shape[1::-1], expected, atol=1)
+    # at the same shares of width and height is the same place of the photograph, read off colours
+    for across, down in ((0.5, 0.5), (0.3, 0.6), (0.7, 0.35)):
+        (place,) = folder.to_original(0, [[64 * across, 48 * down]])
+        if not (1 < place[0] < photo[0] - 1 and 1 < place[1] < photo[1] - 1):
+            continue  # in the margin
+        pixel = own[int(own.shape[0] * down), int(own.shape[1] * across), :2]
+        once = np.maximum(1, whole[0] / own.shape[1::-1])  # px of the photograph for one of it
+        np.testing.assert_allclose(pixel, place - 0.5, atol=1 + once.max())
+    assert seen.shape == (48, 64, 3)
+
+
 def test_crop_keeps_the_middle_and_pad_keeps_all(tmp_path: Path) -> None:
     save(tmp_path, "a.png", ramp(100, 50))
     crop = ImageFolder(tmp_path, size=10, fit="crop")
