@@ -125,6 +125,15 @@ def suspicions():
     return Suspicions((one,) * A, TITLES, N, SIZE, "features.28", ("this was not tested " * 9,))
 
 
+def teacher():
+    graph = random_graph(3)
+    parse = explgraph.Parse(
+        graph.node_ids, NAMES, draw(N, len(graph), 2), draw(N, len(graph), 2),
+        RNG.random((N, len(graph))), graph.image_size,
+    )  # fmt: skip
+    return explgraph.Teacher(graph, parse, TITLES)
+
+
 def layer(name="features.28"):
     return Layer(name, 0, 3, 4, 4, (8.0, 8.0), (4.0, 4.0), (30.0, 30.0))
 
@@ -152,6 +161,7 @@ SHOWN = {
         NAMES, dict.fromkeys(TITLES, draw(N, 2)), dict.fromkeys(TITLES, draw(N)), {}
     ),
     "Localizer": lambda: explgraph.Localizer(random_graph(3)),
+    "Teacher": teacher,
     "AndOrGraph": lambda: explgraph.AndOrGraph(
         random_graph(3), grown(random_graph(3), PARTS, templates=(3,))
     ),

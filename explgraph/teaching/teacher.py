@@ -420,7 +420,8 @@ class Teacher:
     def finish(self) -> Path | None:
         """Write ``graph.explgraph``, ``labels.json`` and ``localizer`` into the folder.
 
-        The teacher goes on afterwards, if you like.
+        The graph has the names that were taught, what was decided, and how the parts are located
+        (`Localizer.and_or`). The teacher goes on afterwards, if you like.
 
         Returns
         -------
@@ -431,6 +432,8 @@ class Teacher:
             folder = self._journal.folder
             if folder is not None:
                 graph = self.graph
+                if self._fits.parts:
+                    graph = graph.with_and_or(self.localizer.and_or(self.parse))
                 graph.save(folder / "graph.explgraph")
                 graph.write_labels(folder / "labels.json")
                 if self._fits.parts:
