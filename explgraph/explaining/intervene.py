@@ -37,6 +37,7 @@ from explgraph.network.hooks import (
 )
 from explgraph.network.map_formats import only_grid, read_maps, write_maps
 from explgraph.network.outputs import Scorer
+from explgraph.network.wrappers import Around, bare
 from explgraph.progress import Shown
 
 __all__ = [
@@ -298,8 +299,16 @@ def check_mined(model: nn.Module, graph: Graph) -> None:
         raise ExplgraphError(
             "the model's weights are not those that the graph was mined with, so that its nodes "
             "tell nothing about this model; give the model that was mined, or mine this one"
+            + _trained(model)
             + _precision(model)
         )
+
+
+def _trained(model: nn.Module) -> str:
+    """Say which graph a head goes on with when the network in it was trained."""
+    if not isinstance(bare(model), Around):
+        return ""
+    return " (the graph that a head looks with, its network trained or not, is head.current_graph())"
 
 
 def _precision(model: nn.Module) -> str:
