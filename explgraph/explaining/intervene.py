@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from numbers import Integral
 from typing import Any, NamedTuple, TypeVar, cast
@@ -278,7 +278,8 @@ def watched(
     """
     check_mined(model, graph)
     images = taken(images, graph.nx.graph["preprocessing"])
-    with on_device(model, device):
+    inside = bare(model)
+    with on_device(model, device), inside.asked() if isinstance(inside, Around) else nullcontext():
         home, dtype = model_device(model), model_dtype(model)
         source = of_size(batches(images, batch_size), graph.image_size)
         ready = ((names, batch.to(home, dtype)) for names, batch in source)

@@ -18,8 +18,10 @@ places (nodes' scores with them 0.39, without 0.32, by the same plain fit).
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -175,6 +177,7 @@ class PartHead(Around):
         self._there = np.ones(features, dtype=np.bool_)
         self._ends: list[tuple[str, str]] = [("", "")] * features
         self.strength, self.left_out = float("nan"), float("nan")
+        self._held: dict[bytes, Tensor] | None = None
         self.train(model.training)
 
     def __repr__(self) -> str:
@@ -246,7 +249,29 @@ class PartHead(Around):
 
         batch = FedImages.of(images, further) if further else images
         maps, _ = catch(self.model, batch, list(formats), keep)
-        return self._finder(maps), maps
+        return self._finder(maps, self._poses(images, maps)), maps
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Hold poses: what parts add is asked of the pose that the image itself shows.
+
+        Otherwise taking one part away would move where all others are looked for.
+        """
+        before, self._held = self._held, {}
+        try:
+            yield
+        finally:
+            self._held = before
+
+    def _poses(self, images: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
+        """Read the poses; while questions are asked each image has that of its first run."""
+        if self._held is None:
+            return self._finder.poses(maps)
+        keys = [_key(image) for image in images]
+        if any(key not in self._held for key in keys):
+            for key, pose in zip(keys, self._finder.poses(maps), strict=True):
+                self._held.setdefault(key, pose)
+        return torch.stack([self._held[key] for key in keys])
 
     def _features(self, scores: Tensor) -> Tensor:
         """Give the looks, or the nodes' scores, less what is usual, (n, F)."""
@@ -428,9 +453,9 @@ class PartHead(Around):
         now = fingerprint(self)
         if self.graph.nx.graph["model_fingerprint"] in ("", now):
             return self.graph
-        nx = self.graph.nx.copy()
-        nx.graph["model_fingerprint"] = now
-        return self.graph.restricted(nx)
+        graph = self.graph.restricted(self.graph.node_ids)
+        graph.nx.graph["model_fingerprint"] = now
+        return graph
 
     # ------------------------------------------------------------------------------- reading
 
@@ -539,6 +564,11 @@ class PartHead(Around):
 
 
 _OF_MODULE = ("weight", "bias", "directions", "usual")
+
+
+def _key(image: Tensor) -> bytes:
+    """Tell an image by its content."""
+    return hashlib.sha256(image.detach().cpu().contiguous().numpy().tobytes()).digest()
 
 
 def _classes(classes: Sequence[str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from explgraph.graph.graph import Graph
 from explgraph.parsed_parts import Pooling
 from explgraph.parser import Parser
 from explgraph.statistics.fitted import FittedLayer
-from explgraph.statistics.inference import infer
+from explgraph.statistics.inference import infer, scaled
 
 __all__ = ["NodeFinder", "PartPlaces", "SeenNodes"]
 
@@ -81,40 +81,43 @@ class NodeFinder:
             self._parts[index] = (some, less, torch.tensor(rows))
         self._order = torch.tensor(order).argsort() if order else torch.empty(0, dtype=torch.int64)
 
-    def __call__(self, maps: Mapping[str, Tensor]) -> SeenNodes:
-        """Find the nodes in rectified maps (n, C, H, W), by the names of all the graph's layers.
+    @torch.no_grad()
+    def poses(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Read the poses (n, q) off rectified maps, by the names of all the graph's layers."""
+        fitted, grids, prepared, _, _ = self._like_maps(maps)
+        own = {
+            layer.index: scaled(maps[layer.name].detach(), fitted.layers[layer.index].scale)
+            for layer in self.layers
+        }
+        return fitted.poses(own, grids, prepared)
+
+    def __call__(self, maps: Mapping[str, Tensor], poses: Tensor) -> SeenNodes:
+        """Find the nodes in rectified maps (n, C, H, W), by layer, of images of some poses.
 
         What is given is on the maps' device and of their type, and depends on them.
         """
-        first = next(iter(maps.values()))
-        fitted, grids, prepared, parts, order = self._of(first.device, first.dtype)
-        own = {layer.index: maps[layer.name] for layer in self.layers}
-        with torch.no_grad():
-            still = {index: values.detach() for index, values in own.items()}
-            scaled = {i: _scaled(still[i], layer.scale) for i, layer in fitted.layers.items()}
-            poses = fitted.poses(scaled, grids, prepared)
+        _, grids, _, parts, order = self._like_maps(maps)
         found = []
-        for index, (some, layer, rows) in parts.items():
-            here = _scaled(own[index][:, some], layer.scale)
-            seen = infer(layer, here, poses, grids[index], self._parser.area)
-            found.append(
-                (seen.positions[:, rows], seen.expected[:, rows], seen.scores[:, rows])
-            )
+        for layer in self.layers:
+            if layer.index in parts:
+                some, fitted, rows = parts[layer.index]
+                here = scaled(maps[layer.name][:, some], fitted.scale)
+                seen = infer(fitted, here, poses, grids[layer.index], self._parser.area)
+                found.append(
+                    (seen.positions[:, rows], seen.expected[:, rows], seen.scores[:, rows])
+                )
         return SeenNodes(*(torch.cat(part, 1)[:, order] for part in zip(*found, strict=True)))
 
-    def _of(self, device: torch.device, dtype: torch.dtype) -> Any:
-        """Give the parameters on a device, of a type; they are kept."""
+    def _like_maps(self, maps: Mapping[str, Tensor]) -> Any:
+        """Give the parameters on the maps' device, of their type; they are kept."""
+        first = next(iter(maps.values()))
+        device, dtype = first.device, first.dtype
         if (device, dtype) not in self._like:
             parser = self._parser
             held = (parser.fitted, parser.grids, self._parts, self._order)
             fitted, grids, parts, order = _like(held, device, dtype)
             self._like[device, dtype] = fitted, grids, fitted.prepared(grids), parts, order
         return self._like[device, dtype]
-
-
-def _scaled(maps: Tensor, scale: Tensor) -> Tensor:
-    """Divide each filter's maps by its scale; filters without one become zero."""
-    return maps * torch.where(scale > 0, 1 / scale, 0.0)[:, None, None]
 
 
 def _like(value: Any, device: torch.device, dtype: torch.dtype) -> Any:

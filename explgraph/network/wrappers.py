@@ -55,6 +55,11 @@ class Around(nn.Module):
 
     model: nn.Module
 
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Hold while questions are asked what hangs on an image and not on what is changed."""
+        yield
+
 
 def bare(model: nn.Module) -> nn.Module:
     """Give the model inside all wrappers around it."""
