@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from explgraph.explaining.partial_models import only, without
     from explgraph.explanatory_graph import ExplanatoryGraph, load
     from explgraph.heads.part_head import PartHead
+    from explgraph.heads.rejected_parts import RejectedParts
     from explgraph.images.folder import ImageFolder
     from explgraph.images.further import WithInputs
     from explgraph.mining.mining import mine, mine_activations
@@ -55,6 +56,7 @@ __all__ = [
     "ParseStore",
     "PartHead",
     "PartMask",
+    "RejectedParts",
     "Settings",
     "WithInputs",
     "ablate",
@@ -100,6 +102,7 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "explaining.partial_models": ("only", "without"),
         "explanatory_graph": ("ExplanatoryGraph", "load"),
         "heads.part_head": ("PartHead",),
+        "heads.rejected_parts": ("RejectedParts",),
         "images.folder": ("ImageFolder",),
         "images.further": ("WithInputs",),
         "mining.mining": ("mine", "mine_activations"),
