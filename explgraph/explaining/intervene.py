@@ -309,7 +309,7 @@ def _trained(model: nn.Module) -> str:
     """Say which graph a head goes on with when the network in it was trained."""
     if not isinstance(bare(model), Around):
         return ""
-    return " (the graph that a head looks with, its network trained or not, is head.current_graph())"
+    return " (the graph that a head looks with, trained as it is, is head.current_graph())"
 
 
 def _precision(model: nn.Module) -> str:

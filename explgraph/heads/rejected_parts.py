@@ -112,9 +112,9 @@ class RejectedParts(nn.Module):
         check_graph(graph)
         side = math.sqrt(math.prod(graph.image_size))
         if not isinstance(images, Tensor) or images.ndim != 4 or len(images) < 3:
+            got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
             raise ExplgraphError(
-                "images must be a tensor (m, C, H, W) of three corrections at least, got "
-                + (str(tuple(images.shape)) if isinstance(images, Tensor) else type(images).__name__)
+                f"images must be a tensor (m, C, H, W) of three corrections at least, got {got}"
             )
         self.parts = (parts,) if isinstance(parts, str) else tuple(parts)
         if not self.parts and marks is None:
@@ -139,7 +139,8 @@ class RejectedParts(nn.Module):
 
     def extra_repr(self) -> str:
         """Show what is rejected."""
-        return f"{', '.join(self.parts) or 'marked'}; {len(self.images)} corrections, {self.radius:.0f} px"
+        what = ", ".join(self.parts) or "marked"
+        return f"{what}; {len(self.images)} corrections, {self.radius:.0f} px"
 
     def forward(self, model: Callable[[Tensor], Any]) -> Tensor:
         """Give the penalty, a scalar, of a model as it is now; each call asks other pairs."""
@@ -177,9 +178,7 @@ class RejectedParts(nn.Module):
         return images, changed
 
 
-def _exchanged(
-    images: Tensor, donors: Tensor, at: Tensor, source: Tensor, radius: float
-) -> Tensor:
+def _exchanged(images: Tensor, donors: Tensor, at: Tensor, source: Tensor, radius: float) -> Tensor:
     """Put what is at a place in other images (n, 2) where it is in these, px."""
     height, width = images.shape[2:]
     size = images.new_tensor([width, height])

@@ -77,7 +77,10 @@ class NodeFinder:
             row = {number: i for i, number in enumerate(filters)}
             some = torch.tensor(filters)
             rows = [row[values[v]["filter"]] * k + values[v]["pattern"] for v in here]
-            less = FittedLayer(*(part[some] for part in layer[:-1]), layer.decoys)
+            own = layer._asdict()
+            less = layer._replace(
+                **{name: value[some] for name, value in own.items() if name != "decoys"}
+            )
             self._parts[index] = (some, less, torch.tensor(rows))
         self._order = torch.tensor(order).argsort() if order else torch.empty(0, dtype=torch.int64)
 
@@ -89,7 +92,8 @@ class NodeFinder:
             layer.index: scaled(maps[layer.name].detach(), fitted.layers[layer.index].scale)
             for layer in self.layers
         }
-        return fitted.poses(own, grids, prepared)
+        poses: Tensor = fitted.poses(own, grids, prepared)
+        return poses
 
     def __call__(self, maps: Mapping[str, Tensor], poses: Tensor) -> SeenNodes:
         """Find the nodes in rectified maps (n, C, H, W), by layer, of images of some poses.

@@ -85,9 +85,7 @@ def sentences(
         for f in used[:most]:
             title, part, look = called[f]
             found.append(
-                Sentence(
-                    label, part, title, look, float(effects[f, k]), bool(there[f]), *ends[f]
-                )
+                Sentence(label, part, title, look, float(effects[f, k]), bool(there[f]), *ends[f])
             )
     return tuple(found)
 

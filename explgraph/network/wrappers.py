@@ -10,8 +10,8 @@ prepares images, or changes what comes out, is left as it is: it is the model.
 Explgraph runs the model inside, on one device, so that names, weights and graphs are the same with
 a wrapper and without. Wrappers around parts of a model are looked through in names alone.
 
-Networks are also built upon: `Around` is a module of ours that goes on from layers of a network, and
-in which that network's modules and weights keep their names.
+Networks are also built upon: `Around` is a module of ours that goes on from layers of a network,
+and in which that network's modules and weights keep their names.
 
 Code that ``torch.compile`` made ignores hooks: inside `not_compiled` the modules run as they were
 written.

@@ -1,7 +1,7 @@
 """Logistic regression on few of many features: convex, for more than two classes, and exact.
 
-Of features ``x`` (D,), centred, class ``k`` has the score ``b_k + sum_d w_dk x_d``; probabilities are
-their softmax. With n labelled rows the weights are those of least
+Of features ``x`` (D,), centred, class ``k`` has the score ``b_k + sum_d w_dk x_d``; probabilities
+are their softmax. With n labelled rows the weights are those of least
 
     mean over rows of -log p(label) + strength * sum_d |w_d|,    |w_d| = sqrt(sum_k w_dk^2)
 
@@ -158,9 +158,8 @@ def _path(
 ) -> Iterator[Fit]:
     """Fit along falling strengths, each from where the one before ended."""
     x, told = _ready(features, labels, k)
-    n, d = x.shape
     mean = features.mean(0)
-    weight = np.zeros((d, k))
+    weight = np.zeros((x.shape[1], k))
     bias = np.log(np.maximum(told.mean(0), 1e-3))  # a class that is left out isn't impossible
     bias -= bias.mean()
     bound = exact * strengths(features, labels, k)[0]

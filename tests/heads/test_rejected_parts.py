@@ -58,7 +58,8 @@ def test_what_is_marked_is_exchanged_and_nothing_else(world):
         for i, (x, y) in enumerate(places.astype(int)):
             donor = (i + 1 + call) % 8
             middle = changed[i, :, y - 2 : y + 2, x - 2 : x + 2]
-            torch.testing.assert_close(middle, torch.full_like(middle, values[donor]), atol=0.1, rtol=0)
+            expected = torch.full_like(middle, values[donor])
+            torch.testing.assert_close(middle, expected, atol=0.1, rtol=0)
             far = torch.ones(SIZE, SIZE, dtype=torch.bool)
             far[max(y - 26, 0) : y + 26, max(x - 26, 0) : x + 26] = False
             torch.testing.assert_close(changed[i][:, far], painted[i][:, far], atol=2e-3, rtol=0)
@@ -110,8 +111,12 @@ def test_training_by_it_makes_a_network_blind(world):
         truth = rng.random(n) < 0.5
         cue = np.where(rng.random(n) < agreement, truth, ~truth)
         images = torch.from_numpy(rng.normal(0, 0.3, (n, 3, SIZE, SIZE))).float()
-        images[:, :, -16:] += torch.from_numpy(np.where(truth, 0.1, -0.1)).float()[:, None, None, None]
-        images[:, :, 20:36, 20:36] += torch.from_numpy(np.where(cue, 1.0, -1.0)).float()[:, None, None, None]
+        bar, square = (
+            torch.from_numpy(np.where(has, size, -size)).float()[:, None, None, None]
+            for has, size in ((truth, 0.1), (cue, 1.0))
+        )
+        images[:, :, -16:] += bar
+        images[:, :, 20:36, 20:36] += square
         return images, torch.from_numpy(truth).float(), cue
 
     torch.manual_seed(0)
@@ -123,7 +128,9 @@ def test_training_by_it_makes_a_network_blind(world):
     def worst(penalised):
         net = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(3 * 14 * 14, 1))
         nn.init.zeros_(net[2].weight)
-        loss = explgraph.RejectedParts(model, graph, (), corrections, marks=marks, radius=16, target=0)
+        loss = explgraph.RejectedParts(
+            model, graph, (), corrections, marks=marks, radius=16, target=0
+        )
         optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
         for _ in range(60):
             value = nn.functional.binary_cross_entropy_with_logits(net(images)[:, 0], truth)

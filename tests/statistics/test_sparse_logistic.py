@@ -26,15 +26,15 @@ def test_two_classes_are_an_l1_logistic_regression():
     features, labels = rows(k=2)
     strength = strengths(features, labels, 2)[4]
     fit = fitted(features, labels, 2, strength)
-    other = LogisticRegression(
-        l1_ratio=1, solver="saga", C=np.sqrt(2) / (len(labels) * strength), tol=1e-10, max_iter=50_000
-    ).fit(features - features.mean(0), labels)
+    c = np.sqrt(2) / (len(labels) * strength)
+    other = LogisticRegression(l1_ratio=1, solver="saga", C=c, tol=1e-10, max_iter=50_000)
+    other.fit(features - features.mean(0), labels)
     np.testing.assert_allclose(fit.weight[:, 1] - fit.weight[:, 0], other.coef_[0], atol=1e-4)
     np.testing.assert_allclose(fit.bias[1] - fit.bias[0], other.intercept_[0], atol=1e-4)
     assert 0 < fit.weight.any(1).sum() < features.shape[1]
 
 
-def objective(features, labels, k, strength, weight, bias):
+def objective(features, labels, strength, weight, bias):
     """The formula of the module, written anew."""
     scores = (features - features.mean(0)) @ weight + bias
     told = -log_likelihood(scores, labels).mean()
@@ -48,7 +48,7 @@ def test_several_classes_against_a_general_solver(seed):
     k, d = 3, 4
     strength = strengths(features, labels, k)[6]
     fit = fitted(features, labels, k, strength)
-    mine = objective(features, labels, k, strength, fit.weight, fit.bias)
+    mine = objective(features, labels, strength, fit.weight, fit.bias)
 
     def smooth(values):
         weight, bias = values[: d * k].reshape(d, k), values[d * k :]
