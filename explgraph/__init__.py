@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from explgraph.evaluation.landmarks import Landmarks, read_landmarks
     from explgraph.explaining.partial_models import only, without
     from explgraph.explanatory_graph import ExplanatoryGraph, load
+    from explgraph.heads.part_head import PartHead
+    from explgraph.heads.rejected_parts import RejectedParts
     from explgraph.images.folder import ImageFolder
     from explgraph.images.further import WithInputs
     from explgraph.mining.mining import mine, mine_activations
@@ -55,7 +57,9 @@ __all__ = [
     "Localizer",
     "Parse",
     "ParseStore",
+    "PartHead",
     "PartMask",
+    "RejectedParts",
     "Settings",
     "Teacher",
     "WithInputs",
@@ -102,6 +106,8 @@ if not TYPE_CHECKING:  # a checker is to know these names and no others
         "evaluation.landmarks": ("Landmarks", "read_landmarks"),
         "explaining.partial_models": ("only", "without"),
         "explanatory_graph": ("ExplanatoryGraph", "load"),
+        "heads.part_head": ("PartHead",),
+        "heads.rejected_parts": ("RejectedParts",),
         "images.folder": ("ImageFolder",),
         "images.further": ("WithInputs",),
         "mining.mining": ("mine", "mine_activations"),

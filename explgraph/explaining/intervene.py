@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from numbers import Integral
 from typing import Any, NamedTuple, TypeVar, cast
@@ -37,6 +37,7 @@ from explgraph.network.hooks import (
 )
 from explgraph.network.map_formats import only_grid, read_maps, write_maps
 from explgraph.network.outputs import Scorer
+from explgraph.network.wrappers import Around, bare
 from explgraph.progress import Shown
 
 __all__ = [
@@ -277,7 +278,8 @@ def watched(
     """
     check_mined(model, graph)
     images = taken(images, graph.nx.graph["preprocessing"])
-    with on_device(model, device):
+    inside = bare(model)
+    with on_device(model, device), inside.asked() if isinstance(inside, Around) else nullcontext():
         home, dtype = model_device(model), model_dtype(model)
         source = of_size(batches(images, batch_size), graph.image_size)
         ready = ((names, batch.to(home, dtype)) for names, batch in source)
@@ -298,8 +300,16 @@ def check_mined(model: nn.Module, graph: Graph) -> None:
         raise ExplgraphError(
             "the model's weights are not those that the graph was mined with, so that its nodes "
             "tell nothing about this model; give the model that was mined, or mine this one"
+            + _trained(model)
             + _precision(model)
         )
+
+
+def _trained(model: nn.Module) -> str:
+    """Say which graph a head goes on with when the network in it was trained."""
+    if not isinstance(bare(model), Around):
+        return ""
+    return " (the graph that a head looks with, trained as it is, is head.current_graph())"
 
 
 def _precision(model: nn.Module) -> str:

@@ -305,7 +305,7 @@ def catch(
             if layer is not None:
                 kept[layer] = keep(layer, output)
                 if len(kept) == len(layers) and not whole:
-                    raise _AllCaught
+                    raise _AllCaught(kept)
 
         return hook
 
@@ -313,8 +313,9 @@ def catch(
     try:
         with hooked(model, {name: hook_for(name) for name in wanted}):
             called(model, batch)
-    except _AllCaught:
-        pass
+    except _AllCaught as done:
+        if done.args[0] is not kept:  # a model that catches layers of one inside it (`Around`)
+            raise
     except ExplgraphError:
         raise
     except Exception as err:

@@ -10,6 +10,9 @@ prepares images, or changes what comes out, is left as it is: it is the model.
 Explgraph runs the model inside, on one device, so that names, weights and graphs are the same with
 a wrapper and without. Wrappers around parts of a model are looked through in names alone.
 
+Networks are also built upon: `Around` is a module of ours that goes on from layers of a network,
+and in which that network's modules and weights keep their names.
+
 Code that ``torch.compile`` made ignores hooks: inside `not_compiled` the modules run as they were
 written.
 """
@@ -27,11 +30,35 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-__all__ = ["bare", "modules_by_name", "not_compiled", "plain_name", "plain_state", "wrapper_of"]
+__all__ = [
+    "Around",
+    "bare",
+    "modules_by_name",
+    "not_compiled",
+    "plain_name",
+    "plain_state",
+    "wrapper_of",
+]
 
 _WITH_MODULE = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 
 _ASKED: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+class Around(nn.Module):
+    """A module that goes on from layers of a network, ``model``, and is asked in its place.
+
+    It is no wrapper: what it gives is its own. But layers have the names that they have in the
+    network (`modules_by_name`), and the network's state alone says whether it is the one that was
+    mined (`plain_state`).
+    """
+
+    model: nn.Module
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Hold while questions are asked what hangs on an image and not on what is changed."""
+        yield
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -62,6 +89,9 @@ def _walk(module: nn.Module, name: str, known: set[nn.Module]) -> Iterator[tuple
         return
     known.add(module)
     yield name, module
+    if isinstance(module, Around):
+        module = bare(module.model)
+        known.add(module)
     for child, below in module._modules.items():
         if below is not None:
             yield from _walk(below, f"{name}.{child}" if name else child, known)
@@ -70,6 +100,9 @@ def _walk(module: nn.Module, name: str, known: set[nn.Module]) -> Iterator[tuple
 def plain_name(model: nn.Module, name: str) -> str:
     """Give a module's name, or a parameter's, without the wrappers' part of it."""
     name = name.removeprefix(wrapper_of(model))
+    inside = bare(model)
+    if isinstance(inside, Around):
+        return plain_name(inside.model, name.removeprefix("model."))
     for long, short in _inner(model):
         if name.startswith(long):
             name = short + name.removeprefix(long)
@@ -77,7 +110,10 @@ def plain_name(model: nn.Module, name: str) -> str:
 
 
 def plain_state(model: nn.Module) -> dict[str, Any]:
-    """Give the model's state by names without any wrapper's part."""
+    """Give the model's state by names without any wrapper's part; of `Around` the network's."""
+    inside = bare(model)
+    if isinstance(inside, Around):
+        return plain_state(inside.model)
     inner = _inner(model)
     state: dict[str, Any] = {}
     for name, value in bare(model).state_dict().items():
