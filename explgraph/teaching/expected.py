@@ -55,8 +55,8 @@ TELLING = 8
 UNTOUCHED = 0.5
 """px within which an answer is the guess itself: somebody accepted it."""
 ACCEPTED = 0.01
-"""Share of the diagonal that a guess missed which was accepted: it was near enough, not exact. Where
-people correct less than twice that, half of the least that was corrected."""
+"""Share of the diagonal that a guess missed which was accepted: it was near enough, not exact.
+Where people correct less than twice that, half of the least that was corrected."""
 
 
 def factor(missed: Array, radius: Array, unlike: Array) -> float:
