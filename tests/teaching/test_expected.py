@@ -5,7 +5,14 @@ import pytest
 from random_graphs import random_graph
 
 from explgraph import Parse, Teacher
-from explgraph.teaching.expected import PRIOR, USUAL, _advised, _power, factor
+from explgraph.teaching.expected import (
+    PRIOR,
+    USUAL,
+    _advised,
+    _not_exact,
+    _power,
+    factor,
+)
 from explgraph.teaching.record import Record
 
 
@@ -22,6 +29,12 @@ def test_the_factor_is_what_was_missed_over_radii_shrunk_to_the_usual():
 def test_many_answers_outweigh_what_is_usual():
     many = np.ones(5000)
     assert factor(many, 10 * many, many) == pytest.approx(0.1, rel=0.01)
+
+
+def test_a_guess_that_was_accepted_was_near_enough_not_exact():
+    assert _not_exact(np.array([0.0, 0.1]), 200).tolist() == [2, 2]
+    assert _not_exact(np.array([0.0, 30.0]), 200).tolist() == [2, 30]
+    assert _not_exact(np.array([0.0, 3.0]), 200).tolist() == [1.5, 3], "smaller misses are mended"
 
 
 def told_errors(errors):
@@ -63,6 +76,7 @@ def test_few_errors_fall_as_usual_and_none_rises():
         (5, 0.06, 0.01, 0.05, False, "5.0% is the target"),
         (50, 0.06, 0.001, 0.05, True, "5.0% is not within reach"),
         (9, 0.06, 0.005, None, True, "take away 8%"),
+        (7, 0.06, 0.001, None, False, "take away 2%"),
         (9, 0.06, 0.012, None, False, "take away 20%"),
         (9, 0.0, 0.0, None, True, "Every image is answered"),
         (1, np.nan, np.nan, None, False, "Mark every part once"),
