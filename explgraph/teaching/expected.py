@@ -77,10 +77,13 @@ def factor(missed: Array, radius: Array, unlike: Array) -> float:
 
 def progress_of(fits: Fits, record: Record, target: float | None) -> Progress:
     """Say how far the answers so far have come."""
-    answered = record.answered()
-    k = len(answered)
-    unmarked = np.array([row not in answered for row in range(len(fits.parse.names))])
-    errors = {part: _error(part, fits, record, unmarked) for part in record.parts}
+    k = len(record.answered())
+    said = record.said()
+    errors = {}
+    for part in record.parts:
+        told = {row for row, parts in said.items() if part in parts}
+        unmarked = np.array([row not in told for row in range(len(fits.parse.names))])
+        errors[part] = _error(part, fits, record, unmarked)
     error = float(np.mean(list(errors.values()))) if errors else np.nan
     gain = error * (1 - (k / (k + NEXT)) ** _power(record, k, error)) if k else np.nan
     stop, advice = _advised(k, error, gain, target)

@@ -221,7 +221,7 @@ class Teacher:
             return tuple(self._record.parts)
 
     def add_part(self, name: str) -> None:
-        """Teach a further part from now on.
+        """Teach a further part from now on; images that were answered are asked about for it.
 
         Raises
         ------
@@ -272,7 +272,7 @@ class Teacher:
                     self._ask(doubt.kind, who, -1, doubt.things, doubt.reason)
                 else:
                     asked = (self._record.asked[id_].row for id_ in self._record.open.values())
-                    taken = self._record.answered() | {*asked} - {-1}
+                    taken = self._record.finished() | {*asked} - {-1}
                     if len(taken) >= len(self.parse.names):
                         return None
                     row, reason = choose_image(self._fits, taken, self.seed)

@@ -133,6 +133,19 @@ def test_parts_can_come_later_and_are_asked_in_further_images():
     assert teacher.question().parts == ("eye", "tail")
 
 
+def test_images_that_were_answered_are_asked_about_for_a_part_that_comes_later():
+    teacher = Teacher(GRAPH, PARSE, ["eye"])
+    while (question := teacher.question()) is not None:
+        teacher.answer(question, {} if question.row == 3 else {"eye": (50, 50)})
+    teacher.add_part("tail")
+    rows = set()
+    while (question := teacher.question()) is not None:
+        assert question.parts == (("eye", "tail") if question.row == 3 else ("tail",))
+        rows.add(question.row)
+        teacher.answer(question, {"tail": TRUE["tail"][question.row]})
+    assert rows == set(range(len(PARSE.names)))
+
+
 def test_the_same_seed_asks_the_same_questions():
     def rows():
         teacher, asked = Teacher(GRAPH, PARSE, ["eye"], seed=3), []
