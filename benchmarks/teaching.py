@@ -33,6 +33,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +46,7 @@ if __package__ in (None, ""):  # started as a script; last: what is measured is 
 
 from benchmarks import efficientnet_lite0, everywhere, localization, quality, recorded, setting
 from explgraph import Localizer, Teacher
+from explgraph.errors import ExplgraphWarning
 from explgraph.teaching.expected import FIRST
 
 Array = NDArray[np.float64]
@@ -253,6 +255,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     times = Times(2, 1, 1) if options.small else Times(options.draws, noises, noises)
     rows: list[Row] = []
     for category, place in scenes():
+        # each fit of a graph of weak poses would warn again
+        warnings.simplefilter("ignore", ExplgraphWarning)
         for row in set_rows(place, category, times):
             rows.append(row)
             told = f"{category}, {row['kind']}: {row['ratio']:.2f}, {row['took']:.0f} s"

@@ -21,6 +21,7 @@ __all__ = [
     "open_image",
     "photo_sizes",
     "reason",
+    "told_size",
     "turned",
     "upright_rgb",
 ]
@@ -81,6 +82,24 @@ def check_pixels(pixels: float, largest: int | None) -> None:
         )
 
 
+def told_size(path: Path, largest: int | None) -> tuple[int, int]:
+    """Give the ``(width, height)`` that a photograph's header tells, the right way up.
+
+    Raises
+    ------
+    Exception
+        As `open_image`.
+    """
+    with open_image(path, largest) as photo:
+        width, height = photo.size
+        return (height, width) if _lies_on_its_side(photo) else (width, height)
+
+
+def _lies_on_its_side(photo: Image.Image) -> bool:
+    """Say whether a photograph is to be turned by a quarter."""
+    return photo.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+
+
 def photo_sizes(
     folder: Path, files: Iterable[str], largest: int | None, progress: Shown
 ) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
@@ -98,7 +117,7 @@ def photo_sizes(
         with opened as photo:
             width, height = photo.size
             if photo.format == "JPEG":
-                aside = photo.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                aside = _lies_on_its_side(photo)
                 photo.draft("RGB", (1, 1))  # the file is read whole all the same, but faster
                 photo.load()
                 return (height, width) if aside else (width, height)

@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -30,7 +31,7 @@ from explgraph.images.ahead import ahead
 from explgraph.images.arrays import Samples, array_sizes, shares
 from explgraph.images.channels import channel_count
 from explgraph.images.crops import Crop, own_resolution, placed, to_original
-from explgraph.images.decoding import photo_sizes, reason
+from explgraph.images.decoding import photo_sizes, reason, told_size
 from explgraph.images.finding import image_files
 from explgraph.images.ready import Ready, choice
 from explgraph.paths import checked_path
@@ -321,7 +322,13 @@ class ImageFolder(Dataset[Tensor]):
         return to_original(self._crops[index], at)
 
     def photo_size(self, file: str) -> tuple[int, int] | None:
-        """Give a photograph's (width, height) px, if its file was looked at."""
+        """Give a photograph's (width, height) px, None if its file can't be read."""
+        if file not in self._photo_sizes and self._ready.channels is None:
+            # `from_cuts` looked at no file
+            with suppress(Exception):  # Pillow's readers raise almost anything for broken files
+                self._photo_sizes[file] = told_size(self.path / file, self.largest)
+        elif file not in self._photo_sizes:
+            self._photo_sizes |= self.sizes([file], self.largest, False)[0]
         return self._photo_sizes.get(file)
 
     def subset(self, indices: Iterable[int]) -> ImageFolder:

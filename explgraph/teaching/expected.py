@@ -6,7 +6,7 @@
    the fit had not seen (prequential, Dawid 1984). Its image was asked about since it is unlike
    those that were marked, so it is harder than most: what was missed is divided by how much farther
    than the mean of all unmarked images it was from the nearest marked one. The factor is the sum of
-   what was missed over the sum of the radii.
+   what was missed over the sum of the radii. A guess that was accepted wasn't exact for that.
 3. *Few answers say little*: the usual factor counts as `PRIOR` answers.
 4. *The gain* of further answers: errors fall as a power of the number of answers, as a rule; the
    power is that of the errors told so far, pooled with the usual one.
@@ -50,6 +50,13 @@ LITTLE = 0.03
 """The same where a target is to be reached."""
 FIRST = 3
 """Answers before it is suggested to stop: fewer judge next to nothing."""
+TELLING = 8
+"""Answers before it is suggested to stop since more gain little: few errors told don't say so."""
+UNTOUCHED = 0.5
+"""px within which an answer is the guess itself: somebody accepted it."""
+ACCEPTED = 0.01
+"""Share of the diagonal that a guess missed which was accepted: it was near enough, not exact.
+Where people correct less than twice that, half of the least that was corrected."""
 
 
 def factor(missed: Array, radius: Array, unlike: Array) -> float:
@@ -70,10 +77,13 @@ def factor(missed: Array, radius: Array, unlike: Array) -> float:
 
 def progress_of(fits: Fits, record: Record, target: float | None) -> Progress:
     """Say how far the answers so far have come."""
-    answered = record.answered()
-    k = len(answered)
-    unmarked = np.array([row not in answered for row in range(len(fits.parse.names))])
-    errors = {part: _error(part, fits, record, unmarked) for part in record.parts}
+    k = len(record.answered())
+    said = record.said()
+    errors = {}
+    for part in record.parts:
+        told = {row for row, parts in said.items() if part in parts}
+        unmarked = np.array([row not in told for row in range(len(fits.parse.names))])
+        errors[part] = _error(part, fits, record, unmarked)
     error = float(np.mean(list(errors.values()))) if errors else np.nan
     gain = error * (1 - (k / (k + NEXT)) ** _power(record, k, error)) if k else np.nan
     stop, advice = _advised(k, error, gain, target)
@@ -92,8 +102,17 @@ def _error(part: str, fits: Fits, record: Record, unmarked: NDArray[np.bool_]) -
         for one in record.marks()
         if part in one.before and (place := one.said.get(part)) is not None
     ]  # fmt: skip
-    share = factor(*np.array(judged, dtype=np.float64).reshape(-1, 3).T)
-    return float(share * fits.found[part].radius[unmarked].mean() / fits.seen.nodes.diagonal)
+    missed, radius, unlike = np.array(judged, dtype=np.float64).reshape(-1, 3).T
+    diagonal = fits.seen.nodes.diagonal
+    share = factor(_not_exact(missed, diagonal), radius, unlike)
+    return float(share * fits.found[part].radius[unmarked].mean() / diagonal)
+
+
+def _not_exact(missed: Array, diagonal: float) -> Array:
+    """Say what was missed, px, where guesses were accepted as they were, too."""
+    untouched = missed < UNTOUCHED
+    least = missed[~untouched].min(initial=2 * ACCEPTED * diagonal) / 2
+    return np.where(untouched, least, missed)
 
 
 def _power(record: Record, k: int, error: float) -> float:
@@ -122,7 +141,7 @@ def _advised(k: int, error: float, gain: float, target: float | None) -> tuple[b
     if target is not None and error <= target:
         return True, f"{told}: the target is reached."
     more = f"five more answers are expected to take away {gain / error:.0%} of that"
-    if gain < (WORTH if target is None else LITTLE) * error:
+    if k >= TELLING and gain < (WORTH if target is None else LITTLE) * error:
         within = "" if target is None else f", so that {target:.1%} is not within reach"
         return True, f"{told}; {more}{within}."
     aim = "" if target is None else f"; {target:.1%} is the target"

@@ -47,7 +47,7 @@ class Asked(NamedTuple):
 class Answer(NamedTuple):
     """An answer: of "mark" by part a place or None (not visible), else True, False or None.
 
-    ``before``, ``unlike``: see the journal's events.
+    ``before``, ``unlike``: see the journal's events; ``parts``: how many were taught by then.
     """
 
     number: int
@@ -57,6 +57,7 @@ class Answer(NamedTuple):
     who: str
     before: dict[str, tuple[float, float, float]]
     unlike: float
+    parts: int
 
 
 class Record:
@@ -138,7 +139,7 @@ class Record:
         self.answers.append(
             Answer(
                 event["number"], asked, said, event["name"], event["who"], before,
-                float(event["unlike"]),
+                float(event["unlike"]), len(self.parts),
             )
         )  # fmt: skip
         self.next_answer = event["number"] + 1
@@ -159,6 +160,10 @@ class Record:
     def answered(self) -> set[int]:
         """Rows of the images that were answered, by marks or by skipping."""
         return {one.asked.row for one in self.marks()}
+
+    def finished(self) -> set[int]:
+        """Rows of the images that were answered, or skipped, since the last part was added."""
+        return {one.asked.row for one in self.marks() if one.parts == len(self.parts)}
 
     def places(self, part: str, n: int) -> tuple[Array, NDArray[np.bool_]]:
         """Where a part was marked in n images, NaN elsewhere, and where it isn't visible."""

@@ -33,6 +33,7 @@ from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.explanatory_graph import ExplanatoryGraph
 from explgraph.graph.graph import check_graph
+from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.folder import ImageFolder
 from explgraph.parsed import Parse, check_parse
 from explgraph.teaching.checks import (
@@ -84,6 +85,11 @@ class Teacher:
         If the parse is of another graph, a name or the target is no such thing, or `out` can't be
         written to, is of other images, or is being taught in by another process.
 
+    Warns
+    -----
+    ExplgraphWarning
+        If the poses of the mined images told little.
+
     Examples
     --------
     >>> teacher = explgraph.Teacher(graph, parse, ["head"])  # doctest: +SKIP
@@ -113,6 +119,7 @@ class Teacher:
             raise ExplgraphError(
                 f"{parse!r} holds nothing to ask about; a teacher needs nodes and images"
             )
+        warn_if_weak(graph.nx.graph["config"])
         wanted = checked_names(parts)
         self.target = checked_target(target)
         self.seed = checked_seed(seed)
@@ -214,7 +221,7 @@ class Teacher:
             return tuple(self._record.parts)
 
     def add_part(self, name: str) -> None:
-        """Teach a further part from now on.
+        """Teach a further part from now on; images that were answered are asked about for it.
 
         Raises
         ------
@@ -265,7 +272,7 @@ class Teacher:
                     self._ask(doubt.kind, who, -1, doubt.things, doubt.reason)
                 else:
                     asked = (self._record.asked[id_].row for id_ in self._record.open.values())
-                    taken = self._record.answered() | {*asked} - {-1}
+                    taken = self._record.finished() | {*asked} - {-1}
                     if len(taken) >= len(self.parse.names):
                         return None
                     row, reason = choose_image(self._fits, taken, self.seed)

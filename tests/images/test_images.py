@@ -215,6 +215,18 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
     np.testing.assert_allclose(folder.to_original(0, [40, 30]), [40, 30])
 
 
+def test_photographs_that_nobody_looked_at_tell_their_size(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter to the right
+    save(tmp_path, "turned.jpg", ramp(40, 30), exif=exif)
+    save(tmp_path, "plain.png", ramp(50, 20))
+    folder = ImageFolder(tmp_path, size=8)
+    again = ImageFolder.from_cuts(tmp_path, folder.cuts(), **folder.describe())
+    for file, size in (("turned.jpg", (30, 40)), ("plain.png", (50, 20))):
+        assert folder.photo_size(file) == again.photo_size(file) == size
+    assert again.photo_size("missing.png") is None
+
+
 def test_modes_become_rgb(tmp_path: Path) -> None:
     grey = np.arange(0, 65536, 65536 // 16, dtype=np.uint16).reshape(4, 4)
     save(tmp_path, "grey16.png", Image.fromarray(grey))

@@ -133,6 +133,19 @@ def test_parts_can_come_later_and_are_asked_in_further_images():
     assert teacher.question().parts == ("eye", "tail")
 
 
+def test_images_that_were_answered_are_asked_about_for_a_part_that_comes_later():
+    teacher = Teacher(GRAPH, PARSE, ["eye"])
+    while (question := teacher.question()) is not None:
+        teacher.answer(question, {} if question.row == 3 else {"eye": (50, 50)})
+    teacher.add_part("tail")
+    rows = set()
+    while (question := teacher.question()) is not None:
+        assert question.parts == (("eye", "tail") if question.row == 3 else ("tail",))
+        rows.add(question.row)
+        teacher.answer(question, {"tail": TRUE["tail"][question.row]})
+    assert rows == set(range(len(PARSE.names)))
+
+
 def test_the_same_seed_asks_the_same_questions():
     def rows():
         teacher, asked = Teacher(GRAPH, PARSE, ["eye"], seed=3), []
@@ -239,7 +252,10 @@ def test_a_journal_torn_at_any_byte_is_read_up_to_its_last_whole_line(tmp_path):
     from explgraph.teaching.journal import Journal
     from explgraph.teaching.record import Record
 
-    for cut in range(start, len(content) + 1):
+    ends = [k for k in range(start, len(content)) if content[k : k + 1] == b"\n"]
+    around = {k + near for k in [start, *ends] for near in (-1, 0, 1, 2)}
+    for cut in sorted(around | {*range(start, len(content), 11)} - {start - 1}):
+        cut = min(cut, len(content))
         folder = tmp_path / "torn"
         folder.mkdir(exist_ok=True)
         (folder / "answers.jsonl").write_bytes(content[:cut])

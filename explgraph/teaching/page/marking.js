@@ -128,16 +128,18 @@ export function step(by) {
   return to !== undefined;
 }
 export function absent() { if (question && active !== null) settle(active, null); }
-/** Moves what was placed; false if nothing was, so that the key may mean something else. */
-export function nudge(dx, dy, by_guess) {
+/**
+ * Moves the active part, or what was placed last while it is about to go on. What is nowhere begins in the middle, so that
+ * no mouse is needed. False if nothing was placed by hand and `begin` is false: the key may mean something else then.
+ */
+export function nudge(dx, dy, begin) {
   if (!question || active === null) return false;
-  // after a click the next part is active already, but it is the last placed that one wants to move
   const last = timer ? state.parts.findLast(part => marks.get(part).by === "hand" && marks.get(part).place) ?? active : active;
-  const mark = marks.get(last);
-  if (!mark.place || (!by_guess && mark.by === "guess")) return false;
+  const mark = marks.get(last), [w, h] = state.size;
+  if (!begin && (!mark.place || mark.by === "guess")) return false;
   stop_timer(); active = last;
-  const [w, h] = state.size;
-  marks.set(last, { place: [Math.min(w, Math.max(0, mark.place[0] + dx)), Math.min(h, Math.max(0, mark.place[1] + dy))], by: "hand" });
+  const [x, y] = mark.place ?? [w / 2, h / 2];
+  marks.set(last, { place: [Math.min(w, Math.max(0, x + dx)), Math.min(h, Math.max(0, y + dy))], by: "hand" });
   draw();
   return true;
 }
