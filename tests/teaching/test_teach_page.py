@@ -502,10 +502,9 @@ def test_questions_about_parts(world, serve, opened, tmp_path, monkeypatch):
     assert page.locator("#sights li").count() == 6
     assert page.locator("#sights .patch").count() == 12
     assert not page.is_visible("#stage")
-    page.keyboard.press("n")  # too soon: meant for the question before
     look(page)
     for picture in page.locator("#sights img").all():
-        assert picture.evaluate("img => img.complete && img.naturalWidth > 0")
+        wait(lambda one=picture: one.evaluate("img => img.complete && img.naturalWidth > 0"))
     page.fill("#called", "muzzle")
     page.locator("#yes").focus()
     page.keyboard.press("y")
