@@ -193,6 +193,7 @@ class Newcomer:
         self.answers = self.clicks = 0
         self.took: list[float] = []
         page.wait_for_selector(ASKED)
+        page.wait_for_timeout(350)
 
     def answer(self) -> None:
         """Answer what is asked now; wait for what comes next."""
@@ -202,6 +203,7 @@ class Newcomer:
             page.keyboard.press("s")
             page.wait_for_selector("#choosing", state="hidden")
             page.wait_for_selector(ASKED)
+            page.wait_for_timeout(350)
             return
         image = page.get_attribute("#stage", "data-image") or ""
         place = self.world.place(self.part, image)
@@ -216,9 +218,10 @@ class Newcomer:
         page.evaluate(NEXT_IMAGE, image)
         page.keyboard.press("Enter")
         self.took.append(page.evaluate("() => window.took") / 1000)
-        # the curve, and with it the suggestion to stop, comes with the state, a moment later
+        # the curve, and with it the suggestion to stop, comes with the state, a moment later; and
+        # keys that come at once aren't taken
         page.wait_for_selector("body:not([aria-busy])")
-        page.wait_for_timeout(150)
+        page.wait_for_timeout(350)
 
     def guess(self) -> tuple[float, float] | None:
         """Where the page shows its guess."""

@@ -77,6 +77,7 @@ def opened(browser: Browser, url: str, width: int, scheme: str) -> Page:
 def answer(page: Page, world: World) -> None:
     """Say of each part where it is."""
     image = page.get_attribute("#stage", "data-image") or ""
+    page.wait_for_timeout(350)  # keys that come at once aren't taken
     for number, part in enumerate(PARTS, 1):
         page.keyboard.press(str(number))
         mark(page, world.place(part, image))

@@ -1,9 +1,10 @@
 // Questions about the graph: "are these the same thing?", "is this noise?", shown in several images.
 
 import { $, el, svg, colour_of, badge } from "./elements.js";
+import { UNSEEN } from "./marking.js";
 import { state } from "./state.js";
 
-let question = null, send = () => {};
+let question = null, shown = 0, send = () => {};
 /** Says who is told of an answer: `send(true | false | null, name)`. */
 export function on_answer(call) { send = call; }
 export const open_question = () => question;
@@ -11,7 +12,7 @@ export const end = () => { question = null; };
 
 /** Begins a question. */
 export function begin(asked) {
-  question = asked;
+  question = asked; shown = performance.now();
   const two = asked.things.length === 2;
   $("ask").textContent = two ? "Are the two marked things the same part of the object?" : "Is what is marked noise, rather than a part of the object?";
   $("why").textContent = asked.reason ? `Why this one: ${asked.reason}` : "";
@@ -30,4 +31,4 @@ export function begin(asked) {
   })));
   $("yes").focus({ preventScroll: true });
 }
-export function answer(said) { if (question) send(said, $("called").value.trim()); }
+export function answer(said) { if (question && performance.now() - shown > UNSEEN) send(said, $("called").value.trim()); }

@@ -6,8 +6,9 @@ import * as picture from "./picture.js";
 import { complain } from "./server.js";
 
 const MOMENT = 700; // ms in which one may still correct, before it goes on by itself
+export const UNSEEN = 300; // ms after which somebody can have seen a new question: a key that comes before was meant for the last
 
-let question = null, marks = new Map(), active = null, before = null, timer = null, send = () => {};
+let question = null, marks = new Map(), active = null, before = null, timer = null, shown = 0, send = () => {};
 
 /** Says who is told of an answer: `send(said)`. */
 export function on_answer(call) { send = call; }
@@ -15,12 +16,13 @@ export const open_question = () => question;
 
 /** Begins a question. */
 export async function begin(asked) {
-  question = asked; stop_timer();
+  question = asked; shown = Infinity; stop_timer();
   marks = new Map(state.parts.map(part => [part, start_of(part)]));
   active = first_open();
   tell(); // first: it may take another line, and what is being clicked on must stay where it is
   if (await picture.open(asked.row, asked.image)) {
     draw();
+    shown = performance.now();
     $("stage").dataset.image = asked.image;
     $("stage").focus({ preventScroll: true });
   }
@@ -32,6 +34,7 @@ function first_open() {
   const open = state.parts.filter(part => !done(part));
   return open.find(part => marks.get(part).by === "none") ?? open[0] ?? state.parts[0] ?? null;
 }
+const unseen = () => !touched() && performance.now() - shown < UNSEEN;
 /** What is known of a part before anything is done: what was said earlier, or the guess. */
 function start_of(part) {
   const said = own(question.marked, part);
@@ -127,7 +130,7 @@ export function step(by) {
   if (question && to !== undefined) choose(to);
   return to !== undefined;
 }
-export function absent() { if (question && active !== null) settle(active, null); }
+export function absent() { if (question && active !== null && !unseen()) settle(active, null); }
 /**
  * Moves the active part, or what was placed last while it is about to go on. What is nowhere begins in the middle, so that
  * no mouse is needed. False if nothing was placed by hand and `begin` is false: the key may mean something else then.
@@ -144,13 +147,13 @@ export function nudge(dx, dy, begin) {
   return true;
 }
 export function accept() {
-  if (!question) return;
+  if (!question || unseen()) return;
   stop_timer();
   const said = Object.fromEntries([...marks].filter(([, mark]) => mark.place !== undefined).map(([part, mark]) => [part, mark.place]));
   if (!Object.keys(said).length) { complain(`Click where the ${listed(state.parts)} is first; N if it can't be seen, S to skip the image.`); return; }
   send(said);
 }
-export function skip() { if (question) { stop_timer(); send({}); } }
+export function skip() { if (question && !unseen()) { stop_timer(); send({}); } }
 /** Takes back what was done in this image; false if nothing was. */
 export function undo() {
   if (!question || !touched()) return false;
