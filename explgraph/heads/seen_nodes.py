@@ -3,10 +3,10 @@
 The same as `parser` and `parsed_parts` compute, in torch from end to end. Two things are constants
 for the gradient:
 
-*Poses.* They say where each node should be before its own map is looked at. Reading them (peaks, the
-choice among exemplars, trust in guides, roots of what silent guides show) has no finite derivative
-(`benchmarks/part_head.py --only poses`). Held, slopes tell most of what places do when all maps
-change at random: correlation 0.71, size 0.69 of it.
+*Poses.* They say where each node should be before its own map is looked at. Reading them (peaks,
+the choice among exemplars, trust in guides, roots of what silent guides show) has no finite
+derivative (`benchmarks/part_head.py --only poses`). Held, slopes tell most of what places do when
+all maps change at random: correlation 0.71, size 0.69 of it.
 
 *The mixture's parameters.* They are what was mined.
 
