@@ -20,9 +20,9 @@ __all__ = ["MOST", "Looks", "find_looks", "numbered"]
 Array = NDArray[np.float64]
 
 MOST = 3
-"""Of a part. With 1, 2, 3, 4 and 5 families of creatures are wrong in 0.13, 0.16, 0.15, 0.16 and
-0.16 (12 draws of 15 images), those of a network for attributes alone in 0.57, 0.41, 0.41, 0.49 and
-0.42: one look doesn't tell all that parts show, and more than three tell nothing further."""
+"""Of a part. With 2, 3 and 5 families of creatures are wrong in 0.16, 0.15 and 0.16 (12 draws of 15
+images), by a network for attributes alone in 0.41, 0.41 and 0.42. With one it was 0.13 and 0.57: it
+doesn't tell all that parts show (benchmarks/experiments.md)."""
 
 _SAME = 0.8  # correlation with the part's presence from which on a look says that it is there
 

@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from explgraph import archive
-from explgraph.brief import counted
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.fed_images import FedImages
 from explgraph.graph.graph import Graph, check_graph
@@ -181,6 +181,9 @@ class PartHead(Around):
         self.train(model.training)
 
     def __repr__(self) -> str:
+        return self._told()
+
+    def __str__(self) -> str:
         return self.report()
 
     # -------------------------------------------------------------------------- as a network
@@ -480,12 +483,14 @@ class PartHead(Around):
 
     def report(self, most: int = 6) -> str:
         """Tell what the head is, and its first sentences for each class."""
-        what = "parts" if self.by == "part" else "nodes"
-        return report(
-            f"PartHead: {', '.join(self.class_names)} by {len(self.titles)} {what}",
-            self.left_out,
-            self.sentences(most),
-        )
+        return report(self._told(), self.sentences(most))
+
+    def _told(self) -> str:
+        """Say in a line what the head is."""
+        told = f"PartHead: {few(self.class_names)} by {counted(len(self.titles), self.by)}"
+        if not np.isnan(self.left_out):
+            told += f"; {self.left_out:.0%} of labelled images right when left out"
+        return told
 
     # --------------------------------------------------------------------------------- files
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -90,10 +89,8 @@ def sentences(
     return tuple(found)
 
 
-def report(first: str, left_out: float, told: Sequence[Sentence]) -> str:
+def report(first: str, told: Sequence[Sentence]) -> str:
     """Put a head's sentences below a line that says what it is."""
-    if not math.isnan(left_out):
-        first += f"; {left_out:.0%} of labelled images right when left out"
     if not told:
         return f"{first}; it has no weights yet: head.fit(images, labels)"
     return "\n".join([first, *(f"  {one}" for one in told if abs(one.effect) >= _TOLD)])

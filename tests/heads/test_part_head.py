@@ -135,6 +135,8 @@ def test_sentences_are_what_the_scores_do(world, head):
     assert sizes == sorted(sizes, reverse=True)
     assert str(told[0]) in str(head)
     assert "left out" in head.report(most=1)
+    assert "\n" not in repr(head)
+    assert repr(head) == str(head).splitlines()[0]
 
 
 def test_contributions_of_parts_sum_to_the_scores(world, head):

@@ -90,7 +90,7 @@ def test_the_graph_says_where_parts_are_and_marks_where_they_are_not(world):
     loss = explgraph.RejectedParts(model, graph, part.title, pictures)
     np.testing.assert_allclose(loss.places[:, 0], expected, atol=1e-3)
     assert loss.radius == SIZE / 8
-    assert part.title in repr(loss)
+    assert repr(loss) == f"RejectedParts({part.title}; 8 corrections, 14 px)"
     # a part that was rejected is still known, by its id
     later = explgraph.RejectedParts(model, graph.reject_part(part.id), part.id, pictures)
     torch.testing.assert_close(later.places, loss.places)
