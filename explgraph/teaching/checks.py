@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
+
+import numpy as np
 
 from explgraph.errors import ExplgraphError, nearest
 from explgraph.teaching.question import Kind
 
-__all__ = ["checked_name", "checked_names", "checked_said", "checked_target"]
+__all__ = ["checked_name", "checked_names", "checked_said", "checked_target", "checked_who"]
 
 _LONGEST = 100  # characters of a part's name
 
 
 def checked_names(parts: Iterable[str]) -> list[str]:
     """Give parts' names, each once; refuse a single text, whose letters would be parts."""
-    if isinstance(parts, str):
+    if isinstance(parts, (str, bytes)):
         raise ExplgraphError(f"parts is {parts!r}; expected a list of names, [{parts!r}]")
+    if not isinstance(parts, Iterable):
+        raise ExplgraphError(f"parts is {parts!r:.80}; expected a list of names")
     return list(dict.fromkeys(checked_name(name) for name in parts))
 
 
@@ -30,6 +34,13 @@ def checked_name(name: object) -> str:
             f"{name!r:.120}"
         )
     return text
+
+
+def checked_who(who: object) -> str:
+    """Refuse what names nobody: it goes into the journal."""
+    if not isinstance(who, str):
+        raise ExplgraphError(f"who must be a text that tells a person from others, got {who!r:.80}")
+    return who
 
 
 def checked_target(target: float | None) -> float | None:
@@ -67,8 +78,8 @@ def checked_said(
             taken[part] = None
             continue
         try:
-            x, y = (float(value) for value in place)
-        except (TypeError, ValueError, OverflowError) as err:
+            x, y = _numbers(place)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as err:
             raise ExplgraphError(
                 f"said[{part!r}] is {place!r:.80}; expected (x, y) px, or None if it isn't visible"
             ) from err
@@ -79,3 +90,13 @@ def checked_said(
             )
         taken[part] = [x, y]
     return taken
+
+
+def _numbers(place: Any) -> list[float]:
+    """Give numbers; refuse what Python makes some of, though nobody means it as a place."""
+    if isinstance(place, (str, bytes, Mapping, Set)):  # "12" isn't (1, 2), and sets have no order
+        raise TypeError(place)
+    values = list(place)
+    if any(isinstance(value, (str, bytes, bool, np.bool_)) for value in values):
+        raise TypeError(place)
+    return [float(value) for value in values]

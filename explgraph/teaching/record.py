@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explgraph.errors import ExplgraphError
+from explgraph.teaching.events import check_event
 from explgraph.teaching.journal import Event
 from explgraph.teaching.question import Kind, Place, Progress
 
@@ -89,10 +90,12 @@ class Record:
         self.next_answer = 0
         for number, event in enumerate(events, 1):
             try:
+                check_event(event, self)
                 self.take(event)
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
                 raise ExplgraphError(
-                    f"event {number} of the journal is none of this version: {event!r:.200}"
+                    f"event {number} of the journal is none of this version ({err}): "
+                    f"{event!r:.200}; put a copy of the file in its place, or begin anew elsewhere"
                 ) from err
 
     @property

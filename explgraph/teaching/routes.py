@@ -233,7 +233,8 @@ async def failed(request: Request, err: Exception) -> Response:
         return JSONResponse({"error": err.detail}, err.status_code)
     if isinstance(err, ExplgraphError):
         return JSONResponse({"error": str(err)}, 400)
-    print(f"error: {request.method} {request.url.path}: {one_line(err)}", file=sys.stderr)
+    told = f"error: {request.method} {request.url.path:.80}: {one_line(err):.300}"
+    print(told, file=sys.stderr)
     return JSONResponse({"error": "something went wrong; the terminal says what"}, 500)
 
 
@@ -294,7 +295,8 @@ def _said(body: Body) -> Any:
 
 def _number(text: str, key: str) -> int:
     """Give a whole number of a query."""
-    if not text.isdecimal() or not 0 < int(text) <= _MOST:
+    short = text.isascii() and text.isdecimal() and len(text) < 10
+    if not short or not 0 < int(text) <= _MOST:
         raise ExplgraphError(f"{key} is {text[:20]!r}; expected 1 to {_MOST}")
     return int(text)
 

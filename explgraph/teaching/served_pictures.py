@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 
 from PIL import Image
@@ -28,13 +28,15 @@ class ServedPictures:
     Parameters
     ----------
     pictures : Pictures
-        In the order of the parse's rows.
+    names : sequence of str
+        Of the parse's rows: images may have another order, and there may be more.
     kept : int
         Bytes of the files that are kept in memory; the longest unused go first.
     """
 
-    def __init__(self, pictures: Pictures, kept: int = _KEPT) -> None:
+    def __init__(self, pictures: Pictures, names: Sequence[str], kept: int = _KEPT) -> None:
         self._pictures = pictures
+        self._rows = [pictures.index(name) for name in names]
         self._most = kept
         self._bytes = 0
         self._files: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
@@ -42,11 +44,11 @@ class ServedPictures:
 
     def image(self, row: int) -> bytes:
         """Give an image in the photograph's own resolution, within 1024 px."""
-        return self._made(("image", row), lambda: self._pictures.photograph(row, _IMAGE))
+        return self._made(("image", row), lambda: self._photograph(row, _IMAGE))
 
     def thumbnail(self, row: int) -> bytes:
         """Give an image within 224 px."""
-        return self._made(("thumbnail", row), lambda: self._pictures.photograph(row, _THUMBNAIL))
+        return self._made(("thumbnail", row), lambda: self._photograph(row, _THUMBNAIL))
 
     def patch(self, row: int, x: float, y: float) -> bytes:
         """Give what lies around a point (px of the image as the network saw it), 160 px wide."""
@@ -55,9 +57,12 @@ class ServedPictures:
         side = part_side(self._pictures.image_size)
 
         def cut() -> Image.Image:
-            return Image.fromarray(patch(self._pictures[row], x, y, side, _PATCH)[0])
+            return Image.fromarray(patch(self._pictures[self._rows[row]], x, y, side, _PATCH)[0])
 
         return self._made(("patch", row, x, y), cut)
+
+    def _photograph(self, row: int, longest: int) -> Image.Image:
+        return self._pictures.photograph(self._rows[row], longest)
 
     def _made(self, key: tuple[object, ...], make: Callable[[], Image.Image]) -> bytes:
         with self._lock:

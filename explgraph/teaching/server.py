@@ -6,10 +6,12 @@ Starlette and uvicorn do the work; who gets in is decided in `gate`, what is ans
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from explgraph.errors import ExplgraphError, MissingPackageError
@@ -39,7 +41,7 @@ _PATIENCE = 2  # seconds that answers under way have when the server is ended
 
 
 def serve(teacher: Teacher, *, port: int | None = None, open_browser: bool = True) -> None:
-    """Let people teach in the browser, from a server on this machine only, until Ctrl-C.
+    """Let people teach in the browser, from a server on this machine only, until Ctrl-C or SIGTERM.
 
     What was answered is written at once (`Teacher`); at the end the graph is, too. The address
     holds a random token, without which the server answers nothing. If the teacher has a folder,
@@ -65,10 +67,29 @@ def serve(teacher: Teacher, *, port: int | None = None, open_browser: bool = Tru
             if open_browser:
                 webbrowser.open(file.resolve().as_uri())
             try:
-                served.run()
+                with _terminable():
+                    served.run()
             except KeyboardInterrupt:
-                print()
+                with suppress(OSError):  # whoever read what is printed may be gone
+                    print(flush=True)
     teacher.finish()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let whoever ends the process (``kill``, a shutdown) have what Ctrl-C gives: a written end."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # has no say about signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 class Served:
@@ -114,7 +135,7 @@ def serving(teacher: Teacher, *, port: int | None = None) -> Iterator[Served]:
     if teacher.images is None:
         raise ExplgraphError("the teacher has no images to show; give Teacher(..., images=)")
     parse = teacher.parse
-    pictures = ServedPictures(Pictures.of(teacher.images, parse.image_size, parse))
+    pictures = ServedPictures(Pictures.of(teacher.images, parse.image_size, parse), parse.names)
     kept = Address.kept(teacher.out)
     with _bound(port, kept.port) as (listening, taken):
         address = kept._replace(port=taken)

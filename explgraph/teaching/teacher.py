@@ -23,6 +23,7 @@ import math
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,6 +42,7 @@ from explgraph.teaching.checks import (
     checked_names,
     checked_said,
     checked_target,
+    checked_who,
 )
 from explgraph.teaching.choosing import choose_image, unlike_so_far
 from explgraph.teaching.decided import decided
@@ -51,7 +53,7 @@ from explgraph.teaching.journal import Event, Journal
 from explgraph.teaching.marks import write_marks
 from explgraph.teaching.question import Guess, Kind, Place, Progress, Question
 from explgraph.teaching.record import FORMAT, VERSION, Answer, Asked, Record
-from explgraph.views.pictures import Drawable
+from explgraph.views.pictures import Drawable, Pictures
 from explgraph.whole_numbers import checked_seed
 
 __all__ = ["Teacher"]
@@ -82,8 +84,9 @@ class Teacher:
     Raises
     ------
     ExplgraphError
-        If the parse is of another graph, a name or the target is no such thing, or `out` can't be
-        written to, is of other images, or is being taught in by another process.
+        If the parse is of another graph, images are not those of the parse, a name or the target is
+        no such thing, or `out` can't be written to, is of other images, or is being taught in by
+        another process.
 
     Warns
     -----
@@ -124,6 +127,7 @@ class Teacher:
         self.target = checked_target(target)
         self.seed = checked_seed(seed)
         self.parse = parse
+        _check_images(images, parse)
         self.images = images
         self._folder = images if isinstance(images, ImageFolder) else None
         self._began_with = graph
@@ -257,6 +261,7 @@ class Teacher:
         ExplgraphError
             If there is no such image.
         """
+        who = checked_who(who)
         with self._lock:
             if image is not None:
                 row = self._row_of(image)
@@ -335,12 +340,13 @@ class Teacher:
             If there is no such question or part, a place is no place in the image, or the answer
             can't be written.
         """
+        who, name = checked_who(who), checked_name(name) if name != "" else ""
         with self._lock:
             asked = self._asked(question)
             taken = checked_said(asked.kind, said, self._record.parts, self.parse.image_size)
             mine = [one for one in self._record.answers if one.who == who][-1:]
             if [(one.asked, _told(one.said), one.name) for one in mine] == [(asked, taken, name)]:
-                return self._record.progress[mine[0].number]  # sent twice: a reply was lost
+                return self._led(mine[0].number)  # sent twice: a reply was lost
             before, unlike = {}, 1.0
             if asked.kind == "mark" and asked.row not in self._record.answered():
                 before = {
@@ -354,17 +360,24 @@ class Teacher:
                 "event": "answer", "number": number, "question": asked.id, "said": taken,
                 "name": name, "who": who, "before": before, "unlike": unlike,
             })  # fmt: skip
-            self._learn()
-            self._write()
-            return self._record.progress[number]
+            return self._led(number)
+
+    def _led(self, number: int) -> Progress:
+        """Learn from an answer that is in the journal, also if that failed at first."""
+        self._learn()
+        self._write()
+        if number not in self._record.progress:  # others have answered meanwhile
+            self._tell(number)
+        return self._record.progress[number]
 
     def _asked(self, question: Question | int) -> Asked:
         number = question.id if isinstance(question, Question) else question
-        if isinstance(number, bool) or number not in self._record.asked:
+        whole = isinstance(number, Integral) and not isinstance(number, bool)
+        if not whole or number not in self._record.asked:
             raise ExplgraphError(
-                f"there is no question {number!r}; give one that question() gave, or its id"
+                f"there is no question {number!r:.80}; give one that question() gave, or its id"
             )
-        return self._record.asked[number]
+        return self._record.asked[int(number)]
 
     def undo(self, who: str = "") -> Question | None:
         """Take back the last answer of a person, and give that question again.
@@ -374,6 +387,7 @@ class Teacher:
         Question or None
             None if there is no answer of theirs.
         """
+        who = checked_who(who)
         with self._lock:
             mine = [one for one in self._record.answers if one.who == who]
             if not mine:
@@ -466,12 +480,25 @@ class Teacher:
         self.close()
 
     def _row_of(self, image: str) -> int:
-        if image not in self._row:
+        if not isinstance(image, str) or image not in self._row:
             raise ExplgraphError(
-                f"there is no image {image!r}{nearest(str(image), self.parse.names)}; see "
+                f"there is no image {image!r:.120}{nearest(str(image), self.parse.names)}; see "
                 "parse.names"
             )
         return self._row[image]
+
+
+def _check_images(images: Drawable | None, parse: Parse) -> None:
+    """Refuse images that aren't those of a parse: marks would be written of others."""
+    if images is None:
+        return
+    pictures = Pictures.of(images, parse.image_size, parse)
+    lacking = [name for name in parse.names if name not in pictures]
+    if lacking:
+        raise ExplgraphError(
+            f"images lacks {len(lacking):,} of the parse's {counted(len(parse.names), 'image')} "
+            f"({few(lacking, 3)}); give the images that were parsed"
+        )
 
 
 def _told(said: Any) -> Any:

@@ -271,12 +271,14 @@ def test_state_questions_and_answers(asked, world):
 
 
 def test_pictures_are_kept_up_to_a_bound(world):
-    pictures = ServedPictures(Pictures.of(world.images, world.parse.image_size, world.parse))
+    pictures = ServedPictures(
+        Pictures.of(world.images, world.parse.image_size, world.parse), world.parse.names
+    )
     # in the photograph's own resolution and proportions, not as the network sees it
     assert Image.open(io.BytesIO(pictures.image(0))).size == FILES
     assert max(Image.open(io.BytesIO(pictures.thumbnail(0))).size) == 224
     whole = sum(len(pictures.image(row)) for row in range(4))
-    few = ServedPictures(pictures._pictures, kept=whole // 2)
+    few = ServedPictures(pictures._pictures, world.parse.names, kept=whole // 2)
     for row in range(4):
         assert few.image(row) == pictures.image(row)
     assert few._bytes == sum(map(len, few._files.values())) <= whole // 2

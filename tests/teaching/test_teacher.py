@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -416,3 +417,112 @@ def test_unknown_images_questions_and_parts_are_refused():
         teacher.add_part("eye")
     with pytest.raises(ExplgraphError, match="nothing was marked"):
         _ = teacher.localizer
+
+
+@pytest.mark.parametrize(
+    "place", ["12", b"12", {1: 2, 3: 4}, {3, 4}, (True, 1), ["3", "4"], (1,), 5, ((1,), 2)]
+)
+def test_what_is_no_pair_of_numbers_is_no_place(place):
+    teacher = Teacher(GRAPH, PARSE, ["eye"])
+    with pytest.raises(ExplgraphError, match=r"said\['eye'\] is .*; expected \(x, y\) px"):
+        teacher.answer(teacher.question(), {"eye": place})
+    assert teacher.marked() == {}
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"a", ["a"], object()])
+def test_what_is_no_text_names_neither_persons_nor_images_nor_parts(wrong, tmp_path):
+    teacher = Teacher(GRAPH, PARSE, ["eye"], out=tmp_path)
+    question = teacher.question()
+    before = (tmp_path / "answers.jsonl").read_bytes()
+    said = true_answer(question, ["eye"])
+    for call in (
+        lambda: teacher.question(wrong),
+        lambda: teacher.undo(wrong),
+        lambda: teacher.answer(question, said, wrong),
+        lambda: teacher.answer(question, said, name=wrong),
+        lambda: teacher.answer(wrong, said) if wrong != 5 else teacher.answer(0.0, said),
+        lambda: teacher.question("a", image=wrong) if wrong else teacher.add_part(wrong),
+    ):
+        with pytest.raises(ExplgraphError):
+            call()
+    assert (tmp_path / "answers.jsonl").read_bytes() == before
+    teacher.close()
+
+
+def test_names_of_decisions_are_names():
+    teacher = Teacher(GRAPH, PARSE, ["eye"])
+    for name in ("a\nb", "x" * 101, "\ud800", " "):
+        with pytest.raises(ExplgraphError, match="a part's name must be a text"):
+            teacher.answer(teacher.question(), {}, name=name)
+
+
+def test_images_that_are_not_the_parses_are_refused_before_anything_is_asked(tmp_path):
+    height, width = SIZE
+    few = np.zeros((len(PARSE.names) - 1, height, width, 3), np.uint8)
+    with pytest.raises(ExplgraphError, match="images lacks 14 of the parse's 14 images"):
+        Teacher(GRAPH, PARSE, ["eye"], images=few, out=tmp_path)
+    for wrong in ("photos", 5):
+        with pytest.raises(ExplgraphError, match="images is"):
+            Teacher(GRAPH, PARSE, ["eye"], images=wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_answer_whose_progress_could_not_be_written_is_taken_when_it_comes_again(
+    tmp_path, monkeypatch
+):
+    teacher = Teacher(GRAPH, PARSE, ["eye"], out=tmp_path)
+    question = teacher.question("a")
+    add = teacher._journal.add
+
+    def full(event):
+        if event["event"] == "progress":
+            raise ExplgraphError("can't write")
+        return add(event)
+
+    monkeypatch.setattr(teacher._journal, "add", full)
+    with pytest.raises(ExplgraphError, match="can't write"):
+        teacher.answer(question, true_answer(question, ["eye"]), "a")
+    monkeypatch.undo()
+    other = teacher.question("b")
+    teacher.answer(other, true_answer(other, ["eye"]), "b")
+    told = teacher.answer(question, true_answer(question, ["eye"]), "a")
+    assert told == teacher.progress()[0]
+    assert len(teacher.marked()) == 2
+    teacher.close()
+
+
+WRONG = (None, "x", -1, 1e9, 10**30, float("nan"), [], {}, {"eye": ["a", 1]}, {"no": [1, 2]}, True)
+
+
+def test_events_that_no_teacher_wrote_are_refused(tmp_path):
+    """Whatever stands in a field: it is refused by its number, or the teacher works with it."""
+    whole = tmp_path / "whole"
+    with Teacher(GRAPH, PARSE, ["eye"], out=whole) as teacher:
+        for _ in range(2):
+            question = teacher.question()
+            teacher.answer(question, true_answer(question, ["eye"]))
+        teacher._ask("noise", "b", -1, (GRAPH.node_ids[0],), "why")
+        teacher.answer(teacher._record.next_question - 1, None, "b")
+        teacher.undo("b")
+    lines = (whole / "answers.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    seen, refused = set(), 0
+    for i, event in enumerate(events):
+        for field in event:
+            if (event["event"], field) in seen:
+                continue
+            seen.add((event["event"], field))
+            for wrong in WRONG:
+                changed = json.dumps(event | {field: wrong})
+                folder = tmp_path / "changed"
+                folder.mkdir(exist_ok=True)
+                text = "\n".join([*lines[:i], changed, *lines[i + 1 :]]) + "\n"
+                (folder / "answers.jsonl").write_text(text)
+                try:
+                    with Teacher(GRAPH, PARSE, ["eye"], out=folder) as again:
+                        state(again)
+                        assert again.question("c") is not None
+                except ExplgraphError as err:
+                    assert re.search(r"event \d+ of the journal|line \d+|is of another", str(err))
+                    refused += 1
+    assert refused > 0.7 * len(seen) * len(WRONG)
