@@ -4,10 +4,13 @@ import http.client
 import importlib
 import io
 import json
+import os
 import re
+import signal
 import socket
 import stat
 import sys
+import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -215,6 +218,7 @@ def test_bodies_that_are_none_too_large_or_deep(asked):
         "order=x",
         "shown=1,x",
         "count=%C2%B2",
+        "count=" + "9" * 5000,
     ):
         assert said(ask(f"state?{query}"))[0] == 400, query
     assert ask("state?shown=0,5,4000000")[0] == 200
@@ -284,6 +288,18 @@ def test_pictures_are_kept_up_to_a_bound(world):
     assert few._bytes == sum(map(len, few._files.values())) <= whole // 2
     with pytest.raises(ExplgraphError, match="expected a place"):
         few.patch(0, float("nan"), 1)
+
+
+def test_images_are_found_by_name_in_a_larger_folder_of_another_order(world):
+    order = [5, 2, 9, 0]
+    rows = [world.names[i] for i in order]
+    pictures = ServedPictures(Pictures.of(world.images, world.parse.image_size, None), rows)
+    whole = ServedPictures(
+        Pictures.of(world.images, world.parse.image_size, world.parse), world.parse.names
+    )
+    for row, i in enumerate(order):
+        assert pictures.image(row) == whole.image(i)
+        assert pictures.patch(row, 30, 30) == whole.patch(i, 30, 30)
 
 
 # --- the address ---------------------------------------------------------------------------------
@@ -369,6 +385,37 @@ def test_serve_opens_the_page_and_ends_with_ctrl_c(world, tmp_path, monkeypatch,
         assert f"url={url}" in page
         assert not Path(url2pathname(urlsplit(address).path)).exists()
     assert (tmp_path / "marks" / "graph.explgraph").is_file()
+
+
+def test_sigterm_writes_the_graph_too(world, tmp_path, capsys):
+    def end_once_it_answers():
+        address = Address.kept(tmp_path)
+        while http_status(address.url) != 200:
+            address = Address.kept(tmp_path)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with world.teacher(out=tmp_path) as teacher:
+        thread = threading.Thread(target=end_once_it_answers, daemon=True)
+        thread.start()
+        serve(teacher, open_browser=False)
+        thread.join()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert (tmp_path / "graph.explgraph").is_file()
+    assert not (tmp_path / "open.html").exists()  # it holds the token
+    assert "Teach at" in capsys.readouterr().out
+
+
+def http_status(url):
+    """What a server says to a request, None if there is none yet."""
+    try:
+        link = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+        link.request("GET", urlsplit(url).path)
+        return link.getresponse().status
+    except OSError:
+        return None
+    finally:
+        link.close()
 
 
 def test_what_is_missing_is_named(monkeypatch):
