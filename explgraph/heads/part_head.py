@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -37,7 +37,7 @@ from explgraph.fed_images import FedImages
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.graph.parts import find_part
 from explgraph.heads.looks import Looks, find_looks, numbered
-from explgraph.heads.place_loss import place_loss
+from explgraph.heads.place_loss import checked_marks, place_loss
 from explgraph.heads.seen_nodes import NodeFinder, PartPlaces, SeenNodes
 from explgraph.heads.sentences import Sentence, report, sentences
 from explgraph.images.batches import AnyImages
@@ -51,6 +51,7 @@ from explgraph.parsed_parts import Pooling
 from explgraph.parsing import parse as parsed
 from explgraph.progress import Shown
 from explgraph.statistics import sparse_logistic
+from explgraph.whole_numbers import whole
 
 __all__ = ["HeadOutput", "PartHead"]
 
@@ -148,6 +149,8 @@ class PartHead(Around):
         if parts is None:
             kept = list(range(len(known)))
         else:
+            if not isinstance(parts, Iterable):
+                raise ExplgraphError(f"parts is {parts!r:.80}; expected a list of names or ids")
             named = [parts] if isinstance(parts, str) else list(parts)
             kept = list(dict.fromkeys(known[find_part(graph, part).id] for part in named))
         if by == "node" and parts is None:
@@ -234,15 +237,19 @@ class PartHead(Around):
         marks : mapping of str to (n, 2), or (n, P, 2)
             px of the image as the network sees it, by a part's id, name or title; NaN = unmarked.
         """
+        if not isinstance(places, Tensor) or places.ndim != 3:
+            got = tuple(places.shape) if isinstance(places, Tensor) else type(places).__name__
+            raise ExplgraphError(f"places must be (n, P, 3), as head.places gives them, got {got}")
         return place_loss(places, self._marks(marks, len(places)), self.graph.image_size)
 
     def _seen(self, images: Tensor, further: Mapping[str, Any]) -> tuple[SeenNodes, dict[str, Any]]:
         """Run the network as far as needed and find the nodes."""
-        if images.ndim != 4 or tuple(images.shape[2:]) != self.graph.image_size:
+        known = isinstance(images, Tensor)
+        if not known or images.ndim != 4 or tuple(images.shape[2:]) != self.graph.image_size:
             height, width = self.graph.image_size
             raise ExplgraphError(
-                f"images must be (n, C, {height}, {width}), as they were mined, got "
-                f"{tuple(images.shape)}; resize them"
+                f"images must be a tensor (n, C, {height}, {width}), as they were mined, got "
+                f"{f'{tuple(images.shape)}; resize them' if known else type(images).__name__}"
             )
         formats = {layer.name: layer.format for layer in self.graph.layers}
 
@@ -294,15 +301,11 @@ class PartHead(Around):
         """Give marks (n, P, 2) as a tensor; NaN where there are none."""
         shape = (n, len(self.titles), 2)
         if isinstance(marks, Mapping):
-            whole = torch.full(shape, float("nan"))
+            known = torch.full(shape, float("nan"))
             for name, given in marks.items():
-                one = torch.as_tensor(np.asarray(given, dtype=np.float32))
-                if one.shape != (n, 2):
-                    raise ExplgraphError(
-                        f"marks of {name!r} must be ({n}, 2) px, got {tuple(one.shape)}"
-                    )
-                whole[:, self._column(name)] = one
-            return whole
+                column = self._column(name)
+                known[:, column] = torch.from_numpy(checked_marks(given, n, f"marks of {name!r}"))
+            return known
         if not isinstance(marks, Tensor) or marks.shape != shape:
             got = tuple(marks.shape) if isinstance(marks, Tensor) else type(marks).__name__
             raise ExplgraphError(
@@ -390,8 +393,12 @@ class PartHead(Around):
         if strength is None:
             choice = sparse_logistic.chosen(*mine)
             strength, self.left_out = choice.strength, choice.right
-        elif not strength > 0:
-            raise ExplgraphError(f"strength must be above 0, got {strength!r}")
+        elif (
+            isinstance(strength, bool)
+            or not isinstance(strength, (int, float, np.floating))
+            or not 0 < strength < np.inf
+        ):
+            raise ExplgraphError(f"strength must be a number above 0, got {strength!r:.80}")
         found = sparse_logistic.fitted(*mine, strength)
         self.strength = strength
         self._swing = np.percentile(features, (_LOW, _HIGH), axis=0)
@@ -408,6 +415,13 @@ class PartHead(Around):
 
     def _numbers(self, labels: Sequence[Label], n: int) -> NDArray[np.int64]:
         """Give labels as numbers of classes, -1 for none."""
+        if hasattr(labels, "tolist"):  # of arrays, tensors and tables
+            labels = labels.tolist()
+        if isinstance(labels, (str, bytes, Mapping)) or not isinstance(labels, Iterable):
+            raise ExplgraphError(
+                f"labels is {labels!r:.80}; expected a class for each image, None where there is "
+                "none"
+            )
         given = list(labels)
         if len(given) != n:
             raise ExplgraphError(
@@ -471,6 +485,8 @@ class PartHead(Around):
             Of every look that is of use. ``effect`` is what the score gains while the look goes
             from its usual low to its usual high (tenth and ninetieth percentile).
         """
+        if most is not None:
+            whole(most, "most", 0)
         weight = self.weight.detach().cpu().double().numpy()
         if self.by == "part":
             called = [(self.titles[part], self._parts[part], k) for part, k in self._looks]
@@ -483,7 +499,8 @@ class PartHead(Around):
 
     def report(self, most: int = 6) -> str:
         """Tell what the head is, and its first sentences for each class."""
-        return report(self._told(), self.sentences(most))
+        weighted = bool(self.weight.detach().any())
+        return report(self._told(), self.sentences(most), weighted=weighted)
 
     def _told(self) -> str:
         """Say in a line what the head is."""
@@ -578,8 +595,9 @@ def _key(image: Tensor) -> bytes:
 
 def _classes(classes: Sequence[str]) -> tuple[str, ...]:
     """Refuse what isn't names of two classes at least."""
-    names = () if isinstance(classes, str) else tuple(classes)
+    one = isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable)
+    names = () if one else tuple(classes)
     texts = all(isinstance(name, str) and name for name in names)
     if len(names) < 2 or len(set(names)) < len(names) or not texts:
         raise ExplgraphError(f"classes must be different names, two at least, got {classes!r}")
-    return names
+    return tuple(map(str, names))  # numpy has texts of its own

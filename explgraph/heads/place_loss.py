@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from explgraph.errors import ExplgraphError
 
-__all__ = ["place_loss"]
+__all__ = ["checked_marks", "place_loss"]
 
 _NEAR = 0.02
 """Share of the diagonal below which an error counts by its square: what marks themselves are
 accurate to; beyond it by its size, so that one wrong mark doesn't rule all."""
+
+
+def checked_marks(marks: ArrayLike | Tensor, n: int, called: str) -> NDArray[np.float32]:
+    """Give marks (n, 2) of one thing in n images, px; refuse what is none."""
+    given = marks.detach().cpu() if isinstance(marks, Tensor) else marks
+    try:
+        found = np.asarray(given, dtype=np.float32)
+    except (TypeError, ValueError) as err:
+        raise ExplgraphError(
+            f"{called} must be ({n}, 2) px, NaN where there is none, got {given!r:.80}"
+        ) from err
+    if found.shape != (n, 2):
+        raise ExplgraphError(f"{called} must be ({n}, 2) px, got {found.shape}")
+    return found
 
 
 def place_loss(places: Tensor, marks: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -28,7 +28,7 @@ layer in place of the image, a thing is still told by units around it, which hav
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from explgraph.errors import ExplgraphError
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.graph.parts import find_part
+from explgraph.heads.place_loss import checked_marks
 from explgraph.network.outputs import Outputs, Scorer
 from explgraph.parsed import Parse
 from explgraph.parsing import parse
@@ -63,7 +64,7 @@ class RejectedParts(nn.Module):
     graph : ExplanatoryGraph
     parts : str or sequence of str
         What must not be used: parts by id, name or title, also those that were rejected in the
-        graph (`ExplanatoryGraph.reject_part`), by id. None, ``()``, for a thing that is no part and
+        graph (`ExplanatoryGraph.reject_part`). None, or ``()``, for a thing that is no part and
         is marked in all images.
     images : (m, C, H, W) tensor
         The corrections, three at least; 20 do much.
@@ -116,15 +117,13 @@ class RejectedParts(nn.Module):
             raise ExplgraphError(
                 f"images must be a tensor (m, C, H, W) of three corrections at least, got {got}"
             )
-        self.parts = (parts,) if isinstance(parts, str) else tuple(parts)
+        self.parts = _named(parts)
         if not self.parts and marks is None:
             raise ExplgraphError(
                 "parts is empty: name at least one that must not be used, or mark it in all images"
             )
-        self.radius = side * _RADIUS if radius is None else float(radius)
-        if not 0 < self.radius < side:
-            raise ExplgraphError(f"radius must be above 0 and below {side:.0f} px, got {radius!r}")
-        self.target = [target] if isinstance(target, int) else None if target is None else [*target]
+        self.radius = side * _RADIUS if radius is None else _checked_radius(radius, side)
+        self.target = None if target is None else _scores(target)
         self.at_once = min(whole(at_once, "at_once"), len(images))
         self._scorer = Scorer(outputs)
         places = np.full((len(images), max(len(self.parts), 1), 2), np.nan)
@@ -132,7 +131,7 @@ class RejectedParts(nn.Module):
             seen = parse(model, graph, images, progress=False)
             places = np.stack([_places(graph, part, seen) for part in self.parts], 1)
         if marks is not None:
-            places = _marked(places, marks)
+            places = _marked(places, marks, graph.image_size)
         self.register_buffer("images", images.detach().clone(), persistent=False)
         self.register_buffer("places", torch.from_numpy(places).float(), persistent=False)
         self._calls = 0
@@ -144,6 +143,8 @@ class RejectedParts(nn.Module):
 
     def forward(self, model: Callable[[Tensor], Any]) -> Tensor:
         """Give the penalty, a scalar, of a model as it is now; each call asks other pairs."""
+        if not callable(model):
+            raise ExplgraphError(f"model must be a network to ask, got {type(model).__name__}")
         images, changed = self.pairs()
         return self.change(model(images), model(changed))
 
@@ -195,10 +196,21 @@ def _exchanged(images: Tensor, donors: Tensor, at: Tensor, source: Tensor, radiu
     return images + share * (moved - images)
 
 
+def _rejected(graph: Graph, part: str) -> Sequence[str]:
+    """Give the nodes of a part that was rejected, by id, or by the name or title that it had."""
+    gone = [record for record in graph.nx.graph.get("parts", []) if record["rejected"]]
+    present = {name for one in graph.parts for name in (one.id, one.name, one.title)}
+    for record in gone:
+        title = record["name"] or f"part {record['id'].removeprefix('p')}"
+        if part == record["id"] or (part == title and part not in present):
+            nodes: Sequence[str] = record["rejected"]
+            return nodes
+    return ()
+
+
 def _places(graph: Graph, part: str, seen: Parse) -> NDArray[np.float64]:
     """Give where a part is in images, (m, 2) px: the mean of its nodes by their scores."""
-    records = {record["id"]: record["rejected"] for record in graph.nx.graph.get("parts", [])}
-    nodes = records.get(part) or find_part(graph, part).nodes
+    nodes = _rejected(graph, part) or find_part(graph, part).nodes
     column = {node: v for v, node in enumerate(seen.nodes)}
     rows = [column[node] for node in nodes if node in column]
     weight = seen.scores[:, rows].astype(np.float64) + 1e-6
@@ -209,13 +221,52 @@ def _places(graph: Graph, part: str, seen: Parse) -> NDArray[np.float64]:
     return places
 
 
-def _marked(places: NDArray[np.float64], marks: ArrayLike) -> NDArray[np.float64]:
+def _named(parts: Any) -> tuple[str, ...]:
+    """Give what parts are called; None is none."""
+    if parts is None or isinstance(parts, str):
+        return () if parts is None else (parts,)
+    if not isinstance(parts, Iterable):
+        raise ExplgraphError(f"parts is {parts!r:.80}; expected a list of names or ids")
+    return tuple(parts)
+
+
+def _checked_radius(radius: Any, side: float) -> float:
+    """Refuse what is no radius in an image."""
+    number = isinstance(radius, (int, float, np.floating)) and not isinstance(radius, bool)
+    if not number or not 0 < radius < side:
+        raise ExplgraphError(f"radius must be above 0 and below {side:.0f} px, got {radius!r:.80}")
+    return float(radius)
+
+
+def _scores(target: Any) -> list[int]:
+    """Give numbers of scores."""
+    given = target.tolist() if hasattr(target, "tolist") else target
+    one = isinstance(given, (str, bytes)) or not isinstance(given, Iterable)
+    numbers = [whole(number, "target", 0) for number in ([given] if one else given)]
+    if not numbers:
+        raise ExplgraphError("target is empty; leave it out, and no score may change")
+    return numbers
+
+
+def _marked(
+    places: NDArray[np.float64], marks: ArrayLike, image_size: tuple[int, int]
+) -> NDArray[np.float64]:
     """Put people's marks in the place of what the graph says."""
-    given = np.asarray(marks, dtype=np.float64)
-    if places.shape[1] != 1 or given.shape != (len(places), 2) or np.isinf(given).any():
+    if places.shape[1] != 1:
         raise ExplgraphError(
-            f"marks must be ({len(places)}, 2) px, of the one thing in parts, got {given.shape} "
-            f"and {places.shape[1]} parts"
+            f"marks are of the one thing in parts, but parts holds {places.shape[1]}; give each a "
+            "loss of its own"
+        )
+    given = checked_marks(marks, len(places), "marks").astype(np.float64)
+    height, width = image_size
+    # NaN is unmarked; outside there is nothing to exchange, which would cost nothing, silently
+    outside = ((given < 0) | (given > np.array([width, height]))).any(1)
+    if outside.any():
+        row = int(outside.argmax())
+        raise ExplgraphError(
+            f"marks: {outside.sum()} lie outside the image of {width} x {height} px (width x "
+            f"height), first {given[row].tolist()} of image {row}; give pixels of the network's "
+            "image"
         )
     known = np.isfinite(given).all(1)
     places[known, 0] = given[known]

@@ -89,8 +89,12 @@ def sentences(
     return tuple(found)
 
 
-def report(first: str, told: Sequence[Sentence]) -> str:
-    """Put a head's sentences below a line that says what it is."""
+def report(first: str, told: Sequence[Sentence], *, weighted: bool) -> str:
+    """Put a head's sentences below a line that says what it is; `weighted`: any weight isn't 0."""
+    if not told and weighted:  # states of modules don't hold how looks vary
+        return (
+            f"{first}; its weights weren't fitted here, nor loaded by PartHead.load: no sentences"
+        )
     if not told:
         return f"{first}; it has no weights yet: head.fit(images, labels)"
     return "\n".join([first, *(f"  {one}" for one in told if abs(one.effect) >= _TOLD)])

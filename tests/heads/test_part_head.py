@@ -194,6 +194,9 @@ def test_its_state_is_a_state_dict(world, head):
     other.load_state_dict(load(save(head.state_dict())))
     with torch.no_grad():
         assert torch.equal(other(pictures[:4]), head(pictures[:4]))
+    # which looks vary how is in files alone: it says so, rather than that there are no weights
+    assert "no weights yet" not in str(other)
+    assert "PartHead.load" in str(other)
 
 
 def test_nodes_and_some_parts_can_be_read(world):
@@ -313,6 +316,10 @@ def test_place_loss_is_its_formula():
         ({"classes": ["one"]}, "two at least"),
         ({"classes": "beast"}, "two at least"),
         ({"classes": ["a", "a"]}, "different names"),
+        ({"classes": None}, "two at least"),
+        ({"classes": 3}, "two at least"),
+        ({"classes": b"ab"}, "two at least"),
+        ({"parts": 3}, "parts is 3; expected a list"),
         ({"by": "filter"}, "'part' or 'node'"),
         ({"parts": ["hoof"]}, "no part 'hoof'"),
         ({"model": nn.Linear(2, 2)}, "no layer"),
@@ -334,12 +341,48 @@ def test_what_is_no_head_is_refused(world, change, message):
         (["beast", "unicorn"] + [None] * 158, "'unicorn' is no class"),
         ([3] + [None] * 159, "neither the name"),
         ([0, 0, 1, 1, 2] + [None] * 155, "1 image of dragon"),
+        ([True] * 160, "neither the name"),
+        (None, "labels is None"),
+        (2, "labels is 2"),
+        ("b" * 160, "labels is 'b"),
+        ({i: i % 3 for i in range(160)}, "labels is {"),
     ],
 )
 def test_labels_that_say_nothing_are_refused(world, labels, message):
     model, graph, _, _, parse = world
     with pytest.raises(ExplgraphError, match=message):
         explgraph.PartHead(model, graph, FAMILIES).fit(parse, labels)
+
+
+@pytest.mark.parametrize("kind", [torch.from_numpy, np.asarray, np.ndarray.tolist])
+def test_labels_are_taken_as_networks_are_given_them(world, kind):
+    model, graph, drawn, _, parse = world
+    head = explgraph.PartHead(model, graph, np.array(FAMILIES), parts=["part 1"])
+    assert head.fit(parse, kind(drawn.labels), strength=1.0).class_names == FAMILIES
+
+
+@pytest.mark.parametrize("strength", [0, -1, "1", [1], True, float("nan"), float("inf")])
+def test_what_is_no_strength_is_refused(world, strength):
+    model, graph, drawn, _, parse = world
+    with pytest.raises(ExplgraphError, match="strength must be a number above 0"):
+        explgraph.PartHead(model, graph, FAMILIES).fit(parse, drawn.labels, strength=strength)
+
+
+@pytest.mark.parametrize("wrong", [None, [1], "x", np.zeros((1, 3, 112, 112), np.float32)])
+def test_what_is_no_tensor_is_refused_by_name(head, wrong):
+    for call in (head, head.places, head.look, head.contributions):
+        with pytest.raises(ExplgraphError, match="images must be a tensor"):
+            call(wrong)
+    with pytest.raises(ExplgraphError, match="places must be"):
+        head.place_loss(wrong, {})
+    places = torch.zeros(2, len(head.titles), 3)
+    with pytest.raises(ExplgraphError, match="marks of"):
+        head.place_loss(places, {head.titles[0]: wrong})
+    marks = torch.full((2, 2), 5.0, requires_grad=True)  # are data, whatever made them
+    assert head.place_loss(places, {head.titles[0]: marks}) > 0
+    for most in (-1, "x", 1.5):
+        with pytest.raises(ExplgraphError, match="most must be"):
+            head.sentences(most)
 
 
 def test_other_inputs_are_refused(world, head):

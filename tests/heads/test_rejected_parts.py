@@ -157,7 +157,20 @@ def test_training_by_it_makes_a_network_blind(world):
         ({"marks": np.zeros((3, 2))}, "marks must be"),
         ({"parts": (), "marks": np.full((8, 2), np.nan)}, "an image has none"),
         ({"radius": 0}, "radius must"),
+        ({"radius": "10"}, "radius must"),
+        ({"radius": [10]}, "radius must"),
         ({"at_once": 0}, "at_once must"),
+        ({"parts": None}, "parts is empty"),
+        ({"parts": 3}, "parts is 3"),
+        ({"marks": "here"}, "marks must be"),
+        ({"marks": [[1, 2]] * 7 + [[1]]}, "marks must be"),
+        ({"marks": np.full((8, 2), SIZE + 1.0)}, "marks: 8 lie outside the image of 112 x 112"),
+        ({"marks": np.full((8, 2), -np.inf)}, "marks: 8 lie outside"),
+        ({"target": "dragon"}, "target must be a whole number"),
+        ({"target": True}, "target must be a whole number"),
+        ({"target": -1}, "target must be a whole number"),
+        ({"target": [0, None]}, "target must be a whole number"),
+        ({"target": []}, "target is empty"),
     ],
 )
 def test_what_is_no_correction_is_refused(world, change, message):
@@ -165,6 +178,30 @@ def test_what_is_no_correction_is_refused(world, change, message):
     given = {"parts": graph.parts[0].id, "images": pictures} | change
     with pytest.raises(ExplgraphError, match=message):
         explgraph.RejectedParts(model, graph, **given)
+
+
+def test_a_rejected_part_is_found_by_all_that_it_was_called(world):
+    model, graph, pictures = world
+    first, second = (part.id for part in graph.parts[:2])
+    expected = explgraph.RejectedParts(model, graph, first, pictures).places
+    unnamed = graph.reject_part(first)
+    named = graph.name_part(first, "wing").reject_part(first)
+    for of, called in ((unnamed, first), (unnamed, graph.parts[0].title), (named, "wing")):
+        found = explgraph.RejectedParts(model, of, called, pictures).places
+        assert torch.equal(found, expected)
+    # what is called so now comes before what was
+    other = named.name_part(second, "wing")
+    found = explgraph.RejectedParts(model, other, "wing", pictures).places
+    assert torch.equal(found, explgraph.RejectedParts(model, graph, second, pictures).places)
+
+
+def test_targets_are_numbers_of_any_kind(world):
+    model, graph, pictures = world
+    part = graph.parts[0].id
+    for target in (2, np.int64(2), torch.tensor(2), [2], np.array([2])):
+        assert explgraph.RejectedParts(model, graph, part, pictures, target=target).target == [2]
+    with pytest.raises(ExplgraphError, match="model must be"):
+        explgraph.RejectedParts(model, graph, part, pictures)("net")
 
 
 def test_a_target_that_there_is_not_is_refused(world):
