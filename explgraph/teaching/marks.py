@@ -9,6 +9,7 @@ import numpy as np
 
 from explgraph import rows
 from explgraph.annotations.annotated import Photo
+from explgraph.errors import ExplgraphError
 from explgraph.evaluation.landmarks import Landmarks
 from explgraph.evaluation.whose_marks import Marked
 from explgraph.images.folder import ImageFolder
@@ -55,7 +56,7 @@ def write_marks(
     if found.names and (images is not None or found.objects is not None):
         found.write(coco, images)
     else:
-        coco.unlink(missing_ok=True)
+        _remove(coco)
     row = {name: i for i, name in enumerate(found.names)}
     lines: list[tuple[str, str, float, float, int]] = []
     for i in sorted(said):
@@ -64,10 +65,21 @@ def write_marks(
             x, y = found.parts[part][row[name]] if place is not None else (np.nan, np.nan)
             lines.append((name, part, float(x), float(y), int(place is not None)))
     if not lines:
-        table.unlink(missing_ok=True)
+        _remove(table)
         return
     columns = dict(
         zip(("name", "part", "x", "y", "visible"), zip(*lines, strict=True), strict=True)
     )
     kinds = {"name": object, "part": object, "x": float, "y": float, "visible": np.int64}
     rows.write(table, {key: np.array(v, dtype=kinds[key]) for key, v in columns.items()})
+
+
+def _remove(file: Path) -> None:
+    """Remove a file that would tell marks which there are no longer."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as err:
+        raise ExplgraphError(
+            f"can't remove {str(file)!r}, which holds marks that were taken back: "
+            f"{err.strerror or err}; move it away"
+        ) from err

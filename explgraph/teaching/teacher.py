@@ -23,6 +23,7 @@ import math
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from numbers import Integral
 from pathlib import Path
 from types import TracebackType
@@ -167,9 +168,9 @@ class Teacher:
             for key, told in about.items():
                 if begun.get(key) != told:
                     raise ExplgraphError(
-                        f"out, {str(self._journal.folder)!r}, is of another {key} "
-                        f"({begun.get(key)!r:.80}, not {told!r:.80}); give the graph and the "
-                        "images that were taught there, or choose another folder"
+                        f"out, {str(self._journal.folder)!r}, is of another "
+                        f"{_differs(key, begun, told)}; give the graph and the images that were "
+                        "taught there, or choose another folder"
                     )
         for name in wanted:
             if name not in self._record.parts:
@@ -486,6 +487,19 @@ class Teacher:
                 "parse.names"
             )
         return self._row[image]
+
+
+def _differs(key: str, begun: Event, told: Any) -> str:
+    """Say by what a folder's beginning differs from what is to be taught now."""
+    there = begun.get(key)
+    if key != "names" or not isinstance(there, list):
+        return f"{key} ({there!r:.80}, not {told!r:.80})"
+    lists = zip_longest(there, told, fillvalue="none")
+    first, other = next(pair for pair in lists if pair[0] != pair[1])
+    return (
+        f"set of images ({len(there):,}, not {len(told):,}; where it first differs {first!r:.80}, "
+        f"not {other!r:.80})"
+    )
 
 
 def _check_images(images: Drawable | None, parse: Parse) -> None:

@@ -352,7 +352,9 @@ def test_any_sequence_is_what_its_journal_says(steps, tmp_path_factory):
 def test_a_folder_of_other_images_is_refused(tmp_path):
     Teacher(GRAPH, PARSE, ["eye"], out=tmp_path).close()
     graph, parse, _ = planted(n=9)
-    with pytest.raises(ExplgraphError, match="is of another names"):
+    with pytest.raises(
+        ExplgraphError, match=r"another set of images \(14, not 9; where it first differs"
+    ):
         Teacher(graph, parse, out=tmp_path)
 
 
@@ -454,6 +456,13 @@ def test_names_of_decisions_are_names():
     for name in ("a\nb", "x" * 101, "\ud800", " "):
         with pytest.raises(ExplgraphError, match="a part's name must be a text"):
             teacher.answer(teacher.question(), {}, name=name)
+
+
+def test_what_stands_in_the_way_of_a_file_is_named(tmp_path):
+    for name in ("marks.csv", "marks.json"):
+        (tmp_path / name / name).mkdir(parents=True)
+        with pytest.raises(ExplgraphError, match=f"can't remove .*{name}"):
+            Teacher(GRAPH, PARSE, ["eye"], out=tmp_path / name)
 
 
 def test_images_that_are_not_the_parses_are_refused_before_anything_is_asked(tmp_path):
