@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
+from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
+from explgraph.parsed import Parse
 from explgraph.teaching.question import Kind
+from explgraph.views.pictures import Drawable, Pictures
 
-__all__ = ["checked_name", "checked_names", "checked_said", "checked_target", "checked_who"]
+__all__ = [
+    "check_images",
+    "checked_name",
+    "checked_names",
+    "checked_said",
+    "checked_target",
+    "checked_who",
+    "differs",
+]
 
 _LONGEST = 100  # characters of a part's name
 
@@ -90,6 +102,32 @@ def checked_said(
             )
         taken[part] = [x, y]
     return taken
+
+
+def differs(key: str, begun: Mapping[str, Any], told: Any) -> str:
+    """Say by what a folder's beginning differs from what is to be taught now."""
+    there = begun.get(key)
+    if key != "names" or not isinstance(there, list):
+        return f"{key} ({there!r:.80}, not {told!r:.80})"
+    lists = zip_longest(there, told, fillvalue="none")
+    first, other = next(pair for pair in lists if pair[0] != pair[1])
+    return (
+        f"set of images ({len(there):,}, not {len(told):,}; where it first differs {first!r:.80}, "
+        f"not {other!r:.80})"
+    )
+
+
+def check_images(images: Drawable | None, parse: Parse) -> None:
+    """Refuse images that aren't those of a parse: marks would be written of others."""
+    if images is None:
+        return
+    pictures = Pictures.of(images, parse.image_size, parse)
+    lacking = [name for name in parse.names if name not in pictures]
+    if lacking:
+        raise ExplgraphError(
+            f"images lacks {len(lacking):,} of the parse's {counted(len(parse.names), 'image')} "
+            f"({few(lacking, 3)}); give the images that were parsed"
+        )
 
 
 def _numbers(place: Any) -> list[float]:

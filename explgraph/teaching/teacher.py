@@ -23,7 +23,6 @@ import math
 import os
 import threading
 from collections.abc import Iterable, Mapping
-from itertools import zip_longest
 from numbers import Integral
 from pathlib import Path
 from types import TracebackType
@@ -39,11 +38,13 @@ from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.folder import ImageFolder
 from explgraph.parsed import Parse, check_parse
 from explgraph.teaching.checks import (
+    check_images,
     checked_name,
     checked_names,
     checked_said,
     checked_target,
     checked_who,
+    differs,
 )
 from explgraph.teaching.choosing import choose_image, unlike_so_far
 from explgraph.teaching.decided import decided
@@ -54,7 +55,7 @@ from explgraph.teaching.journal import Event, Journal
 from explgraph.teaching.marks import write_marks
 from explgraph.teaching.question import Guess, Kind, Place, Progress, Question
 from explgraph.teaching.record import FORMAT, VERSION, Answer, Asked, Record
-from explgraph.views.pictures import Drawable, Pictures
+from explgraph.views.pictures import Drawable
 from explgraph.whole_numbers import checked_seed
 
 __all__ = ["Teacher"]
@@ -128,7 +129,7 @@ class Teacher:
         self.target = checked_target(target)
         self.seed = checked_seed(seed)
         self.parse = parse
-        _check_images(images, parse)
+        check_images(images, parse)
         self.images = images
         self._folder = images if isinstance(images, ImageFolder) else None
         self._began_with = graph
@@ -169,7 +170,7 @@ class Teacher:
                 if begun.get(key) != told:
                     raise ExplgraphError(
                         f"out, {str(self._journal.folder)!r}, is of another "
-                        f"{_differs(key, begun, told)}; give the graph and the images that were "
+                        f"{differs(key, begun, told)}; give the graph and the images that were "
                         "taught there, or choose another folder"
                     )
         for name in wanted:
@@ -487,32 +488,6 @@ class Teacher:
                 "parse.names"
             )
         return self._row[image]
-
-
-def _differs(key: str, begun: Event, told: Any) -> str:
-    """Say by what a folder's beginning differs from what is to be taught now."""
-    there = begun.get(key)
-    if key != "names" or not isinstance(there, list):
-        return f"{key} ({there!r:.80}, not {told!r:.80})"
-    lists = zip_longest(there, told, fillvalue="none")
-    first, other = next(pair for pair in lists if pair[0] != pair[1])
-    return (
-        f"set of images ({len(there):,}, not {len(told):,}; where it first differs {first!r:.80}, "
-        f"not {other!r:.80})"
-    )
-
-
-def _check_images(images: Drawable | None, parse: Parse) -> None:
-    """Refuse images that aren't those of a parse: marks would be written of others."""
-    if images is None:
-        return
-    pictures = Pictures.of(images, parse.image_size, parse)
-    lacking = [name for name in parse.names if name not in pictures]
-    if lacking:
-        raise ExplgraphError(
-            f"images lacks {len(lacking):,} of the parse's {counted(len(parse.names), 'image')} "
-            f"({few(lacking, 3)}); give the images that were parsed"
-        )
 
 
 def _told(said: Any) -> Any:
