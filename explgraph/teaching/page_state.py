@@ -110,7 +110,7 @@ class PageState:
             }
             told["marked"] = _marked(self._teacher.marked(), question.image)
         else:
-            graph = self._teacher.graph
+            graph = self._teacher.decided  # a copy of a large graph takes seconds
             titles = {part.id: part.title for part in parts_of(graph)}
             told["titles"] = [titles.get(thing, f"node {thing}") for thing in question.things]
             told["sights"] = self._sights(graph, question.things)

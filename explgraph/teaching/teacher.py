@@ -440,6 +440,12 @@ class Teacher:
                 return self._fits.graph.restricted(self._fits.graph.node_ids)
             return self.localizer.label()
 
+    @property
+    def decided(self) -> ExplanatoryGraph:
+        """The graph with what was decided alone: at once, where `graph` names parts in a copy."""
+        with self._lock:
+            return self._fits.graph
+
     def finish(self) -> Path | None:
         """Write ``graph.explgraph``, ``labels.json`` and ``localizer`` into the folder.
 

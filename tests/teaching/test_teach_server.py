@@ -23,6 +23,7 @@ from explgraph.errors import ExplgraphError
 from explgraph.teaching import server
 from explgraph.teaching.address import FILE, Address
 from explgraph.teaching.gate import HEADERS
+from explgraph.teaching.page_state import PageState
 from explgraph.teaching.served_pictures import ServedPictures
 from explgraph.teaching.server import serve, serving
 from explgraph.teaching.teacher import Teacher
@@ -269,6 +270,17 @@ def test_state_questions_and_answers(asked, world):
     assert again["image"] == question["image"]
     assert said(ask("undo", {"who": "a"}))[1]["question"] is None
     assert said(ask("finish", {"who": "a"}))[1]["out"] == str(teacher.finish())
+
+
+def test_questions_about_parts_are_shown_without_copying_the_graph(world, monkeypatch):
+    """A copy of a graph of thousands of nodes takes seconds, and the next image waits for it."""
+    teacher = world.teacher(["eye"])
+    part = world.graph.parts[0]
+    teacher._ask("noise", "a", -1, (part.id,), "why")
+    monkeypatch.setattr(Teacher, "graph", property(lambda _: pytest.fail("copied")))
+    told = PageState(teacher).asked(teacher.question("a"))
+    assert told["titles"] == [part.title]
+    assert len(told["sights"]) == 6
 
 
 # --- pictures ------------------------------------------------------------------------------------
