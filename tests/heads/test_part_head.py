@@ -313,13 +313,13 @@ def test_place_loss_is_its_formula():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"classes": ["one"]}, "two at least"),
-        ({"classes": "beast"}, "two at least"),
-        ({"classes": ["a", "a"]}, "different names"),
         ({"classes": None}, "two at least"),
         ({"classes": 3}, "two at least"),
         ({"classes": b"ab"}, "two at least"),
         ({"parts": 3}, "parts is 3; expected a list"),
+        ({"classes": ["one"]}, "two at least"),
+        ({"classes": "beast"}, "two at least"),
+        ({"classes": ["a", "a"]}, "different names"),
         ({"by": "filter"}, "'part' or 'node'"),
         ({"parts": ["hoof"]}, "no part 'hoof'"),
         ({"model": nn.Linear(2, 2)}, "no layer"),
