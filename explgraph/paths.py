@@ -21,7 +21,8 @@ def checked_path(path: object, argument: str = "path") -> Path:
     Raises
     ------
     ExplgraphError
-        If it is no str or os.PathLike, is empty, has a NUL character, or a name in it is too long.
+        If it is no str or os.PathLike, is empty, has a NUL character or one that no file system
+        can write, or a name in it is too long.
     """
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(text, str):
@@ -29,7 +30,13 @@ def checked_path(path: object, argument: str = "path") -> Path:
     if not text or "\0" in text:
         raise ExplgraphError(f"{argument} is {text!r}, which no file can be called")
     for name in Path(text).parts:
-        if len(os.fsencode(name)) > _LONGEST:
+        try:
+            long = len(os.fsencode(name)) > _LONGEST
+        except UnicodeEncodeError as err:
+            raise ExplgraphError(
+                f"{argument} is {text!r}, which no file can be called: half a character"
+            ) from err
+        if long:
             raise ExplgraphError(
                 f"{argument} has a name of {len(name)} characters, {name[:20]!r}...; at most "
                 f"{_LONGEST} bytes are possible"

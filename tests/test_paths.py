@@ -25,7 +25,7 @@ from explgraph.visualizing.maximise import maximise
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 READY = {"size": (24, 32), "mean": (0.5,) * 3, "std": (1.0,) * 3, "fit": "stretch"}
-WRONG = [3.5, None, b"a", "", "a\0b", "a" * 300, "b/" + "é" * 200]
+WRONG = [3.5, None, b"a", "", "a\0b", "a" * 300, "b/" + "é" * 200, "a\ud800"]
 
 
 @pytest.mark.parametrize("path", WRONG, ids=lambda p: repr(p)[:12])

@@ -70,7 +70,7 @@ def single_image(
         image = images.subset([images.names.index(image)])
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         image = photograph(image[0] if image.ndim == 4 and len(image) == 1 else image)
-    if isinstance(image, (str, os.PathLike)) and Path(image).is_dir():
+    if isinstance(image, (str, os.PathLike)) and checked_path(image, "image").is_dir():
         image = taken(image, ready)  # a folder of one image
     if isinstance(image, (str, os.PathLike, Image.Image)):
         return _photograph(image, ready, images)

@@ -286,7 +286,7 @@ def test_damage_that_is_no_tear_is_refused(tmp_path):
 
 CHILD = """
 import sys
-sys.path[:0] = {path!r}
+sys.path += {path!r}
 import test_teacher as t
 teacher = t.Teacher(t.GRAPH, t.PARSE, ["eye"], out={out!r})
 while (question := teacher.question()) is not None:
