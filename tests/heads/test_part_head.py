@@ -313,7 +313,7 @@ def test_place_loss_is_its_formula():
         ({"classes": ["one"]}, "two at least"),
         ({"classes": "beast"}, "two at least"),
         ({"classes": ["a", "a"]}, "different names"),
-        ({"by": "filter"}, "'part' or 'node'"),
+        ({"by": "filter"}, "'node' or 'part'"),
         ({"parts": ["hoof"]}, "no part 'hoof'"),
         ({"model": nn.Linear(2, 2)}, "no layer"),
         ({"model": "net"}, r"torch\.nn\.Module"),
