@@ -185,6 +185,8 @@ def check_weights(graph: Graph, fingerprint: str) -> None:
 
 def with_weights(graph: G, model: nn.Module) -> G:
     """Take a model for the one that was mined: see `ExplanatoryGraph.with_weights`."""
+    if not isinstance(model, nn.Module):
+        raise ExplgraphError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     for layer in graph.layers:
         split_layer(model, layer.name)
     now = fingerprint(model)
