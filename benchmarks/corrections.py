@@ -2,15 +2,17 @@
 
 Run by ``benchmarks/part_head.py --only rejected``.
 
-Networks that learnt attributes of creatures of which two pairs agree in 95 %
-(`benchmarks/bias.py`) go on learning from the same creatures, 200 steps, with `RejectedParts` on 20
-further ones of the same bias, by marks of the cue (3 px of noise) or by the graph's nearest part;
-against the same steps with the same 20 images' labels in place of the penalty, and with nothing.
-Errors are of 1,000 creatures without bias. `find_bias` says, of 600 further creatures of the same
-bias, by how much the cue moves the target, as a share of what attributes do to their own, and with
-what q. `explain`: what the part nearest to the cue adds to the target's score where the cue is,
-less what it adds where it isn't, as a share of the score's spread; 16 creatures of each kind,
-without bias. After training both ask with ``graph.with_weights(network)``.
+Networks that learnt attributes of creatures of which two pairs agree in 95 % (`benchmarks/bias.py`)
+go on learning from the same creatures, 200 steps, with `RejectedParts` on 20 further ones of the
+same bias, by marks of the cue (3 px of noise) or by the graph's nearest part; against the same
+steps with the same 20 images' labels in place of the penalty, and with nothing. *located*: 300 of
+the creatures that it learns from beside the 20; a localizer finds in them what the marks say.
+*kept*: the same, with the other scores held to the old network's, in the images and what they are
+changed to. Errors are of 1,000 creatures without bias. `find_bias` says, of 600 further creatures
+of the same bias, by how much the cue moves the target, as a share of what attributes do to their
+own, and with what q. `explain`: what the part nearest to the cue adds to the target's score where
+the cue is, less what it adds where it isn't, as a share of the score's spread; 16 creatures of each
+kind, without bias. After training both ask with ``graph.with_weights(network)``.
 """
 
 from __future__ import annotations
