@@ -17,11 +17,7 @@ labels. Three rates of both. *Tracking* of parts before and after is that of
 `explgraph.evaluation.metrics`, of the part that followed each planted one best in the unlabelled
 images; mean over the planted parts.
 
-*rejected*: networks that learnt attributes of creatures of which two pairs agree in 95 %
-(`benchmarks/bias.py`) go on learning from the same creatures, 200 steps, with `RejectedParts` on 20
-further ones of the same bias, by marks of the cue (3 px of noise) or by the graph's nearest part;
-against the same steps with the same 20 images' labels in place of the penalty, and with nothing.
-Errors are of 1,000 creatures without bias.
+*rejected*: networks that are taught not to tell one thing by another, see `corrections`.
 
 *poses*: how well gradients of places with the pose held, and through it, tell what places do when
 the image changes.
@@ -49,18 +45,16 @@ if __package__ in (None, ""):  # started as a script; last: what is measured is 
 
 import explgraph
 from benchmarks import setting
-from benchmarks.bias import AGREEMENT, COLUMNS, planted_pairs
-from benchmarks.upper_half import logits, lower_maps, train_attributes
+from benchmarks.corrections import KINDS, rejected
+from benchmarks.upper_half import train_attributes
 from explgraph import creatures
 from explgraph.evaluation.metrics import node_tracking
 from explgraph.statistics import sparse_logistic
 
 LAYERS = ("stage4", "stage3")
 UNLABELLED = 200
-NOISE = 3  # px, of marks
 MARKED = ("horn", "wing")
 STEPS, RATES = 30, (3e-4, 1e-3, 3e-3)
-WEIGHT = 1.0  # of RejectedParts; with 0.1 the worst group of boots by beaks stays 0.65 wrong
 
 Floats = NDArray[np.floating]
 
@@ -194,11 +188,6 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------- end to end
 
 
-def upper(model: creatures.CreatureNet) -> list[nn.Parameter]:
-    """Parameters of the stages that are trained with corrections."""
-    return [*model.stage3.parameters(), *model.stage4.parameters()]
-
-
 def still(model: creatures.CreatureNet) -> list[nn.Parameter]:
     """Let stage 4 alone learn: few labels, little to learn; gives its parameters."""
     for stage in (model.stage1, model.stage2, model.stage3):
@@ -299,101 +288,6 @@ def follows(world: World, positions: Floats) -> float:
     return float(np.mean(each))
 
 
-# ---------------------------------------------------------------------------------------- rejected
-
-
-def rejected(seed: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Train biased networks on, with corrections and without."""
-    pairs = planted_pairs(seed)
-    together = dict.fromkeys(pairs, AGREEMENT)
-    data = creatures.draw(options.train, seed=1_000_000 + seed, cooccurrence=together)
-    model = train_attributes(data, seed=seed, epochs=options.epochs)
-    fresh = creatures.draw(options.tested, seed=7_000_000 + seed)
-    corrections = creatures.draw(20, seed=5_000_000 + seed, cooccurrence=together)
-    pictures = corrections.tensor()
-    maps, targets = lower_maps(data, 2), data.targets()[:, len(creatures.FAMILIES) :]
-    seen = creatures.draw(options.mined, seed=6_000_000 + seed, cooccurrence=together).tensor()
-    graph = explgraph.mine(model, seen, list(LAYERS), seed=0, progress=False)
-    parse = graph.parse(model, pictures).parts
-    rng = np.random.default_rng(seed)
-
-    def errors(network: creatures.CreatureNet, target: str, source: str) -> tuple[float, float]:
-        wrong = (logits(network, fresh)[:, COLUMNS[target]] > 0) != fresh.attributes[target]
-        groups = [
-            (fresh.attributes[target] == a) & (fresh.attributes[source] == b)
-            for a in (False, True) for b in (False, True)
-        ]  # fmt: skip
-        return float(max(wrong[group].mean() for group in groups)), float(wrong.mean())
-
-    relations = [r for a, b in pairs for r in ((a, b), (b, a))]
-    before = {relation: errors(model, *relation) for relation in relations}
-    for target, source in relations:
-        if before[target, source][0] < options.biased:
-            continue  # it doesn't tell one by the other
-        true = corrections.parts[creatures.ATTRIBUTES[source]]
-        away = np.nanmedian(np.linalg.norm(parse.positions - true[:, None], axis=-1), axis=0)
-        part = parse.parts[int(away.argmin())]
-        marks = true + rng.normal(0, NOISE, true.shape)
-        column = COLUMNS[target]
-        truth = torch.from_numpy(corrections.attributes[target]).float()
-        for kind in ("nothing", "20 labels", "marks", "graph's part"):
-            network = copy.deepcopy(model)
-            penalty = explgraph.RejectedParts(
-                model, graph, part, pictures, target=column,
-                marks=marks if kind == "marks" else None,
-            )  # fmt: skip
-
-            extra = _extra(kind, network, pictures, truth, column, penalty)
-            began = time.process_time()
-            go_on(network, maps, targets, extra, options.steps)
-            worst, every = errors(network, target, source)
-            others = [errors(network, *r)[1] - before[r][1] for r in relations if r[0] != target]
-            yield {
-                "seed": seed, "target": target, "cue": source, "corrections": kind,
-                "part": part, "px": float(away.min()),
-                "before": before[target, source], "after": (worst, every),
-                "ratio": worst / before[target, source][0],
-                "others": float(np.mean(others)),
-                "seconds": time.process_time() - began,
-            }  # fmt: skip
-
-
-def _extra(
-    kind: str, network: nn.Module, pictures: Tensor, truth: Tensor, column: int, penalty: nn.Module
-) -> Callable[[], Tensor]:
-    """Give what is added to the loss."""
-    if kind == "nothing":
-        return lambda: torch.zeros(())
-    if kind == "20 labels":
-        told = nn.functional.binary_cross_entropy_with_logits
-        return lambda: told(network(pictures)[:, column], truth)
-    return lambda: WEIGHT * penalty(network)
-
-
-def go_on(
-    network: creatures.CreatureNet, maps: Tensor, targets: Tensor, extra: Any, steps: int
-) -> None:
-    """Train the upper stages and the head further, on maps of stage 2 and something more."""
-    random = torch.Generator().manual_seed(0)
-    learning = [*upper(network), *network.head.parameters()]
-    optimizer = torch.optim.AdamW(learning, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 1e-3, total_steps=steps, pct_start=0.2
-    )
-    families = len(creatures.FAMILIES)
-    for _ in range(steps):
-        rows = torch.randint(len(maps), (32,), generator=random)
-        here = network.stage4(network.stage3(maps[rows].float()))
-        loss = nn.functional.binary_cross_entropy_with_logits(
-            network.head(here.mean((2, 3)))[:, families:], targets[rows]
-        )
-        loss = loss + extra()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-
-
 # ------------------------------------------------------------------------------------------- poses
 
 
@@ -455,6 +349,8 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=800, help="creatures to label some of")
     parser.add_argument("--tested", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=200, help="with corrections")
+    parser.add_argument("--kinds", nargs="*", default=KINDS, choices=KINDS, help="of corrections")
+    parser.add_argument("--explained", type=int, default=16, help="creatures with the cue")
     parser.add_argument("--biased", type=float, default=0.3, help="worst group's error at least")
     options = parser.parse_args()
     setting.announce()

@@ -148,6 +148,31 @@ class ExplanatoryGraph(Graph):
         graph.whereabouts = record
         return graph
 
+    def with_weights(self, model: nn.Module) -> ExplanatoryGraph:
+        """Take a network that was trained further for the one that was mined: gives a new graph.
+
+        The same nodes and parts, which `explain`, `find_bias` and all else then look for in the
+        model as it is now, without being refused or warned. Whether they still sit at what they sat
+        at isn't checked: that they do is likely after some hundred steps, and can be measured with
+        marks (`explgraph.evaluation.metrics.tracking`). Mining anew is always right.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            With the layers that were mined. It isn't kept.
+
+        Raises
+        ------
+        ExplgraphError
+            If the model lacks one of the layers.
+
+        Examples
+        --------
+        >>> trained = graph.with_weights(model)  # doctest: +SKIP
+        >>> trained.explain(model, image, "dragon")  # doctest: +SKIP
+        """
+        return parsing.with_weights(self, model)
+
     @overload
     def parse(
         self,

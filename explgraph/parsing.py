@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from explgraph.activations.memory import Activations
 from explgraph.errors import ExplgraphError, warn
-from explgraph.graph.graph import Graph, check_graph
+from explgraph.graph.graph import G, Graph, check_graph
 from explgraph.graph.several import pose_fit, warn_if_several_parsed
 from explgraph.graph.weak_pose import warn_if_weak
 from explgraph.images.batches import AnyImages, batches, count
@@ -30,14 +30,21 @@ from explgraph.network.forward import (
     stream,
     with_bar,
 )
-from explgraph.network.hooks import check_model
+from explgraph.network.hooks import check_model, split_layer
 from explgraph.object_rows import ObjectRows, check_objects, object_names, parse_batch
 from explgraph.parsed import Parse, originals
 from explgraph.parsed_parts import Pooling
 from explgraph.parser import Looked, Parser
 from explgraph.progress import Shown
 
-__all__ = ["check_weights", "parse", "parse_activations", "parse_evidence", "stream_layers"]
+__all__ = [
+    "check_weights",
+    "parse",
+    "parse_activations",
+    "parse_evidence",
+    "stream_layers",
+    "with_weights",
+]
 
 
 def parse(
@@ -174,6 +181,20 @@ def check_weights(graph: Graph, fingerprint: str) -> None:
             "the model's weights are not those that the graph was mined with; "
             "nodes may sit elsewhere"
         )
+
+
+def with_weights(graph: G, model: nn.Module) -> G:
+    """Take a model for the one that was mined: see `ExplanatoryGraph.with_weights`."""
+    if not isinstance(model, nn.Module):
+        raise ExplgraphError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    for layer in graph.layers:
+        split_layer(model, layer.name)
+    now = fingerprint(model)
+    if graph.nx.graph["model_fingerprint"] in ("", now):
+        return graph
+    trained = graph.restricted(graph.node_ids)
+    trained.nx.graph["model_fingerprint"] = now
+    return trained
 
 
 def parse_activations(graph: Graph, activations: Activations) -> Parse:

@@ -306,10 +306,10 @@ def check_mined(model: nn.Module, graph: Graph) -> None:
 
 
 def _trained(model: nn.Module) -> str:
-    """Say which graph a head goes on with when the network in it was trained."""
-    if not isinstance(bare(model), Around):
-        return ""
-    return " (the graph that a head looks with, trained as it is, is head.current_graph())"
+    """Say which graph to go on with where the mined network was trained further."""
+    if isinstance(bare(model), Around):
+        return " (the graph that a head looks with, trained as it is, is head.current_graph())"
+    return " (trained further, it is taken for the mined one by graph.with_weights(model))"
 
 
 def _precision(model: nn.Module) -> str:

@@ -23,44 +23,41 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from explgraph import archive
 from explgraph.brief import counted, few
 from explgraph.errors import ExplgraphError, nearest
+from explgraph.explaining.by_part import By, check_by
 from explgraph.fed_images import FedImages
 from explgraph.graph.graph import Graph, check_graph
 from explgraph.graph.parts import find_part
+from explgraph.heads import head_archive
 from explgraph.heads.looks import Looks, find_looks, numbered
 from explgraph.heads.place_loss import checked_marks, place_loss
 from explgraph.heads.seen_nodes import NodeFinder, PartPlaces, SeenNodes
 from explgraph.heads.sentences import Sentence, report, sentences
 from explgraph.images.batches import AnyImages
 from explgraph.network.class_names import attribute
-from explgraph.network.forward import fingerprint
 from explgraph.network.hooks import catch, split_layer
 from explgraph.network.map_formats import read_maps
 from explgraph.network.wrappers import Around, bare
 from explgraph.parsed import Parse, parts_in
 from explgraph.parsed_parts import Pooling
 from explgraph.parsing import parse as parsed
+from explgraph.parsing import with_weights
 from explgraph.progress import Shown
 from explgraph.statistics import sparse_logistic
 from explgraph.whole_numbers import whole
 
 __all__ = ["HeadOutput", "PartHead"]
 
-By = Literal["part", "node"]
 Label = int | str | None
 
-_FORMAT = archive.Format(
-    "explgraph part head", 1, "a part head", "head", "head.json", suffix=".head", again="fit"
-)
 _LOW, _HIGH = 10, 90  # percentiles between which a look usually varies
 
 
@@ -137,8 +134,7 @@ class PartHead(Around):
             raise ExplgraphError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         for layer in graph.layers:
             split_layer(model, layer.name)
-        if by not in get_args(By):
-            raise ExplgraphError(f"by is {by!r}; expected 'part' or 'node'")
+        check_by(by)
         self.model, self.graph, self.by = model, graph, by
         self.class_names = _classes(classes)
         if (ready := attribute(bare(model), "preprocessing")) is not None:
@@ -467,12 +463,7 @@ class PartHead(Around):
         Whether the nodes still sit at what they sat at is to be measured
         (`explgraph.evaluation.metrics.tracking`); mining anew is always right.
         """
-        now = fingerprint(self)
-        if self.graph.nx.graph["model_fingerprint"] in ("", now):
-            return self.graph
-        graph = self.graph.restricted(self.graph.node_ids)
-        graph.nx.graph["model_fingerprint"] = now
-        return graph
+        return with_weights(self.graph, self)
 
     # ------------------------------------------------------------------------------- reading
 
@@ -519,16 +510,14 @@ class PartHead(Around):
         ExplgraphError
             If the file can't be written.
         """
-        content = {
-            "classes": self.class_names, "by": self.by, "parts": self._parts,
-            "nodes": self._ids, "ends": self._ends,
-            "strength": None if np.isnan(self.strength) else self.strength,
-            "left_out": None if np.isnan(self.left_out) else self.left_out,
-        }  # fmt: skip
-        arrays = {
-            name: getattr(self, name).detach().cpu().double().numpy() for name in _OF_MODULE
-        } | {"swing": self._swing, "there": self._there}
-        archive.write(_FORMAT, path, content, arrays)
+        weight, bias, directions, usual = (
+            getattr(self, name).detach().cpu().double().numpy() for name in _OF_MODULE
+        )
+        kept = head_archive.Kept(
+            self.class_names, self.by, self._parts, self._ids, self._ends, self.strength,
+            self.left_out, weight, bias, directions, usual, self._swing, self._there,
+        )  # fmt: skip
+        head_archive.write(path, kept)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: nn.Module, graph: Graph) -> PartHead:
@@ -551,38 +540,16 @@ class PartHead(Around):
         ExplgraphError
             If the file is missing, damaged or no head, or the graph is another.
         """
-
-        def build(content: Any, given: dict[str, Any]) -> PartHead:
-            classes = archive.texts(content["classes"], "classes")
-            archive.check(content["by"] in get_args(By), f"by is {content['by']!r}")
-            parts = archive.texts(content["parts"], "parts")
-            known = {part.id for part in graph.parts}
-            fits = set(parts) <= known and set(content["nodes"]) <= set(graph.node_ids)
-            archive.check(fits, "it reads parts or nodes that graph lacks; give the head's graph")
-            every = len(content["nodes"]) == len(graph) and content["by"] == "node"
-            head = cls(model, graph, classes, by=content["by"], parts=None if every else parts)
-            archive.check(
-                list(head._ids) == content["nodes"],
-                "graph's parts have other nodes than the head's; give the head's graph",
-            )
-            arrays, features = archive.Arrays(given), len(head.weight)
-            with torch.no_grad():
-                for name in _OF_MODULE:
-                    own = cast(Tensor, getattr(head, name))
-                    own.copy_(torch.from_numpy(arrays.take(name, tuple(own.shape))))
-            head._swing = arrays.take("swing", (2, features))
-            head._there = arrays.take("there", (features,), dtype=np.bool_)
-            arrays.finish()
-            ends = [(str(low), str(high)) for low, high in content["ends"]]
-            archive.check(len(ends) == features, "ends are not those of its looks")
-            head._ends = ends
-            for name in ("strength", "left_out"):
-                if content[name] is not None:
-                    setattr(head, name, float(content[name]))
-            return head
-
-        check_graph(graph)
-        return archive.read(_FORMAT, path, build)
+        kept = head_archive.read(path, graph)
+        every = kept.by == "node" and kept.nodes == graph.node_ids
+        parts = None if every else kept.parts
+        head = cls(model, graph, kept.classes, by=kept.by, parts=parts)
+        with torch.no_grad():
+            for name in _OF_MODULE:
+                cast(Tensor, getattr(head, name)).copy_(torch.from_numpy(getattr(kept, name)))
+        head._swing, head._there, head._ends = kept.swing, kept.there, kept.ends
+        head.strength, head.left_out = kept.strength, kept.left_out
+        return head
 
 
 _OF_MODULE = ("weight", "bias", "directions", "usual")

@@ -67,7 +67,8 @@ class RejectedParts(nn.Module):
         graph (`ExplanatoryGraph.reject_part`). None, or ``()``, for a thing that is no part and
         is marked in all images.
     images : (m, C, H, W) tensor
-        The corrections, three at least; 20 do much.
+        The corrections, three at least. A network can learn 20 by heart, so that the penalty falls
+        in them alone; hundreds hold further, with marks that a `Localizer` makes of 20.
     marks : (m, 2), optional
         Where the one thing in `parts` is, px of the image as the network sees it; NaN where it
         can't be said: then the graph says it. Without marks the graph says all places.

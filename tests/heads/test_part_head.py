@@ -13,6 +13,7 @@ from torch import nn
 import explgraph
 from explgraph import ExplgraphError, ExplgraphWarning, creatures
 from explgraph.evaluation.metrics import tracking
+from explgraph.heads import head_archive
 from explgraph.heads.looks import find_looks, numbered
 from explgraph.heads.place_loss import place_loss
 from explgraph.heads.seen_nodes import NodeFinder, PartPlaces
@@ -186,6 +187,31 @@ def test_a_file_holds_the_read_out(world, head, tmp_path):
         explgraph.PartHead.load(tmp_path / "c.head", model, graph)
 
 
+def test_a_file_fits_the_graph_and_the_head(world, head, tmp_path):
+    model, graph, _, pictures, _ = world
+    head.save(tmp_path / "a.head")
+    kept = head_archive.read(tmp_path / "a.head", graph)
+    for change, message in (
+        ({"usual": kept.usual[1:]}, "usual is"),
+        ({"weight": kept.weight[:, 1:]}, "weight is"),
+        ({"nodes": kept.nodes[1:]}, "other nodes"),
+        ({"by": "filter"}, "by is"),
+        ({"ends": kept.ends[1:]}, "ends are"),
+    ):
+        head_archive.write(tmp_path / "b.head", kept._replace(**change))
+        with pytest.raises(ExplgraphError, match=message):
+            explgraph.PartHead.load(tmp_path / "b.head", model, graph)
+    for parts in (None, [graph.parts[1].id, graph.parts[0].id]):
+        one = explgraph.PartHead(model, graph, FAMILIES, by="node", parts=parts)
+        with torch.no_grad():
+            one.weight.normal_()
+        one.save(tmp_path / "c.head")
+        again = explgraph.PartHead.load(tmp_path / "c.head", model, graph)
+        assert again.titles == one.titles
+        with torch.no_grad():
+            assert torch.equal(again(pictures[:2]), one(pictures[:2]))
+
+
 def test_its_state_is_a_state_dict(world, head):
     _, graph, _, pictures, _ = world
     other = explgraph.PartHead(creatures.network(), graph, FAMILIES)
@@ -320,7 +346,7 @@ def test_place_loss_is_its_formula():
         ({"classes": ["one"]}, "two at least"),
         ({"classes": "beast"}, "two at least"),
         ({"classes": ["a", "a"]}, "different names"),
-        ({"by": "filter"}, "'part' or 'node'"),
+        ({"by": "filter"}, "'node' or 'part'"),
         ({"parts": ["hoof"]}, "no part 'hoof'"),
         ({"model": nn.Linear(2, 2)}, "no layer"),
         ({"model": "net"}, r"torch\.nn\.Module"),

@@ -1,12 +1,15 @@
 """`RejectedParts`: what is exchanged, what it costs, and that training by it changes a network."""
 
+import copy
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import explgraph
-from explgraph import ExplgraphError, creatures
+from explgraph import ExplgraphError, ExplgraphWarning, creatures
 
 SIZE = creatures.SIZE
 
@@ -145,6 +148,45 @@ def test_training_by_it_makes_a_network_blind(world):
         return max(wrong[(truths == a) & (cue == b)].mean() for a in (0, 1) for b in (0, 1))
 
     assert worst(penalised=True) < 0.5 * worst(penalised=False)
+
+
+def test_a_trained_network_is_asked_by_the_same_parts(world):
+    """`with_weights`: refused before, accepted and not warned of after, nothing else changes."""
+    model, graph, pictures = world
+    trained = copy.deepcopy(model)
+    with torch.no_grad():
+        trained.head.weight.mul_(2)
+        trained.head.bias.mul_(2)
+    with pytest.raises(ExplgraphError, match=r"graph\.with_weights\(model\)"):
+        graph.explain(trained, pictures[:1], 0)
+    known = graph.with_weights(trained)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of other weights
+        parse = known.parse(trained, pictures)
+    np.testing.assert_array_equal(parse.scores, graph.parse(model, pictures).scores)
+    assert known.parts == graph.parts
+    assert graph.nx.graph["model_fingerprint"] != known.nx.graph["model_fingerprint"]
+    assert graph.with_weights(model) == graph  # the mined one itself
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExplgraphWarning)  # eight creatures say little
+        one, two = graph.explain(model, pictures[:1], 0), known.explain(trained, pictures[:1], 0)
+    for before, after in zip(one.rows, two.rows, strict=True):
+        assert after.part == before.part
+        assert after.contribution == pytest.approx(2 * before.contribution, rel=1e-3, abs=1e-4)
+    drawn = creatures.draw(60, seed=5)
+    labels = {name: drawn.attributes[name] for name in ("horns", "wings")}
+    columns = {name: creatures.OUTPUTS.index(name) for name in labels}
+    with pytest.raises(ExplgraphError, match="with_weights"):
+        explgraph.find_bias(trained, graph, drawn.tensor(), labels, columns=columns)
+    found = [
+        explgraph.find_bias(net, by, drawn.tensor(), labels, columns=columns, permutations=99)
+        for net, by in ((model, graph), (trained, known))
+    ]
+    np.testing.assert_allclose(found[1].own_effects, 2 * found[0].own_effects, rtol=1e-4)
+    with pytest.raises(ExplgraphError, match="no layer 'stage4'"):
+        graph.with_weights(nn.Linear(2, 2))
+    with pytest.raises(ExplgraphError, match=r"torch\.nn\.Module"):
+        graph.with_weights("net")
 
 
 @pytest.mark.parametrize(
