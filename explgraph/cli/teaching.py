@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from explgraph.brief import counted
 from explgraph.cli.inputs import pictures_for
 from explgraph.cli.options import Command, add_graph, add_images, add_model, names, seed
+from explgraph.cli.outputs import check_folder
 from explgraph.errors import ExplgraphError
 
 if TYPE_CHECKING:
@@ -62,16 +63,20 @@ def add(command: Command) -> None:
 def _teach(options: argparse.Namespace) -> None:
     """Run ``explgraph teach``."""
     from explgraph.explanatory_graph import load
+    from explgraph.teaching.checks import checked_names, checked_target
     from explgraph.teaching.server import serve
     from explgraph.teaching.teacher import Teacher
 
+    # what is wrong is said before all images are parsed
+    parts, target = checked_names(options.parts), checked_target(options.target)
+    check_folder(Path(options.out) / "marks.csv")
     graph = load(options.graph)
     known = pictures_for(options, graph)
     if not known:
         raise ExplgraphError("the graph doesn't know where its images are; give --images")
     with Teacher(
-        graph, known["parse"], options.parts, images=known["images"], out=options.out,
-        target=options.target, seed=options.seed,
+        graph, known["parse"], parts, images=known["images"], out=options.out, target=target,
+        seed=options.seed,
     ) as teacher:  # fmt: skip
         serve(teacher, port=options.port, open_browser=not options.no_browser)
         if not options.quiet:

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _LONGEST = 100  # characters of a part's name
+_JOINERS = "\u200c\u200d"  # print nothing by themselves; Persian, and some emoji, need them
 
 
 def checked_names(parts: Iterable[str]) -> list[str]:
@@ -40,7 +41,8 @@ def checked_names(parts: Iterable[str]) -> list[str]:
 def checked_name(name: object) -> str:
     """Refuse what is no part's name."""
     text = name.strip() if isinstance(name, str) else ""
-    if not text or len(text) > _LONGEST or not text.isprintable():
+    printable = all(one.isprintable() or one in _JOINERS for one in text)
+    if not text.strip(_JOINERS) or len(text) > _LONGEST or not printable:
         raise ExplgraphError(
             f"a part's name must be a text of 1 to {_LONGEST} printable characters, got "
             f"{name!r:.120}"

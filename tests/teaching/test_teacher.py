@@ -400,6 +400,7 @@ def test_answers_that_are_none_are_refused_and_change_nothing(said, told):
         ({"parts": "eye"}, "expected a list"),
         ({"parts": [""]}, "1 to 100"),
         ({"parts": ["a\nb"]}, "printable"),
+        ({"parts": ["\u200d"]}, "printable"),
         ({"target": 2}, "share of the image's diagonal"),
         ({"seed": -1}, "seed"),
     ],
@@ -536,3 +537,14 @@ def test_events_that_no_teacher_wrote_are_refused(tmp_path):
     assert len(refused) > 0.7 * len(seen) * len(WRONG)
     named = re.compile(r"event \d+ of the journal|line \d+|is of another")
     assert [one for one in refused if not named.search(one)] == []
+
+
+def test_names_may_be_written_with_joiners(tmp_path):
+    names = ["\u0645\u06cc\u200c\u0634\u0648\u062f", "\U0001f468\u200d\U0001f33e"]
+    with Teacher(GRAPH, PARSE, names, out=tmp_path) as teacher:
+        question = teacher.question()
+        teacher.answer(question, dict.fromkeys(names, (5.0, 6.0)))
+    with Teacher(GRAPH, PARSE, out=tmp_path) as again:
+        assert again.parts == tuple(names)
+        assert again.marked()[question.image] == dict.fromkeys(names, (5.0, 6.0))
+    assert set(read_landmarks(tmp_path / "marks.csv").parts) == set(names)
