@@ -97,7 +97,9 @@ def test_one_part_is_split_if_two_of_its_nodes_are_not_the_same(world, monkeypat
 def fitted(world, parts):
     """Six answers from the true marks."""
     graph, parse, drawn = world
-    events = [{"event": "part", "name": name} for name in parts]
+    size = list(parse.image_size)
+    events = [{"event": "begin", "names": list(parse.names), "image_size": size}]
+    events += [{"event": "part", "name": name} for name in parts]
     for row in range(6):
         events.append({
             "event": "asked", "id": row, "kind": "mark", "image": parse.names[row], "row": row,
