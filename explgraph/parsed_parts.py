@@ -26,7 +26,10 @@ from explgraph.suffixes import TABLES, check_suffix
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ParsedParts", "Pooling"]
+__all__ = ["MOST_LOGIT", "ParsedParts", "Pooling"]
+
+MOST_LOGIT = 50.0
+"""Of a presence: beyond it, exponentials leave what numbers can hold."""
 
 # what is usual counts as much as this share of a part's nodes, when its radius is told
 _USUAL = 0.05
@@ -174,6 +177,14 @@ class Pooling(NamedTuple):
             np.array([records[part.id]["slope"] for part in parts]),
         )
 
+    def of_part(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Give the numbers of a part's nodes, and how much each says of presence and of place."""
+        mine = np.flatnonzero(self.member == k)
+        weight = self.weight[mine]
+        if not weight.sum() > 0:
+            weight = np.ones(len(mine))
+        return mine, weight, weight / np.square(self.sigma[mine])
+
     def __call__(
         self,
         positions: NDArray[np.floating],
@@ -189,13 +200,9 @@ class Pooling(NamedTuple):
         n, p = len(scores), len(self.parts)
         place, there, radius = np.empty((n, p, 2)), np.empty((n, p)), np.empty((n, p))
         for k in range(p):
-            mine = np.flatnonzero(self.member == k)
-            weight = self.weight[mine]
-            if not weight.sum() > 0:
-                weight = np.ones(len(mine))
+            mine, weight, exact = self.of_part(k)
             score = scores[:, mine].astype(np.float64)
             there[:, k] = score @ weight / weight.sum()
-            exact = weight / np.square(self.sigma[mine])
             usual = np.einsum("v,nvi->ni", exact, expected[:, mine]) / exact.sum()
             votes = (positions[:, mine] - expected[:, mine]).astype(np.float64)
             much = score * exact
@@ -206,6 +213,6 @@ class Pooling(NamedTuple):
             prior = _USUAL * exact.sum()
             spread = 2 * (exact @ np.square(self.sigma[mine])) / exact.sum()
             radius[:, k] = np.sqrt((scatter + prior * spread) / (total + prior))
-        logit = np.clip(self.offset + self.slope * there, -50, 50)
+        logit = np.clip(self.offset + self.slope * there, -MOST_LOGIT, MOST_LOGIT)
         presence = 1 / (1 + np.exp(-logit))
         return place.astype(np.float32), presence.astype(np.float32), radius.astype(np.float32)

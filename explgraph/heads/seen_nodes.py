@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from explgraph.graph.graph import Graph
-from explgraph.parsed_parts import Pooling
+from explgraph.parsed_parts import MOST_LOGIT, Pooling
 from explgraph.parser import Parser
 from explgraph.statistics.fitted import FittedLayer
 from explgraph.statistics.inference import infer, scaled
@@ -30,7 +30,6 @@ from explgraph.statistics.inference import infer, scaled
 __all__ = ["NodeFinder", "PartPlaces", "SeenNodes"]
 
 _TINY = 1e-12
-_MOST_LOGIT = 50.0  # as in `Pooling`
 
 
 class SeenNodes(NamedTuple):
@@ -149,13 +148,9 @@ class PartPlaces:
         v, p = len(pooling.member), len(pooling.parts)
         shares, exact = torch.zeros(v, p).double(), torch.zeros(v, p).double()
         for k in range(p):
-            mine = torch.from_numpy(pooling.member == k)
-            weight = torch.from_numpy(pooling.weight)[mine]
-            if not weight.sum() > 0:
-                weight = torch.ones_like(weight)
+            mine, weight, place = map(torch.from_numpy, pooling.of_part(k))
             shares[mine, k] = weight / weight.sum()
-            of = weight / torch.from_numpy(pooling.sigma)[mine].square()
-            exact[mine, k] = of / of.sum()  # what cancels in the mean move
+            exact[mine, k] = place / place.sum()  # what cancels in the mean move
         self._held = (
             shares, exact, torch.from_numpy(pooling.offset), torch.from_numpy(pooling.slope)
         )  # fmt: skip
@@ -168,5 +163,5 @@ class PartPlaces:
         votes = (seen.positions - seen.expected) * seen.scores[..., None]
         total = seen.scores @ exact
         move = torch.einsum("nvi,vp->npi", votes, exact) / total.clamp(min=_TINY)[..., None]
-        logit = (offset + slope * (seen.scores @ shares)).clamp(-_MOST_LOGIT, _MOST_LOGIT)
+        logit = (offset + slope * (seen.scores @ shares)).clamp(-MOST_LOGIT, MOST_LOGIT)
         return torch.cat([usual + move, logit.sigmoid()[..., None]], -1)

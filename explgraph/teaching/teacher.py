@@ -469,8 +469,6 @@ class Teacher:
                     self.localizer.save(folder / "localizer")
             return folder
 
-    save = finish
-
     def close(self) -> None:
         """Let go of the folder, so that another process may go on."""
         with self._lock:
