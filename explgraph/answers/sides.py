@@ -81,9 +81,7 @@ def side_of(graph: ExplanatoryGraph, first: FirstPass, by: By) -> Side:
     titles = different_titles(graph.parts)
     there = np.empty(places.shape[:2])
     for k in range(len(pooling.parts)):
-        members = pooling.member == k
-        weight = pooling.weight[members]
-        weight = weight if weight.any() else np.ones(len(weight))
+        members, weight, _ = pooling.of_part(k)
         there[:, k] = scores[:, members] @ weight / weight.sum()
     named = tuple(titles[part] for part in pooling.parts)
     return Side(first, pooling.parts, named, places, np.arange(len(named)), places, there)
